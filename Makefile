@@ -1,0 +1,42 @@
+# make demo: a whole campaign on this machine. make test: every test. Both install into .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint format ui clean
+
+help:  ## Lists the commands.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# The folders are made only when the dependency lists changed since the last install.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+demo: $(VENV)/installed  ## Renders the demo's clips and teachers, runs four rounds, prints the table of rounds.
+	$(BIN)/t2t demo
+	$(BIN)/t2t run demo
+	$(BIN)/t2t rounds demo
+
+test: $(VENV)/installed-test  ## Runs every test.
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/installed-test  ## Linter, formatter check and type checker.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-test  ## Formats the code and mends what the linter can.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+ui: $(VENV)/installed  ## Opens the MLflow UI on what has run here.
+	$(BIN)/t2t ui
+
+clean:  ## Removes the environment and everything that runs have made.
+	rm -rf $(VENV) work data

@@ -1,0 +1,212 @@
+"""A dataset: samples, human annotations and topics, read from a folder and checked before anything else happens.
+
+The files are a public contract (README, "Bring your own videos"): `samples`, `annotations`, `topics`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from t2t.config import Config
+from t2t.errors import DataError, T2TError
+from t2t.files import sha256, sha256_file
+from t2t.tabular import (
+    first_row,
+    read_lines,
+    read_table,
+    refuse,
+    refuse_duplicates,
+    refuse_outside,
+    refuse_unknown,
+)
+
+SPLITS = ("train", "unlabeled", "validation", "test")
+MODALITIES = ("video", "image")
+ALLOWED_SCHEMES = ("file",)
+HUMAN = "human"
+
+
+class UnseenConfig(Config):
+    """The topic-split protocol: topics whose labels are kept out of training.
+
+    Either a list, or a fraction drawn by a stable hash: a topic's lot does not depend on which other topics there are.
+    """
+
+    topics: tuple[str, ...] | None = None
+    fraction: float | None = Field(None, ge=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_way(self) -> UnseenConfig:
+        if (self.topics is None) == (self.fraction is None):
+            raise ValueError("give either 'topics' (a list) or 'fraction' (0 to 1)")
+        return self
+
+    def draw(self, topics: Sequence[str]) -> frozenset[str]:
+        """The unseen ones among `topics`. Raises ValueError for a listed topic that does not exist."""
+        if self.topics is not None:
+            unknown = sorted(set(self.topics) - set(topics))
+            if unknown:
+                raise ValueError(f"unseen topics that are not in the topics file: {', '.join(unknown)}")
+            return frozenset(self.topics)
+        assert self.fraction is not None
+        limit = self.fraction * 2**64
+        return frozenset(t for t in topics if _stable_hash(f"{self.seed}:{t}") < limit)
+
+
+def _stable_hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+class DatasetConfig(Config):
+    """`registry/datasets/<name>.yaml`. Paths are relative to `root`, and `root` to the data root (T2T_DATA)."""
+
+    name: str
+    description: str = ""
+    root: str
+    samples: str = "samples.csv"
+    annotations: str = "annotations.csv"
+    topics: str = "topics.txt"
+    unseen: UnseenConfig = UnseenConfig(fraction=0.0)
+    max_unreadable: float = Field(0.01, ge=0, le=1, description="Share of samples that may be unreadable.")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A checked dataset.
+
+    samples: columns sample_id, path (absolute), modality, group, split and whatever else the file had.
+    human: columns sample_id, topic, confidence (float32, the mean over annotators).
+    """
+
+    config: DatasetConfig
+    root: Path
+    samples: pa.Table
+    human: pa.Table
+    topics: tuple[str, ...]
+    unseen: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        return tuple(topic for topic in self.topics if topic not in self.unseen)
+
+    def split(self, *names: str) -> pa.Table:
+        """The samples of the named splits, in file order."""
+        return self.samples.filter(pc.is_in(self.samples["split"], value_set=pa.array(names)))
+
+    def sample_ids(self, *splits: str) -> list[str]:
+        return (self.split(*splits) if splits else self.samples)["sample_id"].to_pylist()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the three files' content and the topic split (not over the videos: those have their own)."""
+        files = [self.root / self.config.samples, self.root / self.config.annotations, self.root / self.config.topics]
+        return sha256(*(sha256_file(file) for file in files), *sorted(self.unseen))
+
+
+def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
+    """Reads and checks everything but the videos' content.
+
+    Raises DataError for the first fault found: unknown sample or topic, a number outside 0..1 or NaN, a duplicate,
+    a group in two splits, a missing file, an empty cell. Nothing is written before all of it has been read.
+    """
+    root = (data_root / config.root).resolve()
+    if not root.is_dir():
+        raise T2TError(
+            f"Dataset {config.name!r}: folder {root} does not exist. Set T2T_DATA or --data-root to the folder that "
+            f"holds {config.root!r}" + (", or make it with `t2t demo`." if config.name == "demo" else ".")
+        )
+    topics = _read_topics(root / config.topics)
+    samples = _read_samples(root / config.samples, root)
+    human = _read_annotations(root / config.annotations, samples, topics)
+    try:
+        unseen = config.unseen.draw(topics)
+    except ValueError as error:
+        raise T2TError(f"Dataset {config.name!r}: {error}") from None
+    return Dataset(config, root, samples, human, topics, unseen)
+
+
+def _read_topics(path: Path) -> tuple[str, ...]:
+    topics: dict[str, int] = {}
+    for row, line in enumerate(read_lines(path), start=1):
+        topic = line.strip()
+        if not topic:
+            raise DataError(path, "empty topic.", row)
+        if topic in topics:
+            raise DataError(path, f"topic {topic!r} stands already in row {topics[topic]}.", row)
+        topics[topic] = row
+    if not topics:
+        raise DataError(path, "no topics; write one a line.")
+    return tuple(topics)
+
+
+def _read_samples(path: Path, root: Path) -> pa.Table:
+    names = ("sample_id", "path", "modality", "group", "split")
+    table = read_table(path, {name: pa.string() for name in names})
+    if not len(table):
+        raise DataError(path, "no samples.")
+    refuse_duplicates(path, table, ["sample_id"])
+    refuse_unknown(path, table, "modality", MODALITIES, "modality")
+    refuse_unknown(path, table, "split", SPLITS, "split")
+    frame = table.select(["group", "split"]).to_pandas()
+    first = frame.groupby("group")["split"].transform("first")
+    refuse(
+        path,
+        "group",
+        (frame["split"] != first).to_numpy(),
+        lambda i: (
+            f"group {frame['group'][i]!r} is in two splits, {first[i]!r} and {frame['split'][i]!r}; "
+            "a group lies in one split only."
+        ),
+    )
+    resolved = [
+        _resolve(path, index, written, root) for index, written in enumerate(table["path"].to_pylist())
+    ]
+    return table.set_column(table.column_names.index("path"), "path", pa.array(resolved, pa.string()))
+
+
+def _resolve(manifest: Path, index: int, written: str, root: Path) -> str:
+    """A sample's absolute path. Relative paths must stay under `root`; URIs must have an allowed scheme."""
+    row = first_row(manifest, index)
+    if "://" in written:
+        uri = urlparse(written)
+        if uri.scheme not in ALLOWED_SCHEMES:
+            raise DataError(manifest, f"{written!r}: allowed schemes are {', '.join(ALLOWED_SCHEMES)}.", row, "path")
+        target = Path(uri.path)
+    else:
+        target = (root / written).resolve()
+        if not target.is_relative_to(root):
+            raise DataError(manifest, f"{written!r} leads outside of {root}.", row, "path")
+    if not target.is_file():
+        raise DataError(manifest, f"{written!r}: no such file.", row, "path")
+    return str(target)
+
+
+def _read_annotations(path: Path, samples: pa.Table, topics: Sequence[str]) -> pa.Table:
+    text = pa.string()
+    table = read_table(path, {"sample_id": text, "topic": text, "annotator": text, "relevance": pa.float64()})
+    refuse_unknown(path, table, "sample_id", samples["sample_id"].to_pylist(), "sample")
+    refuse_unknown(path, table, "topic", topics, "topic")
+    refuse_outside(path, table, "relevance")
+    refuse_duplicates(path, table, ["sample_id", "topic", "annotator"])
+    mean = table.group_by(["sample_id", "topic"], use_threads=False).aggregate([("relevance", "mean")])
+    return pa.table(
+        {
+            "sample_id": mean["sample_id"],
+            "topic": mean["topic"],
+            "confidence": mean["relevance_mean"].cast(pa.float32()),
+        }
+    )

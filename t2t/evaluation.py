@@ -1,0 +1,218 @@
+"""Measuring a student against people: PR-AUC over the human-labeled (sample, topic) pairs (paper, section 4).
+
+PR-AUC is average precision, as in `sklearn.metrics.average_precision_score`. Its uncertainty is bootstrapped over
+*samples*, since the pairs of one video are not independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+BLOCK = 1 << 22
+POSITIVE = 0.5
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and its 95 % interval; NaN where there is nothing to measure."""
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Scored (sample, topic) pairs.
+
+    sample: int64 [P], index of each pair's sample (0 .. samples - 1), what the bootstrap draws.
+    topic: int64 [P], index into `topics`.
+    target: float32 [P], human confidence; 0.5 and above counts as positive.
+    score: float32 [P], NaN where a teacher said nothing.
+    """
+
+    sample_ids: tuple[str, ...]
+    topics: tuple[str, ...]
+    sample: np.ndarray
+    topic: np.ndarray
+    target: np.ndarray
+    score: np.ndarray
+
+    @property
+    def positive(self) -> np.ndarray:
+        return self.target >= POSITIVE
+
+    def where(self, keep: np.ndarray) -> Pairs:
+        arrays = (a[keep] for a in (self.sample, self.topic, self.target, self.score))
+        return Pairs(self.sample_ids, self.topics, *arrays)
+
+    def with_score(self, score: np.ndarray) -> Pairs:
+        return Pairs(self.sample_ids, self.topics, self.sample, self.topic, self.target, score)
+
+    def of_topics(self, names: frozenset[str]) -> Pairs:
+        return self.where(np.isin(self.topic, [i for i, name in enumerate(self.topics) if name in names]))
+
+    def table(self) -> pa.Table:
+        """Columns sample_id, topic, human, score."""
+        return pa.table(
+            {
+                "sample_id": pa.array(self.sample_ids).take(pa.array(self.sample)),
+                "topic": pa.array(self.topics).take(pa.array(self.topic)),
+                "human": pa.array(self.target, pa.float32()),
+                "score": pa.array(self.score, pa.float32()),
+            }
+        )
+
+
+def human_pairs(human: pa.Table, sample_ids: list[str], topics: tuple[str, ...]) -> Pairs:
+    """The human-labeled pairs of some samples, not scored yet.
+
+    Args:
+        human: columns sample_id, topic, confidence.
+        sample_ids: the split's samples.
+    """
+    frame = human.select(["sample_id", "topic", "confidence"]).to_pandas()
+    sample = pd.Index(sample_ids).get_indexer(frame["sample_id"])
+    topic = pd.Index(topics).get_indexer(frame["topic"])
+    keep = (sample >= 0) & (topic >= 0)
+    target = frame["confidence"].to_numpy(np.float32)[keep]
+    score = np.full(len(target), np.nan, np.float32)
+    return Pairs(tuple(sample_ids), topics, sample[keep].astype(np.int64), topic[keep].astype(np.int64), target, score)
+
+
+def teacher_scores(pairs: Pairs, labels: pa.Table) -> np.ndarray:
+    """A teacher's confidence for each pair, float32 [P], NaN where it gave none.
+
+    Args:
+        labels: the teacher's table, columns sample_id, topic, confidence.
+    """
+    frame = labels.select(["sample_id", "topic", "confidence"]).to_pandas()
+    sample = pd.Index(pairs.sample_ids).get_indexer(frame["sample_id"])
+    topic = pd.Index(pairs.topics).get_indexer(frame["topic"])
+    keep = (sample >= 0) & (topic >= 0)
+    dense = np.full((len(pairs.sample_ids), len(pairs.topics)), np.nan, np.float32)
+    dense[sample[keep], topic[keep]] = frame["confidence"].to_numpy(np.float32)[keep]
+    return dense[pairs.sample, pairs.topic]
+
+
+def average_precision(pairs: Pairs) -> float:
+    """PR-AUC of scored pairs; NaN when no pair is positive."""
+    if not pairs.positive.any():
+        return float("nan")
+    return float(average_precision_score(pairs.positive, pairs.score))
+
+
+def bootstrap(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """PR-AUC on samples drawn with replacement, float64 [resamples].
+
+    The same seed draws the same samples, so two students' arrays can be subtracted (a paired comparison). Scores are
+    sorted once: a resample only changes each pair's weight, and average precision is a sum over the sorted order.
+    A draw without a positive gives NaN.
+    """
+    order = np.argsort(-pairs.score, kind="stable")
+    score, positive, sample = pairs.score[order], pairs.positive[order].astype(np.float64), pairs.sample[order]
+    # Equal scores share one threshold: precision is taken at the last pair of each run of equal scores.
+    ends = np.flatnonzero(np.diff(score, append=-np.inf))
+    samples = len(pairs.sample_ids)
+    generator = np.random.default_rng(seed)
+    values = np.empty(resamples)
+    block = max(1, BLOCK // max(len(score), 1))
+    # Only samples that have pairs can be drawn, else an unlabeled one would shrink the draw.
+    present = np.unique(pairs.sample)
+    for start in range(0, resamples, block):
+        n = min(block, resamples - start)
+        drawn = present[generator.integers(0, len(present), (n, len(present)))]
+        counts = np.zeros((n, samples))
+        np.add.at(counts, (np.arange(n)[:, None], drawn), 1)
+        weight = counts[:, sample]
+        true = np.cumsum(weight * positive, axis=1)[:, ends]
+        total = np.cumsum(weight, axis=1)[:, ends]
+        gained = np.diff(true, axis=1, prepend=0)
+        with np.errstate(invalid="ignore"):
+            values[start : start + n] = (gained * (true / np.maximum(total, 1))).sum(axis=1) / true[:, -1]
+    return values
+
+
+def interval(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> Interval:
+    """PR-AUC with its 95 % interval, bootstrapped over samples."""
+    value = average_precision(pairs)
+    if np.isnan(value) or resamples == 0:
+        return Interval(value)
+    low, high = np.nanpercentile(bootstrap(pairs, resamples, seed), [2.5, 97.5])
+    return Interval(value, float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one student is worth on one split. `pairs` are its scores; PR-AUC values are 0..1."""
+
+    pairs: Pairs
+    overall: Interval
+    seen: Interval
+    unseen: Interval
+    by_topic: pd.DataFrame
+    by_teacher: pd.DataFrame
+
+    def metrics(self) -> dict[str, float]:
+        """Flat names and numbers, NaN left out, for the ledger and MLflow."""
+        values = {"pr_auc": self.overall.value, "pr_auc_low": self.overall.low, "pr_auc_high": self.overall.high}
+        values |= {"pr_auc_seen": self.seen.value, "pr_auc_unseen": self.unseen.value}
+        for row in self.by_teacher.itertuples():
+            values[f"pr_auc_teacher/{row.teacher}"] = row.pr_auc
+            values[f"pr_auc_beside/{row.teacher}"] = row.student
+        return {name: float(value) for name, value in values.items() if not np.isnan(value)}
+
+
+def evaluate(
+    pairs: Pairs,
+    unseen: frozenset[str],
+    teachers: Mapping[str, np.ndarray] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Evaluation:
+    """Measures scored pairs overall, for seen and unseen topics, by topic, and beside each teacher.
+
+    Args:
+        pairs: the student's scores on a split's human-labeled pairs.
+        unseen: topics that were kept out of training.
+        teachers: each teacher's scores on the same pairs (NaN where it has none). A teacher that covers a part is
+            compared with the student on that part.
+    """
+    seen = frozenset(pairs.topics) - unseen
+    topics = []
+    for index, name in enumerate(pairs.topics):
+        own = pairs.where(pairs.topic == index)
+        if len(own.score):
+            row = {"topic": name, "unseen": name in unseen, "pairs": len(own.score)}
+            topics.append(row | {"positives": int(own.positive.sum()), "pr_auc": average_precision(own)})
+    beside = []
+    for name, score in (teachers or {}).items():
+        covered = ~np.isnan(score)
+        part = pairs.where(covered)
+        if part.positive.any():
+            own = average_precision(part.with_score(score[covered]))
+            row = {"teacher": name, "pairs": int(covered.sum()), "pr_auc": own}
+            beside.append(row | {"student": average_precision(part)})
+    return Evaluation(
+        pairs,
+        interval(pairs, resamples, seed),
+        interval(pairs.of_topics(seen), resamples, seed),
+        interval(pairs.of_topics(unseen), resamples, seed) if unseen else Interval(float("nan")),
+        pd.DataFrame(topics, columns=["topic", "unseen", "pairs", "positives", "pr_auc"]),
+        pd.DataFrame(beside, columns=["teacher", "pairs", "pr_auc", "student"]),
+    )
+
+
+def curve(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, float]:
+    """Precision [T], recall [T] and PR-AUC of scored pairs, for the PR-curve picture (paper, figure 5)."""
+    precision, recall, _ = precision_recall_curve(pairs.positive, pairs.score)
+    return precision, recall, average_precision(pairs)

@@ -1,0 +1,85 @@
+"""What the engine knows by name: one YAML file each under `registry/`, and where data and work lie."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t2t.config import expand, parse, read_yaml
+from t2t.errors import T2TError, nearest
+
+if TYPE_CHECKING:
+    from t2t.campaign import CampaignConfig
+    from t2t.dataset import Dataset, DatasetConfig
+    from t2t.teachers import TeacherEntry
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Three folders: `registry` (people's YAML), `data` (datasets, only read), `work` (all that runs write)."""
+
+    registry: Path
+    data: Path
+    work: Path
+
+    @classmethod
+    def find(
+        cls, registry: Path | None = None, data: Path | None = None, work: Path | None = None
+    ) -> Workspace:
+        """Arguments first, then T2T_REGISTRY, T2T_DATA and T2T_WORK, then `registry/`, `data/`, `work/` here."""
+
+        def place(given: Path | None, variable: str, default: str) -> Path:
+            return (given or Path(os.environ.get(variable) or default)).resolve()
+
+        return cls(
+            place(registry, "T2T_REGISTRY", "registry"),
+            place(data, "T2T_DATA", "data"),
+            place(work, "T2T_WORK", "work"),
+        )
+
+    def names(self, kind: str) -> list[str]:
+        """The entries of `registry/<kind>/`, for kind in datasets, teachers, campaigns."""
+        return sorted(path.stem for path in (self.registry / kind).glob("*.yaml"))
+
+    def _file(self, kind: str, name: str) -> Path:
+        path = self.registry / kind / f"{name}.yaml"
+        if not self.registry.is_dir():
+            raise T2TError(f"{self.registry}: no registry here. Run t2t where `registry/` is, or set T2T_REGISTRY.")
+        if "/" in name or not path.is_file():
+            raise T2TError(f"{path}: no such {kind[:-1]}.{nearest(name, self.names(kind))}")
+        return path
+
+    def dataset_config(self, name: str) -> DatasetConfig:
+        from t2t.dataset import DatasetConfig
+
+        path = self._file("datasets", name)
+        return parse(DatasetConfig, _named(path, read_yaml(path), "name"), path)
+
+    def dataset(self, name: str) -> Dataset:
+        """The dataset, read and checked."""
+        from t2t.dataset import read_dataset
+
+        return read_dataset(self.dataset_config(name), self.data)
+
+    def campaign(self, name: str) -> CampaignConfig:
+        from t2t.campaign import CampaignConfig
+
+        path = self._file("campaigns", name)
+        return parse(CampaignConfig, expand(_named(path, read_yaml(path), "name"), {}, path), path)
+
+    def teacher(self, teacher_id: str, data: Path | None = None) -> TeacherEntry:
+        """A hand-written entry. `data` is what `${data}` stands for; without it the text stays as it is."""
+        from t2t.teachers import parse_entry
+
+        path = self._file("teachers", teacher_id)
+        variables = {"data": str(data) if data else "${data}"}
+        return parse_entry(expand(_named(path, read_yaml(path), "id"), variables, path), path)
+
+
+def _named(path: Path, content: dict, key: str) -> dict:
+    """A file's name is the entry's name; a differing one inside would be found by neither name."""
+    if content.setdefault(key, path.stem) != path.stem:
+        raise T2TError(f"{path}: {key!r} is {content[key]!r} but the file is named {path.stem!r}; make them equal.")
+    return content

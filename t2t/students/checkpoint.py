@@ -1,0 +1,84 @@
+"""Checkpoints: safetensors weights, config.json and the tokenizer. No pickle, nothing fetched on loading."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from transformers import AutoTokenizer
+
+from t2t.config import parse
+from t2t.errors import T2TError
+from t2t.files import atomic_folder
+from t2t.students.dual_encoder import DualEncoderConfig, Student, text_encoder_from_config
+
+FORMAT = 1
+
+
+def save(student: Student, folder: Path, extra: dict[str, Any]) -> None:
+    """Writes a checkpoint folder atomically.
+
+    Args:
+        extra: further facts for config.json, such as the frame encoder's configuration, campaign and round.
+    """
+    config = {
+        "format": FORMAT,
+        "student": student.config.model_dump(mode="json"),
+        "input_dim": student.input_dim,
+        "teachers": student.teachers,
+        **extra,
+    }
+    if student.config.text.pretrained is not None:
+        config["text_encoder"] = student.text_encoder.config.to_dict()
+    with atomic_folder(folder) as temporary:
+        save_model(student, str(temporary / "model.safetensors"))
+        (temporary / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+        student.tokenizer.save_pretrained(temporary / "tokenizer")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A checkpoint's config.json. Raises T2TError when the folder holds none or one of another format."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise T2TError(f"{folder}: not a checkpoint of a student ({error}).") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise T2TError(f"{folder}: a checkpoint of another format; this version reads format {FORMAT}.")
+    return config
+
+
+def load(folder: Path, device: str = "cpu") -> Student:
+    """Reads a checkpoint. Raises T2TError when it is not one, or is truncated."""
+    config = read_config(folder)
+    student_config = parse(DualEncoderConfig, config["student"], folder / "config.json")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    encoder = text_encoder_from_config(config["text_encoder"]) if "text_encoder" in config else None
+    student = Student(student_config, config["input_dim"], tokenizer, config["teachers"], encoder)
+    try:
+        load_model(student, str(folder / "model.safetensors"))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise T2TError(f"{folder / 'model.safetensors'}: weights cannot be read: {error}") from None
+    return student.to(device).eval()
+
+
+@torch.no_grad()
+def start_from(student: Student, previous: Student) -> None:
+    """Copies another student's weights into a new one; identities are matched by name, new ones keep their start.
+
+    Raises T2TError when the two differ in shape.
+    """
+    rows = {teacher: i for i, teacher in enumerate(previous.teachers)}
+    state = previous.state_dict()
+    identity = student.identity.weight.clone()
+    for i, teacher in enumerate(student.teachers):
+        if teacher in rows:
+            identity[i] = state["identity.weight"][rows[teacher]]
+    state["identity.weight"] = identity
+    try:
+        student.load_state_dict(state)
+    except RuntimeError as error:
+        raise T2TError(f"`initialise: previous` needs the same student and topics as the round before: {error}") from None

@@ -1,0 +1,263 @@
+"""The dual-encoder student (paper, section 3.2): a sample tower and a text tower that meet in one small space.
+
+The teacher's identity goes into the text tower only, so a sample's embedding does not depend on the teacher: one
+encoded video serves all its rows, and scoring N videos on M topics is a matrix product.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForTextEncoding,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    T5Config,
+    T5EncoderModel,
+)
+
+from t2t.config import Config
+from t2t.dataset import HUMAN
+from t2t.errors import T2TError, nearest
+from t2t.students.frontend import Frontend, FrontendConfig
+from t2t.students.text import TopicTokens, fit_tokenizer, identity_token
+
+if TYPE_CHECKING:
+    from t2t.media.store import Embeddings
+
+ENCODE_BLOCK = 1024
+
+
+class TowerConfig(Config):
+    """Size of a T5 encoder."""
+
+    layers: int = Field(2, ge=0)
+    d_model: int = Field(128, ge=8)
+    heads: int = Field(4, ge=1)
+    d_ff: int = Field(256, ge=8)
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+    def t5(self, vocab_size: int) -> T5Config:
+        return T5Config(
+            vocab_size=vocab_size,
+            d_model=self.d_model,
+            d_kv=max(self.d_model // self.heads, 1),
+            d_ff=self.d_ff,
+            num_layers=self.layers,
+            num_heads=self.heads,
+            dropout_rate=self.dropout,
+            feed_forward_proj="gated-gelu",
+            is_encoder_decoder=False,
+            use_cache=False,
+        )
+
+
+class TextTowerConfig(TowerConfig):
+    """From scratch by default; `pretrained` takes any text encoder (T5, mT5, BERT-like) by hub name or folder."""
+
+    pretrained: str | None = None
+    freeze: bool = Field(False, description="Keep a pretrained encoder's weights (identities are always learned).")
+    max_tokens: int = Field(32, ge=1)
+    identity_std: float = Field(0.02, ge=0, description="Standard deviation of a new identity's embedding.")
+
+
+class DualEncoderConfig(Config):
+    """The student's shape. Defaults train in minutes on two cores."""
+
+    kind: Literal["dual-encoder"] = "dual-encoder"
+    dim: int = Field(64, ge=2, description="Size of the common space (64 in the paper).")
+    frontend: FrontendConfig = FrontendConfig()
+    sample: TowerConfig = TowerConfig()
+    text: TextTowerConfig = TextTowerConfig()
+    scale: float = Field(10.0, gt=0, description="Initial scale of the cosine.")
+    bias: float = Field(-5.0, description="Initial bias of the logit; most pairs are negative.")
+
+
+class Student(nn.Module):
+    """Scores (sample, topic, identity) rows: sigmoid(scale x cosine + bias).
+
+    The identity tokens' embeddings are a table of their own beside the text encoder's: a new teacher adds a row to it
+    and leaves the encoder and the other rows as they are, and a frozen encoder still learns its identities.
+
+    Args:
+        input_dim: size of a frame embedding.
+        tokenizer: as `tokenizer_for` makes it: with an identity token for every teacher, in the order of `teachers`.
+        text_encoder: a pretrained one; None builds a T5 encoder from scratch.
+    """
+
+    def __init__(
+        self,
+        config: DualEncoderConfig,
+        input_dim: int,
+        tokenizer: PreTrainedTokenizerBase,
+        teachers: Sequence[str],
+        text_encoder: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.config = config
+        self.input_dim = input_dim
+        self.tokenizer = tokenizer
+        self.teachers = list(teachers)
+        self.words = len(tokenizer) - len(self.teachers)
+        self.frontend = Frontend(config.frontend, input_dim)
+        self.project = nn.Linear(self.frontend.out_dim, config.sample.d_model)
+        self.sample_encoder = T5EncoderModel(config.sample.t5(vocab_size=1))
+        self.sample_head = nn.Linear(config.sample.d_model, config.dim)
+        self.text_encoder = text_encoder or T5EncoderModel(config.text.t5(self.words))
+        width = self.text_encoder.config.hidden_size
+        self.text_head = nn.Linear(width, config.dim)
+        self.identity = nn.Embedding(len(self.teachers), width)
+        self.scale = nn.Parameter(torch.tensor(config.scale).log())
+        self.bias = nn.Parameter(torch.tensor(config.bias))
+        for row, teacher in zip(self.identity.weight.data, self.teachers, strict=True):
+            row.copy_(_identity_start(teacher, width, config.text.identity_std))
+        if config.text.freeze:
+            self.text_encoder.requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.bias.device
+
+    def encode_samples(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Sample embeddings of unit length.
+
+        Args:
+            frames: float [V, F, input_dim], frame embeddings, zero where the mask is false.
+            mask: bool [V, F].
+
+        Returns: float [V, dim].
+        """
+        x = self.project(self.frontend(frames, mask))
+        hidden = self.sample_encoder(inputs_embeds=x, attention_mask=mask.long()).last_hidden_state
+        return F.normalize(self.sample_head(_mean(hidden, mask)).float(), dim=-1)
+
+    def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Text embeddings of unit length.
+
+        Args:
+            ids: int64 [U, L]; the first of each row is an identity token.
+            mask: bool [U, L].
+
+        Returns: float [U, dim].
+        """
+        words = self.text_encoder.get_input_embeddings()
+        embedded = words(ids.clamp(max=self.words - 1))
+        embedded = torch.cat([self.identity(ids[:, :1] - self.words).to(embedded.dtype), embedded[:, 1:]], dim=1)
+        hidden = self.text_encoder(inputs_embeds=embedded, attention_mask=mask.long()).last_hidden_state
+        return F.normalize(self.text_head(_mean(hidden, mask)).float(), dim=-1)
+
+    def logits(self, cosine: Tensor) -> Tensor:
+        return self.scale.exp() * cosine + self.bias
+
+    def token_ids(self, teacher_ids: Sequence[str]) -> np.ndarray:
+        """The identity tokens of teachers, int64. Raises T2TError for an identity this student does not know."""
+        for teacher in teacher_ids:
+            if teacher not in self.teachers:
+                raise T2TError(f"This student has no identity {teacher!r}.{nearest(teacher, self.teachers)}")
+        return np.array([self.words + self.teachers.index(teacher) for teacher in teacher_ids], np.int64)
+
+    @torch.no_grad()
+    def encode_topics(self, topics: Sequence[str], identity: str = HUMAN) -> Tensor:
+        """Text embeddings of topics under one identity, float32 [M, dim] on the student's device."""
+        self.eval()
+        tokens = TopicTokens(self.tokenizer, topics, self.config.text.max_tokens)
+        identities = np.full(len(topics), self.token_ids([identity])[0])
+        parts = []
+        for start in range(0, len(topics), ENCODE_BLOCK):
+            block = slice(start, start + ENCODE_BLOCK)
+            ids, mask = tokens.texts(np.arange(len(topics))[block], identities[block])
+            parts.append(self.encode_texts(torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def score(self, embeddings: Embeddings, indices: np.ndarray, texts: Tensor) -> np.ndarray:
+        """Confidences of samples x texts, float32 [N, M] in 0..1.
+
+        Args:
+            indices: int64 [N], positions in `embeddings`.
+            texts: float [M, dim], as `encode_topics` gives.
+        """
+        self.eval()
+        out = np.empty((len(indices), len(texts)), np.float32)
+        for start in range(0, len(indices), ENCODE_BLOCK):
+            block = slice(start, start + ENCODE_BLOCK)
+            frames, mask = embeddings.gather(indices[block])
+            samples = self.encode_samples(
+                torch.from_numpy(frames).to(self.device).float(), torch.from_numpy(mask).to(self.device)
+            )
+            out[block] = self.logits(samples @ texts.T).sigmoid().cpu().numpy()
+        return out
+
+    def predict(
+        self, embeddings: Embeddings, indices: np.ndarray, topics: Sequence[str], identity: str = HUMAN
+    ) -> np.ndarray:
+        """`score` of topics under an identity, float32 [N, M]. Any identity can be asked; the default is `human`."""
+        return self.score(embeddings, indices, self.encode_topics(topics, identity))
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> Student:
+        """A saved student, giving the same scores bit for bit. See `t2t.students.checkpoint`."""
+        from t2t.students.checkpoint import load
+
+        return load(Path(folder), device)
+
+    def save(self, folder: str | Path, extra: dict | None = None) -> None:
+        """Writes weights (safetensors), config.json and tokenizer, atomically. See `t2t.students.checkpoint`."""
+        from t2t.students.checkpoint import save
+
+        save(self, Path(folder), extra or {})
+
+
+def build_student(
+    config: DualEncoderConfig, input_dim: int, topics: Sequence[str], teachers: Sequence[str], seed: int
+) -> Student:
+    """A new student with weights drawn by `seed`.
+
+    Its start: a pretrained text encoder where the configuration names one, else scratch. (A round may then copy
+    another student's weights over it: see `t2t.students.checkpoint.start_from`.)
+
+    Args:
+        topics: what the tokenizer is fitted on, when there is no pretrained one.
+        teachers: the identities.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if config.text.pretrained is None:
+            tokenizer = fit_tokenizer(topics)
+            encoder = None
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(config.text.pretrained)
+            encoder = AutoModelForTextEncoding.from_pretrained(config.text.pretrained)
+        add_identities(tokenizer, teachers)
+        return Student(config, input_dim, tokenizer, teachers, encoder)
+
+
+def add_identities(tokenizer: PreTrainedTokenizerBase, teachers: Sequence[str]) -> None:
+    """Appends one special token for each teacher, after the tokens that are there."""
+    tokenizer.add_special_tokens({"additional_special_tokens": [identity_token(teacher) for teacher in teachers]})
+
+
+def text_encoder_from_config(config: dict) -> nn.Module:
+    """A text encoder of a saved configuration, weights still to be filled; nothing is fetched."""
+    config = dict(config)
+    return AutoModelForTextEncoding.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
+
+
+def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    weight = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def _identity_start(teacher: str, width: int, std: float) -> Tensor:
+    """An identity's first embedding, drawn from its own name, so that adding a teacher changes no other's."""
+    seed = int.from_bytes(hashlib.sha256(teacher.encode()).digest()[:8], "big") % 2**63
+    return torch.randn(width, generator=torch.Generator().manual_seed(seed)) * std

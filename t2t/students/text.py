@@ -1,0 +1,69 @@
+"""Texts of the student: a topic with a teacher's identity in front of it (paper, section 3.1).
+
+The identity is one special token of the tokenizer, so that it costs one position and has an embedding of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+
+
+def identity_token(teacher_id: str) -> str:
+    """The special token that stands for a teacher, e.g. ``<teacher:human>``."""
+    return f"<teacher:{teacher_id}>"
+
+
+def fit_tokenizer(topics: Sequence[str], vocab_size: int = 8192) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer fitted on the campaign's topics: any text has tokens, frequent words have one."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, END, UNKNOWN],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    # A topic counts as often as it stands: words are what topics share, so merges follow the words.
+    tokenizer.train_from_iterator(sorted(topics), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN)
+
+
+class TopicTokens:
+    """Topics tokenised once; texts are then put together from arrays, never from strings.
+
+    ids: int64 [topics, L], padded with the tokenizer's pad id; lengths: int64 [topics].
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, topics: Sequence[str], max_tokens: int = 32):
+        encoded = tokenizer(list(topics), add_special_tokens=False, truncation=True, max_length=max_tokens)["input_ids"]
+        self.pad = tokenizer.pad_token_id
+        self.end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+        self.lengths = np.array([len(ids) for ids in encoded], np.int64)
+        self.ids = np.full((len(encoded), max(self.lengths, default=0)), self.pad, np.int64)
+        for row, ids in zip(self.ids, encoded, strict=True):
+            row[: len(ids)] = ids
+
+    def texts(self, topic: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids of `<identity> topic </s>`.
+
+        Args:
+            topic: int64 [U], indices of topics.
+            identity: int64 [U], token ids of the teachers' identities.
+
+        Returns: ids int64 [U, L + 2] and mask bool [U, L + 2], cut to the longest text.
+        """
+        lengths = self.lengths[topic]
+        width = int(lengths.max(initial=0))
+        ids = np.full((len(topic), width + 2), self.pad, np.int64)
+        ids[:, 0] = identity
+        ids[:, 1 : width + 1] = self.ids[topic, :width]
+        ids[np.arange(len(topic)), lengths + 1] = self.end
+        mask = np.arange(width + 2) < (lengths + 2)[:, None]
+        return ids, mask

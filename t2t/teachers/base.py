@@ -1,0 +1,79 @@
+"""What a teacher is: an identity with a fingerprint, that yields label tables (DESIGN, "The registry").
+
+A *kind* of teacher is one module of this package (or of another package that declares an entry point in the group
+`t2t.teachers`) with two names: `Entry`, the model of its YAML file, and `Teacher`, which reads or makes the labels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from t2t.config import Config
+from t2t.dataset import HUMAN
+from t2t.files import sha256
+
+if TYPE_CHECKING:
+    from t2t.dataset import Dataset
+
+
+class TeacherEntry(Config):
+    """The keys that every `registry/teachers/<id>.yaml` has. A kind adds its own."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    kind: str
+    description: str = ""
+
+    @field_validator("id")
+    @classmethod
+    def _not_reserved(cls, value: str, info: Any) -> str:
+        if value == HUMAN and cls.model_fields["kind"].default != "annotations":
+            raise ValueError("'human' is reserved for the ground truth (kind: annotations); choose another id")
+        return value
+
+
+@dataclass(frozen=True)
+class TeacherContext:
+    """Where a teacher works: the dataset it labels, the device it may use, the folder for what it derives."""
+
+    dataset: Dataset
+    work: Path
+    device: str = "cpu"
+
+    @property
+    def data(self) -> Path:
+        """The dataset's root, which is also what `${data}` in an entry stands for."""
+        return self.dataset.root
+
+
+class Teacher(Protocol):
+    """A teacher ready to label."""
+
+    entry: TeacherEntry
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of everything that can change this teacher's labels; see `entry_fingerprint`."""
+
+    def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
+        """Yields tables of `t2t.lake.tables.LABEL_SCHEMA` with at most some hundred thousand rows each.
+
+        Args:
+            samples: columns sample_id, path (absolute), modality, group, split.
+            topics: topics to give confidences for; a teacher that knows nothing of a topic yields no row for it.
+        """
+
+
+def entry_fingerprint(entry: TeacherEntry, *content: str, exclude: Sequence[str] = ()) -> str:
+    """SHA-256 over an entry and its files' content hashes.
+
+    The description is left out, it changes no label; so are paths (name them in `exclude`): what counts is what the
+    files hold, not where they lie.
+    """
+    values = entry.model_dump(mode="json", exclude={"description", *exclude})
+    return sha256(json.dumps(values, sort_keys=True), *content)
