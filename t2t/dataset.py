@@ -172,9 +172,7 @@ def _read_samples(path: Path, root: Path) -> pa.Table:
             "a group lies in one split only."
         ),
     )
-    resolved = [
-        _resolve(path, index, written, root) for index, written in enumerate(table["path"].to_pylist())
-    ]
+    resolved = [_resolve(path, index, written, root) for index, written in enumerate(table["path"].to_pylist())]
     return table.set_column(table.column_names.index("path"), "path", pa.array(resolved, pa.string()))
 
 

@@ -104,6 +104,12 @@ def teacher_scores(pairs: Pairs, labels: pa.Table) -> np.ndarray:
     return dense[pairs.sample, pairs.topic]
 
 
+def pairs_of(table: pa.Table, sample_ids: list[str], topics: tuple[str, ...]) -> Pairs:
+    """The scored pairs of a `Pairs.table()`, over the same samples in the same order for every student."""
+    pairs = human_pairs(table.rename_columns({"human": "confidence"}), sample_ids, topics)
+    return pairs.with_score(teacher_scores(pairs, table.rename_columns({"score": "confidence"})))
+
+
 def average_precision(pairs: Pairs) -> float:
     """PR-AUC of scored pairs; NaN when no pair is positive."""
     if not pairs.positive.any():

@@ -25,9 +25,7 @@ class Workspace:
     work: Path
 
     @classmethod
-    def find(
-        cls, registry: Path | None = None, data: Path | None = None, work: Path | None = None
-    ) -> Workspace:
+    def find(cls, registry: Path | None = None, data: Path | None = None, work: Path | None = None) -> Workspace:
         """Arguments first, then T2T_REGISTRY, T2T_DATA and T2T_WORK, then `registry/`, `data/`, `work/` here."""
 
         def place(given: Path | None, variable: str, default: str) -> Path:
@@ -43,7 +41,8 @@ class Workspace:
         """The entries of `registry/<kind>/`, for kind in datasets, teachers, campaigns."""
         return sorted(path.stem for path in (self.registry / kind).glob("*.yaml"))
 
-    def _file(self, kind: str, name: str) -> Path:
+    def file(self, kind: str, name: str) -> Path:
+        """The path of an entry. Raises T2TError that names the nearest one when there is none."""
         path = self.registry / kind / f"{name}.yaml"
         if not self.registry.is_dir():
             raise T2TError(f"{self.registry}: no registry here. Run t2t where `registry/` is, or set T2T_REGISTRY.")
@@ -54,7 +53,7 @@ class Workspace:
     def dataset_config(self, name: str) -> DatasetConfig:
         from t2t.dataset import DatasetConfig
 
-        path = self._file("datasets", name)
+        path = self.file("datasets", name)
         return parse(DatasetConfig, _named(path, read_yaml(path), "name"), path)
 
     def dataset(self, name: str) -> Dataset:
@@ -66,14 +65,14 @@ class Workspace:
     def campaign(self, name: str) -> CampaignConfig:
         from t2t.campaign import CampaignConfig
 
-        path = self._file("campaigns", name)
+        path = self.file("campaigns", name)
         return parse(CampaignConfig, expand(_named(path, read_yaml(path), "name"), {}, path), path)
 
     def teacher(self, teacher_id: str, data: Path | None = None) -> TeacherEntry:
         """A hand-written entry. `data` is what `${data}` stands for; without it the text stays as it is."""
         from t2t.teachers import parse_entry
 
-        path = self._file("teachers", teacher_id)
+        path = self.file("teachers", teacher_id)
         variables = {"data": str(data) if data else "${data}"}
         return parse_entry(expand(_named(path, read_yaml(path), "id"), variables, path), path)
 

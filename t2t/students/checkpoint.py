@@ -81,4 +81,6 @@ def start_from(student: Student, previous: Student) -> None:
     try:
         student.load_state_dict(state)
     except RuntimeError as error:
-        raise T2TError(f"`initialise: previous` needs the same student and topics as the round before: {error}") from None
+        raise T2TError(
+            f"`initialise: previous` needs the same student and topics as the round before: {error}"
+        ) from None

@@ -175,7 +175,9 @@ class Student(nn.Module):
         for start in range(0, len(topics), ENCODE_BLOCK):
             block = slice(start, start + ENCODE_BLOCK)
             ids, mask = tokens.texts(np.arange(len(topics))[block], identities[block])
-            parts.append(self.encode_texts(torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)))
+            parts.append(
+                self.encode_texts(torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device))
+            )
         return torch.cat(parts)
 
     @torch.no_grad()

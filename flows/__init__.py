@@ -1,0 +1,1 @@
+"""Prefect flows: order, retries, artifacts. What they call is in `t2t`."""

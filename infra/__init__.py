@@ -1,0 +1,1 @@
+"""Running the engine beside other software: local services, compose file, images and manifests."""

@@ -1,0 +1,138 @@
+"""A campaign: the one typed configuration that names data, teachers, student, training and stopping rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from t2t.config import Config
+from t2t.dataset import HUMAN
+from t2t.errors import T2TError
+from t2t.media.encoders import EncoderConfig
+from t2t.students.dual_encoder import DualEncoderConfig
+from t2t.tagging import TaggingConfig
+from t2t.training import TrainingConfig
+
+# Lake branches are named `<campaign>-round-<k>`, and a branch name may hold nothing else (lakeFS's rule).
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+NEWEST = "newest"
+
+
+class SelfTrainingConfig(TaggingConfig):
+    """How a round's student becomes a teacher, and how long its labels stay."""
+
+    retention: Literal["all", "latest"] | int = Field(
+        "all", description="Which earlier self-training teachers a round trains on: all, latest, or the last n."
+    )
+
+    def retained(self, teachers: list[str]) -> list[str]:
+        """Those of the earlier rounds' self-training teachers, oldest first, that the next round trains on."""
+        if self.retention == "all":
+            return teachers
+        last = 1 if self.retention == "latest" else self.retention
+        return teachers[-last:] if last else []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _window(cls, values: Any) -> Any:
+        """`retention: {window: n}` is written as in the registry's other YAML; it is kept as the number."""
+        if isinstance(values, Mapping) and isinstance(values.get("retention"), Mapping):
+            retention = values["retention"]
+            if set(retention) != {"window"} or not isinstance(retention["window"], int) or retention["window"] < 0:
+                raise ValueError("retention is 'all', 'latest' or {window: n}")
+            return {**values, "retention": retention["window"]}
+        return values
+
+
+class EvaluationConfig(Config):
+    """How students are measured."""
+
+    identity: str = Field(HUMAN, description="The identity asked at inference; 'newest' is the last one registered.")
+    resamples: int = Field(1000, ge=0, description="Bootstrap resamples for the 95 % interval.")
+
+
+class RoundsConfig(Config):
+    """When a campaign stops."""
+
+    max: int = Field(4, ge=1, description="Rounds at most, the first (round 0, without self-training) counted.")
+    patience: int = Field(2, ge=1, description="Stop after so many rounds without improvement on validation.")
+
+
+class CampaignConfig(Config):
+    """`registry/campaigns/<name>.yaml`."""
+
+    name: str = Field(pattern=NAME)
+    description: str = ""
+    dataset: str
+    teachers: tuple[str, ...] = Field((), description="Teachers besides `human`, which always takes part.")
+    method: Literal["teacher2task", "conventional-average"] = Field(
+        "teacher2task", description="`conventional-average` is the baseline that Teacher2Task replaces."
+    )
+    encoder: EncoderConfig
+    student: DualEncoderConfig = DualEncoderConfig()
+    training: TrainingConfig = TrainingConfig()
+    self_training: SelfTrainingConfig = SelfTrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    gate: Literal["always", "no-regression", "must-improve"] = "no-regression"
+    rounds: RoundsConfig = RoundsConfig()
+    teachers_see_unseen: bool = Field(False, description="Let teachers' (never humans') labels of unseen topics in.")
+    lake: str = Field("git", description="`git` (a bare repository in the work folder) or `git:<path>`.")
+    seed: int = Field(0, ge=0)
+
+    @field_validator("teachers")
+    @classmethod
+    def _distinct(cls, teachers: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({teacher for teacher in teachers if teachers.count(teacher) > 1})
+        if twice:
+            raise ValueError(f"named twice: {', '.join(twice)}")
+        return tuple(teacher for teacher in teachers if teacher != HUMAN)
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> CampaignConfig:
+        if self.method == "conventional-average":
+            if self.rounds.max > 1:
+                raise ValueError("'conventional-average' has one identity only, so no self-training: set rounds.max: 1")
+            if self.evaluation.identity != HUMAN:
+                raise ValueError("'conventional-average' has the identity 'human' only: evaluation.identity")
+        identities = {HUMAN, NEWEST, *self.teachers}
+        for key, identity in (
+            ("evaluation.identity", self.evaluation.identity),
+            ("self_training.identity", self.self_training.identity),
+        ):
+            if identity not in identities:
+                raise ValueError(f"{key}: {identity!r} is none of {', '.join(sorted(identities))}")
+        if self.self_training.top_k + self.self_training.random == 0:
+            raise ValueError("self_training.top_k and self_training.random are both 0: no pair would be labeled")
+        own = re.compile(rf"{re.escape(self.name)}-self-\d+$")
+        for teacher in self.teachers:
+            if own.match(teacher):
+                raise ValueError(f"teachers: {teacher!r} is a name the engine gives to this campaign's own students")
+        return self
+
+    def self_teacher(self, k: int) -> str:
+        """The identity under which the student of round k labels: `<campaign>-self-<k>`."""
+        return f"{self.name}-self-{k}"
+
+
+def override(content: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """Applies `key.subkey=value` settings (values are YAML) to a campaign's mapping, returned as a copy."""
+    content = dict(content)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise T2TError(f"--set {setting!r}: write it as key=value, for instance training.steps=500.")
+        *parents, last = key.split(".")
+        place = content
+        for parent in parents:
+            inner = place.get(parent)
+            place[parent] = dict(inner) if isinstance(inner, Mapping) else {}
+            place = place[parent]
+        try:
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise T2TError(f"--set {setting!r}: the value is not YAML: {error}") from None
+    return content

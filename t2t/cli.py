@@ -1,0 +1,185 @@
+"""The command line. Heavy libraries are imported inside the commands, so that `t2t --help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from t2t.errors import T2TError
+from t2t.registry import Workspace
+
+app = typer.Typer(
+    help="Self-training rounds for multi-teacher learning (Teacher2Task): many teachers in, one better student out.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Look at datasets before anything is trained on them.", no_args_is_help=True)
+teachers_app = typer.Typer(help="List, check and add teachers.", invoke_without_command=True)
+app.add_typer(data_app, name="data")
+app.add_typer(teachers_app, name="teachers")
+
+Campaign = Annotated[str, typer.Argument(help="A campaign: the name of a file in registry/campaigns/.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    registry: Annotated[Path | None, typer.Option(help="Registry folder.", envvar="T2T_REGISTRY")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the datasets.", envvar="T2T_DATA")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder for everything that runs write.", envvar="T2T_WORK")] = None,
+) -> None:
+    """Options for every command; they stand before the command's name."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("t2t").setLevel(logging.INFO)
+    context.obj = Workspace.find(registry, data_root, work)
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    campaign: Campaign,
+    name: Annotated[str | None, typer.Option(help="Run it under another name, as a campaign of its own.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: training.steps=500. May be repeated.")
+    ] = None,
+) -> None:
+    """Run a campaign's rounds; a campaign that was interrupted goes on where it stopped.
+
+    Uses the Prefect server at PREFECT_API_URL, or starts one of its own for as long as the run lasts.
+    """
+    from t2t.run import run_campaign
+
+    run_campaign(context.obj, campaign, name, settings or [])
+
+
+@app.command()
+def rounds(context: typer.Context, campaign: Campaign, as_json: AsJson = False) -> None:
+    """Print a campaign's table of rounds, from the lake's ledger. PR-AUC is on the test split, with its 95 % interval."""
+    from t2t.show import print_rounds, rounds_json
+
+    if as_json:
+        typer.echo(json.dumps(rounds_json(context.obj, campaign), indent=2))
+    else:
+        print_rounds(context.obj, campaign)
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    campaign: Campaign,
+    video: Annotated[Path, typer.Argument(help="A video or image file.", exists=True, dir_okay=False)],
+    topics: Annotated[
+        list[str] | None, typer.Option("--topics", help="Topics to score; all of the dataset's if left out.")
+    ] = None,
+    more: Annotated[list[str] | None, typer.Argument(help="Further topics.", hidden=True)] = None,
+    identity: Annotated[
+        str | None, typer.Option(help="The teacher to answer as; the campaign's own choice if left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a file with the campaign's champion: t2t predict demo clip.mp4 --topics "red circle" "a spinning star"."""
+    from t2t.show import predict_file, print_scores
+
+    scores = predict_file(context.obj, campaign, video, [*(topics or []), *(more or [])], identity)
+    if as_json:
+        typer.echo(json.dumps(scores, indent=2))
+    else:
+        print_scores(scores)
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    campaign: Campaign,
+    first: Annotated[int, typer.Argument(help="A round.")],
+    second: Annotated[int, typer.Argument(help="The round to hold beside it.")],
+    top: Annotated[int, typer.Option(help="How many topics and labels to show.")] = 10,
+) -> None:
+    """Show two rounds side by side: metrics, topics that changed most, labels that changed most."""
+    from t2t.show import print_comparison
+
+    print_comparison(context.obj, campaign, first, second, top)
+
+
+@app.command()
+def demo(context: typer.Context) -> None:
+    """Render the demo's clips and train its teachers, into the data folder. Does nothing when they are there."""
+    from t2t.demo import make
+
+    make(context.obj.data / "demo")
+
+
+@app.command()
+def ui(context: typer.Context, port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
+    """Open the MLflow UI on what has run here, until Ctrl-C."""
+    from infra.services import mlflow_ui
+
+    mlflow_ui(context.obj.work, port)
+
+
+@data_app.command("check")
+def data_check(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A dataset: the name of a file in registry/datasets/.")],
+) -> None:
+    """Read a dataset with every video in it; one clear error for what is wrong, else a table of what is there."""
+    from t2t.show import check_data
+
+    check_data(context.obj, name)
+
+
+@teachers_app.callback()
+def teachers(context: typer.Context) -> None:
+    """List the teachers: hand-written entries and the students that became teachers."""
+    if context.invoked_subcommand is None:
+        from t2t.catalogue import print_teachers
+
+        print_teachers(context.obj)
+
+
+@teachers_app.command("check")
+def teachers_check(
+    context: typer.Context,
+    ids: Annotated[list[str] | None, typer.Argument(help="Teachers to check; all if left out.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset to check them on; else their campaigns'.")] = None,
+) -> None:
+    """Validate entries and read a few labels from each teacher."""
+    from t2t.catalogue import check_teachers
+
+    if not check_teachers(context.obj, ids or [], dataset):
+        raise typer.Exit(1)
+
+
+@teachers_app.command("add", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def teachers_add(
+    context: typer.Context,
+    teacher_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The new teacher's identity; it can never change its labels.")
+    ],
+    kind: Annotated[str, typer.Option(help="labels, timm, or an installed plug-in's kind.")],
+    description: Annotated[str, typer.Option(help="One line for people.")] = "",
+) -> None:
+    """Write a teacher's entry: t2t teachers add vendor-a --kind labels --path '${data}/teachers/vendor-a.csv'.
+
+    Every further option becomes a key of the entry; the kind says which there are.
+    """
+    from t2t.catalogue import add_teacher
+
+    add_teacher(context.obj, teacher_id, kind, description, context.args)
+
+
+def main() -> None:
+    """The `t2t` command: T2TErrors are printed without a traceback, exit status 1."""
+    try:
+        app()
+    except T2TError as error:
+        typer.secho(f"Error: {error}", fg="red", err=True)
+        raise SystemExit(1) from None

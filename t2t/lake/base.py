@@ -1,0 +1,112 @@
+"""The lake's interface: versioned tables. Two backends keep this contract, one test checks it (tests/lake).
+
+Every operation that writes takes an idempotency key and can be repeated: it looks for its key in the log first. Names of
+branches hold letters, digits, `_` and `-` only, since not every backend allows more; tags may hold `/`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from t2t.errors import T2TError
+
+BRANCH = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,200}$")
+TAG = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_/.-]{0,200}$")
+MAIN = "main"
+
+
+class UnknownRef(T2TError):
+    """No branch, tag or commit of that name."""
+
+
+class UnknownPath(T2TError):
+    """No file of that name at a commit."""
+
+
+class MergeConflict(T2TError):
+    """Both sides changed the same paths."""
+
+
+class TagExists(T2TError):
+    """The tag names another commit already; tags do not move."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit: `key` is its idempotency key ("" when it was not made by t2t), `time` is UTC."""
+
+    id: str
+    message: str
+    key: str
+    metadata: dict[str, str]
+    parents: tuple[str, ...]
+    time: datetime
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file at a commit; `digest` changes when its content does."""
+
+    path: str
+    size: int
+    digest: str
+
+
+class Lake(Protocol):
+    """Tables under version control. A reference is a branch, a tag or a commit id; unknown ones raise UnknownRef."""
+
+    def resolve(self, ref: str) -> str:
+        """The commit id of a reference."""
+
+    def branch(self, name: str, source: str = MAIN) -> str:
+        """Makes a branch at `source`, or finds it where it is; returns the commit id of its head."""
+
+    def commit(
+        self, branch: str, files: Mapping[str, Path | bytes], key: str, message: str, metadata: Mapping[str, str]
+    ) -> str:
+        """Writes files (paths are streamed) on a branch and returns the commit id.
+
+        A commit of the branch's log that has `key` is returned instead, and nothing is written. A commit without any
+        change is still made: its key is what the next attempt looks for.
+        """
+
+    def merge(self, source: str, into: str, key: str, message: str, metadata: Mapping[str, str]) -> str:
+        """Merges by a commit of its own (never a fast-forward); returns its id. Raises MergeConflict, naming paths."""
+
+    def tag(self, name: str, ref: str) -> str:
+        """Names a commit and returns its id. Raises TagExists when the name is another commit's."""
+
+    def log(self, ref: str, limit: int | None = None) -> Iterator[Commit]:
+        """The commits behind a reference, newest first, those of merged branches too."""
+
+    def find(self, ref: str, key: str) -> Commit | None:
+        """The commit with this idempotency key in a reference's log."""
+
+    def read(self, ref: str, path: str) -> BinaryIO:
+        """A file's content, seekable. Raises UnknownPath."""
+
+    def list(self, ref: str, prefix: str = "") -> list[Entry]:
+        """The files below a prefix, sorted by path."""
+
+    def uri(self, ref: str, path: str = "") -> str:
+        """Where a file (or the whole lake) lies at the commit that `ref` is now."""
+
+
+def check_branch(name: str) -> None:
+    if not BRANCH.match(name):
+        raise T2TError(f"{name!r} cannot be a branch's name: letters, digits, '_' and '-' only.")
+
+
+def check_tag(name: str) -> None:
+    if not TAG.match(name) or ".." in name or "//" in name or name.endswith(("/", ".", ".lock")):
+        raise T2TError(f"{name!r} cannot be a tag's name: letters, digits, '_', '-', '.', and '/' between parts.")
+
+
+def check_path(path: str) -> None:
+    if not path or path.startswith("/") or any(part in ("", ".", "..", ".git") for part in path.split("/")):
+        raise T2TError(f"{path!r} cannot be a path in the lake: relative, with '/' between names.")

@@ -1,0 +1,227 @@
+"""The embedded lake: a bare Git repository through pygit2. Inspect it with plain `git log --stat`.
+
+Writers may be several processes: a branch moves only under the repository's lock file, from the head that the new commit
+was made on. Objects are written and flushed before the branch that needs them, so a kill leaves either the old head or
+the new one; what it leaves besides are unreferenced objects, which `git gc` removes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import pygit2
+from pygit2.enums import FileMode, ObjectType, SortMode
+
+from t2t.errors import nearest
+from t2t.lake.base import (
+    MAIN,
+    Commit,
+    Entry,
+    MergeConflict,
+    TagExists,
+    UnknownPath,
+    UnknownRef,
+    check_branch,
+    check_path,
+    check_tag,
+)
+
+KEY = "T2T-Key"
+METADATA = "T2T-Metadata"
+
+
+class GitLake:
+    """A lake in the bare repository at `path`, made when it is not there. See `t2t.lake.base.Lake` for the contract."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).resolve()
+        if not self.path.exists():
+            _create(self.path)
+        self.repository = pygit2.Repository(str(self.path))
+        self._seen: dict[str, str] = {}
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def resolve(self, ref: str) -> str:
+        for name in (f"refs/heads/{ref}", f"refs/tags/{ref}"):
+            found = self.repository.references.get(name)
+            if found is not None:
+                return str(found.target)
+        try:
+            return str(self.repository[ref].peel(pygit2.Commit).id)
+        except (KeyError, ValueError, pygit2.GitError):
+            names = [*self.repository.branches.local, *self._tags()]
+            raise UnknownRef(f"The lake {self.path} has no branch, tag or commit {ref!r}.{nearest(ref, names)}") from None
+
+    def _tags(self) -> list[str]:
+        prefix = "refs/tags/"
+        return [name.removeprefix(prefix) for name in self.repository.references if name.startswith(prefix)]
+
+    def log(self, ref: str, limit: int | None = None) -> Iterator[Commit]:
+        walker = self.repository.walk(self.resolve(ref), SortMode.TOPOLOGICAL | SortMode.TIME)
+        for index, commit in enumerate(walker):
+            if limit is not None and index >= limit:
+                return
+            yield _commit(commit)
+
+    def find(self, ref: str, key: str) -> Commit | None:
+        return next((commit for commit in self.log(ref) if commit.key == key), None)
+
+    def read(self, ref: str, path: str) -> BinaryIO:
+        tree = self._tree(ref)
+        try:
+            blob = tree[path]
+        except KeyError:
+            names = [entry.path for entry in self.list(ref)]
+            raise UnknownPath(f"{self.uri(ref)} has no file {path!r}.{nearest(path, names[:10_000])}") from None
+        if blob.type != ObjectType.BLOB:
+            raise UnknownPath(f"{self.uri(ref, path)} is a folder, not a file.")
+        return io.BytesIO(blob.data)
+
+    def list(self, ref: str, prefix: str = "") -> list[Entry]:
+        found: list[Entry] = []
+
+        def walk(tree: pygit2.Tree, base: str) -> None:
+            for item in tree:
+                path = f"{base}{item.name}"
+                if item.type == ObjectType.TREE:
+                    # Only folders on the way to the prefix, or below it, can hold what is asked for.
+                    if prefix.startswith(f"{path}/") or f"{path}/".startswith(prefix):
+                        walk(item, f"{path}/")
+                elif path.startswith(prefix):
+                    found.append(Entry(path, item.size, str(item.id)))
+
+        walk(self._tree(ref), "")
+        return sorted(found, key=lambda entry: entry.path)
+
+    def uri(self, ref: str, path: str = "") -> str:
+        return f"git+file://{self.path}@{self.resolve(ref)}" + (f"/{path}" if path else "")
+
+    def _tree(self, ref: str) -> pygit2.Tree:
+        return self.repository[self.resolve(ref)].peel(pygit2.Tree)
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def branch(self, name: str, source: str = MAIN) -> str:
+        check_branch(name)
+        with self._lock():
+            found = self.repository.references.get(f"refs/heads/{name}")
+            if found is None:
+                found = self.repository.references.create(f"refs/heads/{name}", self.resolve(source))
+            return str(found.target)
+
+    def commit(
+        self, branch: str, files: Mapping[str, Path | bytes], key: str, message: str, metadata: Mapping[str, str]
+    ) -> str:
+        check_branch(branch)
+        for path in files:
+            check_path(path)
+        done = self.find(branch, key)
+        if done is not None:
+            return done.id
+        # Content is written before the lock is taken: it may take long, and belongs to no branch yet.
+        blobs = {path: self._blob(content) for path, content in files.items()}
+        with self._lock():
+            done = self.find(branch, key)
+            if done is not None:
+                return done.id
+            head = self.resolve(branch)
+            tree = self._with_files(self._tree(head).id, blobs)
+            return self._move(branch, tree, [head], key, message, metadata)
+
+    def merge(self, source: str, into: str, key: str, message: str, metadata: Mapping[str, str]) -> str:
+        with self._lock():
+            done = self.find(into, key)
+            if done is not None:
+                return done.id
+            ours, theirs = self.resolve(into), self.resolve(source)
+            index = self.repository.merge_commits(pygit2.Oid(hex=ours), pygit2.Oid(hex=theirs))
+            if index.conflicts is not None:
+                paths = sorted({side.path for sides in index.conflicts for side in sides if side is not None})
+                raise MergeConflict(f"{source!r} and {into!r} both changed: {', '.join(paths)}")
+            return self._move(into, index.write_tree(self.repository), [ours, theirs], key, message, metadata)
+
+    def tag(self, name: str, ref: str) -> str:
+        check_tag(name)
+        with self._lock():
+            target = self.resolve(ref)
+            found = self.repository.references.get(f"refs/tags/{name}")
+            if found is None:
+                self.repository.references.create(f"refs/tags/{name}", target)
+            elif str(found.target) != target:
+                raise TagExists(f"Tag {name!r} names commit {found.target} already; tags do not move.")
+            return target
+
+    def _blob(self, content: Path | bytes) -> pygit2.Oid:
+        if isinstance(content, bytes):
+            return self.repository.create_blob(content)
+        return self.repository.create_blob_fromdisk(str(content))
+
+    def _with_files(self, tree: pygit2.Oid, blobs: Mapping[str, pygit2.Oid]) -> pygit2.Oid:
+        index = pygit2.Index()
+        index.read_tree(self.repository[tree])
+        for path, blob in blobs.items():
+            index.add(pygit2.IndexEntry(path, blob, FileMode.BLOB))
+        return index.write_tree(self.repository)
+
+    def _move(
+        self, branch: str, tree: pygit2.Oid, parents: list[str], key: str, message: str, metadata: Mapping[str, str]
+    ) -> str:
+        seconds = int(datetime.now(UTC).timestamp())
+        signature = pygit2.Signature("t2t", "t2t@localhost", seconds, 0)
+        text = f"{message}\n\n{KEY}: {json.dumps(key)}\n{METADATA}: {json.dumps(dict(metadata), ensure_ascii=False)}\n"
+        new = self.repository.create_commit(None, signature, signature, text, tree, [pygit2.Oid(hex=p) for p in parents])
+        self.repository.references.get(f"refs/heads/{branch}").set_target(new)
+        return str(new)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One writer at a time moves references; the lock goes with the process that held it."""
+        with open(self.path / "t2t.lock", "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _create(path: Path) -> None:
+    """Makes the repository with an empty first commit in a temporary folder and renames it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        repository = pygit2.init_repository(str(temporary), bare=True, initial_head=MAIN)
+        # Parquet is compressed already; doing it twice costs a second for each 28 MB. Objects are flushed to disk.
+        repository.config["core.compression"] = 0
+        repository.config["core.fsync"] = "all"
+        signature = pygit2.Signature("t2t", "t2t@localhost", 0, 0)
+        tree = repository.TreeBuilder().write()
+        first = repository.create_commit(None, signature, signature, "An empty lake\n", tree, [])
+        repository.references.create(f"refs/heads/{MAIN}", first)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            # Another process was first; its repository is as good as ours.
+            if not path.exists():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _commit(commit: pygit2.Commit) -> Commit:
+    lines = commit.message.rstrip("\n").split("\n")
+    key, metadata = "", {}
+    if len(lines) >= 2 and lines[-2].startswith(f"{KEY}: ") and lines[-1].startswith(f"{METADATA}: "):
+        key = json.loads(lines[-2].removeprefix(f"{KEY}: "))
+        metadata = json.loads(lines[-1].removeprefix(f"{METADATA}: "))
+        lines = lines[:-2]
+    message = "\n".join(lines).rstrip("\n")
+    parents = tuple(str(parent) for parent in commit.parent_ids)
+    return Commit(str(commit.id), message, key, metadata, parents, datetime.fromtimestamp(commit.commit_time, UTC))

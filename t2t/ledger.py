@@ -1,0 +1,110 @@
+"""The ledger: the lake's own record of each round, and the only truth about what is done (DESIGN, section 6)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+import pandas as pd
+
+from t2t.config import Config, parse
+from t2t.lake import Lake, UnknownRef
+
+
+class TeacherRef(Config):
+    """A teacher as a round used it."""
+
+    id: str
+    fingerprint: str
+
+
+class Record(Config):
+    """One finished round. `commit` is what the round left on its branch, or the merge when it passed."""
+
+    campaign: str
+    round: int
+    status: Literal["passed", "rejected"]
+    reason: str
+    teachers: tuple[TeacherRef, ...]
+    identity: str
+    rows: int
+    rows_by_teacher: dict[str, int]
+    validation: dict[str, float]
+    test: dict[str, float]
+    best_step: int
+    checkpoint: str
+    weights_sha256: str
+    run_id: str | None
+    branch: str
+    commit: str
+    self_teacher: str | None
+    seconds: float
+    stop: str | None = None
+
+    @property
+    def score(self) -> float:
+        """What rounds are compared by: PR-AUC on validation."""
+        return self.validation["pr_auc"]
+
+
+class Ledger:
+    """A campaign's records, kept on `main` under `<dataset>/campaigns/<campaign>/ledger/`."""
+
+    def __init__(self, lake: Lake, dataset: str, campaign: str):
+        self.lake = lake
+        self.prefix = f"{dataset}/campaigns/{campaign}/ledger/"
+
+    def records(self) -> list[Record]:
+        """The finished rounds, oldest first."""
+        try:
+            head = self.lake.resolve("main")
+        except UnknownRef:
+            return []
+        found = []
+        for entry in self.lake.list(head, self.prefix):
+            with self.lake.read(head, entry.path) as file:
+                found.append(parse(Record, json.load(file), self.lake.uri(head, entry.path)))
+        return sorted(found, key=lambda record: record.round)
+
+    def append(self, record: Record) -> str:
+        """Writes a round's record, the last step of the round. Writing it again changes nothing."""
+        path = f"{self.prefix}round-{record.round:03}.json"
+        return self.lake.commit(
+            "main",
+            {path: json.dumps(record.model_dump(mode="json"), indent=2).encode()},
+            key=f"ledger:{self.prefix}{record.round}",
+            message=f"Ledger: {record.campaign} round {record.round} {record.status}",
+            metadata={"campaign": record.campaign, "round": str(record.round), "status": record.status},
+        )
+
+
+def champion(records: list[Record]) -> Record | None:
+    """The passed round with the best PR-AUC on validation (the earliest of equals): not the last one, the best."""
+    passed = [record for record in records if record.status == "passed"]
+    return max(passed, key=lambda record: (record.score, -record.round), default=None)
+
+
+def stop_reason(records: list[Record], rounds: int, patience: int) -> str | None:
+    """Why no further round follows after `records`, or None when one does."""
+    if len(records) >= rounds:
+        return f"all {rounds} rounds are done"
+    best = champion(records)
+    if best is not None and len(records) - 1 - best.round >= patience:
+        return f"no improvement on validation for {patience} rounds (best: round {best.round})"
+    return None
+
+
+def rounds_table(records: Sequence[Record]) -> pd.DataFrame:
+    """One row a round: what `t2t rounds`, the artifacts and MLflow show. PR-AUC is on the test split."""
+    best = champion(list(records))
+    rows = []
+    for record in records:
+        test = record.test
+        row = {"round": record.round, "teachers": len(record.teachers), "rows": record.rows}
+        for name in ("pr_auc", "pr_auc_low", "pr_auc_high", "pr_auc_seen", "pr_auc_unseen"):
+            row[name] = test.get(name)
+        row |= {"validation_pr_auc": record.score, "seconds": round(record.seconds, 1), "status": record.status}
+        row |= {"champion": best is not None and best.round == record.round}
+        rows.append(row | {"run_id": record.run_id, "commit": record.commit})
+    return pd.DataFrame(rows)

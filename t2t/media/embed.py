@@ -1,0 +1,269 @@
+"""From a table of samples to their embeddings: decoding in threads, overlapped with encoding, resumable by shards."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from t2t.errors import T2TError
+from t2t.media.decode import Crop, Unreadable, read_frames
+from t2t.media.encoders import FrameEncoder, PixelsConfig, Preprocessing, TimmConfig, build_encoder
+from t2t.media.store import Embeddings, EmbeddingStore
+from t2t.progress import progress
+
+# A killed run loses this many samples at most. On two cores 256 clips take half a minute with MobileNetV2.
+SHARD_SAMPLES = 256
+MAX_WORKERS = 16
+QUARANTINE_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("sample_id", "path", "reason")])
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The readable samples' embeddings, and the samples that could not be read.
+
+    embeddings: aligned with sample_ids, which are in the order of the samples asked for.
+    quarantine: columns sample_id, path, reason.
+    decoded: how many files were decoded for this; 0 when the store had all.
+    """
+
+    embeddings: Embeddings
+    sample_ids: list[str]
+    quarantine: pa.Table
+    decoded: int = 0
+
+
+class TooManyUnreadable(T2TError):
+    """More samples are unreadable than the dataset allows. `quarantine` holds those found so far."""
+
+    def __init__(self, message: str, quarantine: pa.Table):
+        super().__init__(message)
+        self.quarantine = quarantine
+
+
+def embed_samples(
+    samples: pa.Table,
+    config: PixelsConfig | TimmConfig,
+    work: Path,
+    device: str = "cpu",
+    max_unreadable: float = 0.01,
+    workers: int | None = None,
+) -> Embedded:
+    """`embed` with the encoder of a configuration and the store `<work>/embeddings`."""
+    encoder = build_encoder(config, device)
+    return embed(samples, encoder, EmbeddingStore(work / "embeddings", encoder.fingerprint), max_unreadable, workers)
+
+
+def embed_file(path: str | Path, config: PixelsConfig | TimmConfig, device: str = "cpu") -> Embeddings:
+    """The embeddings of one file, as a view of one sample; no store is used. Raises T2TError when it is unreadable."""
+    encoder = build_encoder(config, device)
+    try:
+        frames = read_frames(path, encoder.frames, encoder.size, encoder.crop)
+    except Unreadable as error:
+        raise T2TError(f"{path}: {error}.") from None
+    return Embeddings.of([encoder.encode(frames)])
+
+
+def embed(
+    samples: pa.Table,
+    encoder: FrameEncoder,
+    store: EmbeddingStore,
+    max_unreadable: float = 0.01,
+    workers: int | None = None,
+    shard_samples: int = SHARD_SAMPLES,
+) -> Embedded:
+    """Embeddings of all readable samples; decodes and encodes only what the store lacks, and adds it.
+
+    Every `shard_samples` files a shard is written, so a run that was killed goes on after its last one. The result
+    does not depend on the number of workers: files are encoded in the order of the table, and batches end with their
+    shard, so that a run that goes on makes the same batches as one that was never killed.
+
+    Unreadable files are not remembered, but tried again by the next run.
+
+    Args:
+        samples: columns sample_id and path (and others).
+        max_unreadable: share of the samples that may be unreadable; one is always allowed.
+        workers: threads that decode; None takes one for each core, 16 at most.
+
+    Raises:
+        TooManyUnreadable: as soon as more samples than that are unreadable.
+        T2TError: when none is readable.
+    """
+    store.refresh()
+    ids, paths = samples["sample_id"].to_pylist(), samples["path"].to_pylist()
+    keys, reasons = _hash(paths, store, workers)
+    _check_limit(ids, paths, reasons, max_unreadable)
+    where = _positions(keys)
+    missing = [key for key in where if key not in store]
+    if missing:
+        clips = decode_in_order([paths[where[key][0]] for key in missing], encoder, workers)
+        with progress("Embedding", len(missing), "videos") as advance, closing(clips):
+            for start in range(0, len(missing), shard_samples):
+                shard = Batcher(encoder.encode, encoder.batch_size)
+                for key in missing[start : start + shard_samples]:
+                    clip = next(clips)
+                    if isinstance(clip, Unreadable):
+                        for position in where[key]:
+                            reasons[position] = str(clip)
+                        _check_limit(ids, paths, reasons, max_unreadable)
+                    else:
+                        shard.add(key, clip)
+                    advance()
+                store.write(*shard.finish())
+    store.flush()
+    good = [(sample_id, key) for sample_id, key, reason in zip(ids, keys, reasons, strict=True) if key and not reason]
+    if ids and not good:
+        raise T2TError(f"None of the {len(ids)} samples can be read, for instance {paths[0]}: {reasons[0]}.")
+    view = store.view([key for _, key in good])
+    return Embedded(view, [sample_id for sample_id, _ in good], _quarantine(ids, paths, reasons), len(missing))
+
+
+def probe(samples: pa.Table, workers: int | None = None) -> pa.Table:
+    """The samples that cannot be read, with the columns sample_id, path, reason; decodes one frame of each."""
+    ids, paths = samples["sample_id"].to_pylist(), samples["path"].to_pylist()
+    reasons: list[str | None] = []
+    with progress("Reading videos", len(ids), "videos") as advance:
+        for clip in _decode(paths, 1, None, "squash", workers, window=4 * _workers(workers)):
+            reasons.append(str(clip) if isinstance(clip, Unreadable) else None)
+            advance()
+    return _quarantine(ids, paths, reasons)
+
+
+def decode_in_order(
+    paths: Sequence[str], model: Preprocessing, workers: int | None = None
+) -> Generator[np.ndarray | Unreadable, None, None]:
+    """Frames of each file as the model wants them, in order, decoded ahead in threads.
+
+    Yields uint8 [F, size, size, 3], or an `Unreadable` with the reason. At most about two batches of the model
+    and four clips for each worker are held. Threads, not processes: libav works outside of Python's lock, and frames
+    need not be copied between processes.
+    """
+    window = 4 * _workers(workers) + 2 * -(-model.batch_size // model.frames)
+    return _decode(paths, model.frames, model.size, model.crop, workers, window)
+
+
+def _decode(
+    paths: Sequence[str], frames: int, size: int | None, crop: Crop, workers: int | None, window: int
+) -> Generator[np.ndarray | Unreadable, None, None]:
+    def load(path: str) -> np.ndarray | Unreadable:
+        try:
+            return read_frames(path, frames, size, crop)
+        except Unreadable as error:
+            return error
+
+    pool = ThreadPoolExecutor(_workers(workers), thread_name_prefix="decode")
+    ahead: deque[Future[np.ndarray | Unreadable]] = deque()
+    try:
+        for path in paths:
+            ahead.append(pool.submit(load, path))
+            if len(ahead) >= window:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _workers(workers: int | None) -> int:
+    if workers is not None:
+        return max(1, workers)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MAX_WORKERS)
+
+
+class Batcher:
+    """Clips on their way through a model, in whole batches across clips.
+
+    Args:
+        function: uint8 [N, size, size, 3] to [N, ...], the model.
+        batch_size: frames to give it at once.
+    """
+
+    def __init__(self, function: Callable[[np.ndarray], np.ndarray], batch_size: int):
+        self.function = function
+        self.batch_size = batch_size
+        self.keys: list[str] = []
+        self.counts: list[int] = []
+        self.waiting: list[np.ndarray] = []
+        self.done: list[np.ndarray] = []
+
+    def add(self, key: str, clip: np.ndarray) -> None:
+        self.keys.append(key)
+        self.counts.append(len(clip))
+        self.waiting.append(clip)
+        frames = sum(len(clip) for clip in self.waiting)
+        if frames >= self.batch_size:
+            self._run(frames - frames % self.batch_size)
+
+    def _run(self, count: int) -> None:
+        frames = np.concatenate(self.waiting) if len(self.waiting) > 1 else self.waiting[0]
+        self.done.append(self.function(frames[:count]))
+        self.waiting = [frames[count:]] if count < len(frames) else []
+
+    def finish(self) -> tuple[list[str], list[np.ndarray]]:
+        """The keys, and the model's output for each one's frames."""
+        if self.waiting:
+            self._run(sum(len(clip) for clip in self.waiting))
+        if not self.keys:
+            return [], []
+        return self.keys, np.split(np.concatenate(self.done), np.cumsum(self.counts)[:-1])
+
+
+def _hash(
+    paths: Sequence[str], store: EmbeddingStore, workers: int | None
+) -> tuple[list[str | None], list[str | None]]:
+    """Each file's SHA-256, or None with the reason why it could not be read."""
+
+    def digest(path: str) -> tuple[str | None, str | None]:
+        try:
+            return store.hash_file(path), None
+        except FileNotFoundError:
+            return None, "no such file"
+        except OSError as error:
+            return None, (error.strerror or str(error)).lower()
+
+    new = sum(not store.knows(path) for path in paths)
+    results = []
+    with ThreadPoolExecutor(_workers(workers)) as pool:
+        if not new:
+            results = [digest(path) for path in paths]
+        else:
+            with progress("Hashing files", len(paths), "files") as advance:
+                for result in pool.map(digest, paths):
+                    results.append(result)
+                    advance()
+    store.flush()
+    return [key for key, _ in results], [reason for _, reason in results]
+
+
+def _positions(keys: Sequence[str | None]) -> dict[str, list[int]]:
+    where: dict[str, list[int]] = {}
+    for position, key in enumerate(keys):
+        if key is not None:
+            where.setdefault(key, []).append(position)
+    return where
+
+
+def _quarantine(ids: Sequence[str], paths: Sequence[str], reasons: Sequence[str | None]) -> pa.Table:
+    bad = [(i, reason) for i, reason in enumerate(reasons) if reason is not None]
+    columns = [[ids[i] for i, _ in bad], [paths[i] for i, _ in bad], [reason for _, reason in bad]]
+    return pa.table([pa.array(column, pa.string()) for column in columns], schema=QUARANTINE_SCHEMA)
+
+
+def _check_limit(ids: Sequence[str], paths: Sequence[str], reasons: Sequence[str | None], limit: float) -> None:
+    bad = [f"{ids[i]} ({reason})" for i, reason in enumerate(reasons) if reason is not None]
+    if len(bad) <= max(1, limit * len(ids)):
+        return
+    raise TooManyUnreadable(
+        f"{len(bad)} of {len(ids)} samples are unreadable so far, more than max_unreadable ({limit:.2%}) allows: "
+        f"{', '.join(bad[:5])}{', ...' if len(bad) > 5 else ''}. `t2t data check` lists all of them. Mend or remove "
+        "them, or raise `max_unreadable` in the dataset's YAML file.",
+        _quarantine(ids, paths, reasons),
+    )

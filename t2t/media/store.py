@@ -1,0 +1,274 @@
+"""Embeddings on disk: content-addressed, append-only, memory-mapped (DESIGN, "The lake": derived data, outside of it).
+
+    <root>/files.jsonl                        what is known of files: path, size, time of change, SHA-256
+    <root>/<encoder fingerprint>/<name>.safetensors    shards
+
+A sample's key is the SHA-256 of its file, so two samples with one file share an entry, and a renamed or copied file is
+found again. A shard holds whole samples one after the other: `embeddings` float16 [rows, dim], `offsets` int64
+[samples + 1] (sample i has the rows offsets[i] to offsets[i + 1]) and `keys` uint8 [samples, 32].
+
+The shards are the index: it is read from them on opening, so there is none to lose or to disagree. A shard appears
+under its name only once it is whole and on disk, and names are random, so writers need no lock and a kill costs the
+unfinished shard only.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from t2t.errors import T2TError
+from t2t.files import atomic_file, sha256, sha256_file
+
+log = logging.getLogger("t2t")
+
+DTYPES = {"F16": np.float16, "I64": np.int64, "U8": np.uint8}
+STALE_SECONDS = 24 * 3600
+
+
+class Embeddings:
+    """Embeddings of N samples, in the order they were asked for, still on disk.
+
+    Attributes:
+        dim: numbers of a frame's embedding. frames: the most frames that a sample has.
+    """
+
+    def __init__(self, shards: list[np.ndarray], shard: np.ndarray, start: np.ndarray, count: np.ndarray, dim: int):
+        """shards: float16 [rows, dim] each. shard, start, count: int64 [N], each sample's shard, first row, frames."""
+        self._shards, self._shard, self._start, self._count = shards, shard, start, count
+        self.dim = dim
+        self.frames = int(count.max()) if len(count) else 0
+
+    def __len__(self) -> int:
+        return len(self._count)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 [N], frames of each sample."""
+        return self._count
+
+    @classmethod
+    def of(cls, clips: Sequence[np.ndarray]) -> Embeddings:
+        """Embeddings in memory, from float16 [frames, dim] for each sample."""
+        count = np.array([len(clip) for clip in clips], dtype=np.int64)
+        rows = np.concatenate(clips).astype(np.float16)
+        return cls([rows], np.zeros_like(count), np.cumsum(count) - count, count, rows.shape[1])
+
+    def take(self, indices: np.ndarray) -> Embeddings:
+        """A view of some of the samples, int64 [V] positions in this one; `frames` is that of the samples taken."""
+        return Embeddings(self._shards, self._shard[indices], self._start[indices], self._count[indices], self.dim)
+
+    def gather(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings of some samples, zero where a sample has fewer than `frames` frames.
+
+        Args:
+            indices: int64 [V], positions in this view, each from 0 to N - 1, repetitions allowed.
+
+        Returns:
+            float16 [V, frames, dim], and bool [V, frames] that is true where a frame is. Both are copies.
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        steps = np.arange(self.frames)
+        mask = steps < self._count[indices, None]
+        # Short samples repeat their last row here, which the mask then blanks: one rule for all, without a loop.
+        rows = self._start[indices, None] + np.minimum(steps, self._count[indices, None] - 1)
+        shard = self._shard[indices]
+        used = np.unique(shard)
+        if len(used) == 1:
+            out = np.take(self._shards[used[0]], rows, axis=0)
+        else:
+            out = np.empty((*rows.shape, self.dim), dtype=np.float16)
+            for number in used:
+                here = np.flatnonzero(shard == number)
+                out[here] = np.take(self._shards[number], rows[here], axis=0)
+        if not mask.all():
+            out[~mask] = 0
+        return out, mask
+
+
+class EmbeddingStore:
+    """The embeddings of one frame encoder under `root`, for any number of processes at once.
+
+    Args:
+        root: the store's folder; made on the first write.
+        encoder_fingerprint: `FrameEncoder.fingerprint`; each has a folder of its own.
+    """
+
+    def __init__(self, root: str | Path, encoder_fingerprint: str):
+        self.root = Path(root)
+        self.folder = self.root / encoder_fingerprint
+        self.fingerprint = encoder_fingerprint
+        self.dim: int | None = None
+        self._entries: dict[str, tuple[int, int, int]] = {}
+        self._shards: list[np.ndarray] = []
+        self._known: set[str] = set()
+        self._files: dict[str, tuple[int, int, str]] = {}
+        self._new_files: list[str] = []
+        self._read_files()
+        self._clean()
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
+
+    def refresh(self) -> None:
+        """Takes in the shards that other processes have finished since."""
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path.name not in self._known and not path.name.startswith("."):
+                self._known.add(path.name)
+                try:
+                    self._take(path)
+                except (OSError, ValueError, KeyError) as error:
+                    log.warning("%s: passed over, not a whole shard (%s). It can be deleted.", path, error)
+
+    def write(self, keys: Sequence[str], embeddings: Sequence[np.ndarray]) -> None:
+        """Writes one shard; afterwards its samples are in the store.
+
+        Args:
+            keys: hex SHA-256 of each sample's file.
+            embeddings: float16 [frames, dim] for each, at least one frame.
+        """
+        if not keys:
+            return
+        if len(keys) != len(embeddings) or any(e.ndim != 2 or not len(e) for e in embeddings):
+            raise ValueError("write needs one float16 [frames, dim] with at least one frame for each key")
+        counts = np.array([len(e) for e in embeddings], dtype=np.int64)
+        tensors = {
+            "embeddings": np.ascontiguousarray(np.concatenate(embeddings), dtype=np.float16),
+            "offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            "keys": np.frombuffer(b"".join(bytes.fromhex(key) for key in keys), np.uint8).reshape(-1, 32).copy(),
+        }
+        path = self.folder / f"{_host()}-{uuid.uuid4().hex}.safetensors"
+        with atomic_file(path) as temporary:
+            save_file(tensors, temporary, metadata={"encoder": self.fingerprint})
+        self._known.add(path.name)
+        self._take(path)
+        self._write_files()
+
+    def view(self, keys: Sequence[str]) -> Embeddings:
+        """The embeddings of `keys`, in that order. Raises KeyError for one that the store lacks."""
+        places = np.array([self._entries[key] for key in keys], dtype=np.int64).reshape(-1, 3)
+        return Embeddings(self._shards, places[:, 0], places[:, 1], places[:, 2], self.dim or 0)
+
+    def hash_file(self, path: str | Path) -> str:
+        """Hex SHA-256 of a file, remembered for as long as path, size and time of change (in ns) stay the same.
+
+        That is what this trusts: a program that changes a file and puts size and time back is not noticed. (Deleting
+        `files.jsonl` makes it forget.) Raises OSError when the file cannot be read.
+        """
+        path = os.path.abspath(path)
+        state = os.stat(path)
+        size, changed, digest = self._files.get(path, (None, None, ""))
+        if (size, changed) == (state.st_size, state.st_mtime_ns):
+            return digest
+        digest = sha256_file(path)
+        self._files[path] = (state.st_size, state.st_mtime_ns, digest)
+        line = {"path": path, "size": state.st_size, "mtime_ns": state.st_mtime_ns, "sha256": digest}
+        self._new_files.append(json.dumps(line))
+        return digest
+
+    def knows(self, path: str | Path) -> bool:
+        """Whether the store remembers a hash of this path (which may have changed since)."""
+        return os.path.abspath(path) in self._files
+
+    def flush(self) -> None:
+        """Writes down the hashes that were computed since the last shard."""
+        self._write_files()
+
+    def _take(self, path: Path) -> None:
+        """Maps a finished shard and adds its samples. Raises ValueError when it is not whole."""
+        tensors = _map(path)
+        embeddings, offsets, keys = tensors["embeddings"], np.asarray(tensors["offsets"]), tensors["keys"]
+        if self.dim not in (None, embeddings.shape[1]):
+            raise T2TError(f"{path}: {embeddings.shape[1]} numbers a frame, but other shards have {self.dim}.")
+        if len(offsets) != len(keys) + 1 or offsets[0] != 0 or offsets[-1] != len(embeddings):
+            raise ValueError("its offsets do not fit")
+        self.dim = int(embeddings.shape[1])
+        number = len(self._shards)
+        self._shards.append(embeddings)
+        text = np.ascontiguousarray(keys).tobytes().hex()
+        for i, (start, stop) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
+            # Two writers may have done the same file: the first one read stays.
+            self._entries.setdefault(text[64 * i : 64 * i + 64], (number, start, stop - start))
+
+    def _clean(self) -> None:
+        """Removes what killed writers left: temporary files of this machine's dead processes, or very old ones."""
+        for path in self.folder.glob(".*.tmp"):
+            try:
+                if not _alive(path.name) or time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
+            except OSError:
+                continue
+
+    def _read_files(self) -> None:
+        try:
+            lines = (self.root / "files.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return
+        for line in lines:
+            try:
+                known = json.loads(line)
+                self._files[known["path"]] = (known["size"], known["mtime_ns"], known["sha256"])
+            except (ValueError, KeyError, TypeError):
+                continue  # Empty, or torn by a kill: the file is hashed again.
+
+    def _write_files(self) -> None:
+        """Appends in one write, which other processes' writes do not cut. The line break in front closes a line that a
+        kill may have torn."""
+        if self._new_files:
+            self.root.mkdir(parents=True, exist_ok=True)
+            text = "\n" + "\n".join(self._new_files) + "\n"
+            descriptor = os.open(self.root / "files.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(descriptor, text.encode())
+            finally:
+                os.close(descriptor)
+            self._new_files = []
+
+
+def _host() -> str:
+    return sha256(platform.node())[:8]
+
+
+def _alive(name: str) -> bool:
+    """Whether the writer of a temporary file `.<host>-<...>.safetensors.<pid>.tmp` may still be at work."""
+    host, pid = name[1:].partition("-")[0], name.split(".")[-2]
+    if host != _host() or not pid.isdigit():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _map(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file as memory maps. (The library's own NumPy reader copies them into memory.)"""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        size = path.stat().st_size
+        if not 0 < length <= size - 8:
+            raise ValueError("its header is cut off")
+        header: dict[str, Any] = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    if 8 + length + max(entry["data_offsets"][1] for entry in header.values()) != size:
+        raise ValueError("its length is wrong")
+    return {
+        name: np.memmap(path, DTYPES[entry["dtype"]], "r", 8 + length + entry["data_offsets"][0], tuple(entry["shape"]))
+        for name, entry in header.items()
+    }

@@ -1,0 +1,42 @@
+"""What `t2t run` does around the flow: a Prefect server where there is none, the flow, the closing table."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+
+from rich.console import Console
+
+from t2t.campaign import CampaignConfig, override
+from t2t.config import expand, parse, read_yaml
+from t2t.registry import Workspace
+
+
+def read_campaign(workspace: Workspace, campaign: str, name: str | None, settings: list[str]) -> CampaignConfig:
+    """A campaign of the registry with the command line's changes; validated as a whole."""
+    path = workspace.file("campaigns", campaign)
+    content = override(expand(read_yaml(path), {}, path), settings)
+    return parse(CampaignConfig, {**content, "name": name or campaign}, path)
+
+
+def run_campaign(workspace: Workspace, campaign: str, name: str | None, settings: list[str]) -> None:
+    """Runs a campaign through the Prefect flow. Configuration and data are checked before a server is started."""
+    config = read_campaign(workspace, campaign, name, settings)
+    workspace.dataset(config.dataset)
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    from infra.services import prefect_server
+
+    with nullcontext() if os.environ.get("PREFECT_API_URL") else prefect_server(workspace.work / "prefect"):
+        # Prefect reads its settings when it is imported, so that has to come after the server has set them.
+        from flows.self_training import self_training
+
+        folders = {"registry": str(workspace.registry), "data": str(workspace.data), "work": str(workspace.work)}
+        self_training(config, folders)
+    from t2t.show import print_rounds
+
+    print_rounds(workspace, config.name)
+    Console().print(
+        "\nLook at the rounds in MLflow:  [bold]t2t ui[/bold]"
+        f"\nTwo rounds side by side:       [bold]t2t compare {config.name} 0 1[/bold]"
+    )

@@ -1,0 +1,256 @@
+"""What the command line shows: tables for people, the same as JSON for programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from t2t.config import read_yaml
+from t2t.errors import T2TError
+from t2t.lake import Lake, open_lake
+from t2t.ledger import Ledger, Record, champion, rounds_table
+from t2t.registry import Workspace
+
+console = Console(width=None if os.isatty(1) else 120, highlight=False)
+
+
+def table_of(frame: pd.DataFrame, title: str = "", **formats: str) -> Table:
+    """A Rich table of a data frame; `formats` are format strings by column, numbers are set right."""
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for column in frame.columns:
+        numeric = pd.api.types.is_numeric_dtype(frame[column]) and frame[column].dtype != bool
+        table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        cells = []
+        for column, value in zip(frame.columns, row, strict=True):
+            missing = value is None or (isinstance(value, float) and pd.isna(value))
+            cells.append("" if missing else format(value, formats.get(str(column), "")))
+        table.add_row(*cells)
+    return table
+
+
+# -- rounds ------------------------------------------------------------------------------------------------------
+
+
+def ledger_of(workspace: Workspace, campaign: str) -> Ledger:
+    """A campaign's ledger, looked for in the lake; raises T2TError when it has not run here."""
+    for lake, prefix in _campaigns(workspace):
+        dataset, _, name = prefix.partition("/campaigns/")
+        if name == campaign:
+            return Ledger(lake, dataset, campaign)
+    known = ", ".join(prefix.partition("/campaigns/")[2] for _, prefix in _campaigns(workspace))
+    hint = f" Campaigns with rounds here: {known}." if known else ""
+    raise T2TError(f"Campaign {campaign!r} has not run in {workspace.work}.{hint} Start it: t2t run {campaign}")
+
+
+def lakes(workspace: Workspace) -> list[Lake]:
+    """The lakes that the registry's campaigns use, as far as they exist."""
+    uris = {"git"}
+    for name in workspace.names("campaigns"):
+        uris.add(read_yaml(workspace.file("campaigns", name)).get("lake", "git"))
+    missing = not (workspace.work / "lake.git").exists()
+    return [open_lake(uri, workspace.work) for uri in sorted(uris) if not (uri == "git" and missing)]
+
+
+def _campaigns(workspace: Workspace) -> list[tuple[Lake, str]]:
+    """Lake and `<dataset>/campaigns/<name>` of every campaign that has begun in this work folder."""
+    found = []
+    for lake in lakes(workspace):
+        for entry in lake.list("main"):
+            if entry.path.endswith("/campaign.json") and "/campaigns/" in entry.path:
+                found.append((lake, entry.path.removesuffix("/campaign.json")))
+    return found
+
+
+def rounds_json(workspace: Workspace, campaign: str) -> list[dict[str, Any]]:
+    """`t2t rounds --json`: a list of {round, teachers, rows, pr_auc, pr_auc_low, pr_auc_high, pr_auc_seen,
+    pr_auc_unseen, champion, run_id, commit} and what else the table holds; absent values are null."""
+    frame = rounds_table(ledger_of(workspace, campaign).records())
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def rounds_rows(records: Sequence[Record]) -> pd.DataFrame:
+    """The table of rounds as text, for the terminal and for Markdown."""
+    frame = rounds_table(records)
+    rows = []
+    for row in frame.to_dict("records"):
+        rows.append(
+            {
+                "round": row["round"],
+                "teachers": row["teachers"],
+                "rows": f"{row['rows']:,}",
+                "PR-AUC [95 %]": f"{row['pr_auc']:.3f} [{row['pr_auc_low']:.3f}, {row['pr_auc_high']:.3f}]",
+                "seen": _number(row["pr_auc_seen"]),
+                "unseen": _number(row["pr_auc_unseen"]),
+                "validation": _number(row["validation_pr_auc"]),
+                "seconds": f"{row['seconds']:.0f}",
+                "": " ".join(["champion"] * row["champion"] + ["rejected"] * (row["status"] == "rejected")),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or pd.isna(value) else f"{value:.3f}"
+
+
+def markdown_table(records: Sequence[Record]) -> str:
+    """The table of rounds for a Prefect artifact."""
+    frame = rounds_rows(records)
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
+    lines += ["| " + " | ".join(str(value) for value in row) + " |" for row in frame.itertuples(index=False)]
+    return "\n".join(lines)
+
+
+def print_rounds(workspace: Workspace, campaign: str) -> None:
+    records = ledger_of(workspace, campaign).records()
+    if not records:
+        raise T2TError(f"Campaign {campaign!r} has no finished round yet. Go on with it: t2t run {campaign}")
+    console.print(table_of(rounds_rows(records), f"Rounds of {campaign}, PR-AUC on test"))
+    for record in records:
+        if record.status == "rejected":
+            console.print(f"Round {record.round} was rejected by its gate: {record.reason} (branch {record.branch})")
+    if records[-1].stop:
+        console.print(f"Stopped: {records[-1].stop}.")
+
+
+# -- two rounds side by side -------------------------------------------------------------------------------------
+
+
+def print_comparison(workspace: Workspace, campaign: str, first: int, second: int, top: int) -> None:
+    from t2t.lake.tables import read_table
+
+    ledger = ledger_of(workspace, campaign)
+    records = ledger.records()
+    for k in (first, second):
+        if not 0 <= k < len(records):
+            raise T2TError(f"Campaign {campaign!r} has no round {k}; it has rounds 0 to {len(records) - 1}.")
+    a, b = records[first], records[second]
+    prefix = ledger.prefix.removesuffix("ledger/")
+
+    metrics = [{"metric": "rows", str(first): float(a.rows), str(second): float(b.rows)}]
+    metrics += [{"metric": "teachers", str(first): float(len(a.teachers)), str(second): float(len(b.teachers))}]
+    for split, left, right in (("validation", a.validation, b.validation), ("test", a.test, b.test)):
+        for name in sorted(set(left) | set(right)):
+            if "/" not in name or name.startswith("pr_auc_beside/"):
+                values = {str(first): left.get(name), str(second): right.get(name)}
+                metrics.append({"metric": f"{split} {name.replace('pr_auc_beside/', 'pr_auc on pairs of ')}", **values})
+    frame = pd.DataFrame(metrics)
+    frame["change"] = frame[str(second)] - frame[str(first)]
+    console.print(table_of(frame, f"{campaign}: round {first} and round {second}", **_formats(first, second)))
+
+    def pairs(record: Record) -> pd.DataFrame:
+        return read_table(ledger.lake, record.commit, f"{prefix}round-{record.round:03}/test.parquet").to_pandas()
+
+    def topics(record: Record) -> pd.DataFrame:
+        with ledger.lake.read(record.commit, f"{prefix}round-{record.round:03}/test_topics.csv") as file:
+            return pd.read_csv(file)
+
+    by_topic = topics(a).merge(topics(b)[["topic", "pr_auc"]], on="topic", suffixes=("_a", "_b"))
+    by_topic = by_topic.rename(columns={"pr_auc_a": str(first), "pr_auc_b": str(second)})
+    console.print(
+        table_of(
+            _largest(by_topic, first, second, top),
+            "Topics that changed most (PR-AUC on test)",
+            **_formats(first, second),
+        )
+    )
+    labels = pairs(a).merge(pairs(b), on=["sample_id", "topic", "human"])
+    labels = labels.rename(columns={"score_x": str(first), "score_y": str(second)})
+    console.print(
+        table_of(
+            _largest(labels, first, second, top), "Labels that changed most (scores on test)", **_formats(first, second)
+        )
+    )
+
+
+def _formats(first: int, second: int) -> dict[str, str]:
+    return {str(first): ",.4g", str(second): ",.4g", "change": "+,.4g"}
+
+
+def _largest(frame: pd.DataFrame, first: int, second: int, top: int) -> pd.DataFrame:
+    frame = frame.assign(change=frame[str(second)] - frame[str(first)])
+    return frame.reindex(frame["change"].abs().sort_values(ascending=False, kind="stable").index).head(top)
+
+
+# -- the champion at work ----------------------------------------------------------------------------------------
+
+
+def predict_file(
+    workspace: Workspace, campaign: str, video: Path, topics: Sequence[str], identity: str | None
+) -> list[dict[str, Any]]:
+    """Confidences of the campaign's champion for one file, highest first."""
+    import numpy as np
+    import torch
+
+    from t2t.media import embed_file
+    from t2t.students.checkpoint import load, read_encoder
+
+    ledger = ledger_of(workspace, campaign)
+    best = champion(ledger.records())
+    if best is None:
+        raise T2TError(f"Campaign {campaign!r} has no champion yet: no round has passed.")
+    folder = workspace.work / best.checkpoint
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    student = load(folder, device)
+    embeddings = embed_file(video, read_encoder(folder), device)
+    dataset = ledger.prefix.split("/")[0]
+    names = list(topics) or list(workspace.dataset(dataset).topics)
+    scores = student.predict(embeddings, np.array([0]), names, identity or best.identity)[0]
+    order = np.argsort(-scores, kind="stable")
+    return [{"topic": names[i], "confidence": round(float(scores[i]), 6)} for i in order]
+
+
+def print_scores(scores: list[dict[str, Any]]) -> None:
+    frame = pd.DataFrame(scores)
+    frame["bar"] = ["█" * round(40 * value) for value in frame["confidence"]]
+    console.print(table_of(frame.rename(columns={"bar": ""}), confidence=".3f"))
+
+
+# -- data and teachers -------------------------------------------------------------------------------------------
+
+
+def check_data(workspace: Workspace, name: str) -> None:
+    """Reads tables and videos; prints samples by split, topics, and what cannot be read."""
+    from t2t.media import probe
+
+    dataset = workspace.dataset(name)
+    samples = dataset.samples.select(["sample_id", "group", "split"]).to_pandas()
+    human = dataset.human.to_pandas().merge(samples, on="sample_id")
+    unreadable = probe(dataset.samples).to_pandas().merge(samples, on="sample_id")
+    rows = []
+    for split in ("train", "unlabeled", "validation", "test"):
+        own, labels = samples[samples["split"] == split], human[human["split"] == split]
+        rows.append(
+            {
+                "split": split,
+                "samples": len(own),
+                "groups": own["group"].nunique(),
+                "human-labeled": labels["sample_id"].nunique(),
+                "pairs": len(labels),
+                "positives": int((labels["confidence"] >= 0.5).sum()),
+                "unreadable": int((unreadable["split"] == split).sum()),
+            }
+        )
+    console.print(table_of(pd.DataFrame(rows), f"Dataset {name} at {dataset.root}"))
+    console.print(f"Topics: {len(dataset.topics)}, of which {len(dataset.unseen)} unseen in training.")
+    console.print("Groups in more than one split: 0.")
+    silent = [topic for topic in dataset.topics if not (human["confidence"][human["topic"] == topic] >= 0.5).any()]
+    if silent:
+        console.print(f"[yellow]Topics without a positive human label:[/yellow] {', '.join(silent[:10])}")
+    if len(unreadable):
+        console.print(
+            table_of(unreadable[["sample_id", "path", "reason"]].head(20), "Unreadable, would be quarantined")
+        )
+    share, limit = len(unreadable) / len(samples), dataset.config.max_unreadable
+    if share > limit and len(unreadable) > 1:
+        raise T2TError(
+            f"{len(unreadable)} of {len(samples)} samples are unreadable ({share:.1%}), more than max_unreadable "
+            f"({limit:.1%}) in {workspace.file('datasets', name)}: a campaign would stop."
+        )

@@ -1,0 +1,583 @@
+"""The run history in MLflow: experiment = dataset, parent run = campaign, child run = round.
+
+MLflow is a convenience for people, repaired from the lake's ledger and never asked what is done. Everything here can
+therefore be repeated: runs are found by deterministic tags, a metric that has a point at a step gets no second one,
+files are written over, and a checkpoint is known by its content. One process writes a campaign at a time.
+
+`mlflow` costs three seconds to import, so that happens on first use only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import getpass
+import json
+import logging
+import math
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import urlopen
+
+from t2t.errors import T2TError
+from t2t.files import atomic_file, sha256, sha256_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+log = logging.getLogger("t2t")
+
+# What a campaign's line in the chart view is drawn from: logged on the parent as well, with step = round. A teacher's
+# own PR-AUC hardly changes between rounds, so it stays on the children, in the picture and in the tables.
+HEADLINE = ("pr_auc", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc")
+TABLE = ("pr_auc", "pr_auc_low", "pr_auc_high", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc")
+CHAMPION = "champion"
+MODE = "?workflowType=machine_learning"  # without it the UI opens in its mode for language-model applications
+# MLflow's own limits: entries in one call, characters of a tag, of a parameter and of a dataset's digest.
+METRICS_A_CALL, PARAMS_A_CALL, TAG_LENGTH, PARAM_LENGTH, DIGEST_LENGTH = 1000, 100, 8000, 6000, 36
+PRIVATE = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+
+
+@dataclass(frozen=True)
+class DataInput:
+    """Data a round read: its name, where exactly it is (a lake URI with its commit), and that commit's id."""
+
+    name: str
+    uri: str
+    digest: str
+    context: str = "training"
+
+
+def store_path(work: Path) -> Path:
+    """The default store's database; its artifacts lie beside it in `mlartifacts/`."""
+    return Path(work).resolve() / "mlflow.db"
+
+
+def server_command(database: Path, port: int = 5000) -> tuple[list[str], dict[str, str]]:
+    """Arguments and extra environment of a small MLflow server on a SQLite store: one process, loopback only."""
+    arguments = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    arguments += ["--backend-store-uri", f"sqlite:///{database}"]
+    arguments += ["--artifacts-destination", str(database.with_name("mlartifacts"))]
+    return arguments, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **PRIVATE}
+
+
+def create_store(database: Path) -> None:
+    """Creates MLflow's SQLite database, whole or not at all; does nothing where it exists.
+
+    MLflow's own creation runs dozens of migrations in place. Measured: four processes at once broke the file for good,
+    and so did two of six kills. Here it is made in a temporary file, one process at a time, and renamed into place.
+    """
+    if database.exists():
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with open(database.with_name(f".{database.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if database.exists():
+            return
+        for stale in database.parent.glob(f".{database.name}.*.tmp*"):
+            stale.unlink()
+        with atomic_file(database) as temporary:
+            _migrate(temporary, database.with_name("mlartifacts"))
+
+
+def _migrate(database: Path, artifacts: Path) -> None:
+    _mlflow()
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def unsafe_but_fast(connection: Any, _record: Any) -> None:
+        # Safe here: the file is flushed to disk as a whole before it gets its name. 1.6 s instead of 3.5 s and more.
+        if connection.execute("PRAGMA database_list").fetchone()[2] == str(database):
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("PRAGMA journal_mode=MEMORY")
+
+    event.listen(Engine, "connect", unsafe_but_fast)
+    alembic = logging.getLogger("alembic")
+    level = alembic.level
+    alembic.setLevel(logging.WARNING)
+    try:
+        SqlAlchemyStore(f"sqlite:///{database}", artifacts.as_uri()).engine.dispose()
+    finally:
+        alembic.setLevel(level)
+        event.remove(Engine, "connect", unsafe_but_fast)
+
+
+def _mlflow() -> Any:
+    """The `mlflow` module, imported with its telemetry and its chatter off."""
+    for name, value in PRIVATE.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    import mlflow
+
+    return mlflow
+
+
+@functools.cache
+def _lake_source() -> Any:
+    """A DatasetSource for the lake's URIs, registered with MLflow, which knows neither scheme by itself."""
+    _mlflow()
+    from mlflow.data.dataset_source import DatasetSource
+    from mlflow.data.dataset_source_registry import register_dataset_source
+
+    class LakeDatasetSource(DatasetSource):
+        """`git+file://…@commit/path` or `lakefs://repository/commit/path`."""
+
+        def __init__(self, uri: str):
+            self.uri = uri
+
+        @staticmethod
+        def _get_source_type() -> str:
+            return "t2t-lake"
+
+        @staticmethod
+        def _can_resolve(raw_source: Any) -> bool:
+            return isinstance(raw_source, str) and raw_source.startswith(("git+file://", "lakefs://"))
+
+        @classmethod
+        def _resolve(cls, raw_source: str) -> LakeDatasetSource:
+            return cls(raw_source)
+
+        def load(self, **_: Any) -> Any:
+            raise T2TError(f"{self.uri}: read it with t2t.lake.open_lake(…).read(commit, path).")
+
+        def to_dict(self) -> dict[str, str]:
+            return {"uri": self.uri}
+
+        @classmethod
+        def from_dict(cls, source_dict: dict[str, str]) -> LakeDatasetSource:
+            return cls(source_dict["uri"])
+
+    register_dataset_source(LakeDatasetSource)
+    return LakeDatasetSource
+
+
+class MLflowTracker:
+    """Writes one campaign's history.
+
+    Args:
+        uri: an MLflow server or database; where None, `MLFLOW_TRACKING_URI`, and without that `work`/mlflow.db.
+        dataset: the experiment's name.
+        campaign: the parent run's name; letters, digits, `-` and `_`.
+    """
+
+    def __init__(self, uri: str | None, work: Path, dataset: str, campaign: str):
+        self.dataset, self.campaign = dataset, campaign
+        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_path(work)}"
+        self.model_name = f"t2t-{campaign}"
+        sqlite = self.uri.startswith("sqlite:////")
+        self._database = Path(self.uri.removeprefix("sqlite:///")) if sqlite else None
+        self._runs: dict[int | None, str] = {}
+        # Per run and metric: step -> (timestamp, value) of the points that are there, asked for at most once.
+        self._points: dict[tuple[str, str], dict[int, tuple[int, float]]] = {}
+        self._new: set[str] = set()
+
+    # Connecting and finding
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        mlflow = _mlflow()
+        if self._database:
+            create_store(self._database)
+        elif self.uri.startswith(("http://", "https://")):
+            # MLflow itself would try for four minutes.
+            try:
+                urlopen(f"{self.uri.rstrip('/')}/health", timeout=10).close()
+            except HTTPError:
+                pass  # it answers, and that is all that was asked
+            except OSError as error:
+                raise T2TError(f"No MLflow server answers at {_shown(self.uri)}: {error}. Is it running?") from None
+        client = mlflow.MlflowClient(self.uri, self.uri)
+        try:
+            client.search_experiments(max_results=1)
+        except mlflow.MlflowException as error:
+            raise T2TError(f"MLflow store {_shown(self.uri)}: {error}") from None
+        return client
+
+    @functools.cached_property
+    def _experiment(self) -> str:
+        found = self._client.get_experiment_by_name(self.dataset)
+        if found is None:
+            # Only a local store needs to be told where files go; a server knows.
+            place = self._database and (self._database.with_name("mlartifacts") / self.dataset).as_uri()
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            try:
+                return str(self._client.create_experiment(self.dataset, place, tags))
+            except _mlflow().MlflowException:
+                found = self._client.get_experiment_by_name(self.dataset)  # another process was faster
+                if found is None:
+                    raise
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _search(self, kind: str, **tags: str) -> list[Any]:
+        """This campaign's runs of a kind, oldest first."""
+        wanted = {"t2t.kind": kind, "t2t.campaign": self.campaign, **tags}
+        where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
+        order = ["attributes.start_time ASC"]
+        return list(self._client.search_runs([self._experiment], where, order_by=order, max_results=1000))
+
+    def run_id(self, k: int | None = None) -> str | None:
+        """The run of round k, or of the campaign; None where there is none yet."""
+        if k not in self._runs:
+            if k is None:
+                found = self._search("campaign")
+            else:
+                parent = self.run_id()
+                # Children of a parent that somebody deleted belong to the past.
+                tags = {"t2t.round": str(k), "mlflow.parentRunId": parent or ""}
+                found = self._search("round", **tags) if parent else []
+            if not found:
+                return None
+            self._runs[k] = found[0].info.run_id
+        return self._runs[k]
+
+    def _need(self, k: int | None = None) -> str:
+        run = self.run_id(k)
+        if run is None:
+            what = f"campaign {self.campaign!r}" if k is None else f"round {k} of campaign {self.campaign!r}"
+            raise T2TError(f"MLflow has no run for {what}: call {'open' if k is None else 'start_round'} first.")
+        return run
+
+    # Writing
+
+    def open(self, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
+        """Starts the campaign's run, or goes on in the one that is there, whatever state a killed process left it in.
+
+        Args:
+            params: flat or nested; logged once. A value that differs from the first one does not replace it (MLflow's
+                parameters cannot change): the first stays, and the tag `t2t.changed_params` holds the new ones.
+        Returns:
+            the run's id.
+        """
+        return self._start(None, self.campaign, {"t2t.kind": "campaign"}, params, tags)
+
+    def start_round(self, k: int, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
+        """Starts the child run of round k, or goes on in it; a finished one stays finished. Parameters as in `open`."""
+        own = {"t2t.kind": "round", "t2t.round": k, "mlflow.parentRunId": self._need()}
+        return self._start(k, f"{self.campaign}-round-{k}", own, params, tags)
+
+    def _start(
+        self, k: int | None, name: str, own: Mapping[str, Any], params: Mapping[str, Any], tags: Mapping[str, Any]
+    ) -> str:
+        own = {**own, "t2t.campaign": self.campaign, "t2t.dataset": self.dataset}
+        run = self.run_id(k)
+        if run is None:
+            origin = {"mlflow.user": _user(), "mlflow.source.name": f"t2t run {self.campaign}"}
+            origin["mlflow.source.type"] = "LOCAL"
+            wanted = {key: _short(value, TAG_LENGTH) for key, value in {**origin, **tags, **own}.items()}
+            run = str(self._client.create_run(self._experiment, tags=wanted, run_name=name).info.run_id)
+            self._runs[k] = run
+            self._new.add(run)
+            known: dict[str, str] = {}
+            changed_tags: dict[str, Any] = {}
+        else:
+            found = self._client.get_run(run)
+            known, changed_tags = found.data.params, dict(tags)
+            if found.info.status != "RUNNING" and (k is None or found.info.status != "FINISHED"):
+                self._client.update_run(run, status="RUNNING")
+        flat = {key: _short(value, PARAM_LENGTH) for key, value in _flatten(params)}
+        changed = {key: value for key, value in flat.items() if known.get(key, value) != value}
+        if changed:
+            log.warning("MLflow keeps the first values of parameters that changed: %s", ", ".join(sorted(changed)))
+            changed_tags["t2t.changed_params"] = json.dumps(changed)
+        self._batch(run, {key: value for key, value in flat.items() if key not in known}, changed_tags)
+        return run
+
+    def log_inputs(self, k: int, inputs: Sequence[DataInput]) -> None:
+        """Logs the lake commits that round k reads as dataset inputs; each (name, digest) once."""
+        source = _lake_source()
+        from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.entities import DatasetInput, InputTag
+
+        run = self._need(k)
+        there = {(i.dataset.name, i.dataset.digest) for i in self._client.get_run(run).inputs.dataset_inputs}
+        wanted = []
+        for item in inputs:
+            digest = item.digest[:DIGEST_LENGTH]  # the URI has all of it
+            if (item.name, digest) not in there:
+                there.add((item.name, digest))
+                dataset = MetaDataset(source(item.uri), name=item.name, digest=digest)
+                tags = [InputTag("mlflow.data.context", item.context), InputTag("t2t.uri", item.uri[:500])]
+                wanted.append(DatasetInput(dataset._to_mlflow_entity(), tags))
+        if wanted:
+            self._client.log_inputs(run, wanted)
+
+    def log_curve(self, k: int, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
+        """Logs (step, values) points of round k, in batches. NaN and infinite values are left out, and steps that a
+        metric already has are not logged again: a resumed round repeats some."""
+        self._metrics(self._need(k), points)
+
+    def log_round(
+        self,
+        k: int,
+        metrics: Mapping[str, float],
+        figures: Mapping[str, Figure],
+        tables: Mapping[str, pd.DataFrame],
+    ) -> None:
+        """Logs what round k came to: its metrics (step k), pictures and tables on the child; the HEADLINE metrics and
+        the table of rounds on the parent."""
+        child, parent = self._need(k), self._need()
+        self._metrics(child, [(k, metrics)])
+        self._files(child, figures, tables)
+        self._metrics(parent, [(k, {key: metrics[key] for key in HEADLINE if key in metrics})])
+        self._summarise()
+
+    def log_campaign(self, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> None:
+        """Puts pictures and tables that span rounds on the parent."""
+        self._files(self._need(), figures, tables)
+
+    def log_checkpoint(
+        self, k: int, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, Any] | None = None
+    ) -> str:
+        """Stores a checkpoint's files as a LoggedModel of round k and registers it as a version of `t2t-<campaign>`.
+
+        Known by its files' content: the same folder again gives the same model and version. This is
+        `mlflow.initialize_logged_model`, `log_model_artifacts` and `finalize_logged_model` through the client, since
+        the first one of these depends on the process's active experiment.
+
+        Args:
+            metrics: PR-AUC and the like, linked with the model (step k).
+            tags: for the model and its version, such as `t2t.commit`, the lake commit of this round.
+        Returns:
+            the model's URI, `models:/<id>`.
+        Raises:
+            T2TError: `folder` has no files.
+        """
+        folder, run = Path(folder), self._need(k)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        if not files:
+            raise T2TError(f"{folder}: no checkpoint files there.")
+        digest = sha256(*(part for path in files for part in (str(path.relative_to(folder)), sha256_file(path))))
+        own = {"t2t.campaign": self.campaign, "t2t.round": str(k), "t2t.digest": digest}
+        own |= {key: str(value) for key, value in (tags or {}).items()}
+        where = f"tags.`t2t.digest` = '{digest}' and tags.`t2t.campaign` = '{self.campaign}'"
+        found = [m for m in self._client.search_logged_models([self._experiment], where) if m.source_run_id == run]
+        if found:
+            model = found[0]
+        else:
+            name, params = f"student-round-{k}", {"round": str(k), "campaign": self.campaign}
+            model = self._client.create_logged_model(self._experiment, name, run, own, params, "t2t-student")
+        if str(model.status) != "READY":
+            self._client.log_model_artifacts(model.model_id, str(folder))
+            self._client.finalize_logged_model(model.model_id, "READY")
+        self._link(run, k, model, metrics)
+        if not any(version.tags.get("t2t.digest") == digest for version in self._versions(k)):
+            # The registry of a local store looks `models:/` up in the process's global store, which is another one.
+            source = model.artifact_location if self._database else f"models:/{model.model_id}"
+            version = self._client.create_model_version(self.model_name, source, run, own, model_id=model.model_id)
+            registered = json.dumps([{"name": self.model_name, "version": version.version}])
+            self._client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": registered})
+        return f"models:/{model.model_id}"
+
+    def _link(self, run: str, k: int, model: Any, metrics: Mapping[str, float]) -> None:
+        """Ties a model to its run and its metrics, without a second point in the run's own history."""
+        from mlflow.entities import LoggedModelOutput, Metric
+
+        outputs = self._client.get_run(run).outputs
+        if model.model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
+            self._client.log_outputs(run, [LoggedModelOutput(model.model_id, k)])
+        self._metrics(run, [(k, metrics)])
+        has = {metric.key for metric in (self._client.get_logged_model(model.model_id).metrics or [])}
+        points = {key: self._history(run, key).get(k) for key in metrics if key not in has}
+        # The same key, step, time and value as in the run: MLflow takes that for the same point there.
+        linked = [Metric(key, p[1], p[0], k, model.model_id, run_id=run) for key, p in points.items() if p]
+        if linked:
+            self._client.log_batch(run, metrics=linked)
+
+    def _versions(self, k: int) -> list[Any]:
+        """Registered versions of round k, oldest first; makes the registered model where there is none."""
+        mlflow = _mlflow()
+        try:
+            note = f"Students of campaign {self.campaign}, one version a round. The best one is @{CHAMPION}."
+            self._client.create_registered_model(self.model_name, {"t2t.campaign": self.campaign}, note)
+        except mlflow.MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = self._client.search_model_versions(f"name = '{self.model_name}'", max_results=1000)
+        run = self._need(k)
+        return sorted((version for version in found if version.run_id == run), key=lambda v: int(v.version))
+
+    def champion(self, k: int) -> None:
+        """Moves the alias `champion` to round k's checkpoint and marks its run, and only its run.
+
+        Raises:
+            T2TError: round k has no registered checkpoint.
+        """
+        run, versions = self._need(k), self._versions(k)
+        if not versions:
+            raise T2TError(f"Round {k} of {self.campaign!r} has no registered checkpoint to make champion.")
+        self._client.set_registered_model_alias(self.model_name, CHAMPION, versions[-1].version)
+        for other in self._rounds():
+            if other.info.run_id != run and "t2t.champion" in other.data.tags:
+                self._client.delete_tag(other.info.run_id, "t2t.champion")
+        self._batch(run, {}, {"t2t.champion": "true"})
+        self._batch(self._need(), {}, {"t2t.champion_round": k})
+        self._summarise()
+
+    def finish_round(self, k: int, status: str = "FINISHED", tags: Mapping[str, Any] | None = None) -> None:
+        """Ends round k's run with FINISHED, FAILED or KILLED; a finished one keeps its end."""
+        self._finish(self._need(k), status, tags)
+
+    def finish(self, status: str = "FINISHED", tags: Mapping[str, Any] | None = None) -> None:
+        """Ends the campaign's run; does nothing where it was never opened, so that error handlers can call this."""
+        run = self.run_id()
+        if run is not None:
+            self._summarise()
+            self._finish(run, status, tags)
+
+    def _finish(self, run: str, status: str, tags: Mapping[str, Any] | None) -> None:
+        self._batch(run, {}, tags or {})
+        if self._client.get_run(run).info.status != status:
+            self._client.set_terminated(run, status)
+
+    # Looking
+
+    def ui_command(self) -> str:
+        """The command line (or the address) with which a person looks at this store."""
+        if self._database:
+            arguments, environment = server_command(self._database)
+            settings = [f"{name}={value}" for name, value in environment.items()]
+            return shlex.join([*settings, *arguments])
+        return self.url() or f"mlflow server --host 127.0.0.1 --backend-store-uri {_shown(self.uri)}"
+
+    def url(self, k: int | None = None) -> str | None:
+        """The web page of round k, or of the campaign; None where the store is no server."""
+        if not self.uri.startswith(("http://", "https://")):
+            return None
+        return f"{_shown(self.uri).rstrip('/')}/#/experiments/{self._experiment}/runs/{self._need(k)}{MODE}"
+
+    # Pieces
+
+    def _batch(self, run: str, params: Mapping[str, str], tags: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param, RunTag
+
+        wanted = [Param(key, value) for key, value in params.items()]
+        for start in range(0, len(wanted), PARAMS_A_CALL):
+            self._client.log_batch(run, params=wanted[start : start + PARAMS_A_CALL])
+        if tags:
+            self._client.log_batch(run, tags=[RunTag(key, _short(value, TAG_LENGTH)) for key, value in tags.items()])
+
+    def _history(self, run: str, key: str) -> dict[int, tuple[int, float]]:
+        if (run, key) not in self._points:
+            # A run that this process created has no point it does not know of.
+            found = [] if run in self._new else self._client.get_metric_history(run, key)
+            self._points[run, key] = {metric.step: (metric.timestamp, metric.value) for metric in found}
+        return self._points[run, key]
+
+    def _metrics(self, run: str, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        wanted = {}
+        for step, values in points:
+            for key, number in values.items():
+                value = float(number)
+                if math.isfinite(value) and step not in self._history(run, key):
+                    wanted[key, step] = Metric(key, value, now, step)
+        metrics = list(wanted.values())
+        for start in range(0, len(metrics), METRICS_A_CALL):
+            part = metrics[start : start + METRICS_A_CALL]
+            self._client.log_batch(run, metrics=part)
+            for metric in part:
+                self._history(run, metric.key)[metric.step] = (metric.timestamp, metric.value)
+
+    def _files(self, run: str, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> None:
+        if not figures and not tables:
+            return
+        with tempfile.TemporaryDirectory(prefix="t2t-") as folder:
+            for name, figure in figures.items():
+                path = Path(folder, "figures", name).with_suffix(".png")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                figure.savefig(path)
+            listed = []
+            for name, table in tables.items():
+                path = Path(folder, "tables", name).with_suffix(".json")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # As `log_table` writes it, which would append to a table that is there: a repeat doubled its rows.
+                table.to_json(path, orient="split", index=False, date_format="iso")
+                listed.append({"path": path.relative_to(folder).as_posix(), "type": "table"})
+            self._client.log_artifacts(run, folder)
+        known = json.loads(self._client.get_run(run).data.tags.get("mlflow.loggedArtifacts", "[]"))
+        new = [entry for entry in listed if entry not in known]
+        if new:
+            self._batch(run, {}, {"mlflow.loggedArtifacts": json.dumps(known + new)})
+
+    def _rounds(self) -> list[Any]:
+        found = self._search("round", **{"mlflow.parentRunId": self._need()})
+        return sorted(found, key=lambda run: int(run.data.tags["t2t.round"]))
+
+    def rounds(self) -> pd.DataFrame:
+        """One row a round, as MLflow has them: round, champion (bool), the metrics of TABLE, status, run_id."""
+        import pandas as pd
+
+        rows = []
+        for run in self._rounds():
+            tags = run.data.tags
+            row: dict[str, Any] = {"round": int(tags["t2t.round"]), "champion": "t2t.champion" in tags}
+            row |= {key: run.data.metrics.get(key, float("nan")) for key in TABLE}
+            rows.append(row | {"status": run.info.status, "run_id": run.info.run_id})
+        return pd.DataFrame(rows, columns=["round", "champion", *TABLE, "status", "run_id"])
+
+    def _summarise(self) -> None:
+        """Writes the table of rounds and a readable note (the run page's description) on the parent."""
+        table = self.rounds()
+        self._files(self._need(), {}, {"rounds": table.drop(columns="status")})
+        self._batch(self._need(), {}, {"mlflow.note.content": _note(self.campaign, self.dataset, table)})
+
+
+def _note(campaign: str, dataset: str, table: pd.DataFrame) -> str:
+    def number(value: float) -> str:
+        return "" if math.isnan(value) else f"{value:.3f}"
+
+    rows = table.to_dict("records")
+    lines = [f"Campaign **{campaign}** on dataset **{dataset}**: {len(rows)} round{'s' * (len(rows) != 1)}."]
+    lines[0] += "".join(f" Champion: round {r['round']}, PR-AUC {number(r['pr_auc'])}." for r in rows if r["champion"])
+    lines += ["", "| round | PR-AUC | 95 % interval | seen | unseen | validation | |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        interval = " to ".join(filter(None, (number(row["pr_auc_low"]), number(row["pr_auc_high"]))))
+        cells = [str(row["round"]), number(row["pr_auc"]), interval, number(row["pr_auc_seen"])]
+        cells += [number(row["pr_auc_unseen"]), number(row["validation_pr_auc"]), CHAMPION * row["champion"]]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _short(value: Any, length: int) -> str:
+    """A value as text: lists as JSON, cut with an ellipsis where MLflow would refuse it."""
+    text = json.dumps(value, default=str) if isinstance(value, list | tuple | dict) else str(value)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # a container's user need not have a name
+
+
+def _shown(uri: str) -> str:
+    """The address without the password that it may hold."""
+    parts = urlsplit(uri)
+    if parts.password is None and parts.username is None:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -1,0 +1,255 @@
+"""Training a student on the N+1 tasks (paper, sections 3.2 and 4.1): grouped batches and one visible loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from t2t.config import Config
+from t2t.errors import T2TError
+from t2t.labels import LabelMatrix
+from t2t.progress import progress
+from t2t.students.dual_encoder import Student
+from t2t.students.text import TopicTokens
+
+if TYPE_CHECKING:
+    from t2t.media.store import Embeddings
+
+
+class TrainingConfig(Config):
+    """The recipe. Batch size is counted in rows, as in the paper (which uses 65,536)."""
+
+    steps: int = Field(1000, ge=1)
+    batch_rows: int = Field(4096, ge=1)
+    rows_per_sample: int | None = Field(None, ge=1, description="At most so many random rows of a sample in a batch.")
+    loss: Literal["mse", "bce"] = "mse"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
+    task_weight: Mapping[str, float] = Field(
+        default_factory=dict, description="Weight of an identity's rows in the loss; 1 where none is given."
+    )
+    balance: float = Field(
+        0.0, ge=0, le=1, description="0: every row counts the same. 1: every identity counts the same."
+    )
+    frame_dropout: float = Field(0.0, ge=0, lt=1, description="Share of frames hidden in training.")
+    noise: float = Field(0.0, ge=0, description="Gaussian noise on frame embeddings, in their standard deviations.")
+    evaluate_every: int = Field(100, ge=1, description="Steps between looks at the validation split.")
+    initialise: Literal["scratch", "previous"] = "scratch"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """V samples with their rows R, and the U distinct (teacher, topic) texts that the rows need.
+
+    samples: int64 [V], indices of samples of the matrix.
+    row_sample: int64 [R], each row's position in `samples`.
+    row_text: int64 [R], each row's position in `text_teacher` and `text_topic`.
+    text_teacher, text_topic: int64 [U].
+    target, weight: float32 [R].
+    """
+
+    samples: np.ndarray
+    row_sample: np.ndarray
+    row_text: np.ndarray
+    text_teacher: np.ndarray
+    text_topic: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+
+
+def row_weights(matrix: LabelMatrix, config: TrainingConfig) -> np.ndarray:
+    """Weight of each teacher's rows in the loss, float32 [teachers], with mean 1 over all rows.
+
+    Weights belong to tasks, never to single rows: all of a teacher's labels are learned, whatever their confidence.
+    """
+    for name in config.task_weight:
+        if name not in matrix.teachers:
+            raise T2TError(f"task_weight names {name!r}, which is no teacher here: {', '.join(matrix.teachers)}.")
+    counts = np.bincount(matrix.teacher, minlength=len(matrix.teachers)).astype(np.float64)
+    weight = np.array([config.task_weight.get(name, 1.0) for name in matrix.teachers])
+    weight = weight * np.maximum(counts, 1) ** -config.balance
+    return (weight * counts.sum() / (weight * counts).sum()).astype(np.float32)
+
+
+def batches(matrix: LabelMatrix, config: TrainingConfig, weight: np.ndarray, seed: int) -> Iterator[Batch]:
+    """Grouped batches without end: every epoch goes through all samples that have rows, in a new order.
+
+    A batch takes samples until their rows reach `batch_rows`. Nothing here loops over rows.
+    """
+    generator = np.random.default_rng(seed)
+    lengths = np.diff(matrix.indptr)
+    if config.rows_per_sample:
+        lengths = np.minimum(lengths, config.rows_per_sample)
+    labeled = np.flatnonzero(lengths)
+    while True:
+        order = generator.permutation(labeled)
+        ends = np.cumsum(lengths[order])
+        start = 0
+        while start < len(order):
+            done = ends[start - 1] if start else 0
+            stop = min(int(np.searchsorted(ends, done + config.batch_rows)) + 1, len(order))
+            yield _batch(matrix, order[start:stop], config.rows_per_sample, weight, generator)
+            start = stop
+
+
+def _batch(
+    matrix: LabelMatrix, samples: np.ndarray, limit: int | None, weight: np.ndarray, generator: np.random.Generator
+) -> Batch:
+    rows, owner = matrix.take(samples)
+    if limit:
+        # Rank each sample's rows by a random number and keep the first `limit`.
+        shuffled = np.lexsort((generator.random(len(rows)), owner))
+        lengths = np.bincount(owner, minlength=len(samples))
+        rank = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        kept = shuffled[rank < limit]
+        rows, owner = rows[kept], owner[kept]
+    teacher = matrix.teacher[rows].astype(np.int64)
+    texts, row_text = np.unique(teacher * len(matrix.topics) + matrix.topic[rows], return_inverse=True)
+    text_teacher, text_topic = np.divmod(texts, len(matrix.topics))
+    return Batch(samples, owner, row_text, text_teacher, text_topic, matrix.confidence[rows], weight[teacher])
+
+
+def grouped_loss(
+    student: Student, batch: Batch, frames: Tensor, mask: Tensor, ids: Tensor, ids_mask: Tensor, kind: str
+) -> Tensor:
+    """The weighted mean loss of a batch's rows, each sample and each text encoded once.
+
+    Args:
+        frames: float [V, F, D] and mask: bool [V, F], the embeddings of `batch.samples`.
+        ids: int64 [U, L] and ids_mask: bool [U, L], the texts.
+    """
+    device = student.device
+    samples = student.encode_samples(frames, mask)
+    texts = student.encode_texts(ids, ids_mask)
+    # index_select has a deterministic gradient on the CPU, and a row costs one multiply-add over `dim` numbers.
+    row_sample, row_text = (torch.from_numpy(a).to(device) for a in (batch.row_sample, batch.row_text))
+    cosine = (samples.index_select(0, row_sample) * texts.index_select(0, row_text)).sum(-1)
+    target, weight = (torch.from_numpy(a).to(device) for a in (batch.target, batch.weight))
+    return (row_loss(student.logits(cosine), target, kind) * weight).sum() / weight.sum()
+
+
+def row_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
+    """MSE on the confidence, or binary cross-entropy, for each row: float [R]."""
+    if kind == "bce":
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (logits.sigmoid() - target).square()
+
+
+def learning_rate(step: int, config: TrainingConfig) -> float:
+    """Linear warm-up, then a cosine down to zero."""
+    warmup = max(1, round(config.warmup * config.steps))
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves: the best step's score, and the curve as (step, metrics) points. The student is in place."""
+
+    best_step: int
+    best_score: float
+    curve: list[tuple[int, dict[str, float]]]
+
+
+def train(
+    student: Student,
+    matrix: LabelMatrix,
+    embeddings: Embeddings,
+    config: TrainingConfig,
+    seed: int,
+    validate: Callable[[Student], float],
+    title: str = "Training",
+    report: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+) -> Trained:
+    """Trains `student` in place; on return it holds the weights of its best step on validation.
+
+    Args:
+        embeddings: aligned with `matrix.sample_ids`.
+        seed: of batches, dropout and noise.
+        validate: a student's score on the validation split, higher is better; called every `evaluate_every` steps.
+        report: told of every point of the curve as it comes.
+    """
+    device = student.device
+    torch.manual_seed(seed)
+    tokens = TopicTokens(student.tokenizer, matrix.topics, student.config.text.max_tokens)
+    identities = student.token_ids(matrix.teachers)
+    noise = torch.Generator().manual_seed(seed)
+    decay = [p for p in student.parameters() if p.requires_grad and p.ndim > 1]
+    rest = [p for p in student.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=device.type == "cuda")
+    source = batches(matrix, config, row_weights(matrix, config), seed)
+    curve: list[tuple[int, dict[str, float]]] = []
+    best: dict[str, Tensor] = {}
+    best_step, best_score = 0, -math.inf
+    running: list[Tensor] = []
+
+    with progress(title, config.steps, "steps") as advance:
+        for step in range(config.steps + 1):
+            # evaluate
+            last = step == config.steps
+            if step and (last or step % config.evaluate_every == 0):
+                score = validate(student)
+                loss = float(torch.stack(running).mean())
+                running.clear()
+                point = {"loss": loss, "validation_pr_auc": score, "learning_rate": learning_rate(step, config)}
+                curve.append((step, point))
+                report(step, point)
+                # save
+                if score > best_score or not best:
+                    best_step, best_score = step, score
+                    best = {name: value.detach().clone() for name, value in student.state_dict().items()}
+            if last:
+                break
+
+            # step
+            batch = next(source)
+            frames, mask = (torch.from_numpy(a) for a in embeddings.gather(batch.samples))
+            frames, mask = augment(frames.float(), mask, student, config, noise)
+            ids, ids_mask = (
+                torch.from_numpy(a).to(device) for a in tokens.texts(batch.text_topic, identities[batch.text_teacher])
+            )
+            student.train()
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, config)
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                loss = grouped_loss(student, batch, frames.to(device), mask.to(device), ids, ids_mask, config.loss)
+            if not torch.isfinite(loss):
+                raise T2TError(f"{title}: the loss is {loss.item()} at step {step}. Lower training.learning_rate.")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(student.parameters(), config.clip)
+            optimizer.step()
+
+            # log
+            running.append(loss.detach())
+            advance(1, f"loss {loss.item():.4f}" if device.type == "cpu" else "")
+    student.load_state_dict(best)
+    student.eval()
+    return Trained(best_step, best_score, curve)
+
+
+def augment(
+    frames: Tensor, mask: Tensor, student: Student, config: TrainingConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Hides random frames (never all of a sample's) and adds noise; returns new frames and mask."""
+    if config.frame_dropout:
+        chance = torch.rand(mask.shape, generator=generator).masked_fill(~mask, -1.0)
+        keep = mask & (chance >= config.frame_dropout)
+        keep |= mask & (chance == chance.max(dim=1, keepdim=True).values)
+        mask = keep
+    if config.noise:
+        std = student.frontend.std[: student.input_dim].cpu()
+        frames = frames + torch.randn(frames.shape, generator=generator) * std * config.noise
+    return frames * mask.unsqueeze(-1), mask
