@@ -145,7 +145,8 @@ def mlflow_ui(work: Path, port: int = 5000, timeout: float = 60) -> None:
         T2TError: there is no history yet, the port is taken, or the server did not come up.
     """
     from t2t.errors import T2TError
-    from t2t.tracking import MODE, server_command, store_path
+    from t2t.mlflow_store import server_command, store_path
+    from t2t.tracking import MODE
 
     database = store_path(work)
     if not database.exists():

@@ -62,7 +62,7 @@ def run(
 
 @app.command()
 def rounds(context: typer.Context, campaign: Campaign, as_json: AsJson = False) -> None:
-    """Print a campaign's table of rounds, from the lake's ledger. PR-AUC is on the test split, with its 95 % interval."""
+    """Print a campaign's table of rounds, from the lake's ledger. PR-AUC is on test, with its 95 % interval."""
     from t2t.show import print_rounds, rounds_json
 
     if as_json:

@@ -172,9 +172,9 @@ class Evaluation:
         """Flat names and numbers, NaN left out, for the ledger and MLflow."""
         values = {"pr_auc": self.overall.value, "pr_auc_low": self.overall.low, "pr_auc_high": self.overall.high}
         values |= {"pr_auc_seen": self.seen.value, "pr_auc_unseen": self.unseen.value}
-        for row in self.by_teacher.itertuples():
-            values[f"pr_auc_teacher/{row.teacher}"] = row.pr_auc
-            values[f"pr_auc_beside/{row.teacher}"] = row.student
+        for row in self.by_teacher.to_dict("records"):
+            values[f"pr_auc_teacher/{row['teacher']}"] = row["pr_auc"]
+            values[f"pr_auc_beside/{row['teacher']}"] = row["student"]
         return {name: float(value) for name, value in values.items() if not np.isnan(value)}
 
 
@@ -205,8 +205,8 @@ def evaluate(
         covered = ~np.isnan(score)
         part = pairs.where(covered)
         if part.positive.any():
-            own = average_precision(part.with_score(score[covered]))
-            row = {"teacher": name, "pairs": int(covered.sum()), "pr_auc": own}
+            value = average_precision(part.with_score(score[covered]))
+            row = {"teacher": name, "pairs": int(covered.sum()), "pr_auc": value}
             beside.append(row | {"student": average_precision(part)})
     return Evaluation(
         pairs,

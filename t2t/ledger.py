@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -101,7 +101,7 @@ def rounds_table(records: Sequence[Record]) -> pd.DataFrame:
     rows = []
     for record in records:
         test = record.test
-        row = {"round": record.round, "teachers": len(record.teachers), "rows": record.rows}
+        row: dict[str, Any] = {"round": record.round, "teachers": len(record.teachers), "rows": record.rows}
         for name in ("pr_auc", "pr_auc_low", "pr_auc_high", "pr_auc_seen", "pr_auc_unseen"):
             row[name] = test.get(name)
         row |= {"validation_pr_auc": record.score, "seconds": round(record.seconds, 1), "status": record.status}

@@ -10,7 +10,6 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,19 +52,10 @@ from t2t.teachers import Teacher, TeacherContext, build
 from t2t.teachers.annotations import Entry as HumanEntry
 from t2t.teachers.student import Entry as StudentEntry
 from t2t.teachers.student import Parent
+from t2t.tracking import DataInput
 from t2t.training import train
 
 log = logging.getLogger("t2t")
-
-
-@dataclass(frozen=True)
-class DataInput:
-    """A table of the lake that a round read: where it is (by commit), and what for."""
-
-    name: str
-    uri: str
-    digest: str
-    context: str
 
 
 class Tracker(Protocol):
@@ -73,12 +63,12 @@ class Tracker(Protocol):
 
     def open(self, params: dict[str, Any], tags: dict[str, str]) -> str: ...
     def start_round(self, k: int, params: dict[str, Any], tags: dict[str, str]) -> str: ...
-    def log_inputs(self, k: int, inputs: list[DataInput]) -> None: ...
-    def log_curve(self, k: int, points: list[tuple[int, dict[str, float]]]) -> None: ...
+    def log_inputs(self, k: int, inputs: Sequence[DataInput]) -> None: ...
+    def log_curve(self, k: int, points: Sequence[tuple[int, Mapping[str, float]]]) -> None: ...
     def log_round(
         self, k: int, metrics: dict[str, float], figures: dict[str, Figure], tables: dict[str, pd.DataFrame]
     ) -> None: ...
-    def log_checkpoint(self, k: int, folder: Path, metrics: dict[str, float]) -> str: ...
+    def log_checkpoint(self, k: int, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str: ...
     def champion(self, k: int) -> None: ...
     def finish_round(self, k: int, status: str, tags: dict[str, str]) -> None: ...
     def finish(self, status: str) -> None: ...
@@ -453,7 +443,8 @@ class Rounds:
         }
         pictures = {"pr_curves": self._picture(record), "rounds": figures.rounds(tables["rounds"])}
         self.tracker.log_round(k, metrics, pictures, tables)
-        self.tracker.log_checkpoint(k, self.workspace.work / record.checkpoint, {"pr_auc": record.test["pr_auc"]})
+        checkpoint = self.workspace.work / record.checkpoint
+        self.tracker.log_checkpoint(k, checkpoint, {"pr_auc": record.test["pr_auc"]}, {"t2t.commit": record.commit})
         if best is not None:
             self.tracker.champion(best.round)
         tags = {"t2t.status": record.status, "t2t.reason": record.reason, "t2t.commit": record.commit}

@@ -31,8 +31,7 @@ def run_campaign(workspace: Workspace, campaign: str, name: str | None, settings
         # Prefect reads its settings when it is imported, so that has to come after the server has set them.
         from flows.self_training import self_training
 
-        folders = {"registry": str(workspace.registry), "data": str(workspace.data), "work": str(workspace.work)}
-        self_training(config, folders)
+        self_training(config, workspace)
     from t2t.show import print_rounds
 
     print_rounds(workspace, config.name)

@@ -72,7 +72,8 @@ def rounds_json(workspace: Workspace, campaign: str) -> list[dict[str, Any]]:
     """`t2t rounds --json`: a list of {round, teachers, rows, pr_auc, pr_auc_low, pr_auc_high, pr_auc_seen,
     pr_auc_unseen, champion, run_id, commit} and what else the table holds; absent values are null."""
     frame = rounds_table(ledger_of(workspace, campaign).records())
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def rounds_rows(records: Sequence[Record]) -> pd.DataFrame:

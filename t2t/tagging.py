@@ -56,10 +56,11 @@ def tag(
     r = min(config.random, len(topics) - k)
     names = pa.array(topics, pa.string())
     ids = pa.array(sample_ids, pa.string())
+    texts = student.encode_topics(topics, config.identity)
     with progress(f"Tagging as {teacher_id}", len(sample_ids), "samples") as advance:
         for start in range(0, len(sample_ids), config.block):
             block = np.arange(start, min(start + config.block, len(sample_ids)))
-            scores = student.predict(embeddings, block, topics, config.identity)
+            scores = student.score(embeddings, block, texts)
             top = torch.topk(torch.from_numpy(scores), k, dim=1).indices.numpy()
             chosen = np.concatenate([top, random_others(top, len(topics), r, ids.take(pa.array(block)), seed)], axis=1)
             owner = pa.array(np.repeat(block, chosen.shape[1]))

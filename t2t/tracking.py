@@ -3,13 +3,10 @@
 MLflow is a convenience for people, repaired from the lake's ledger and never asked what is done. Everything here can
 therefore be repeated: runs are found by deterministic tags, a metric that has a point at a step gets no second one,
 files are written over, and a checkpoint is known by its content. One process writes a campaign at a time.
-
-`mlflow` costs three seconds to import, so that happens on first use only.
 """
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import getpass
 import json
@@ -17,7 +14,6 @@ import logging
 import math
 import os
 import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +25,8 @@ from urllib.parse import urlsplit, urlunsplit
 from urllib.request import urlopen
 
 from t2t.errors import T2TError
-from t2t.files import atomic_file, sha256, sha256_file
+from t2t.files import sha256, sha256_file
+from t2t.mlflow_store import create_store, lake_source, load_mlflow, server_command, store_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +42,6 @@ CHAMPION = "champion"
 MODE = "?workflowType=machine_learning"  # without it the UI opens in its mode for language-model applications
 # MLflow's own limits: entries in one call, characters of a tag, of a parameter and of a dataset's digest.
 METRICS_A_CALL, PARAMS_A_CALL, TAG_LENGTH, PARAM_LENGTH, DIGEST_LENGTH = 1000, 100, 8000, 6000, 36
-PRIVATE = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
 @dataclass(frozen=True)
@@ -56,111 +52,6 @@ class DataInput:
     uri: str
     digest: str
     context: str = "training"
-
-
-def store_path(work: Path) -> Path:
-    """The default store's database; its artifacts lie beside it in `mlartifacts/`."""
-    return Path(work).resolve() / "mlflow.db"
-
-
-def server_command(database: Path, port: int = 5000) -> tuple[list[str], dict[str, str]]:
-    """Arguments and extra environment of a small MLflow server on a SQLite store: one process, loopback only."""
-    arguments = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    arguments += ["--backend-store-uri", f"sqlite:///{database}"]
-    arguments += ["--artifacts-destination", str(database.with_name("mlartifacts"))]
-    return arguments, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **PRIVATE}
-
-
-def create_store(database: Path) -> None:
-    """Creates MLflow's SQLite database, whole or not at all; does nothing where it exists.
-
-    MLflow's own creation runs dozens of migrations in place. Measured: four processes at once broke the file for good,
-    and so did two of six kills. Here it is made in a temporary file, one process at a time, and renamed into place.
-    """
-    if database.exists():
-        return
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with open(database.with_name(f".{database.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if database.exists():
-            return
-        for stale in database.parent.glob(f".{database.name}.*.tmp*"):
-            stale.unlink()
-        with atomic_file(database) as temporary:
-            _migrate(temporary, database.with_name("mlartifacts"))
-
-
-def _migrate(database: Path, artifacts: Path) -> None:
-    _mlflow()
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
-
-    def unsafe_but_fast(connection: Any, _record: Any) -> None:
-        # Safe here: the file is flushed to disk as a whole before it gets its name. 1.6 s instead of 3.5 s and more.
-        if connection.execute("PRAGMA database_list").fetchone()[2] == str(database):
-            connection.execute("PRAGMA synchronous=OFF")
-            connection.execute("PRAGMA journal_mode=MEMORY")
-
-    event.listen(Engine, "connect", unsafe_but_fast)
-    alembic = logging.getLogger("alembic")
-    level = alembic.level
-    alembic.setLevel(logging.WARNING)
-    try:
-        SqlAlchemyStore(f"sqlite:///{database}", artifacts.as_uri()).engine.dispose()
-    finally:
-        alembic.setLevel(level)
-        event.remove(Engine, "connect", unsafe_but_fast)
-
-
-def _mlflow() -> Any:
-    """The `mlflow` module, imported with its telemetry and its chatter off."""
-    for name, value in PRIVATE.items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    import mlflow
-
-    return mlflow
-
-
-@functools.cache
-def _lake_source() -> Any:
-    """A DatasetSource for the lake's URIs, registered with MLflow, which knows neither scheme by itself."""
-    _mlflow()
-    from mlflow.data.dataset_source import DatasetSource
-    from mlflow.data.dataset_source_registry import register_dataset_source
-
-    class LakeDatasetSource(DatasetSource):
-        """`git+file://…@commit/path` or `lakefs://repository/commit/path`."""
-
-        def __init__(self, uri: str):
-            self.uri = uri
-
-        @staticmethod
-        def _get_source_type() -> str:
-            return "t2t-lake"
-
-        @staticmethod
-        def _can_resolve(raw_source: Any) -> bool:
-            return isinstance(raw_source, str) and raw_source.startswith(("git+file://", "lakefs://"))
-
-        @classmethod
-        def _resolve(cls, raw_source: str) -> LakeDatasetSource:
-            return cls(raw_source)
-
-        def load(self, **_: Any) -> Any:
-            raise T2TError(f"{self.uri}: read it with t2t.lake.open_lake(…).read(commit, path).")
-
-        def to_dict(self) -> dict[str, str]:
-            return {"uri": self.uri}
-
-        @classmethod
-        def from_dict(cls, source_dict: dict[str, str]) -> LakeDatasetSource:
-            return cls(source_dict["uri"])
-
-    register_dataset_source(LakeDatasetSource)
-    return LakeDatasetSource
 
 
 class MLflowTracker:
@@ -187,7 +78,7 @@ class MLflowTracker:
 
     @functools.cached_property
     def _client(self) -> Any:
-        mlflow = _mlflow()
+        mlflow = load_mlflow()
         if self._database:
             create_store(self._database)
         elif self.uri.startswith(("http://", "https://")):
@@ -214,7 +105,7 @@ class MLflowTracker:
             tags = {"mlflow.experimentKind": "custom_model_development"}
             try:
                 return str(self._client.create_experiment(self.dataset, place, tags))
-            except _mlflow().MlflowException:
+            except load_mlflow().MlflowException:
                 found = self._client.get_experiment_by_name(self.dataset)  # another process was faster
                 if found is None:
                     raise
@@ -298,7 +189,7 @@ class MLflowTracker:
 
     def log_inputs(self, k: int, inputs: Sequence[DataInput]) -> None:
         """Logs the lake commits that round k reads as dataset inputs; each (name, digest) once."""
-        source = _lake_source()
+        source = lake_source()
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.entities import DatasetInput, InputTag
 
@@ -399,7 +290,7 @@ class MLflowTracker:
 
     def _versions(self, k: int) -> list[Any]:
         """Registered versions of round k, oldest first; makes the registered model where there is none."""
-        mlflow = _mlflow()
+        mlflow = load_mlflow()
         try:
             note = f"Students of campaign {self.campaign}, one version a round. The best one is @{CHAMPION}."
             self._client.create_registered_model(self.model_name, {"t2t.campaign": self.campaign}, note)

@@ -23,6 +23,10 @@ from t2t.students.text import TopicTokens
 if TYPE_CHECKING:
     from t2t.media.store import Embeddings
 
+# Prepared frames are kept in memory up to this size, and made in blocks of so many samples.
+PREPARED_BYTES = 4 << 30
+PREPARE_BLOCK = 256
+
 
 class TrainingConfig(Config):
     """The recipe. Batch size is counted in rows, as in the paper (which uses 65,536)."""
@@ -42,7 +46,7 @@ class TrainingConfig(Config):
         0.0, ge=0, le=1, description="0: every row counts the same. 1: every identity counts the same."
     )
     frame_dropout: float = Field(0.0, ge=0, lt=1, description="Share of frames hidden in training.")
-    noise: float = Field(0.0, ge=0, description="Gaussian noise on frame embeddings, in their standard deviations.")
+    noise: float = Field(0.0, ge=0, description="Gaussian noise on prepared frames, whose numbers have variance 1.")
     evaluate_every: int = Field(100, ge=1, description="Steps between looks at the validation split.")
     initialise: Literal["scratch", "previous"] = "scratch"
 
@@ -120,16 +124,17 @@ def _batch(
 
 
 def grouped_loss(
-    student: Student, batch: Batch, frames: Tensor, mask: Tensor, ids: Tensor, ids_mask: Tensor, kind: str
+    student: Student, batch: Batch, prepared: Tensor, mask: Tensor, ids: Tensor, ids_mask: Tensor, kind: str
 ) -> Tensor:
     """The weighted mean loss of a batch's rows, each sample and each text encoded once.
 
     Args:
-        frames: float [V, F, D] and mask: bool [V, F], the embeddings of `batch.samples`.
+        prepared: float [V, F, D], what the student's frontend makes of the frames of `batch.samples`.
+        mask: bool [V, F], which of them are.
         ids: int64 [U, L] and ids_mask: bool [U, L], the texts.
     """
     device = student.device
-    samples = student.encode_samples(frames, mask)
+    samples = student.encode_prepared(prepared, mask)
     texts = student.encode_texts(ids, ids_mask)
     # index_select has a deterministic gradient on the CPU, and a row costs one multiply-add over `dim` numbers.
     row_sample, row_text = (torch.from_numpy(a).to(device) for a in (batch.row_sample, batch.row_text))
@@ -184,7 +189,8 @@ def train(
     torch.manual_seed(seed)
     tokens = TopicTokens(student.tokenizer, matrix.topics, student.config.text.max_tokens)
     identities = student.token_ids(matrix.teachers)
-    noise = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
+    prepare = Prepared(student, embeddings)
     decay = [p for p in student.parameters() if p.requires_grad and p.ndim > 1]
     rest = [p for p in student.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -201,9 +207,9 @@ def train(
             last = step == config.steps
             if step and (last or step % config.evaluate_every == 0):
                 score = validate(student)
-                loss = float(torch.stack(running).mean())
+                point = {"loss": float(torch.stack(running).mean())}
                 running.clear()
-                point = {"loss": loss, "validation_pr_auc": score, "learning_rate": learning_rate(step, config)}
+                point |= {"validation_pr_auc": score, "learning_rate": learning_rate(step, config)}
                 curve.append((step, point))
                 report(step, point)
                 # save
@@ -215,8 +221,7 @@ def train(
 
             # step
             batch = next(source)
-            frames, mask = (torch.from_numpy(a) for a in embeddings.gather(batch.samples))
-            frames, mask = augment(frames.float(), mask, student, config, noise)
+            prepared, mask = augment(*prepare(batch.samples), config, generator)
             ids, ids_mask = (
                 torch.from_numpy(a).to(device) for a in tokens.texts(batch.text_topic, identities[batch.text_teacher])
             )
@@ -224,7 +229,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, config)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = grouped_loss(student, batch, frames.to(device), mask.to(device), ids, ids_mask, config.loss)
+                loss = grouped_loss(student, batch, prepared, mask, ids, ids_mask, config.loss)
             if not torch.isfinite(loss):
                 raise T2TError(f"{title}: the loss is {loss.item()} at step {step}. Lower training.learning_rate.")
             optimizer.zero_grad(set_to_none=True)
@@ -240,16 +245,42 @@ def train(
     return Trained(best_step, best_score, curve)
 
 
+class Prepared:
+    """What a student's frontend makes of frame embeddings; the frontend is fixed, so that is computed once.
+
+    With whitening and change it costs more than the student's own forward and backward pass. Where the result does not
+    fit into `PREPARED_BYTES` it is computed batch by batch instead.
+    """
+
+    def __init__(self, student: Student, embeddings: Embeddings):
+        self.student, self.embeddings = student, embeddings
+        self.frames: Tensor | None = None
+        if len(embeddings) * embeddings.frames * student.frontend.out_dim * 4 <= PREPARED_BYTES:
+            blocks = np.array_split(np.arange(len(embeddings)), max(1, len(embeddings) // PREPARE_BLOCK))
+            self.frames, self.mask = (torch.cat(part) for part in zip(*map(self._compute, blocks), strict=True))
+
+    def __call__(self, samples: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Samples' prepared frames, float32 [V, F, D], and their mask, bool [V, F], on the student's device."""
+        if self.frames is None:
+            return self._compute(samples)
+        index = torch.from_numpy(samples).to(self.frames.device)
+        return self.frames.index_select(0, index), self.mask.index_select(0, index)
+
+    @torch.no_grad()
+    def _compute(self, samples: np.ndarray) -> tuple[Tensor, Tensor]:
+        frames, mask = (torch.from_numpy(a).to(self.student.device) for a in self.embeddings.gather(samples))
+        return self.student.frontend(frames.float(), mask), mask
+
+
 def augment(
-    frames: Tensor, mask: Tensor, student: Student, config: TrainingConfig, generator: torch.Generator
+    prepared: Tensor, mask: Tensor, config: TrainingConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Hides random frames (never all of a sample's) and adds noise; returns new frames and mask."""
     if config.frame_dropout:
-        chance = torch.rand(mask.shape, generator=generator).masked_fill(~mask, -1.0)
+        chance = torch.rand(mask.shape, generator=generator, device=mask.device).masked_fill(~mask, -1.0)
         keep = mask & (chance >= config.frame_dropout)
         keep |= mask & (chance == chance.max(dim=1, keepdim=True).values)
         mask = keep
     if config.noise:
-        std = student.frontend.std[: student.input_dim].cpu()
-        frames = frames + torch.randn(frames.shape, generator=generator) * std * config.noise
-    return frames * mask.unsqueeze(-1), mask
+        prepared = prepared + torch.randn(prepared.shape, generator=generator, device=mask.device) * config.noise
+    return prepared * mask.unsqueeze(-1), mask

@@ -18,7 +18,8 @@ import pytest
 
 from t2t import figures
 from t2t.errors import T2TError
-from t2t.tracking import HEADLINE, DataInput, MLflowTracker, create_store, store_path
+from t2t.mlflow_store import create_store, store_path
+from t2t.tracking import HEADLINE, DataInput, MLflowTracker
 
 Make = Callable[..., MLflowTracker]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -29,7 +30,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One store for all tests, since that takes seconds: made by two processes at once, beside a dead one's rest."""
     database = store_path(tmp_path_factory.mktemp("store"))
     database.with_name(".mlflow.db.99999.tmp").write_bytes(b"half a database")
-    code = f"from pathlib import Path; from t2t.tracking import create_store; create_store(Path({str(database)!r}))"
+    code = f"from pathlib import Path; from t2t.mlflow_store import create_store; create_store(Path({str(database)!r}))"
     makers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [maker.wait() for maker in makers] == [0, 0]
     return database

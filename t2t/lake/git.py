@@ -1,8 +1,8 @@
 """The embedded lake: a bare Git repository through pygit2. Inspect it with plain `git log --stat`.
 
-Writers may be several processes: a branch moves only under the repository's lock file, from the head that the new commit
-was made on. Objects are written and flushed before the branch that needs them, so a kill leaves either the old head or
-the new one; what it leaves besides are unreferenced objects, which `git gc` removes.
+Writers may be several processes: a branch moves only under the repository's lock file, from the head that the new
+commit was made on. Objects are written and flushed before the branch that needs them, so a kill leaves either the old
+head or the new one; what it leaves besides are unreferenced objects, which `git gc` removes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 import pygit2
-from pygit2.enums import FileMode, ObjectType, SortMode
+from pygit2.enums import FileMode, SortMode
 
 from t2t.errors import nearest
 from t2t.lake.base import (
@@ -35,6 +35,9 @@ from t2t.lake.base import (
     check_path,
     check_tag,
 )
+
+# Objects and references are flushed to disk before they count (libgit2 does not read `core.fsync`).
+pygit2.option(pygit2.enums.Option.ENABLE_FSYNC_GITDIR, True)
 
 KEY = "T2T-Key"
 METADATA = "T2T-Metadata"
@@ -61,7 +64,8 @@ class GitLake:
             return str(self.repository[ref].peel(pygit2.Commit).id)
         except (KeyError, ValueError, pygit2.GitError):
             names = [*self.repository.branches.local, *self._tags()]
-            raise UnknownRef(f"The lake {self.path} has no branch, tag or commit {ref!r}.{nearest(ref, names)}") from None
+            hint = nearest(ref, names)
+            raise UnknownRef(f"The lake {self.path} has no branch, tag or commit {ref!r}.{hint}") from None
 
     def _tags(self) -> list[str]:
         prefix = "refs/tags/"
@@ -84,7 +88,7 @@ class GitLake:
         except KeyError:
             names = [entry.path for entry in self.list(ref)]
             raise UnknownPath(f"{self.uri(ref)} has no file {path!r}.{nearest(path, names[:10_000])}") from None
-        if blob.type != ObjectType.BLOB:
+        if not isinstance(blob, pygit2.Blob):
             raise UnknownPath(f"{self.uri(ref, path)} is a folder, not a file.")
         return io.BytesIO(blob.data)
 
@@ -94,11 +98,11 @@ class GitLake:
         def walk(tree: pygit2.Tree, base: str) -> None:
             for item in tree:
                 path = f"{base}{item.name}"
-                if item.type == ObjectType.TREE:
+                if isinstance(item, pygit2.Tree):
                     # Only folders on the way to the prefix, or below it, can hold what is asked for.
                     if prefix.startswith(f"{path}/") or f"{path}/".startswith(prefix):
                         walk(item, f"{path}/")
-                elif path.startswith(prefix):
+                elif isinstance(item, pygit2.Blob) and path.startswith(prefix):
                     found.append(Entry(path, item.size, str(item.id)))
 
         walk(self._tree(ref), "")
@@ -136,7 +140,7 @@ class GitLake:
             if done is not None:
                 return done.id
             head = self.resolve(branch)
-            tree = self._with_files(self._tree(head).id, blobs)
+            tree = self._with_files(self._tree(head), blobs)
             return self._move(branch, tree, [head], key, message, metadata)
 
     def merge(self, source: str, into: str, key: str, message: str, metadata: Mapping[str, str]) -> str:
@@ -167,21 +171,22 @@ class GitLake:
             return self.repository.create_blob(content)
         return self.repository.create_blob_fromdisk(str(content))
 
-    def _with_files(self, tree: pygit2.Oid, blobs: Mapping[str, pygit2.Oid]) -> pygit2.Oid:
+    def _with_files(self, tree: pygit2.Tree, blobs: Mapping[str, pygit2.Oid]) -> pygit2.Oid:
         index = pygit2.Index()
-        index.read_tree(self.repository[tree])
+        index.read_tree(tree)
         for path, blob in blobs.items():
             index.add(pygit2.IndexEntry(path, blob, FileMode.BLOB))
         return index.write_tree(self.repository)
 
     def _move(
-        self, branch: str, tree: pygit2.Oid, parents: list[str], key: str, message: str, metadata: Mapping[str, str]
+        self, branch: str, tree: pygit2.Oid, parents: Sequence[str], key: str, message: str, metadata: Mapping[str, str]
     ) -> str:
         seconds = int(datetime.now(UTC).timestamp())
         signature = pygit2.Signature("t2t", "t2t@localhost", seconds, 0)
         text = f"{message}\n\n{KEY}: {json.dumps(key)}\n{METADATA}: {json.dumps(dict(metadata), ensure_ascii=False)}\n"
-        new = self.repository.create_commit(None, signature, signature, text, tree, [pygit2.Oid(hex=p) for p in parents])
-        self.repository.references.get(f"refs/heads/{branch}").set_target(new)
+        ids = [pygit2.Oid(hex=parent) for parent in parents]
+        new = self.repository.create_commit(None, signature, signature, text, tree, ids)
+        self.repository.references[f"refs/heads/{branch}"].set_target(new)
         return str(new)
 
     @contextmanager
@@ -198,9 +203,8 @@ def _create(path: Path) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         repository = pygit2.init_repository(str(temporary), bare=True, initial_head=MAIN)
-        # Parquet is compressed already; doing it twice costs a second for each 28 MB. Objects are flushed to disk.
+        # Parquet is compressed already; doing it twice costs a second for each 28 MB.
         repository.config["core.compression"] = 0
-        repository.config["core.fsync"] = "all"
         signature = pygit2.Signature("t2t", "t2t@localhost", 0, 0)
         tree = repository.TreeBuilder().write()
         first = repository.create_commit(None, signature, signature, "An empty lake\n", tree, [])

@@ -11,12 +11,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from transformers import AutoTokenizer
 
-from t2t.config import parse
+from t2t.config import Config, parse
 from t2t.errors import T2TError
 from t2t.files import atomic_folder
+from t2t.media.encoders import EncoderConfig
 from t2t.students.dual_encoder import DualEncoderConfig, Student, text_encoder_from_config
 
 FORMAT = 1
+
+
+class _EncoderOnly(Config):
+    encoder: EncoderConfig
 
 
 def save(student: Student, folder: Path, extra: dict[str, Any]) -> None:
@@ -49,6 +54,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise T2TError(f"{folder}: a checkpoint of another format; this version reads format {FORMAT}.")
     return config
+
+
+def read_encoder(folder: Path) -> EncoderConfig:
+    """The frame encoder whose embeddings the student was trained on."""
+    path = folder / "config.json"
+    config = read_config(folder)
+    if "encoder" not in config:
+        raise T2TError(f"{path}: no 'encoder', so this student can score ready embeddings only.")
+    return parse(_EncoderOnly, {"encoder": config["encoder"]}, path).encoder
 
 
 def load(folder: Path, device: str = "cpu") -> Student:

@@ -20,6 +20,7 @@ from transformers import (
     AutoConfig,
     AutoModelForTextEncoding,
     AutoTokenizer,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     T5Config,
     T5EncoderModel,
@@ -52,6 +53,8 @@ class TowerConfig(Config):
             d_model=self.d_model,
             d_kv=max(self.d_model // self.heads, 1),
             d_ff=self.d_ff,
+            # The tokenizer has its own end token; 0 is in every vocabulary, also in the sample tower's, which has none.
+            eos_token_id=0,
             num_layers=self.layers,
             num_heads=self.heads,
             dropout_rate=self.dropout,
@@ -100,7 +103,7 @@ class Student(nn.Module):
         input_dim: int,
         tokenizer: PreTrainedTokenizerBase,
         teachers: Sequence[str],
-        text_encoder: nn.Module | None = None,
+        text_encoder: PreTrainedModel | None = None,
     ):
         super().__init__()
         self.config = config
@@ -112,8 +115,8 @@ class Student(nn.Module):
         self.project = nn.Linear(self.frontend.out_dim, config.sample.d_model)
         self.sample_encoder = T5EncoderModel(config.sample.t5(vocab_size=1))
         self.sample_head = nn.Linear(config.sample.d_model, config.dim)
-        self.text_encoder = text_encoder or T5EncoderModel(config.text.t5(self.words))
-        width = self.text_encoder.config.hidden_size
+        self.text_encoder: PreTrainedModel = text_encoder or T5EncoderModel(config.text.t5(self.words))
+        width = int(self.text_encoder.config.hidden_size)
         self.text_head = nn.Linear(width, config.dim)
         self.identity = nn.Embedding(len(self.teachers), width)
         self.scale = nn.Parameter(torch.tensor(config.scale).log())
@@ -136,7 +139,11 @@ class Student(nn.Module):
 
         Returns: float [V, dim].
         """
-        x = self.project(self.frontend(frames, mask))
+        return self.encode_prepared(self.frontend(frames, mask), mask)
+
+    def encode_prepared(self, prepared: Tensor, mask: Tensor) -> Tensor:
+        """`encode_samples` of what the frontend has made of the frames already: float [V, F, frontend.out_dim]."""
+        x = self.project(prepared)
         hidden = self.sample_encoder(inputs_embeds=x, attention_mask=mask.long()).last_hidden_state
         return F.normalize(self.sample_head(_mean(hidden, mask)).float(), dim=-1)
 
@@ -248,7 +255,7 @@ def add_identities(tokenizer: PreTrainedTokenizerBase, teachers: Sequence[str]) 
     tokenizer.add_special_tokens({"additional_special_tokens": [identity_token(teacher) for teacher in teachers]})
 
 
-def text_encoder_from_config(config: dict) -> nn.Module:
+def text_encoder_from_config(config: dict) -> PreTrainedModel:
     """A text encoder of a saved configuration, weights still to be filled; nothing is fetched."""
     config = dict(config)
     return AutoModelForTextEncoding.from_config(AutoConfig.for_model(config.pop("model_type"), **config))

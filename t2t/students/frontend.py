@@ -30,6 +30,10 @@ class FrontendConfig(Config):
 class Frontend(nn.Module):
     """A fixed linear map of frame embeddings: float [V, F, input_dim] -> float [V, F, out_dim], zero where masked."""
 
+    mean: Tensor
+    std: Tensor
+    components: Tensor
+
     def __init__(self, config: FrontendConfig, input_dim: int):
         super().__init__()
         self.config = config
