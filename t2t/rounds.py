@@ -353,7 +353,12 @@ class Rounds:
 
     def _new_student(self, k: int, matrix: LabelMatrix) -> Student:
         student = build_student(
-            self.config.student, self.embedded.embeddings.dim, self.dataset.topics, matrix.teachers, self._seed(k)
+            self.config.student,
+            self.embedded.embeddings.dim,
+            self.dataset.topics,
+            matrix.teachers,
+            self._seed(k),
+            prior=float(matrix.confidence.mean()),
         )
         if k and self.config.training.initialise == "previous":
             start_from(student, Student.load(self._round(k - 1) / "student"))

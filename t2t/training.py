@@ -23,6 +23,9 @@ from t2t.students.text import TopicTokens
 if TYPE_CHECKING:
     from t2t.media.store import Embeddings
 
+# The score's scale and bias are two numbers that all rows share: at the towers' rate they would hardly move.
+HEAD, HEAD_FACTOR = ("scale", "bias"), 10.0
+
 # Prepared frames are kept in memory up to this size, and made in blocks of so many samples.
 PREPARED_BYTES = 4 << 30
 PREPARE_BLOCK = 256
@@ -192,8 +195,13 @@ def train(
     generator = torch.Generator(device).manual_seed(seed)
     prepare = Prepared(student, embeddings)
     decay = [p for p in student.parameters() if p.requires_grad and p.ndim > 1]
-    rest = [p for p in student.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    rest = [p for n, p in student.named_parameters() if p.requires_grad and p.ndim <= 1 and n not in HEAD]
+    head = [p for n, p in student.named_parameters() if n in HEAD]
+    groups = [
+        {"params": decay, "weight_decay": config.weight_decay, "factor": 1.0},
+        {"params": rest, "weight_decay": 0.0, "factor": 1.0},
+        {"params": head, "weight_decay": 0.0, "factor": HEAD_FACTOR},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=device.type == "cuda")
     source = batches(matrix, config, row_weights(matrix, config), seed)
     curve: list[tuple[int, dict[str, float]]] = []
@@ -227,7 +235,7 @@ def train(
             )
             student.train()
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config)
+                group["lr"] = learning_rate(step, config) * group["factor"]
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 loss = grouped_loss(student, batch, prepared, mask, ids, ids_mask, config.loss)
             if not torch.isfinite(loss):

@@ -26,7 +26,7 @@ from t2t.media.decode import Crop
 from t2t.media.pixels import describe, width
 
 # Raised whenever the same configuration and weights would give other numbers.
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 log = logging.getLogger("t2t")
 

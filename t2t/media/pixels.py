@@ -4,9 +4,9 @@ Hand-made for coloured things that move over textured ground. Three parts for ea
 
 - the mean colour of each cell of a grid (grid x grid x 3),
 - the energy of gradients in each cell by orientation, as in HOG (grid x grid x orientations),
-- for each hue, summed over the whole frame: how much of it there is, its centre, its spread (x, y, and xy), and the
-  orientations of the edges around it (hues x (6 + orientations)). These do not depend on the grid: the change of a
-  centre from frame to frame is the thing's motion.
+- for each hue, summed over the whole frame: how much of it there is, its centre, its spread (x, y, and xy), how much its
+  outline has 3, 4 or 5 corners, and the orientations of the edges around it (hues x (9 + orientations)). These do not
+  depend on the grid: the change of a centre from frame to frame is the thing's motion.
 
 A frame's numbers depend on that frame only, bit for bit, whatever batch it is in.
 """
@@ -20,13 +20,15 @@ import numpy as np
 # Frames worked on at once: few enough that the intermediate arrays stay in the processor's cache.
 BLOCK = 8
 MOMENTS = 6
+# Corners that outlines are looked at for: a triangle has three, a square four, a star five, a disc none.
+CORNERS = (3, 4, 5)
 # Mean squared colourfulness below which a hue is hardly there.
 FAINT = 1e-3
 
 
 def width(grid: int, orientations: int, hues: int) -> int:
-    """Numbers in a descriptor; 816 for a grid of 8, 8 orientations and 8 hues."""
-    return grid * grid * (3 + orientations) + hues * (MOMENTS + orientations)
+    """Numbers in a descriptor; 840 for a grid of 8, 8 orientations and 8 hues."""
+    return grid * grid * (3 + orientations) + hues * (MOMENTS + len(CORNERS) + orientations)
 
 
 def describe(frames: np.ndarray, grid: int, orientations: int, hues: int) -> np.ndarray:
@@ -47,12 +49,14 @@ def _describe(frames: np.ndarray, grid: int, orientations: int, hues: int) -> np
     energy = 2 * np.sqrt(_cells(edges, grid))
     by_hue = _hues(rgb, hues)
     sums = np.matmul(by_hue, _positions(side))
+    moments = _moments(sums, side * side)
     around = np.matmul(by_hue, edges.reshape(n, side * side, orientations))
     return np.concatenate(
         [
             colours.reshape(n, -1),
             energy.reshape(n, -1),
-            _moments(sums, side * side).reshape(n, -1),
+            moments.reshape(n, -1),
+            _corners(by_hue, moments[..., 1:3], side).reshape(n, -1),
             _shares(around).reshape(n, -1),
         ],
         axis=1,
@@ -139,6 +143,24 @@ def _moments(sums: np.ndarray, pixels: int) -> np.ndarray:
     x, y, xx, yy, xy = (mean[..., i] for i in range(5))
     spread = [np.sqrt(np.maximum(xx - x * x, 0)), np.sqrt(np.maximum(yy - y * y, 0)), xy - x * y]
     return np.concatenate([4 * np.sqrt(mass), np.stack([x, y, *spread], axis=-1)], axis=-1)
+
+
+def _corners(by_hue: np.ndarray, centres: np.ndarray, side: int) -> np.ndarray:
+    """How strongly each hue's mass lies in 3, 4 or 5 equal directions from its centre: float32 [N, hues, 3], 0 to 2.
+
+    The size of the angular Fourier component, which turning the thing does not change; that a turn changes its phase
+    shows in the orientations of the edges.
+    """
+    place = _positions(side)
+    towards = (place[:, 1] - centres[..., :1]) + 1j * (place[:, 2] - centres[..., 1:])
+    towards /= np.abs(towards) + np.float32(1e-6)
+    mass = by_hue.sum(axis=-1) + np.float32(side * side * FAINT)
+    power = towards * towards
+    sums = []
+    for _ in CORNERS:
+        power *= towards
+        sums.append(np.abs(np.einsum("nhp,nhp->nh", by_hue, power)) / mass)
+    return np.sqrt(4 * np.stack(sums, axis=-1)).astype(np.float32)
 
 
 def _shares(around: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ encoded video serves all its rows, and scoring N videos on M topics is a matrix 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -82,7 +83,9 @@ class DualEncoderConfig(Config):
     sample: TowerConfig = TowerConfig()
     text: TextTowerConfig = TextTowerConfig()
     scale: float = Field(10.0, gt=0, description="Initial scale of the cosine.")
-    bias: float = Field(-5.0, description="Initial bias of the logit; most pairs are negative.")
+    bias: float | None = Field(
+        None, description="Initial bias of the logit; None: the logit of the training rows' mean confidence."
+    )
 
 
 class Student(nn.Module):
@@ -120,7 +123,7 @@ class Student(nn.Module):
         self.text_head = nn.Linear(width, config.dim)
         self.identity = nn.Embedding(len(self.teachers), width)
         self.scale = nn.Parameter(torch.tensor(config.scale).log())
-        self.bias = nn.Parameter(torch.tensor(config.bias))
+        self.bias = nn.Parameter(torch.tensor(config.bias or 0.0))
         for row, teacher in zip(self.identity.weight.data, self.teachers, strict=True):
             row.copy_(_identity_start(teacher, width, config.text.identity_std))
         if config.text.freeze:
@@ -227,7 +230,12 @@ class Student(nn.Module):
 
 
 def build_student(
-    config: DualEncoderConfig, input_dim: int, topics: Sequence[str], teachers: Sequence[str], seed: int
+    config: DualEncoderConfig,
+    input_dim: int,
+    topics: Sequence[str],
+    teachers: Sequence[str],
+    seed: int,
+    prior: float = 0.05,
 ) -> Student:
     """A new student with weights drawn by `seed`.
 
@@ -237,7 +245,12 @@ def build_student(
     Args:
         topics: what the tokenizer is fitted on, when there is no pretrained one.
         teachers: the identities.
+        prior: the training rows' mean confidence, 0..1. A score starts there: most pairs are negative, and a student
+            that has to find that out first learns little else in its first hundred steps.
     """
+    if config.bias is None:
+        prior = min(max(prior, 1e-3), 1 - 1e-3)
+        config = config.model_copy(update={"bias": math.log(prior / (1 - prior))})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.text.pretrained is None:

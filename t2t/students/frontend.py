@@ -24,6 +24,10 @@ class FrontendConfig(Config):
     """How frame embeddings are prepared."""
 
     change: bool = Field(True, description="Append each frame's difference from the one before.")
+    variation: bool = Field(
+        False,
+        description="Append how far each frame is from the one before, and from the clip's mean (absolute values).",
+    )
     whiten: int | None = Field(None, ge=1, description="Keep so many principal components, whitened.")
 
 
@@ -37,7 +41,7 @@ class Frontend(nn.Module):
     def __init__(self, config: FrontendConfig, input_dim: int):
         super().__init__()
         self.config = config
-        self.width = input_dim * (2 if config.change else 1)
+        self.width = input_dim * (1 + config.change + 2 * config.variation)
         self.out_dim = min(config.whiten or self.width, self.width)
         self.register_buffer("mean", torch.zeros(self.width))
         self.register_buffer("std", torch.ones(self.width))
@@ -45,12 +49,18 @@ class Frontend(nn.Module):
             self.register_buffer("components", torch.eye(self.width, self.out_dim))
 
     def features(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """The frames with their change: float [V, F, width]."""
-        if not self.config.change:
-            return frames
-        both = (mask[:, 1:] & mask[:, :-1]).unsqueeze(-1)
-        change = (frames[:, 1:] - frames[:, :-1]) * both
-        return torch.cat([frames, nn.functional.pad(change, (0, 0, 1, 0))], dim=-1)
+        """The frames with their change and variation: float [V, F, width]. A first frame has not changed."""
+        parts = [frames]
+        if self.config.change or self.config.variation:
+            both = (mask[:, 1:] & mask[:, :-1]).unsqueeze(-1)
+            change = nn.functional.pad((frames[:, 1:] - frames[:, :-1]) * both, (0, 0, 1, 0))
+            if self.config.change:
+                parts.append(change)
+            if self.config.variation:
+                weight = mask.unsqueeze(-1)
+                mean = (frames * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)
+                parts += [change.abs(), (frames - mean).abs() * weight]
+        return torch.cat(parts, dim=-1)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         x = (self.features(frames, mask) - self.mean) / self.std
