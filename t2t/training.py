@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class TrainingConfig(Config):
     )
     frame_dropout: float = Field(0.0, ge=0, lt=1, description="Share of frames hidden in training.")
     noise: float = Field(0.0, ge=0, description="Gaussian noise on prepared frames, whose numbers have variance 1.")
+    ema: float = Field(0.0, ge=0, lt=1, description="Decay of a moving average of the weights, which is kept instead.")
     evaluate_every: int = Field(100, ge=1, description="Steps between looks at the validation split.")
     initialise: Literal["scratch", "previous"] = "scratch"
 
@@ -204,6 +206,7 @@ def train(
     ]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=device.type == "cuda")
     source = batches(matrix, config, row_weights(matrix, config), seed)
+    kept = copy.deepcopy(student) if config.ema else student
     curve: list[tuple[int, dict[str, float]]] = []
     best: dict[str, Tensor] = {}
     best_step, best_score = 0, -math.inf
@@ -214,7 +217,7 @@ def train(
             # evaluate
             last = step == config.steps
             if step and (last or step % config.evaluate_every == 0):
-                score = validate(student)
+                score = validate(kept)
                 point = {"loss": float(torch.stack(running).mean())}
                 running.clear()
                 point |= {"validation_pr_auc": score, "learning_rate": learning_rate(step, config)}
@@ -223,7 +226,7 @@ def train(
                 # save
                 if score > best_score or not best:
                     best_step, best_score = step, score
-                    best = {name: value.detach().clone() for name, value in student.state_dict().items()}
+                    best = {name: value.detach().clone() for name, value in kept.state_dict().items()}
             if last:
                 break
 
@@ -244,6 +247,11 @@ def train(
             loss.backward()
             torch.nn.utils.clip_grad_norm_(student.parameters(), config.clip)
             optimizer.step()
+            if config.ema:
+                # Young averages forget faster, so that the first weights, which know nothing, weigh nothing later.
+                decay_now = min(config.ema, (1 + step) / (10 + step))
+                with torch.no_grad():
+                    torch._foreach_lerp_(list(kept.parameters()), list(student.parameters()), 1 - decay_now)
 
             # log
             running.append(loss.detach())
