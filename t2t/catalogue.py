@@ -49,7 +49,7 @@ def print_teachers(workspace: Workspace) -> None:
         rows += _rows(name, entry, known.pop(name, []))
     for name, registrations in sorted(known.items()):
         rows += _rows(name, registrations[0][1]["entry"], registrations)
-    console.print(table_of(pd.DataFrame(rows), "Teachers", labels=","))
+    console.print(table_of(pd.DataFrame(rows), "Teachers"))
     console.print("Add one: t2t teachers add ID --kind labels --path '${data}/teachers/ID.csv'")
 
 

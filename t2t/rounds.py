@@ -216,7 +216,7 @@ class Rounds:
         with atomic_folder(target) as folder:
             metrics: dict[str, Any] = {"identity": identity}
             for split in ("validation", "test"):
-                evaluation = self._evaluate(student, split, identity)
+                evaluation = self.measure(student, split, identity)
                 metrics[split] = evaluation.metrics()
                 write_parquet(evaluation.pairs.table(), folder / f"{split}.parquet")
                 evaluation.by_topic.to_csv(folder / f"{split}_topics.csv", index=False)
@@ -366,7 +366,7 @@ class Rounds:
             student.frontend.fit(self.embedded.embeddings, self._positions(matrix.sample_ids))
         return student.to(self.device)
 
-    def _evaluate(self, student: Student, split: str, identity: str) -> Evaluation:
+    def measure(self, student: Student, split: str, identity: str) -> Evaluation:
         pairs = human_pairs(self.dataset.human, self._ids(split), self.dataset.topics)
         scores = student.predict(self.embedded.embeddings, self._positions(pairs.sample_ids), pairs.topics, identity)
         head = self.lake.resolve("main")

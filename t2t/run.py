@@ -20,11 +20,14 @@ def read_campaign(workspace: Workspace, campaign: str, name: str | None, setting
 
 
 def run_campaign(workspace: Workspace, campaign: str, name: str | None, settings: list[str]) -> None:
-    """Runs a campaign through the Prefect flow. Configuration and data are checked before a server is started."""
+    """Runs a campaign through the Prefect flow. Configuration, data and teachers are checked before a server starts."""
     config = read_campaign(workspace, campaign, name, settings)
-    workspace.dataset(config.dataset)
+    from t2t.rounds import Rounds
+
+    Rounds(config, workspace).teachers()
     os.environ.setdefault("DO_NOT_TRACK", "true")
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    # Prefect's own lines go to its server, where its UI shows them; the terminal has the engine's, and errors once.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     from infra.services import prefect_server
 
     with nullcontext() if os.environ.get("PREFECT_API_URL") else prefect_server(workspace.work / "prefect"):

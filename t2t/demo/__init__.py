@@ -14,7 +14,7 @@ from t2t.files import atomic_folder
 from t2t.progress import progress
 
 # Clips by split. Few have human labels for training, many have none: that is what self-training is for.
-SPLITS = {"train": 40, "validation": 100, "test": 160, "unlabeled": 280}
+SPLITS = {"train": 50, "validation": 80, "test": 150, "unlabeled": 320}
 CLIPS_A_SCENE = 4
 ANNOTATORS = ("ann", "ben")
 SLIPS = 0.1
