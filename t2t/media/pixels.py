@@ -4,9 +4,9 @@ Hand-made for coloured things that move over textured ground. Three parts for ea
 
 - the mean colour of each cell of a grid (grid x grid x 3),
 - the energy of gradients in each cell by orientation, as in HOG (grid x grid x orientations),
-- for each hue, summed over the whole frame: how much of it there is, its centre, its spread (x, y, and xy), how much its
-  outline has 3, 4 or 5 corners, and the orientations of the edges around it (hues x (9 + orientations)). These do not
-  depend on the grid: the change of a centre from frame to frame is the thing's motion.
+- for each hue, summed over the whole frame: how much of it there is, its centre, its spread (x, y, and xy), how much
+  its outline has 3, 4 or 5 corners, and the orientations of the edges around it (hues x (9 + orientations)). These do
+  not depend on the grid: the change of a centre from frame to frame is the thing's motion.
 
 A frame's numbers depend on that frame only, bit for bit, whatever batch it is in.
 """
