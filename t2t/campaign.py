@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -25,7 +25,7 @@ NEWEST = "newest"
 class SelfTrainingConfig(TaggingConfig):
     """How a round's student becomes a teacher, and how long its labels stay."""
 
-    retention: Literal["all", "latest"] | int = Field(
+    retention: Literal["all", "latest"] | Annotated[int, Field(ge=0, strict=True)] = Field(
         "all", description="Which earlier self-training teachers a round trains on: all, latest, or the last n."
     )
 
@@ -42,9 +42,11 @@ class SelfTrainingConfig(TaggingConfig):
         """`retention: {window: n}` is written as in the registry's other YAML; it is kept as the number."""
         if isinstance(values, Mapping) and isinstance(values.get("retention"), Mapping):
             retention = values["retention"]
-            if set(retention) != {"window"} or not isinstance(retention["window"], int) or retention["window"] < 0:
+            window = retention.get("window")
+            # `true` is an int to Python.
+            if set(retention) != {"window"} or type(window) is not int or window < 0:
                 raise ValueError("retention is 'all', 'latest' or {window: n}")
-            return {**values, "retention": retention["window"]}
+            return {**values, "retention": window}
         return values
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -178,18 +178,21 @@ def _read_samples(path: Path, root: Path) -> pa.Table:
 
 def _resolve(manifest: Path, index: int, written: str, root: Path) -> str:
     """A sample's absolute path. Relative paths must stay under `root`; URIs must have an allowed scheme."""
-    row = first_row(manifest, index)
+
+    def refused(message: str) -> DataError:
+        return DataError(manifest, f"{written!r}{message}", first_row(manifest, index), "path")
+
     if "://" in written:
         uri = urlparse(written)
         if uri.scheme not in ALLOWED_SCHEMES:
-            raise DataError(manifest, f"{written!r}: allowed schemes are {', '.join(ALLOWED_SCHEMES)}.", row, "path")
-        target = Path(uri.path)
+            raise refused(f": allowed schemes are {', '.join(ALLOWED_SCHEMES)}.")
+        target = Path(unquote(uri.path))
     else:
         target = (root / written).resolve()
         if not target.is_relative_to(root):
-            raise DataError(manifest, f"{written!r} leads outside of {root}.", row, "path")
+            raise refused(f" leads outside of {root}.")
     if not target.is_file():
-        raise DataError(manifest, f"{written!r}: no such file.", row, "path")
+        raise refused(": no such file.")
     return str(target)
 
 

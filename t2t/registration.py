@@ -23,7 +23,8 @@ import pyarrow as pa
 from t2t.campaign import CampaignConfig
 from t2t.dataset import Dataset
 from t2t.errors import T2TError
-from t2t.lake import Lake, UnknownPath, UnknownRef
+from t2t.files import sha256
+from t2t.lake import Commit, Lake, UnknownPath, UnknownRef
 from t2t.lake.tables import LABEL_SCHEMA, read_table, write_parquet
 from t2t.ledger import TeacherRef
 from t2t.teachers import Teacher
@@ -52,12 +53,24 @@ def staging(work: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
+def _latest(lake: Lake, ref: str, prefix: str) -> Commit | None:
+    """The newest commit whose key begins so. What may change more than once, and back, needs it: a key that holds the
+    content alone would be found again in the log when an earlier content returns, and nothing would be written."""
+    return next((commit for commit in lake.log(ref) if commit.key.startswith(prefix)), None)
+
+
 def commit_data(lake: Lake, dataset: Dataset, quarantine: pa.Table, work: Path) -> str:
     """Commits samples, annotations, topics and quarantine to `main`; the same data again changes nothing."""
     prefix = f"{dataset.name}/data/"
+    # Paths are this machine's own; the lake keeps what identifies a sample.
+    quarantine = quarantine.select(["sample_id", "reason"])
+    unreadable = sha256(json.dumps(quarantine.to_pylist()))
+    about = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "quarantine": unreadable}
+    latest = _latest(lake, "main", f"data:{dataset.name}:")
+    if latest is not None and latest.metadata == about:
+        return latest.id
     with staging(work) as folder:
         files: dict[str, Path | bytes] = {}
-        # Paths are this machine's own; the lake keeps what identifies a sample.
         for name, table in (
             ("samples", dataset.samples.drop_columns(["path"])),
             ("human", dataset.human),
@@ -70,9 +83,9 @@ def commit_data(lake: Lake, dataset: Dataset, quarantine: pa.Table, work: Path) 
         return lake.commit(
             "main",
             files,
-            key=f"data:{dataset.name}:{dataset.fingerprint}:{len(quarantine)}",
+            key=f"data:{dataset.name}:{dataset.fingerprint}:{unreadable}:{latest.id if latest else 'first'}",
             message=f"Data: {dataset.name}, {len(dataset.samples)} samples",
-            metadata={"dataset": dataset.name, "fingerprint": dataset.fingerprint},
+            metadata=about,
         )
 
 
@@ -93,9 +106,10 @@ def freeze_campaign(lake: Lake, prefix: str, config: CampaignConfig) -> None:
             metadata={"campaign": config.name},
         )
         return
-    changed = sorted(
-        key for key in {*known, *current} - {"description", "rounds", "teachers"} if known.get(key) != current.get(key)
-    )
+    free = {"description", "rounds"}
+    if set(known["teachers"]) <= set(current["teachers"]):
+        free.add("teachers")
+    changed = sorted(key for key in {*known, *current} - free if known.get(key) != current.get(key))
     if changed:
         raise T2TError(
             f"Campaign {config.name!r} has begun with another configuration; changed since: {', '.join(changed)}. "
@@ -136,6 +150,9 @@ def register(
             "never mixed under one identity: choose a new id."
         )
     prefix = teacher_prefix(dataset.name, entry.id)
+    key = f"teacher:{dataset.name}:{entry.id}:"
+    latest = _latest(lake, branch, key) if known is not None else None
+    key += fingerprint if latest is None else f"{fingerprint}:{latest.id}"
     with staging(work) as folder:
         rows = write_parquet(teacher.label(samples, topics), folder / "labels.parquet", LABEL_SCHEMA)
         content = {"id": entry.id, "kind": entry.kind, "fingerprint": fingerprint, "rows": rows}
@@ -146,7 +163,7 @@ def register(
                 f"{prefix}entry.json": json.dumps(content, indent=2).encode(),
                 f"{prefix}labels.parquet": folder / "labels.parquet",
             },
-            key=f"teacher:{dataset.name}:{entry.id}:{fingerprint}",
+            key=key,
             message=f"Teacher: {entry.id} ({entry.kind}), {rows} labels of {dataset.name}",
             metadata={"dataset": dataset.name, "teacher": entry.id, "fingerprint": fingerprint, "rows": str(rows)}
             | (metadata or {}),

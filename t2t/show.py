@@ -246,6 +246,8 @@ def check_data(workspace: Workspace, name: str) -> None:
     if silent:
         console.print(f"[yellow]Topics without a positive human label:[/yellow] {', '.join(silent[:10])}")
     if len(unreadable):
+        # As the samples table writes them: short enough to stay whole in a terminal.
+        unreadable["path"] = [os.path.relpath(path, dataset.root) for path in unreadable["path"]]
         console.print(
             table_of(unreadable[["sample_id", "path", "reason"]].head(20), "Unreadable, would be quarantined")
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +18,25 @@ from t2t.errors import DataError, T2TError, nearest
 
 
 def first_row(path: str | Path, index: int) -> int:
-    """The row number a person sees for the table's record `index`: CSV files have a header line, Parquet has none."""
-    return index + (1 if Path(path).suffix == ".parquet" else 2)
+    """The row number a person sees for the table's record `index`.
+
+    In a CSV file that is the line in a text editor, where header, blank lines and cells of several lines count; in a
+    Parquet file records are counted from 1. Reads the file again, so it is for errors only.
+    """
+    if Path(path).suffix == ".parquet":
+        return index + 1
+    return next((line for line, _ in islice(_records(path), index + 1, None)), index + 2)
+
+
+def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """The first line and the cells of each record of a CSV file, its header's too; blank lines are left out."""
+    with open(path, encoding="utf-8-sig", newline="") as file, suppress(csv.Error, UnicodeDecodeError):
+        reader = csv.reader(file)
+        line = 1
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1
 
 
 def read_table(path: str | Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
@@ -32,6 +52,9 @@ def read_table(path: str | Path, columns: Mapping[str, pa.DataType]) -> pa.Table
     if path.stat().st_size == 0:
         raise DataError(path, "the file is empty; expected a header line and rows.")
     table = _read(path, columns)
+    for name in table.column_names:
+        if table.column_names.count(name) > 1:
+            raise DataError(path, f"column {name!r} stands twice.")
     for name in columns:
         if name not in table.column_names:
             raise DataError(path, f"column {name!r} is missing.{nearest(name, table.column_names)}")
@@ -50,24 +73,40 @@ def _read(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
         parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
         return pyarrow.csv.read_csv(path, convert_options=options, parse_options=parse)
     except (pa.ArrowInvalid, OSError) as error:
+        if path.suffix != ".parquet":
+            _refuse_ragged(path)
         raise DataError(path, f"not readable as a table: {error}") from None
+
+
+def _refuse_ragged(path: Path) -> None:
+    """Raises DataError for the first row of a CSV file that has more or fewer cells than the header."""
+    width = None
+    for line, cells in _records(path):
+        width = width or len(cells)
+        if len(cells) != width:
+            raise DataError(path, f"{len(cells)} cells, but the header has {width}.", line)
 
 
 def _cast(path: Path, column: pa.ChunkedArray, name: str, kind: pa.DataType) -> pa.ChunkedArray:
     missing = column.is_null()
+    # Text as other writers store it: pandas has large_string, and dictionaries for categories.
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_large_string(column.type):
+        column = column.cast(pa.string())
     if pa.types.is_string(column.type):
-        missing = pc.or_(missing, pc.equal(column, ""))
+        missing = pc.or_kleene(missing, pc.equal(column, ""))
     refuse(path, name, missing, lambda index: "is empty.")
     if column.type == kind:
         return column
     try:
         return column.cast(kind)
-    except pa.ArrowInvalid:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         pass
     for index, value in enumerate(column.to_pylist()):
         try:
             pa.scalar(value).cast(kind)
-        except pa.ArrowInvalid:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             row = first_row(path, index)
             raise DataError(path, f"{value!r} is not a {_plain(kind)}.", row, name) from None
     raise DataError(path, f"cannot be read as {_plain(kind)}.", column=name)
@@ -126,7 +165,8 @@ def refuse_duplicates(path: str | Path, table: pa.Table, columns: list[str]) -> 
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a UTF-8 text file, trailing blank lines dropped. Raises T2TError when it cannot be read."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        # Spreadsheets and some editors put a byte-order mark before the first line.
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(path, "no such file.") from None
     except UnicodeDecodeError as error:

@@ -37,6 +37,9 @@ class TrainingConfig(Config):
 
     steps: int = Field(1000, ge=1)
     batch_rows: int = Field(4096, ge=1)
+    batch_samples: int | None = Field(
+        None, ge=1, description="At most so many samples in a batch, so that more teachers do not mean fewer epochs."
+    )
     rows_per_sample: int | None = Field(None, ge=1, description="At most so many random rows of a sample in a batch.")
     loss: Literal["mse", "bce"] = "mse"
     learning_rate: float = Field(1e-3, gt=0)
@@ -93,20 +96,22 @@ def row_weights(matrix: LabelMatrix, config: TrainingConfig) -> np.ndarray:
 def batches(matrix: LabelMatrix, config: TrainingConfig, weight: np.ndarray, seed: int) -> Iterator[Batch]:
     """Grouped batches without end: every epoch goes through all samples that have rows, in a new order.
 
-    A batch takes samples until their rows reach `batch_rows`. Nothing here loops over rows.
+    A batch takes samples until their rows reach `batch_rows`, or until there are `batch_samples` of them. Nothing here
+    loops over rows.
     """
     generator = np.random.default_rng(seed)
     lengths = np.diff(matrix.indptr)
     if config.rows_per_sample:
         lengths = np.minimum(lengths, config.rows_per_sample)
     labeled = np.flatnonzero(lengths)
+    most = config.batch_samples or len(labeled)
     while True:
         order = generator.permutation(labeled)
         ends = np.cumsum(lengths[order])
         start = 0
         while start < len(order):
             done = ends[start - 1] if start else 0
-            stop = min(int(np.searchsorted(ends, done + config.batch_rows)) + 1, len(order))
+            stop = min(int(np.searchsorted(ends, done + config.batch_rows)) + 1, start + most, len(order))
             yield _batch(matrix, order[start:stop], config.rows_per_sample, weight, generator)
             start = stop
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2t.dataset import HUMAN
@@ -54,6 +54,7 @@ def known(row: Row) -> bool:
     return row[0] in SAMPLES and row[1] in TOPICS and row[2] in TEACHERS
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(rows, max_size=12), max_size=4))
 def test_the_matrix_holds_the_tables_rows_and_no_others(tables: list[list[Row]]) -> None:
     expected: dict[str, list[Row]] = {sample: [] for sample in SAMPLES}
@@ -71,6 +72,7 @@ def test_the_matrix_holds_the_tables_rows_and_no_others(tables: list[list[Row]])
     assert matrix.rows_by_teacher() == {name: sum(row[2] == name for row in every) for name in TEACHERS}
 
 
+@settings(deadline=None)
 @given(st.lists(rows.filter(known), min_size=1, max_size=20), st.lists(st.integers(0, 3), max_size=6))
 def test_take_gives_each_samples_rows_in_the_order_that_samples_are_asked(content: list[Row], asked: list[int]) -> None:
     matrix = build_matrix([table(content)], SAMPLES, TOPICS, TEACHERS)
@@ -142,6 +144,7 @@ def test_no_tables_at_all_are_refused() -> None:
         build_matrix([], SAMPLES, TOPICS, TEACHERS)
 
 
+@settings(deadline=None)
 @given(st.lists(rows, min_size=1, max_size=30, unique_by=lambda row: row[:3]))
 def test_the_conventional_average_is_pandas_group_by_mean_and_people_are_right(content: list[Row]) -> None:
     # Two tables, so that a pair's labels lie in different ones.

@@ -15,8 +15,8 @@ from typing import BinaryIO, Protocol
 
 from t2t.errors import T2TError
 
-BRANCH = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,200}$")
-TAG = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_/.-]{0,200}$")
+BRANCH = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,200}\Z")
+TAG = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_/.-]{0,200}\Z")
 MAIN = "main"
 
 

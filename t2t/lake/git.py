@@ -51,7 +51,6 @@ class GitLake:
         if not self.path.exists():
             _create(self.path)
         self.repository = pygit2.Repository(str(self.path))
-        self._seen: dict[str, str] = {}
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -130,25 +129,26 @@ class GitLake:
         check_branch(branch)
         for path in files:
             check_path(path)
-        done = self.find(branch, key)
+        done = self.find(self._head(branch), key)
         if done is not None:
             return done.id
         # Content is written before the lock is taken: it may take long, and belongs to no branch yet.
         blobs = {path: self._blob(content) for path, content in files.items()}
         with self._lock():
-            done = self.find(branch, key)
+            head = self._head(branch)
+            done = self.find(head, key)
             if done is not None:
                 return done.id
-            head = self.resolve(branch)
             tree = self._with_files(self._tree(head), blobs)
             return self._move(branch, tree, [head], key, message, metadata)
 
     def merge(self, source: str, into: str, key: str, message: str, metadata: Mapping[str, str]) -> str:
         with self._lock():
-            done = self.find(into, key)
+            ours = self._head(into)
+            done = self.find(ours, key)
             if done is not None:
                 return done.id
-            ours, theirs = self.resolve(into), self.resolve(source)
+            theirs = self.resolve(source)
             index = self.repository.merge_commits(pygit2.Oid(hex=ours), pygit2.Oid(hex=theirs))
             if index.conflicts is not None:
                 paths = sorted({side.path for sides in index.conflicts for side in sides if side is not None})
@@ -165,6 +165,14 @@ class GitLake:
             elif str(found.target) != target:
                 raise TagExists(f"Tag {name!r} names commit {found.target} already; tags do not move.")
             return target
+
+    def _head(self, branch: str) -> str:
+        """The commit id of a branch, which alone can move. Raises UnknownRef, for a tag or a commit id too."""
+        found = self.repository.references.get(f"refs/heads/{branch}")
+        if found is None:
+            hint = nearest(branch, self.repository.branches.local)
+            raise UnknownRef(f"The lake {self.path} has no branch {branch!r}.{hint}")
+        return str(found.target)
 
     def _blob(self, content: Path | bytes) -> pygit2.Oid:
         if isinstance(content, bytes):

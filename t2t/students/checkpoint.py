@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model, save_file
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from t2t.config import Config, parse
@@ -22,6 +24,15 @@ FORMAT = 1
 
 class _EncoderOnly(Config):
     encoder: EncoderConfig
+
+
+class _Saved(BaseModel):
+    """What loading needs of config.json; its other keys are facts for whoever reads it."""
+
+    student: DualEncoderConfig
+    input_dim: int
+    teachers: list[str]
+    text_encoder: dict[str, Any] | None = None
 
 
 def save(student: Student, folder: Path, extra: dict[str, Any]) -> None:
@@ -40,7 +51,7 @@ def save(student: Student, folder: Path, extra: dict[str, Any]) -> None:
     if student.config.text.pretrained is not None:
         config["text_encoder"] = student.text_encoder.config.to_dict()
     with atomic_folder(folder) as temporary:
-        save_model(student, str(temporary / "model.safetensors"))
+        save_file(_weights(student), temporary / "model.safetensors")
         (temporary / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         student.tokenizer.save_pretrained(temporary / "tokenizer")
 
@@ -67,16 +78,29 @@ def read_encoder(folder: Path) -> EncoderConfig:
 
 def load(folder: Path, device: str = "cpu") -> Student:
     """Reads a checkpoint. Raises T2TError when it is not one, or is truncated."""
-    config = read_config(folder)
-    student_config = parse(DualEncoderConfig, config["student"], folder / "config.json")
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    encoder = text_encoder_from_config(config["text_encoder"]) if "text_encoder" in config else None
-    student = Student(student_config, config["input_dim"], tokenizer, config["teachers"], encoder)
+    config = parse(_Saved, read_config(folder), folder / "config.json")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise T2TError(f"{folder / 'tokenizer'}: the tokenizer cannot be read: {error}") from None
+    encoder = text_encoder_from_config(config.text_encoder) if config.text_encoder else None
+    student = Student(config.student, config.input_dim, tokenizer, config.teachers, encoder)
     try:
         load_model(student, str(folder / "model.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise T2TError(f"{folder / 'model.safetensors'}: weights cannot be read: {error}") from None
     return student.to(device).eval()
+
+
+def _weights(student: Student) -> dict[str, Tensor]:
+    """The state, each tensor under one name (a T5 encoder's word embeddings have two).
+
+    safetensors' own `save_model` notes the second names in the file in a random order, so that the same weights would
+    have another SHA-256, and a self-training teacher another fingerprint, each time they are saved.
+    """
+    names = {name for name, _ in student.named_parameters(remove_duplicate=False)}
+    second = names - {name for name, _ in student.named_parameters()}
+    return {name: value.contiguous() for name, value in student.state_dict().items() if name not in second}
 
 
 @torch.no_grad()

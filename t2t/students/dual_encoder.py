@@ -257,8 +257,7 @@ def build_student(
             tokenizer = fit_tokenizer(topics)
             encoder = None
         else:
-            tokenizer = AutoTokenizer.from_pretrained(config.text.pretrained)
-            encoder = AutoModelForTextEncoding.from_pretrained(config.text.pretrained)
+            tokenizer, encoder = _pretrained(config.text.pretrained)
         add_identities(tokenizer, teachers)
         return Student(config, input_dim, tokenizer, teachers, encoder)
 
@@ -272,6 +271,15 @@ def text_encoder_from_config(config: dict) -> PreTrainedModel:
     """A text encoder of a saved configuration, weights still to be filled; nothing is fetched."""
     config = dict(config)
     return AutoModelForTextEncoding.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
+
+
+def _pretrained(source: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """A text encoder and its tokenizer; in float32, for half precision would lose small steps of training."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        return tokenizer, AutoModelForTextEncoding.from_pretrained(source, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise T2TError(f"student.text.pretrained: {source!r} cannot be read: {error}") from None
 
 
 def _mean(hidden: Tensor, mask: Tensor) -> Tensor:

@@ -1,0 +1,108 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from t2t.files import atomic_file, atomic_folder, sha256, sha256_file, write_text
+
+
+def everything(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def write_half(target: Path, error: BaseException) -> None:
+    with atomic_file(target) as temporary:
+        temporary.write_text("ne")
+        raise error
+
+
+def fill_half(target: Path, error: BaseException) -> None:
+    with atomic_folder(target) as temporary:
+        (temporary / "new").write_text("2")
+        raise error
+
+
+def test_a_file_appears_whole_at_the_end(tmp_path):
+    target = tmp_path / "new" / "folder" / "a.txt"
+    with atomic_file(target) as temporary:
+        temporary.write_text("whole")
+        assert not target.exists()
+        # A rename is atomic only within one file system, so the temporary file must lie beside its target.
+        assert temporary.parent == target.parent
+    assert target.read_text() == "whole"
+    assert everything(target.parent) == ["a.txt"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError, match="half way"):
+        write_half(target, RuntimeError("half way"))
+    assert target.read_text() == "old"
+    assert everything(tmp_path) == ["a.txt"]
+
+
+def test_an_error_before_the_first_file_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        write_half(tmp_path / "a.txt", KeyboardInterrupt())
+    assert everything(tmp_path) == []
+
+
+def test_a_file_that_nobody_wrote_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "a.txt"):
+        pass
+    assert everything(tmp_path) == []
+
+
+def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path):
+    target = tmp_path / "deep" / "checkpoint"
+    with atomic_folder(target) as temporary:
+        (temporary / "old").write_text("1")
+    with atomic_folder(target) as temporary:
+        (temporary / "sub").mkdir()
+        (temporary / "sub" / "new").write_text("2")
+        assert everything(target) == ["old"]
+    assert everything(tmp_path) == ["deep", "deep/checkpoint", "deep/checkpoint/sub", "deep/checkpoint/sub/new"]
+
+
+@pytest.mark.parametrize("before", [[], ["old"]])
+def test_an_error_leaves_the_old_folder_and_nothing_else(tmp_path, before):
+    target = tmp_path / "checkpoint"
+    for name in before:
+        target.mkdir()
+        (target / name).write_text("1")
+    kept = everything(tmp_path)
+    with pytest.raises(RuntimeError, match="half way"):
+        fill_half(target, RuntimeError("half way"))
+    assert everything(tmp_path) == kept
+
+
+def test_leftovers_of_a_killed_writer_do_not_come_along(tmp_path):
+    """A killed process leaves its temporary folder; one with the same process id meets it again."""
+    with atomic_folder(tmp_path / "a") as temporary:
+        place = temporary
+    place.mkdir()
+    (place / "rubbish").write_text("half")
+    with atomic_folder(tmp_path / "a") as temporary:
+        assert everything(temporary) == []
+        (temporary / "good").write_text("1")
+    assert everything(tmp_path) == ["a", "a/good"]
+
+
+def test_text_is_written_as_utf8(tmp_path):
+    write_text(tmp_path / "a.txt", "größe\n")
+    assert (tmp_path / "a.txt").read_bytes() == "größe\n".encode()
+
+
+def test_sha256_frames_its_parts():
+    assert len({sha256("ab", "c"), sha256("a", "bc"), sha256("abc"), sha256("abc", "")}) == 4
+    assert sha256("größe") == sha256("größe".encode())
+    assert len(sha256()) == 64
+
+
+def test_sha256_of_a_file_is_the_well_known_one(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

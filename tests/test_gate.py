@@ -1,0 +1,77 @@
+"""The gate: a paired comparison that lets noise pass, and neither lets a clear loss pass nor asks more than it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from t2t.evaluation import Pairs, average_precision, bootstrap
+from t2t.gate import judge
+
+N = 60
+GENERATOR = np.random.default_rng(0)
+TARGET = np.tile([1.0, 0.0], N // 2).astype(np.float32)
+NOISE = GENERATOR.random(N).astype(np.float32)
+
+
+def student(skill: float) -> Pairs:
+    """Scores that mix the truth into noise: 0 knows nothing, 1 everything."""
+    index = np.arange(N)
+    score = (skill * TARGET + (1 - skill) * NOISE).astype(np.float32)
+    return Pairs(tuple(f"s{i}" for i in range(N // 2)), ("red", "blue"), index // 2, index % 2, TARGET, score)
+
+
+BAD, GOOD = student(0.05), student(0.95)
+
+
+def slightly_other() -> Pairs:
+    """GOOD with one pair wrong: a difference that the bootstrap cannot tell from none."""
+    score = GOOD.score.copy()
+    score[1] = 2.0
+    return GOOD.with_score(score)
+
+
+@pytest.mark.parametrize("kind", ["always", "no-regression", "must-improve"])
+def test_the_first_round_passes(kind: str) -> None:
+    verdict = judge(kind, BAD, None)
+    assert verdict.passed
+    assert verdict.reason == "first round"
+    assert verdict.difference is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "candidate", "best", "passed"),
+    [
+        ("always", BAD, GOOD, True),
+        ("always", GOOD, BAD, True),
+        ("no-regression", BAD, GOOD, False),
+        ("no-regression", GOOD, GOOD, True),
+        ("no-regression", slightly_other(), GOOD, True),
+        ("no-regression", GOOD, BAD, True),
+        ("must-improve", BAD, GOOD, False),
+        ("must-improve", GOOD, GOOD, False),
+        ("must-improve", GOOD, slightly_other(), False),
+        ("must-improve", GOOD, BAD, True),
+    ],
+)
+def test_what_passes(kind: str, candidate: Pairs, best: Pairs, passed: bool) -> None:
+    assert judge(kind, candidate, best, resamples=200).passed is passed
+
+
+def test_the_verdict_rests_on_the_paired_difference_and_says_so() -> None:
+    verdict = judge("no-regression", BAD, GOOD, resamples=200, seed=3)
+    found = verdict.difference
+    assert found is not None
+    assert found.value == average_precision(BAD) - average_precision(GOOD)
+    samples = bootstrap(BAD, 200, 3) - bootstrap(GOOD, 200, 3)
+    assert [found.low, found.high] == np.percentile(samples, [2.5, 97.5]).tolist()
+    assert verdict.reason.startswith("no-regression: validation PR-AUC ")
+    assert f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]" in verdict.reason
+    passed = judge("always", BAD, GOOD, resamples=200, seed=3)
+    assert passed.reason == verdict.reason.removeprefix("no-regression: ")
+
+
+def test_a_campaign_without_bootstrap_is_still_gated_on_an_interval() -> None:
+    found = judge("no-regression", BAD, GOOD, resamples=0).difference
+    assert found is not None
+    assert found.low < found.value < found.high < 0

@@ -1,0 +1,139 @@
+"""The ledger: what is in the lake is what is done, and the best passed round is the champion."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from t2t.errors import T2TError
+from t2t.lake import Lake, open_lake
+from t2t.ledger import Ledger, Record, TeacherRef, champion, rounds_table, stop_reason
+
+
+def record(k: int, score: float = 0.5, status: str = "passed", **changes: Any) -> Record:
+    fields = {
+        "campaign": "demo",
+        "round": k,
+        "status": status,
+        "reason": "first round",
+        "teachers": (TeacherRef(id="human", fingerprint="f0"), TeacherRef(id="vendor", fingerprint="f1")),
+        "identity": "human",
+        "rows": 30,
+        "rows_by_teacher": {"human": 10, "vendor": 20},
+        "validation": {"pr_auc": score},
+        "test": {"pr_auc": score / 2, "pr_auc_low": 0.1, "pr_auc_high": 0.9},
+        "best_step": 100,
+        "checkpoint": f"rounds/demo/round-{k:03}/student",
+        "weights_sha256": "ab" * 32,
+        "run_id": None,
+        "branch": f"demo-round-{k}",
+        "commit": "cd" * 20,
+        "self_teacher": f"demo-self-{k}",
+        "seconds": 1.25,
+    }
+    return Record.model_validate(fields | changes)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return open_lake("git", tmp_path)
+
+
+def test_a_lake_without_rounds_has_none(lake: Lake) -> None:
+    assert Ledger(lake, "jhmdb", "demo").records() == []
+
+
+def test_a_record_comes_back_as_it_was_written(lake: Lake, tmp_path: Path) -> None:
+    written = record(0, stop="all 1 rounds are done", run_id="r1")
+    commit = Ledger(lake, "jhmdb", "demo").append(written)
+    # Read by another process: nothing but the lake is asked.
+    assert Ledger(open_lake("git", tmp_path), "jhmdb", "demo").records() == [written]
+    assert lake.resolve("main") == commit
+    entry = next(lake.log("main"))
+    assert entry.message == "Ledger: demo round 0 passed"
+    assert entry.metadata == {"campaign": "demo", "round": "0", "status": "passed"}
+    assert [entry.path for entry in lake.list("main")] == ["jhmdb/campaigns/demo/ledger/round-000.json"]
+
+
+def test_appending_again_changes_nothing(lake: Lake) -> None:
+    ledger = Ledger(lake, "jhmdb", "demo")
+    first = ledger.append(record(0, 0.5))
+    assert ledger.append(record(0, 0.9)) == first
+    assert lake.resolve("main") == first
+    assert [found.score for found in ledger.records()] == [0.5]
+
+
+def test_rounds_are_in_the_order_of_their_numbers(lake: Lake) -> None:
+    ledger = Ledger(lake, "jhmdb", "demo")
+    for k in (2, 1000, 0, 1):
+        ledger.append(record(k))
+    assert [found.round for found in ledger.records()] == [0, 1, 2, 1000]
+
+
+def test_campaigns_and_datasets_keep_apart(lake: Lake) -> None:
+    places = [("jhmdb", "demo"), ("jhmdb", "demo-2"), ("other", "demo")]
+    for i, (dataset, campaign) in enumerate(places):
+        Ledger(lake, dataset, campaign).append(record(0, 0.1 * i, campaign=campaign))
+    for i, (dataset, campaign) in enumerate(places):
+        assert [found.score for found in Ledger(lake, dataset, campaign).records()] == [0.1 * i]
+
+
+def test_an_unreadable_record_names_its_place_and_key(lake: Lake) -> None:
+    content = record(0).model_dump(mode="json")
+    content["statsu"] = content.pop("status")
+    path = "jhmdb/campaigns/demo/ledger/round-000.json"
+    lake.commit("main", {path: json.dumps(content).encode()}, "k", "m", {})
+    with pytest.raises(T2TError, match=f"{path}.*'statsu'.*'status'"):
+        Ledger(lake, "jhmdb", "demo").records()
+
+
+@pytest.mark.parametrize(
+    ("scores", "rejected", "expected"),
+    [
+        ([], [], None),
+        ([0.5], [0], None),
+        ([0.3, 0.5, 0.4], [], 1),
+        ([0.3, 0.9, 0.4], [1], 2),
+        ([0.5, 0.5, 0.5], [], 0),
+    ],
+)
+def test_the_champion_is_the_best_passed_round_and_the_earliest_of_equals(
+    scores: list[float], rejected: list[int], expected: int | None
+) -> None:
+    records = [record(k, score, "rejected" if k in rejected else "passed") for k, score in enumerate(scores)]
+    best = champion(records)
+    assert (best.round if best else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("scores", "rejected", "reason"),
+    [
+        ([], [], None),
+        ([0.5], [], None),
+        ([0.5, 0.4], [], None),
+        ([0.5, 0.4, 0.6], [], None),
+        ([0.5, 0.4, 0.4], [], "no improvement on validation for 2 rounds (best: round 0)"),
+        ([0.5, 0.6, 0.6, 0.9], [2, 3], "no improvement on validation for 2 rounds (best: round 1)"),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], [], "all 5 rounds are done"),
+    ],
+)
+def test_when_a_campaign_stops(scores: list[float], rejected: list[int], reason: str | None) -> None:
+    records = [record(k, score, "rejected" if k in rejected else "passed") for k, score in enumerate(scores)]
+    assert stop_reason(records, rounds=5, patience=2) == reason
+
+
+def test_the_table_has_a_row_for_each_round_and_marks_the_champion() -> None:
+    rejected = record(2, 0.9, "rejected", self_teacher=None, run_id="r2")
+    table = rounds_table([record(0, 0.4), record(1, 0.6, test={"pr_auc": 0.3, "pr_auc_unseen": 0.2}), rejected])
+    assert table["round"].tolist() == [0, 1, 2]
+    assert table.champion.tolist() == [False, True, False]
+    assert table.status.tolist() == ["passed", "passed", "rejected"]
+    assert table.pr_auc.tolist() == [0.2, 0.3, 0.45]
+    assert table.validation_pr_auc.tolist() == [0.4, 0.6, 0.9]
+    assert table.teachers.tolist() == [2, 2, 2]
+    assert table.seconds.tolist() == [1.2, 1.2, 1.2]
+    assert table.pr_auc_unseen.isna().tolist() == [True, False, True]
+    assert table.run_id.tolist()[2] == "r2"
