@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -37,8 +36,12 @@ def common(
     work: Annotated[Path | None, typer.Option(help="Folder for everything that runs write.", envvar="T2T_WORK")] = None,
 ) -> None:
     """Options for every command; they stand before the command's name."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    logging.getLogger("t2t").setLevel(logging.INFO)
+    # The engine's own lines only: other libraries have theirs, and print what matters themselves.
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
+    log = logging.getLogger("t2t")
+    log.handlers = [handler]
+    log.setLevel(logging.INFO)
     context.obj = Workspace.find(registry, data_root, work)
 
 

@@ -70,6 +70,9 @@ def parse(model: type[C], content: Mapping[str, Any], where: object) -> C:
                 problems.append(f"unknown key {key!r}.{nearest(str(item['loc'][-1]), known)}")
             elif item["type"] == "missing":
                 problems.append(f"key {key!r} is missing.")
+            elif item["type"] == "value_error":
+                # A rule of ours: it says what is wrong in its own words.
+                problems.append(f"{key}: ".removeprefix(": ") + item["msg"].removeprefix("Value error, ") + ".")
             else:
                 problems.append(f"key {key!r}: {item['msg']} (found {item['input']!r}).")
         raise T2TError(f"{where}: " + " ".join(problems)) from None

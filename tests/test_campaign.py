@@ -150,7 +150,7 @@ def test_later_settings_win_and_values_may_hold_equals_signs() -> None:
 
 
 def test_an_unknown_setting_is_refused_where_it_is_validated() -> None:
-    with pytest.raises(T2TError, match="unknown key 'training.stps'"):
+    with pytest.raises(T2TError, match=r"unknown key 'training\.stps'"):
         parse(CampaignConfig, override(MINIMAL, ["training.stps=3"]), "demo.yaml")
 
 

@@ -36,7 +36,7 @@ from t2t.training import (
     row_weights,
     train,
 )
-from tests.students import TEACHERS, TOPICS, TOWER, random_clips, tiny_config, tiny_student
+from tests.students import TEACHERS, TOPICS, random_clips, tiny_config, tiny_student
 
 
 def random_matrix(seed: int = 0, samples: int = 9, most: int = 8) -> LabelMatrix:
@@ -125,9 +125,7 @@ def test_the_row_limit_takes_distinct_rows_of_each_sample(size: int, rows: int, 
 def test_in_time_the_row_limit_shows_every_row_as_often_as_the_others() -> None:
     matrix = random_matrix(3, samples=1, most=8)
     config = TrainingConfig(rows_per_sample=2)
-    shown = Counter(
-        row for batch in islice(batches(matrix, config, WEIGHT, 0), 2000) for row in batch.target.tolist()
-    )
+    shown = Counter(row for batch in islice(batches(matrix, config, WEIGHT, 0), 2000) for row in batch.target.tolist())
     assert set(shown) == set(matrix.confidence.tolist())
     # Each of 8 rows is shown with probability 1/4: five standard deviations around 500.
     assert max(abs(count - 500) for count in shown.values()) < 5 * math.sqrt(2000 * 1 / 4 * 3 / 4)
@@ -264,7 +262,8 @@ def test_the_learning_rate_is_never_zero_within_the_steps(steps: int, warmup: fl
 
 
 def toy() -> tuple[LabelMatrix, Embeddings]:
-    """A clip's brightest dimension is its topic. People label all pairs, and a teacher who is never more than 0.4 sure."""
+    """A clip's brightest dimension is its topic; all pairs have people's labels and those of a teacher who is never more
+    than 0.4 sure."""
     generator = np.random.default_rng(0)
     kinds = np.arange(24) % len(TOPICS)
     clips = [
@@ -294,7 +293,7 @@ def run_toy(
     seed: int = 0, validate: Callable[[Student], float] | None = None, **changes: Any
 ) -> tuple[Student, Trained]:
     matrix, embeddings = toy()
-    student = tiny_student(tiny_config({"dropout": 0.0}, sample={**TOWER, "dropout": 0.0}), teachers=("human", "cautious"))
+    student = tiny_student(tiny_config(scale=3.0), teachers=("human", "cautious"))
     settings = {"steps": 12, "batch_rows": 64, "evaluate_every": 5, "learning_rate": 0.01, **changes}
     validate = validate or (lambda student: pr_auc(student, embeddings))
     return student, train(student, matrix, embeddings, TrainingConfig(**settings), seed, validate)
@@ -303,16 +302,16 @@ def run_toy(
 @pytest.mark.parametrize("loss", ["mse", "bce"])
 def test_training_learns_each_identitys_own_view(loss: str) -> None:
     embeddings = toy()[1]
-    student, trained = run_toy(steps=200, evaluate_every=40, loss=loss)
+    looks = iter(range(100))
+    student, trained = run_toy(validate=lambda student: next(looks), steps=120, evaluate_every=20, loss=loss)
     losses = [point["loss"] for _, point in trained.curve]
-    # Cross-entropy on confidences between 0 and 1 does not end at zero.
-    assert losses[-1] < (0.25 if loss == "mse" else 0.6) * losses[0]
-    assert trained.best_score > 0.95
+    # Cross-entropy on a confidence of 0.4 does not end at zero.
+    assert losses[-1] < (0.2 if loss == "mse" else 0.5) * losses[0]
     assert not student.training
-    assert pr_auc(student, embeddings, "cautious") > 0.95
-    # Both mean the same topics and neither moves the other's confidence: nothing is averaged.
+    # Both mean the same topics, and neither moves the other's confidence: nothing is averaged.
     right = np.arange(len(embeddings)) % len(TOPICS)
     for identity, confidence in (("human", 1.0), ("cautious", 0.4)):
+        assert pr_auc(student, embeddings, identity) > 0.95
         scores = student.predict(embeddings, np.arange(len(embeddings)), TOPICS, identity)
         assert scores[np.arange(len(embeddings)), right].mean() == pytest.approx(confidence, abs=0.1)
 
@@ -471,8 +470,20 @@ def test_noise_has_its_size_and_stays_out_of_padding() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"steps": 0}, {"batch_rows": 0}, {"loss": "mae"}, {"learning_rate": 0}, {"balance": 1.5}, {"warmup": 1}]
-    + [{"frame_dropout": 1}, {"ema": 1}, {"noise": -1}, {"evaluate_every": 0}, {"rows_per_sample": 0}, {"step": 1}],
+    [
+        {"steps": 0},
+        {"step": 1},
+        {"batch_rows": 0},
+        {"rows_per_sample": 0},
+        {"loss": "mae"},
+        {"learning_rate": 0},
+        {"warmup": 1},
+        {"balance": 1.5},
+        {"frame_dropout": 1},
+        {"noise": -1},
+        {"ema": 1},
+        {"evaluate_every": 0},
+    ],
 )
 def test_what_the_configuration_refuses(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError):

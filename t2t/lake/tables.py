@@ -1,4 +1,4 @@
-"""Tables in the lake: Parquet (zstd) with a declared schema, the same bytes for the same rows."""
+"""Tables in the lake: Parquet (zstd) with a declared schema. The same blocks of rows give the same bytes."""
 
 from __future__ import annotations
 

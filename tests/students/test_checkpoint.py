@@ -179,9 +179,7 @@ def lose_a_tensor(folder: Path) -> None:
         (edit(input_dim=99), "model.safetensors: weights cannot be read"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused_in_words(
-    damage: Callable[[Path], None], words: str, tmp_path: Path
-) -> None:
+def test_what_is_no_checkpoint_is_refused_in_words(damage: Callable[[Path], None], words: str, tmp_path: Path) -> None:
     folder = tmp_path / "student"
     tiny_student().save(folder)
     damage(folder)
