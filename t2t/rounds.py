@@ -133,6 +133,12 @@ class Rounds:
         The configuration is frozen with the first round: later ones are compared with it, so it may not change.
         """
         teachers = self.teachers()
+        for split in ("validation", "test"):
+            if not human_pairs(self.dataset.human, self._ids(split), self.dataset.topics).positive.any():
+                raise T2TError(
+                    f"Dataset {self.dataset.name}: no (sample, topic) pair of split {split!r} has a human relevance of "
+                    f"0.5 or more, so PR-AUC cannot be measured. Annotate some."
+                )
         freeze_campaign(self.lake, self.prefix, self.config)
         commit_data(self.lake, self.dataset, self.embedded.quarantine, self.workspace.work)
         readable = self._samples("train", "unlabeled", "validation", "test")

@@ -229,7 +229,7 @@ def train(
                 curve.append((step, point))
                 report(step, point)
                 # save
-                if score > best_score or not best:
+                if not best or score > best_score or math.isnan(best_score):
                     best_step, best_score = step, score
                     best = {name: value.detach().clone() for name, value in kept.state_dict().items()}
             if last:

@@ -122,6 +122,13 @@ def test_the_row_limit_takes_distinct_rows_of_each_sample(size: int, rows: int, 
         assert per_sample == {i: min(limit, int(n)) for i, n in enumerate(lengths) if n}
 
 
+def test_the_sample_limit_cuts_batches_and_loses_no_row() -> None:
+    matrix, config = random_matrix(0, samples=30), TrainingConfig(batch_rows=20, batch_samples=3)
+    for epoch in islice(epochs(matrix, config, WEIGHT, 0), 3):
+        assert max(len(batch.samples) for batch in epoch) == 3
+        assert Counter(row for batch in epoch for row in rows_of(batch)) == Counter(rows_of_matrix(matrix, WEIGHT))
+
+
 def test_in_time_the_row_limit_shows_every_row_as_often_as_the_others() -> None:
     matrix = random_matrix(3, samples=1, most=8)
     config = TrainingConfig(rows_per_sample=2)
@@ -262,8 +269,7 @@ def test_the_learning_rate_is_never_zero_within_the_steps(steps: int, warmup: fl
 
 
 def toy() -> tuple[LabelMatrix, Embeddings]:
-    """A clip's brightest dimension is its topic; all pairs have people's labels and those of a teacher who is never more
-    than 0.4 sure."""
+    """A clip's brightest dimension is its topic; people label all pairs, and so does a teacher at most 0.4 sure."""
     generator = np.random.default_rng(0)
     kinds = np.arange(24) % len(TOPICS)
     clips = [
@@ -474,6 +480,7 @@ def test_noise_has_its_size_and_stays_out_of_padding() -> None:
         {"steps": 0},
         {"step": 1},
         {"batch_rows": 0},
+        {"batch_samples": 0},
         {"rows_per_sample": 0},
         {"loss": "mae"},
         {"learning_rate": 0},

@@ -128,8 +128,16 @@ def test_a_dimension_that_never_changes_stays_silent() -> None:
 def test_one_frame_clips_have_no_change_and_whitening_stays_finite() -> None:
     out = fitted(FrontendConfig(variation=True, whiten=8), random_clips([1] * 40), np.arange(40))
     assert torch.isfinite(out).all()
-    # Directions beyond the data's rank would otherwise be divided by their rounding error.
     assert out.abs().max() < 100
+
+
+def test_whitening_does_not_blow_up_rounding_errors() -> None:
+    # The second dimension copies the first, but for what float16 rounds away.
+    clips = np.random.default_rng(4).standard_normal((200, 1, 2))
+    clips[:, :, 1] = clips[:, :, 0] / 3
+    out = fitted(FrontendConfig(change=False, whiten=2), Embeddings.of(list(clips.astype(np.float16))), np.arange(200))
+    assert out[:, 0].std().item() == pytest.approx(1, abs=0.01)
+    assert out[:, 1].std() < 0.1
 
 
 def test_the_statistics_are_not_learned_but_travel_with_the_student() -> None:
