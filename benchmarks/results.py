@@ -35,6 +35,8 @@ def lines(teachers: tuple[str, ...], rounds: int) -> dict[str, list[str]]:
     baseline = [*single, "evaluation.identity=human", "self_training.identity=human", "training.task_weight={}"]
     table = {"human labels only": [*baseline, "teachers=[]"]}
     table["conventional-average"] = [*baseline, "method=conventional-average"]
+    # A fair chance for the baseline: the other loss too.
+    table["conventional-average, MSE"] = [*table["conventional-average"], "training.loss=mse"]
     for n in range(1, len(teachers)):
         table[f"Teacher2Task, {n} teacher{'s' * (n > 1)}"] = [*single, f"teachers=[{', '.join(teachers[:n])}]"]
     table[f"Teacher2Task, {len(teachers)} teachers"] = [f"rounds.max={rounds}", f"rounds.patience={rounds}"]

@@ -174,7 +174,10 @@ class Rounds:
         if (self._round(k) / "student").is_dir():
             log.info("Round %d: the student is trained already.", k)
             return
-        matrix = self._matrix(commit, teachers)
+        labels = self._round(k) / "labels"
+        if not labels.is_dir() or LabelMatrix.load(labels).teachers != self._identities(teachers):
+            self._matrix(commit, teachers).save(labels)
+        matrix = LabelMatrix.load(labels)
         counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
         log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
         student = self._new_student(k, matrix)
@@ -352,10 +355,13 @@ class Rounds:
         # Human labels of the unlabeled split would be an accident of the annotation tool: that split has none.
         tables[0] = tables[0].filter(pc.is_in(tables[0]["sample_id"], value_set=pa.array(self._ids("train"))))
         topics = dataset.topics if self.config.teachers_see_unseen else dataset.seen
-        identities = tuple(teachers)
         if self.config.method == "conventional-average":
-            tables, identities = [conventional_average(tables)], (HUMAN,)
-        return build_matrix(tables, self._ids("train", "unlabeled"), topics, identities)
+            tables = [conventional_average(tables)]
+        return build_matrix(tables, self._ids("train", "unlabeled"), topics, self._identities(teachers))
+
+    def _identities(self, teachers: Sequence[str]) -> tuple[str, ...]:
+        """The tasks that teachers' labels make: one each, or a single one where they are averaged."""
+        return (HUMAN,) if self.config.method == "conventional-average" else tuple(teachers)
 
     def _new_student(self, k: int, matrix: LabelMatrix) -> Student:
         student = build_student(

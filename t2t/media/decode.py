@@ -20,6 +20,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 Crop = Literal["squash", "centre"]
+Interpolation = Literal["bicubic", "bilinear"]
 
 HELD_BYTES = 32 << 20
 # libav writes to stderr by itself; what goes wrong is said in `Unreadable` instead.
@@ -30,7 +31,13 @@ class Unreadable(Exception):
     """A file that gives no frames; the message is a short plain reason without the path."""
 
 
-def read_frames(path: str | Path, frames: int = 8, size: int | None = None, crop: Crop = "squash") -> np.ndarray:
+def read_frames(
+    path: str | Path,
+    frames: int = 8,
+    size: int | None = None,
+    crop: Crop = "squash",
+    interpolation: Interpolation = "bicubic",
+) -> np.ndarray:
     """Frames of a video, evenly spaced: those on display at the centres of `frames` equal parts of its duration.
 
     No frame is taken twice. Where all frames last equally long, frame i of n is number floor((i + 0.5) * n / frames),
@@ -39,8 +46,9 @@ def read_frames(path: str | Path, frames: int = 8, size: int | None = None, crop
 
     Args:
         frames: how many at most; a clip that has fewer gives all of them.
-        size: side of the square that frames are scaled to (bicubic); None keeps them as they are.
+        size: side of the square that frames are scaled to; None keeps them as they are.
         crop: "squash" scales both sides to `size`; "centre" scales the shorter one, and cuts the middle out.
+        interpolation: how pixels are made when scaling.
 
     Returns:
         uint8 [F, H, W, 3], RGB, with 1 <= F <= frames.
@@ -53,7 +61,7 @@ def read_frames(path: str | Path, frames: int = 8, size: int | None = None, crop
         raise ValueError(f"frames must be 1 or more, not {frames}")
     try:
         chosen = _read(path, frames)
-        images = _convert(chosen, size, crop)
+        images = _convert(chosen, size, crop, interpolation)
     except (av.FFmpegError, OSError, ValueError, EOFError) as error:
         raise Unreadable(_plain(error)) from None
     if not images:
@@ -253,7 +261,9 @@ def _feed(decoder: av.CodecContext, packet: av.Packet | None) -> list[av.VideoFr
         return []
 
 
-def _convert(chosen: list[av.VideoFrame], size: int | None, crop: Crop) -> list[np.ndarray]:
+def _convert(
+    chosen: list[av.VideoFrame], size: int | None, crop: Crop, interpolation: Interpolation
+) -> list[np.ndarray]:
     reformatter = VideoReformatter()
     images = []
     for frame in chosen:
@@ -261,7 +271,7 @@ def _convert(chosen: list[av.VideoFrame], size: int | None, crop: Crop) -> list[
         if size and crop == "centre":
             scale = size / min(frame.width, frame.height)
             width, height = max(size, round(frame.width * scale)), max(size, round(frame.height * scale))
-        rgb = reformatter.reformat(frame, width, height, "rgb24", interpolation="BICUBIC", threads=1)
+        rgb = reformatter.reformat(frame, width, height, "rgb24", interpolation=interpolation.upper(), threads=1)
         image = rgb.to_ndarray()
         top, left = ((height - size) // 2, (width - size) // 2) if size else (0, 0)
         image = image[top : top + size, left : left + size] if size else image

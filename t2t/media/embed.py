@@ -8,13 +8,14 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from t2t.errors import T2TError
-from t2t.media.decode import Crop, Unreadable, read_frames
+from t2t.media.decode import Unreadable, read_frames
 from t2t.media.encoders import FrameEncoder, PixelsConfig, Preprocessing, TimmConfig, build_encoder
 from t2t.media.store import Embeddings, EmbeddingStore
 from t2t.progress import progress
@@ -65,7 +66,7 @@ def embed_file(path: str | Path, config: PixelsConfig | TimmConfig, device: str 
     """The embeddings of one file, as a view of one sample; no store is used. Raises T2TError when it is unreadable."""
     encoder = build_encoder(config, device)
     try:
-        frames = read_frames(path, encoder.frames, encoder.size, encoder.crop)
+        frames = _reader(encoder)(path)
     except Unreadable as error:
         raise T2TError(f"{path}: {error}.") from None
     return Embeddings.of([encoder.encode(frames)])
@@ -130,7 +131,7 @@ def probe(samples: pa.Table, workers: int | None = None) -> pa.Table:
     ids, paths = samples["sample_id"].to_pylist(), samples["path"].to_pylist()
     reasons: list[str | None] = []
     with progress("Reading videos", len(ids), "videos") as advance:
-        for clip in _decode(paths, 1, None, "squash", workers, window=4 * _workers(workers)):
+        for clip in _decode(paths, partial(read_frames, frames=1), workers, window=4 * _workers(workers)):
             reasons.append(str(clip) if isinstance(clip, Unreadable) else None)
             advance()
     return _quarantine(ids, paths, reasons)
@@ -146,15 +147,22 @@ def decode_in_order(
     need not be copied between processes.
     """
     window = 4 * _workers(workers) + 2 * -(-model.batch_size // model.frames)
-    return _decode(paths, model.frames, model.size, model.crop, workers, window)
+    return _decode(paths, _reader(model), workers, window)
+
+
+def _reader(model: Preprocessing) -> Callable[[str | Path], np.ndarray]:
+    """Reads a file's frames as a model wants them."""
+    return partial(
+        read_frames, frames=model.frames, size=model.size, crop=model.crop, interpolation=model.interpolation
+    )
 
 
 def _decode(
-    paths: Sequence[str], frames: int, size: int | None, crop: Crop, workers: int | None, window: int
+    paths: Sequence[str], read: Callable[[str], np.ndarray], workers: int | None, window: int
 ) -> Generator[np.ndarray | Unreadable, None, None]:
     def load(path: str) -> np.ndarray | Unreadable:
         try:
-            return read_frames(path, frames, size, crop)
+            return read(path)
         except Unreadable as error:
             return error
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from t2t.config import Config
 from t2t.errors import T2TError, nearest
 from t2t.files import sha256
-from t2t.media.decode import Crop
+from t2t.media.decode import Crop, Interpolation
 from t2t.media.pixels import describe, width
 
 # Raised whenever the same configuration and weights would give other numbers.
@@ -38,6 +38,7 @@ class PixelsConfig(Config):
     frames: int = Field(8, ge=1, description="Frames of each clip, at most.")
     size: int = Field(64, ge=8, description="Side of the square that frames are scaled to.")
     crop: Crop = "squash"
+    interpolation: Interpolation = "bicubic"
     grid: int = Field(8, ge=1, description="Cells on a side, for colours and for orientations.")
     orientations: int = Field(8, ge=2)
     hues: int = Field(8, ge=1, description="Hues whose mass, place, spread and edges are summed over the frame.")
@@ -47,8 +48,8 @@ class TimmModelConfig(Config):
     """A timm model, its weights, and what frames must look like for it. Teachers of kind `timm` have the same keys.
 
     MobileNetV2 with the weights of google-coral's TFLite file: `model: mobilenetv2_100`, `model_kwargs: {pad_type:
-    same}`, `mean` and `std` 0.5, `size: 224`. (TFLite pads as TensorFlow does; without `pad_type` the file loads just
-    as well, and the features are worse.)
+    same}`, `mean` and `std` 0.5, `size: 224`, `interpolation: bilinear`. (TFLite pads as TensorFlow does; without
+    `pad_type` the file loads just as well, and the features are worse. It was trained on bilinearly scaled pictures.)
     """
 
     model: str = Field(description="A name of timm.list_models().")
@@ -59,6 +60,7 @@ class TimmModelConfig(Config):
     std: float | tuple[float, float, float] | None = Field(None, description="As mean.")
     size: int | None = Field(None, ge=8, description="Side of the square input; None: the model's own.")
     crop: Crop = "squash"
+    interpolation: Interpolation | None = Field(None, description="For scaling; None: the model's own.")
     frames: int = Field(8, ge=1, description="Frames of each clip, at most.")
     batch_size: int | None = Field(None, ge=1, description="Frames encoded at once; None: 8 on the CPU, 256 on a GPU.")
 
@@ -78,6 +80,7 @@ class Preprocessing(Protocol):
     frames: int
     size: int
     crop: Crop
+    interpolation: Interpolation
     batch_size: int
 
 
@@ -102,6 +105,7 @@ class PixelsEncoder:
             raise T2TError(f"encoder: size {config.size} is not a multiple of grid {config.grid}; change one of them.")
         self.config = config
         self.frames, self.size, self.crop = config.frames, config.size, config.crop
+        self.interpolation = config.interpolation
         self.batch_size = 64
         self.dim = width(config.grid, config.orientations, config.hues)
         self.fingerprint = _fingerprint(config.model_dump())
@@ -142,6 +146,8 @@ class TimmModel:
         std = config.std if config.std is not None else own["std"]
         self.size: int = config.size or own["input_size"][-1]
         self.mean, self.std = _channels(mean), _channels(std)
+        own_way: Interpolation = "bilinear" if own["interpolation"] == "bilinear" else "bicubic"
+        self.interpolation = config.interpolation or own_way
         self.identity: dict[str, Any] = {
             "model": config.model,
             "model_kwargs": config.model_kwargs,
@@ -149,6 +155,7 @@ class TimmModel:
             "std": self.std,
             "size": self.size,
             "crop": config.crop,
+            "interpolation": self.interpolation,
             "frames": config.frames,
             "weights": _content(model),
         }
@@ -196,6 +203,7 @@ class TimmEncoder:
         self.config = config
         self.model = TimmModel(config, num_classes=0, device=device)
         self.frames, self.size, self.crop = config.frames, self.model.size, config.crop
+        self.interpolation = self.model.interpolation
         self.batch_size = self.model.batch_size
         self.dim = self.model.outputs
         self.fingerprint = _fingerprint({"kind": config.kind, **self.model.identity})

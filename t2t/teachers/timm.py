@@ -68,7 +68,7 @@ class Teacher:
 
     def fingerprint(self) -> str:
         """Covers the entry, the weights' content, the class names, the table of topics and the preprocessing."""
-        own = ["weights", "pretrained", "batch_size", "mean", "std", "size", "classes", "topics"]
+        own = ["weights", "pretrained", "batch_size", "mean", "std", "size", "interpolation", "classes", "topics"]
         files = [sha256_file(self.classes_file), sha256_file(self.topics_file) if self.topics_file else "by name"]
         model = json.dumps(self.model.identity, sort_keys=True)
         return entry_fingerprint(self.entry, f"version {CODE_VERSION}", model, *files, exclude=own)

@@ -119,6 +119,17 @@ def test_squash_and_centre_crop(tmp_path):
     assert cropped[0, :, 2:14].max() < 20
 
 
+def test_interpolation_is_as_asked(tmp_path):
+    path = tmp_path / "step.png"
+    Image.fromarray(np.repeat(np.repeat(np.uint8([[[60], [60], [180], [180]]]), 4, 0), 3, 2)).save(path)
+    bilinear, bicubic = (read_frames(path, size=32, interpolation=way)[0, 16, :, 0] for way in ("bilinear", "bicubic"))
+    # Bicubic overshoots at an edge, bilinear never leaves the range of what it lies between.
+    assert bilinear.min() >= 59
+    assert bilinear.max() <= 181
+    assert bicubic.min() < 58
+    assert bicubic.max() > 182
+
+
 def test_rotation_that_the_file_asks_for_is_applied(tmp_path):
     image = np.zeros((1, 32, 64, 3), dtype=np.uint8)
     image[0, :, :32] = 255

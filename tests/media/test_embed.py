@@ -163,9 +163,9 @@ SLOW_RUN = textwrap.dedent("""
     import t2t.media.embed
     module = sys.modules["t2t.media.embed"]
     real = module.read_frames
-    def slow(*arguments):
+    def slow(*arguments, **options):
         time.sleep(0.1)
-        return real(*arguments)
+        return real(*arguments, **options)
     module.read_frames = slow
     encoder = build_encoder(PixelsConfig(size=32, frames=4, grid=4))
     paths = sys.argv[2:]

@@ -53,7 +53,8 @@ def test_pixels():
 def test_pixels_fingerprint_covers_every_key():
     base = build_encoder(PixelsConfig()).fingerprint
     assert base == build_encoder(PixelsConfig()).fingerprint
-    changes = {"frames": 4, "size": 32, "crop": "centre", "grid": 4, "orientations": 6, "hues": 6}
+    changes = {"frames": 4, "size": 32, "crop": "centre", "interpolation": "bilinear", "grid": 4}
+    changes |= {"orientations": 6, "hues": 6}
     assert set(changes) == set(PixelsConfig.model_fields) - {"kind"}
     prints = {build_encoder(PixelsConfig(**{key: value})).fingerprint for key, value in changes.items()}
     assert len(prints | {base}) == len(changes) + 1
@@ -104,6 +105,7 @@ def test_timm_fingerprint(weights, tmp_path):
         config(weights, std=0.5),
         config(weights, size=64),
         config(weights, crop="centre"),
+        config(weights, interpolation="bilinear"),
         config(weights, frames=4),
         config(weights, model_kwargs={"drop_rate": 0.1}),
     ]
