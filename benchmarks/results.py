@@ -77,9 +77,7 @@ def main(
                     row = found.setdefault(label, {"validation": [], "test": []})
                     for split in row:
                         row[split].append(engine.measure(student, split, identity))
-                print(
-                    f"{config.name} round {record.round}: {record.status}, {record.test['pr_auc']:.3f}", file=sys.stderr
-                )
+                print(f"{config.name} round {record.round}: {record.status}", file=sys.stderr)
             if name.endswith(f"{len(teachers)} teachers") and not references:
                 references = own_scores(engine)
     report(found, references, resamples, out, f"{campaign}, {seeds} seeds")
