@@ -21,7 +21,6 @@ $(VENV)/installed-test: $(VENV)/installed
 demo: $(VENV)/installed  ## Renders the demo's clips and teachers, runs four rounds, prints the table of rounds.
 	$(BIN)/t2t demo
 	$(BIN)/t2t run demo
-	$(BIN)/t2t rounds demo
 
 test: $(VENV)/installed-test  ## Runs every test.
 	$(BIN)/python -m pytest -q

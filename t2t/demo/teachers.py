@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ from t2t.demo.world import COLOURS, FRAMES, SHAPES, Thing, all_topics, draw_thin
 from t2t.media.pixels import describe
 from t2t.progress import progress
 
+# A network's weights depend on the number of threads in their last bits; two give the same demo on every machine.
+THREADS = 2
 # What the registry's entries of the two networks say as well.
 MODEL, MEAN, STD = "test_resnet", 0.5, 0.25
 FRAMES_A_CLIP = 3
@@ -43,6 +46,16 @@ def own_clips(clips: int, seed: int) -> tuple[list[np.ndarray], list[list[Thing]
     return frames, things
 
 
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def train_frame_expert(folder: Path, name: str, attribute: str, clips: int, epochs: int, seed: int) -> None:
     """Trains a frame classifier of `colour` or `shape`; writes its weights, class names and table of topics."""
     classes = list(COLOURS) if attribute == "colour" else list(SHAPES)
@@ -52,7 +65,7 @@ def train_frame_expert(folder: Path, name: str, attribute: str, clips: int, epoc
     x = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
     present = [[getattr(thing, attribute) for thing in those] for those in things]
     y = torch.tensor([[float(one in those) for one in classes] for those in present]).repeat_interleave(len(chosen), 0)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _threads(THREADS):
         torch.manual_seed(seed)
         model = timm.create_model(MODEL, num_classes=len(classes))
         rate = 3e-3
