@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import typer
 
-from t2t.evaluation import Evaluation, average_precision, bootstrap, human_pairs, teacher_scores
+from t2t.evaluation import Evaluation, Pairs, average_precision, bootstrap, human_pairs, teacher_scores
 from t2t.registration import read_labels
 from t2t.registry import Workspace
 from t2t.rounds import Rounds
@@ -58,7 +58,7 @@ def main(
     place = Workspace.find(None, data_root, work)
     found: dict[str, dict[str, list[Evaluation]]] = {}
     teachers = place.campaign(campaign).teachers
-    references: dict[str, float] = {}
+    references: dict[str, Pairs] = {}
     for name, own in lines(teachers, rounds).items():
         if only not in name:
             continue
@@ -83,24 +83,21 @@ def main(
     report(found, references, resamples, out, f"{campaign}, {seeds} seeds")
 
 
-def own_scores(engine: Rounds) -> dict[str, float]:
-    """PR-AUC on test of each teacher, on the pairs it covers, and of their plain average."""
+def own_scores(engine: Rounds) -> dict[str, Pairs]:
+    """Each teacher's scored pairs of the test split, where it has any, and their plain average."""
     ids = engine.dataset.split("test")["sample_id"].to_pylist()
     pairs = human_pairs(engine.dataset.human, ids, engine.dataset.topics)
     scores = {}
     for name in engine.config.teachers:
         labels = read_labels(engine.lake, "main", engine.dataset.name, name)
         scores[name] = teacher_scores(pairs, labels)
-    values = {}
-    for name, score in [*scores.items(), ("plain average", np.nanmean(list(scores.values()), axis=0))]:
-        covered = ~np.isnan(score)
-        values[name] = average_precision(pairs.where(covered).with_score(score[covered]))
-    return values
+    scores["plain average"] = np.nanmean(list(scores.values()), axis=0)
+    return {name: pairs.where(~np.isnan(score)).with_score(score[~np.isnan(score)]) for name, score in scores.items()}
 
 
 def report(
     found: dict[str, dict[str, list[Evaluation]]],
-    references: dict[str, float],
+    teachers: dict[str, Pairs],
     resamples: int,
     out: Path | None,
     about: str,
@@ -108,20 +105,39 @@ def report(
     threads = torch.get_num_threads()
     print(f"{about}; torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} cores, {threads} threads\n")
     print("| | test PR-AUC | 95 % interval | each seed | unseen topics | validation |\n|---|---|---|---|---|---|")
-    numbers: dict[str, Any] = {"about": about, "references": references, "lines": {}}
+    numbers: dict[str, Any] = {"about": about, "lines": {}, "differences": {}}
+    # The same samples are drawn for every line and seed: what varies is which clips there are to measure on.
+    draws: dict[str, np.ndarray] = {}
     for name, splits in found.items():
-        each = [found.overall.value for found in splits["test"]]
-        # The same samples are drawn for every seed: what varies is which clips there are to measure on.
-        samples = np.mean([bootstrap(found.pairs, resamples, 0) for found in splits["test"]], axis=0)
-        low, high = np.nanpercentile(samples, [2.5, 97.5])
-        validation = float(np.mean([found.overall.value for found in splits["validation"]]))
-        unseen = float(np.mean([found.unseen.value for found in splits["test"]]))
+        each = [evaluation.overall.value for evaluation in splits["test"]]
+        draws[name] = np.mean([bootstrap(evaluation.pairs, resamples, 0) for evaluation in splits["test"]], axis=0)
+        low, high = np.nanpercentile(draws[name], [2.5, 97.5])
+        validation = float(np.mean([evaluation.overall.value for evaluation in splits["validation"]]))
+        unseen = float(np.mean([evaluation.unseen.value for evaluation in splits["test"]]))
         shown = "" if np.isnan(unseen) else f"{unseen:.3f}"
         text = ", ".join(f"{value:.3f}" for value in each)
         print(f"| {name} | {np.mean(each):.3f} | {low:.3f} to {high:.3f} | {text} | {shown} | {validation:.3f} |")
-        numbers["lines"][name] = {"test": each, "low": low, "high": high, "validation": validation, "unseen": unseen}
-    for name, value in references.items():
-        print(f"| (teacher itself: {name}) | {value:.3f} | | | | |")
+        numbers["lines"][name] = {"test": each, "low": low, "high": high, "validation": validation}
+    for name, pairs in teachers.items():
+        value, draws[name] = average_precision(pairs), bootstrap(pairs, resamples, 0)
+        low, high = np.nanpercentile(draws[name], [2.5, 97.5])
+        print(f"| (teacher itself: {name}) | {value:.3f} | {low:.3f} to {high:.3f} | | | |")
+        numbers["lines"][name] = {"test": [value], "low": low, "high": high}
+    print("\n| difference, paired by sample | test PR-AUC | 95 % interval |\n|---|---|---|")
+    everyone = next((line for line in found if line.startswith(f"Teacher2Task, {len(teachers) - 1} teachers")), None)
+    # Who answers a part of the pairs only cannot be held against who answers all.
+    whole = max((len(pairs.score) for pairs in teachers.values()), default=0)
+    others = [line for line in found if line.startswith(("human labels only", "conventional-average"))]
+    others += [name for name, pairs in teachers.items() if len(pairs.score) == whole]
+    against = [(everyone, other) for other in others] + [
+        (line, everyone) for line in found if line.startswith("  round")
+    ]
+    for one, other in against:
+        if one and other:
+            value = np.mean(numbers["lines"][one]["test"]) - np.mean(numbers["lines"][other]["test"])
+            low, high = np.nanpercentile(draws[one] - draws[other], [2.5, 97.5])
+            print(f"| {one.strip()} minus {other.strip()} | {value:+.3f} | {low:+.3f} to {high:+.3f} |")
+            numbers["differences"][f"{one.strip()} - {other.strip()}"] = [value, low, high]
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(numbers, indent=2) + "\n")
