@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint format ui clean
+.PHONY: help demo test crash lint format ui clean
 
 help:  ## Lists the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ $(VENV)/installed-test: $(VENV)/installed
 demo: $(VENV)/installed  ## Renders the demo's clips and teachers, runs four rounds, prints the table of rounds.
 	$(BIN)/t2t demo
 	$(BIN)/t2t run demo
+
+crash: $(VENV)/installed-test  ## Kills campaigns more than a hundred times and compares what they come to; about 15 minutes.
+	T2T_CRASH_KILLS=120 $(BIN)/python -m pytest -q tests/crash
 
 test: $(VENV)/installed-test  ## Runs every test.
 	$(BIN)/python -m pytest -q

@@ -13,8 +13,12 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, State
 
+from flows.repair import mark_dead_runs
 from t2t.campaign import CampaignConfig
+from t2t.gate import WaitingForDecision
+from t2t.ledger import Record
 from t2t.registry import Workspace
 from t2t.rounds import Rounds
 from t2t.show import markdown_table
@@ -30,35 +34,58 @@ def step(name: str, function: Callable[..., Any], *args: Any) -> Any:
 
 
 @flow(name="self-training", flow_run_name="{campaign.name}")
-def self_training(campaign: CampaignConfig, workspace: Workspace | None = None) -> list[dict[str, Any]]:
-    """Runs a campaign's rounds, from the first that is not in its ledger.
+def self_training(campaign: CampaignConfig, workspace: Workspace | None = None) -> list[dict[str, Any]] | State[Any]:
+    """Runs a campaign's rounds, from the first that is not in its ledger. One run of a campaign at a time.
 
     Args:
         campaign: the whole configuration, as in registry/campaigns/.
         workspace: folders `registry`, `data` and `work`; found as the command line does when left out.
 
-    Returns: the campaign's ledger, one record a round.
+    Returns: the campaign's ledger, one record a round; the state "Waiting" where a person has to decide on a round.
     """
     place = workspace or Workspace.find()
     tracker = MLflowTracker(None, place.work, campaign.dataset, campaign.name)
     rounds = Rounds(campaign, place, tracker)
-    key = "".join(c if c.isalnum() else "-" for c in campaign.name.lower())
-    progress = create_progress_artifact(0.0, key=f"{key}-progress", description="Rounds done")
-    try:
-        step("prepare", rounds.prepare)
-        if url := tracker.url():
-            create_link_artifact(url, f"{campaign.name} in MLflow", key=f"{key}-mlflow")
-        else:
-            create_markdown_artifact(f"`{tracker.ui_command()}`", key=f"{key}-mlflow", description="MLflow's UI")
-        while (k := rounds.next_round()) is not None:
-            step(f"round {k}: train", rounds.train, k)
-            step(f"round {k}: evaluate", rounds.evaluate, k)
-            record = step(f"round {k}: publish", rounds.publish, k)
-            get_run_logger().info("Round %d %s: %s", k, record.status, record.reason)
-            update_progress_artifact(progress, 100.0 * (k + 1) / campaign.rounds.max)
-            create_markdown_artifact(markdown_table(rounds.ledger.records()), key=f"{key}-rounds")
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    update_progress_artifact(progress, 100.0)
+    with rounds.lock():
+        mark_dead_runs()
+        try:
+            waits = run_rounds(rounds, tracker)
+        except BaseException:
+            tracker.finish("FAILED")
+            raise
+        if waits:
+            # The run is over, and its process may go: the one after the decision goes on.
+            return Completed(name="Waiting", message=str(waits))
+        tracker.finish()
     return [record.model_dump(mode="json") for record in rounds.ledger.records()]
+
+
+def publish(rounds: Rounds, k: int) -> Record | WaitingForDecision:
+    """A round that waits for a person is not a task that failed."""
+    try:
+        return rounds.publish(k)
+    except WaitingForDecision as waits:
+        return waits
+
+
+def run_rounds(rounds: Rounds, tracker: MLflowTracker) -> WaitingForDecision | None:
+    name, most = rounds.config.name, rounds.config.rounds.max
+    key = "".join(c if c.isalnum() else "-" for c in name.lower())
+    progress = create_progress_artifact(0.0, key=f"{key}-progress", description="Rounds done")
+    step("prepare", rounds.prepare)
+    if url := tracker.url():
+        create_link_artifact(url, f"{name} in MLflow", key=f"{key}-mlflow")
+    else:
+        create_markdown_artifact(f"`{tracker.ui_command()}`", key=f"{key}-mlflow", description="MLflow's UI")
+    while (k := rounds.next_round()) is not None:
+        step(f"round {k}: train", rounds.train, k)
+        step(f"round {k}: evaluate", rounds.evaluate, k)
+        record = step(f"round {k}: publish", publish, rounds, k)
+        if isinstance(record, WaitingForDecision):
+            get_run_logger().info("%s", record)
+            return record
+        get_run_logger().info("Round %d %s: %s", k, record.status, record.reason)
+        update_progress_artifact(progress, min(100.0, 100.0 * (k + 1) / most))
+        create_markdown_artifact(markdown_table(rounds.ledger.records()), key=f"{key}-rounds")
+    update_progress_artifact(progress, 100.0)
+    return None

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
-from t2t.config import Config
+from t2t.config import Config, load_yaml
 from t2t.dataset import HUMAN
 from t2t.errors import T2TError
+from t2t.health import HealthConfig
+from t2t.labels import MOST_TEACHERS
 from t2t.media.encoders import EncoderConfig
 from t2t.students.dual_encoder import DualEncoderConfig
 from t2t.tagging import TaggingConfig
 from t2t.training import TrainingConfig
+from t2t.watch import WatchConfig
 
 # Lake branches are named `<campaign>-round-<k>`, and a branch name may hold nothing else (lakeFS's rule).
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -79,18 +82,25 @@ class CampaignConfig(Config):
     training: TrainingConfig = TrainingConfig()
     self_training: SelfTrainingConfig = SelfTrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    gate: Literal["always", "no-regression", "must-improve"] = "no-regression"
+    gate: Literal["always", "no-regression", "must-improve", "manual"] = "no-regression"
+    watch: WatchConfig = WatchConfig()
     rounds: RoundsConfig = RoundsConfig()
+    health: HealthConfig = HealthConfig()
     teachers_see_unseen: bool = Field(False, description="Let teachers' (never humans') labels of unseen topics in.")
-    lake: str = Field("git", description="`git` (a bare repository in the work folder) or `git:<path>`.")
+    lake: str = Field(
+        "git", description="`git` (a bare repository in the work folder), `git:<path>` or `lakefs://<repository>`."
+    )
     seed: int = Field(0, ge=0)
 
     @field_validator("teachers")
     @classmethod
     def _distinct(cls, teachers: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted({teacher for teacher in teachers if teachers.count(teacher) > 1})
+        twice = sorted(teacher for teacher, count in Counter(teachers).items() if count > 1)
         if twice:
             raise ValueError(f"named twice: {', '.join(twice)}")
+        # One identity is `human`, and every round may add one.
+        if len(teachers) >= MOST_TEACHERS:
+            raise ValueError(f"{len(teachers):,} teachers; a round can have {MOST_TEACHERS:,} identities at most")
         return tuple(teacher for teacher in teachers if teacher != HUMAN)
 
     @model_validator(mode="after")
@@ -134,7 +144,7 @@ def override(content: dict[str, Any], settings: list[str]) -> dict[str, Any]:
             place[parent] = dict(inner) if isinstance(inner, Mapping) else {}
             place = place[parent]
         try:
-            place[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise T2TError(f"--set {setting!r}: the value is not YAML: {error}") from None
+            place[last] = load_yaml(value)
+        except T2TError as error:
+            raise T2TError(f"--set {setting!r}: {error}") from None
     return content

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from t2t.errors import T2TError
+from t2t.errors import T2TError, explain
 from t2t.registry import Workspace
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ data_app = typer.Typer(help="Look at datasets before anything is trained on them
 teachers_app = typer.Typer(help="List, check and add teachers.", invoke_without_command=True)
 app.add_typer(data_app, name="data")
 app.add_typer(teachers_app, name="teachers")
+lake_app = typer.Typer(help="Look at the lake's history: every commit, and what it changed.", no_args_is_help=True)
+app.add_typer(lake_app, name="lake")
 
 Campaign = Annotated[str, typer.Argument(help="A campaign: the name of a file in registry/campaigns/.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
@@ -75,6 +77,25 @@ def rounds(context: typer.Context, campaign: Campaign, as_json: AsJson = False) 
 
 
 @app.command()
+def decide(
+    context: typer.Context,
+    campaign: Campaign,
+    k: Annotated[int, typer.Argument(metavar="ROUND", help="The round that waits.")],
+    passed: Annotated[bool, typer.Option("--pass/--reject", help="Let its student teach, or leave it on its branch.")],
+    reason: Annotated[str, typer.Option(help="Why, for those who come later.")] = "",
+) -> None:
+    """Answer for a round that waits for a person, in a campaign with `gate: manual`. The next `t2t run` goes on.
+
+    A decision stays: giving it again changes nothing, and another one is refused.
+    """
+    from t2t.decision import decide
+    from t2t.show import ledger_of
+
+    decision, new = decide(ledger_of(context.obj, campaign), campaign, k, passed, reason)
+    typer.echo(f"Round {k} of {campaign} {'is' if new else 'was already'} {decision}.")
+
+
+@app.command()
 def predict(
     context: typer.Context,
     campaign: Campaign,
@@ -110,6 +131,25 @@ def compare(
     from t2t.show import print_comparison
 
     print_comparison(context.obj, campaign, first, second, top)
+
+
+@app.command()
+def lineage(
+    context: typer.Context,
+    target: Annotated[
+        str,
+        typer.Argument(help="A teacher's id, CAMPAIGN/ROUND, a campaign (its champion), or a checkpoint's folder."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Print where something comes from: checkpoint, round, teachers with fingerprints, label commits, data commit."""
+    from t2t.ancestry import lineage, print_lineage
+
+    tree = lineage(context.obj, target)
+    if as_json:
+        typer.echo(json.dumps(tree, indent=2))
+    else:
+        print_lineage(tree)
 
 
 @app.command()
@@ -179,10 +219,76 @@ def teachers_add(
     add_teacher(context.obj, teacher_id, kind, description, context.args)
 
 
+@teachers_app.command("retract")
+def teachers_retract(
+    context: typer.Context,
+    teacher_id: Annotated[str, typer.Argument(metavar="ID", help="A teacher that has labels in the lake.")],
+    dataset: Annotated[str | None, typer.Option(help="Of which dataset, where it labeled several.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for those who come later.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Take the retraction back.")] = False,
+) -> None:
+    """Leave a teacher out from now on, with all that learned from its labels: rounds and self-training teachers.
+
+    Nothing is deleted. Says which rounds no longer count and how to train others in their place.
+    """
+    from t2t.catalogue import retract_teacher
+
+    retract_teacher(context.obj, teacher_id, dataset, reason, undo)
+
+
+@teachers_app.command("health")
+def teachers_health(context: typer.Context, campaign: Campaign) -> None:
+    """Measure the labels that a campaign's next round would train on: how they vary, and how they agree with people."""
+    from t2t.catalogue import print_health
+
+    print_health(context.obj, campaign)
+
+
+@lake_app.command("log")
+def lake_log(
+    context: typer.Context,
+    campaign: Campaign,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="The newest so many; else all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the commits of main behind a campaign, newest first: its own, its data's and its teachers'."""
+    from t2t.history import log_json, print_log
+
+    if as_json:
+        typer.echo(json.dumps(log_json(context.obj, campaign, limit), indent=2))
+    else:
+        print_log(context.obj, campaign, limit)
+
+
+@lake_app.command("diff")
+def lake_diff(
+    context: typer.Context,
+    left: Annotated[str, typer.Argument(help="A branch, a tag such as demo/round-0, or a commit.")],
+    right: Annotated[str, typer.Argument(help="What to hold beside it.")],
+    campaign: Annotated[str | None, typer.Option(help="In this campaign's lake.")] = None,
+    lake: Annotated[str | None, typer.Option(help="In this lake: git, git:<path> or lakefs://<repository>.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which files differ between two states of a lake: t2t lake diff demo/round-0 demo/round-1."""
+    from t2t.history import changes, diff_json, print_diff
+
+    found = changes(context.obj, left, right, campaign, lake)
+    if as_json:
+        typer.echo(json.dumps(diff_json(found), indent=2))
+    else:
+        print_diff(found)
+
+
 def main() -> None:
     """The `t2t` command: T2TErrors are printed without a traceback, exit status 1."""
     try:
         app()
     except T2TError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
+        raise SystemExit(1) from None
+    except Exception as error:
+        told = explain(error)
+        if told is None:
+            raise
+        typer.secho(f"Error: {told}", fg="red", err=True)
         raise SystemExit(1) from None

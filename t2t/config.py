@@ -11,28 +11,91 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from t2t.errors import T2TError, nearest
+from t2t.errors import T2TError, nearest, one_line
 
+MOST_NODES = 1_000_000
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 class Config(BaseModel):
-    """Base of every configuration model: immutable, unknown keys are errors."""
+    """Base of every configuration model: immutable; unknown keys, NaN and infinities are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=BaseModel)
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises T2TError when it is missing, not YAML, or not a mapping."""
+def load_yaml(text: str) -> Any:
+    """The content of a YAML text. Only plain values: a tag such as `!!python/object` is an error.
+
+    Raises T2TError, without saying where the text stands, for what is not YAML, a key that stands twice (PyYAML would
+    keep the last one), anchors that hold themselves, and anchors that multiply to more than MOST_NODES values.
+    """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _check_node(node, {})
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise T2TError(f"not readable as YAML: {_plain(error)}.") from None
+    except RecursionError:
+        raise T2TError("not readable as YAML: nested too deeply.") from None
+
+
+def _plain(error: Exception) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return one_line(error).rstrip(".")
+    doing = f" ({one_line(error.context)})" if error.context else ""
+    return f"line {error.problem_mark.line + 1}: {one_line(error.problem)}{doing}"
+
+
+def _check_node(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """How many values a node has once its anchors are written out; `sizes` holds those known, 0 while at work.
+
+    Works on the nodes, before `<<` mixes in the keys of another mapping, which a mapping's own keys may override.
+    """
+    known = sizes.get(id(node))
+    if known == 0:
+        raise T2TError(f"not readable as YAML: the anchor in line {node.start_mark.line + 1} holds itself.")
+    if known is not None:
+        return known
+    sizes[id(node)] = 0
+    size = 1
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                if key.value in lines:
+                    raise T2TError(f"key {key.value!r} stands twice, in line {lines[key.value]} and in line {line}.")
+                lines[key.value] = line
+            size += _check_node(key, sizes) + _check_node(value, sizes)
+    elif isinstance(node, yaml.SequenceNode):
+        size += sum(_check_node(item, sizes) for item in node.value)
+    if size > MOST_NODES:
+        raise T2TError(f"not readable as YAML: more than {MOST_NODES:,} values; do anchors hold anchors?")
+    sizes[id(node)] = size
+    return size
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises T2TError when it is missing, not what `load_yaml` takes, or not a mapping."""
+    try:
+        content = load_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise T2TError(f"{path}: no such file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise T2TError(f"{path}: not readable as YAML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise T2TError(f"{path}: not readable as YAML: {error}. Save it as UTF-8.") from None
+    except OSError as error:
+        raise T2TError(f"{path}: cannot be read: {error.strerror}.") from None
+    except T2TError as error:
+        raise T2TError(f"{path}: {error}") from None
     if not isinstance(content, dict):
         raise T2TError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}.")
     return content
@@ -74,7 +137,7 @@ def parse(model: type[C], content: Mapping[str, Any], where: object) -> C:
                 # A rule of ours: it says what is wrong in its own words.
                 problems.append(f"{key}: ".removeprefix(": ") + item["msg"].removeprefix("Value error, ") + ".")
             else:
-                problems.append(f"key {key!r}: {item['msg']} (found {item['input']!r}).")
+                problems.append(f"key {key!r}: {item['msg']} (found {one_line(repr(item['input']), 100)}).")
         raise T2TError(f"{where}: " + " ".join(problems)) from None
 
 

@@ -17,13 +17,17 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from t2t.config import Config
-from t2t.errors import DataError, T2TError
+from t2t.errors import DataError, T2TError, one_line
 from t2t.files import sha256, sha256_file
+from t2t.source import SourceFile
 from t2t.tabular import (
+    control_character,
     first_row,
+    plain_text,
     read_lines,
     read_table,
     refuse,
+    refuse_bad_names,
     refuse_duplicates,
     refuse_outside,
     refuse_unknown,
@@ -33,6 +37,10 @@ SPLITS = ("train", "unlabeled", "validation", "test")
 MODALITIES = ("video", "image")
 ALLOWED_SCHEMES = ("file",)
 HUMAN = "human"
+# A dataset's name is a folder of the lake.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+# A topic is a name or a sentence; what is longer is another file by mistake.
+LONGEST_TOPIC = 1000
 
 
 class UnseenConfig(Config):
@@ -70,7 +78,7 @@ def _stable_hash(text: str) -> int:
 class DatasetConfig(Config):
     """`registry/datasets/<name>.yaml`. Paths are relative to `root`, and `root` to the data root (T2T_DATA)."""
 
-    name: str
+    name: str = Field(pattern=NAME)
     description: str = ""
     root: str
     samples: str = "samples.csv"
@@ -86,6 +94,7 @@ class Dataset:
 
     samples: columns sample_id, path (absolute), modality, group, split and whatever else the file had.
     human: columns sample_id, topic, confidence (float32, the mean over annotators).
+    content: hex SHA-256 of the samples, annotations and topics files as they were read; hashed when needed if empty.
     """
 
     config: DatasetConfig
@@ -94,6 +103,7 @@ class Dataset:
     human: pa.Table
     topics: tuple[str, ...]
     unseen: frozenset[str]
+    content: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -114,7 +124,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 over the three files' content and the topic split (not over the videos: those have their own)."""
         files = [self.root / self.config.samples, self.root / self.config.annotations, self.root / self.config.topics]
-        return sha256(*(sha256_file(file) for file in files), *sorted(self.unseen))
+        return sha256(*(self.content or map(sha256_file, files)), *sorted(self.unseen))
 
 
 def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
@@ -129,35 +139,55 @@ def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
             f"Dataset {config.name!r}: folder {root} does not exist. Set T2T_DATA or --data-root to the folder that "
             f"holds {config.root!r}" + (", or make it with `t2t demo`." if config.name == "demo" else ".")
         )
-    topics = _read_topics(root / config.topics)
-    samples = _read_samples(root / config.samples, root)
-    human = _read_annotations(root / config.annotations, samples, topics)
+    files = [SourceFile(root / name) for name in (config.samples, config.annotations, config.topics)]
+    topics = _read_topics(files[2])
+    samples = _read_samples(files[0], root)
+    human = _read_annotations(files[1], samples, topics)
     try:
         unseen = config.unseen.draw(topics)
     except ValueError as error:
         raise T2TError(f"Dataset {config.name!r}: {error}") from None
-    return Dataset(config, root, samples, human, topics, unseen)
+    return Dataset(config, root, samples, human, topics, unseen, tuple(file.sha256() for file in files))
 
 
-def _read_topics(path: Path) -> tuple[str, ...]:
+def _read_topics(file: SourceFile) -> tuple[str, ...]:
     topics: dict[str, int] = {}
-    for row, line in enumerate(read_lines(path), start=1):
+    seen: dict[str, str] = {}
+    lines = read_lines(file)
+    if not any(line.strip() for line in lines):
+        raise DataError(file.path, "no topics; write one a line.")
+    for row, line in enumerate(lines, start=1):
         topic = line.strip()
         if not topic:
-            raise DataError(path, "empty topic.", row)
+            raise DataError(file.path, "empty topic.", row)
+        if sign := control_character(topic):
+            raise DataError(file.path, f"topic {one_line(repr(topic))} has the control character {sign} in it.", row)
+        if len(topic) > LONGEST_TOPIC:
+            raise DataError(file.path, f"a topic of {len(topic):,} characters; {LONGEST_TOPIC:,} are the most.", row)
         if topic in topics:
-            raise DataError(path, f"topic {topic!r} stands already in row {topics[topic]}.", row)
-        topics[topic] = row
-    if not topics:
-        raise DataError(path, "no topics; write one a line.")
+            raise DataError(file.path, f"topic {topic!r} stands already in row {topics[topic]}.", row)
+        plain = plain_text(topic)
+        if plain in seen:
+            # Nobody could tell the two apart, and each would get a part of the labels.
+            raise DataError(
+                file.path,
+                f"topic {topic!r} differs from {seen[plain]!r} in row {topics[seen[plain]]} in spaces or Unicode form "
+                "only; keep one of them.",
+                row,
+            )
+        topics[topic], seen[plain] = row, topic
     return tuple(topics)
 
 
-def _read_samples(path: Path, root: Path) -> pa.Table:
+def _read_samples(file: SourceFile, root: Path) -> pa.Table:
+    path = file.path
     names = ("sample_id", "path", "modality", "group", "split")
-    table = read_table(path, {name: pa.string() for name in names})
+    table = read_table(file, {name: pa.string() for name in names})
     if not len(table):
         raise DataError(path, "no samples.")
+    # In an id they break joins with other systems' tables; in a group they let one source into two splits.
+    refuse_bad_names(path, table, "sample_id")
+    refuse_bad_names(path, table, "group")
     refuse_duplicates(path, table, ["sample_id"])
     refuse_unknown(path, table, "modality", MODALITIES, "modality")
     refuse_unknown(path, table, "split", SPLITS, "split")
@@ -180,25 +210,34 @@ def _resolve(manifest: Path, index: int, written: str, root: Path) -> str:
     """A sample's absolute path. Relative paths must stay under `root`; URIs must have an allowed scheme."""
 
     def refused(message: str) -> DataError:
-        return DataError(manifest, f"{written!r}{message}", first_row(manifest, index), "path")
+        shown = written if len(written) <= 200 else f"{written[:200]}..."
+        return DataError(manifest, f"{shown!r}{message}", first_row(manifest, index), "path")
 
-    if "://" in written:
-        uri = urlparse(written)
-        if uri.scheme not in ALLOWED_SCHEMES:
-            raise refused(f": allowed schemes are {', '.join(ALLOWED_SCHEMES)}.")
-        target = Path(unquote(uri.path))
-    else:
-        target = (root / written).resolve()
-        if not target.is_relative_to(root):
-            raise refused(f" leads outside of {root}.")
-    if not target.is_file():
-        raise refused(": no such file.")
+    try:
+        if "://" in written:
+            uri = urlparse(written)
+            if uri.scheme not in ALLOWED_SCHEMES:
+                raise refused(f": allowed schemes are {', '.join(ALLOWED_SCHEMES)}.")
+            if uri.netloc not in ("", "localhost"):
+                raise refused(f": files of another machine ({uri.netloc}) cannot be read; copy them here.")
+            target = Path(unquote(uri.path))
+        else:
+            target = (root / written).resolve()
+            if not target.is_relative_to(root):
+                raise refused(f" leads outside of {root}.")
+        if not target.is_file():
+            raise refused(": no such file.")
+    except (ValueError, OSError, RuntimeError) as error:
+        # NUL characters, names that are too long, links in a circle, folders that may not be entered.
+        reason = one_line(getattr(error, "strerror", None) or error)
+        raise refused(f": not a path that can be read: {reason}.") from None
     return str(target)
 
 
-def _read_annotations(path: Path, samples: pa.Table, topics: Sequence[str]) -> pa.Table:
+def _read_annotations(file: SourceFile, samples: pa.Table, topics: Sequence[str]) -> pa.Table:
+    path = file.path
     text = pa.string()
-    table = read_table(path, {"sample_id": text, "topic": text, "annotator": text, "relevance": pa.float64()})
+    table = read_table(file, {"sample_id": text, "topic": text, "annotator": text, "relevance": pa.float64()})
     refuse_unknown(path, table, "sample_id", samples["sample_id"].to_pylist(), "sample")
     refuse_unknown(path, table, "topic", topics, "topic")
     refuse_outside(path, table, "relevance")

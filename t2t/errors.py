@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+# How Git's library, SQLite and the system say that a disk is full.
+FULL = ("No space left on device", "disk is full", "Disk quota exceeded")
+
+# A list of names that a person can still look through.
+LISTED = 30
 
 
 class T2TError(Exception):
@@ -28,4 +35,37 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, choices, n=1)
     if close:
         return f" Did you mean {close[0]!r}?"
+    if len(choices) > LISTED:
+        return f" Known: {', '.join(choices[:LISTED])} and {len(choices) - LISTED:,} more."
     return f" Known: {', '.join(choices)}." if choices else ""
+
+
+def one_line(error: object, limit: int = 400) -> str:
+    """Another library's message on one line, cut at `limit` characters and without control characters."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def explain(error: BaseException) -> T2TError | None:
+    """Words for an error that is no bug but a full disk or a service out of reach; None for any other.
+
+    Git, SQLite and MLflow wrap the system's error in their own, some keep its text only: the whole chain is looked at.
+    """
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    for link in chain:
+        text = str(link)
+        if getattr(link, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in text for word in FULL):
+            name = getattr(link, "filename", None)
+            where = f" ({name})" if name else ""
+            return T2TError(f"The disk is full{where}. Make room and start the same command again: it goes on.")
+    for link in chain:
+        if type(link).__module__.startswith(("requests", "urllib3")) or isinstance(link, ConnectionError):
+            return T2TError(
+                f"A service cannot be reached: {one_line(link, 200)} Start the same command again when it answers: it "
+                "goes on where it stopped."
+            )
+    return None

@@ -6,11 +6,22 @@ Measured (docs/decisions.md): writing in place left an unreadable file after six
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import json
 import os
+import platform
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+from t2t.errors import T2TError
+
+TEMPORARY = re.compile(r"^\..+\.(\d+)\.tmp")
 
 
 def fsync(path: Path) -> None:
@@ -82,3 +93,80 @@ def sha256_file(path: str | Path) -> str:
     """Hex SHA-256 of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this machine exists (also somebody else's)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+@contextlib.contextmanager
+def staging(work: Path) -> Iterator[Path]:
+    """A temporary folder in the work folder, for files on their way elsewhere; removed afterwards."""
+    work.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".staging-", suffix=f".{os.getpid()}.tmp", dir=work))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, deep: bool = False) -> list[Path]:
+    """Removes the temporary files and folders that killed processes left in `folder`; returns what was removed.
+
+    Those of other processes that are alive stay. One with our own number is a leftover too: a restarted container may
+    give it to us again. So call this before any file is begun. With `deep`, folders below are gone through as well.
+    """
+    removed = []
+    for path in sorted((folder.rglob if deep else folder.glob)(".*.tmp*")):
+        found = TEMPORARY.match(path.name)
+        if found and (int(found[1]) == os.getpid() or not alive(int(found[1]))):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+class Busy(T2TError):
+    """Another process holds what only one may hold."""
+
+
+@contextlib.contextmanager
+def exclusive(path: str | Path, what: str) -> Iterator[None]:
+    """Holds the lock file `path` for the block; the system lets go of it when the process ends, however that happens.
+
+    Raises Busy, naming host and process, where another one holds it. The file stays, since removing it would let two
+    processes hold two files of the same name.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"{what} is being run by {_holder(file)}. Wait for it or end that process.") from None
+        file.truncate(0)
+        started = datetime.now().astimezone().isoformat(timespec="seconds")
+        json.dump({"host": platform.node(), "pid": os.getpid(), "since": started}, file)
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _holder(file: Any) -> str:
+    file.seek(0)
+    try:
+        known = json.loads(file.read())
+        return f"process {known['pid']} on host {known['host']} since {known['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"  # it has the lock since this very moment

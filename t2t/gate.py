@@ -3,35 +3,107 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from t2t.errors import T2TError
 from t2t.evaluation import Interval, Pairs, average_precision, bootstrap
+
+if TYPE_CHECKING:
+    from t2t.decision import Decision
+    from t2t.ledger import Record
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The gate's answer, with a reason that a person can read, and the paired difference it rests on."""
+    """The gate's answer, with a reason that a person can read, and the paired difference it rests on.
 
-    passed: bool
+    `passed` is None while a person has not decided yet.
+    """
+
+    passed: bool | None
     reason: str
     difference: Interval | None = None
 
+    @property
+    def status(self) -> str:
+        return {True: "passed", False: "rejected", None: "waiting"}[self.passed]
 
-def judge(kind: str, candidate: Pairs, best: Pairs | None, resamples: int = 1000, seed: int = 0) -> Verdict:
+
+class WaitingForDecision(T2TError):
+    """A round is trained, evaluated and on its branch, and waits for a person (`gate: manual`). Not a failure.
+
+    Attributes:
+        record: the round, with the status `waiting`; it is not in the ledger.
+        best: the best standing round so far, None where there is none.
+        command: what to type to let it pass.
+    """
+
+    def __init__(self, record: Record, best: Record | None = None):
+        self.record, self.best = record, best
+        self.command = f"t2t decide {record.campaign} {record.round} --pass"
+        beside = f", the best round {best.round} has {best.score:.3f}" if best else ""
+        super().__init__(
+            f"Round {record.round} of {record.campaign!r} waits for a person: PR-AUC {record.test['pr_auc']:.3f} on "
+            f"test, {record.score:.3f} on validation{beside}. Answer with: {self.command}   (or --reject)"
+        )
+
+    def __reduce__(self) -> tuple[type[WaitingForDecision], tuple[Record, Record | None]]:
+        return WaitingForDecision, (self.record, self.best)
+
+
+def judge(
+    kind: str,
+    candidate: Pairs,
+    best: Pairs | None,
+    resamples: int = 1000,
+    seed: int = 0,
+    decision: Decision | None = None,
+) -> Verdict:
     """Compares two students on the same validation pairs by a paired bootstrap over samples.
 
     Args:
         kind: `always`; `no-regression` (passes unless the difference is significantly negative, that is, unless its
-            whole 95 % interval lies below zero); `must-improve` (passes when the whole interval lies above zero).
-        best: the best passed round's pairs; None in the first round, which always passes.
+            whole 95 % interval lies below zero); `must-improve` (passes when the whole interval lies above zero);
+            `manual` (a person decides, also on the first round; the difference is what they are shown).
+        best: the best standing passed round's pairs; None where there is none, which every kind but `manual` lets pass.
+            Pairs that only one of the two scored are left out, so that annotations that came later do not count for
+            the younger student alone.
+        decision: what a person decided; only `manual` asks for it.
+
+    Raises:
+        T2TError: no positive pair was scored by both, so that there is nothing to compare.
     """
-    if best is None:
-        return Verdict(True, "first round")
-    value = average_precision(candidate) - average_precision(best)
-    samples = bootstrap(candidate, max(resamples, 100), seed) - bootstrap(best, max(resamples, 100), seed)
-    low, high = np.nanpercentile(samples, [2.5, 97.5])
-    difference = Interval(value, float(low), float(high))
-    change = f"validation PR-AUC {value:+.3f} [{low:+.3f}, {high:+.3f}] against the best round"
-    passed = {"always": True, "no-regression": bool(high >= 0), "must-improve": bool(low > 0)}[kind]
+    difference = None if best is None else _difference(candidate, best, max(resamples, 100), seed)
+    change = "first round"
+    if difference is not None:
+        low, high = f"{difference.low:+.3f}", f"{difference.high:+.3f}"
+        change = f"validation PR-AUC {difference.value:+.3f} [{low}, {high}] against the best round"
+    if kind == "manual":
+        if decision is None:
+            return Verdict(None, f"waits for a decision; {change}", difference)
+        return Verdict(decision.passed, f"manual: {decision}; {change}", difference)
+    if difference is None:
+        return Verdict(True, change)
+    passed = {"always": True, "no-regression": difference.high >= 0, "must-improve": difference.low > 0}[kind]
     return Verdict(passed, change if passed else f"{kind}: {change}", difference)
+
+
+def _difference(candidate: Pairs, best: Pairs, resamples: int, seed: int) -> Interval:
+    """PR-AUC of `candidate` less that of `best`, with its 95 % interval, on the pairs that both scored."""
+    codes = [pairs.sample * len(pairs.topics) + pairs.topic for pairs in (candidate, best)]
+    _, a, b = np.intersect1d(*codes, return_indices=True)
+    # In the candidate's order, and with its targets: people may have mended an annotation since.
+    order = np.argsort(a)
+    candidate = candidate.where(a[order])
+    best = candidate.with_score(best.score[b[order]])
+    value = average_precision(candidate) - average_precision(best)
+    if np.isnan(value):
+        raise T2TError(
+            "The gate has nothing to compare: no pair of the validation split is positive today and was scored in the "
+            "best round too. Were all its annotations replaced? Then run the campaign under another name (--name)."
+        )
+    samples = bootstrap(candidate, resamples, seed) - bootstrap(best, resamples, seed)
+    low, high = np.nanpercentile(samples, [2.5, 97.5])
+    return Interval(value, float(low), float(high))

@@ -20,6 +20,8 @@ from t2t.dataset import HUMAN
 from t2t.errors import T2TError
 from t2t.files import atomic_folder
 
+# Identities are counted in int16.
+MOST_TEACHERS = 32_767
 ARRAYS = ("indptr", "topic", "teacher", "confidence")
 
 
@@ -98,8 +100,10 @@ def build_matrix(
         teachers: the identities, at most 32,767.
 
     Raises:
-        T2TError: when no row is left, or a confidence is NaN or outside 0..1.
+        T2TError: when no row is left, a confidence is NaN or outside 0..1, or there are too many identities.
     """
+    if len(teachers) > MOST_TEACHERS:
+        raise T2TError(f"{len(teachers):,} identities; a label matrix holds {MOST_TEACHERS:,}: leave some out.")
     value_sets = [pa.array(names, pa.string()) for names in (sample_ids, topics, teachers)]
     coded = [_codes(table, value_sets) for table in tables]
     sample = np.concatenate([part[0] for part in coded]) if coded else np.empty(0, np.int32)

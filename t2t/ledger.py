@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import pandas as pd
+from pydantic import Field
 
 from t2t.config import Config, parse
 from t2t.lake import Lake, UnknownRef
+from t2t.lineage import RETRACTED, standing
+from t2t.retraction import retracted
 
 
 class TeacherRef(Config):
@@ -20,11 +23,15 @@ class TeacherRef(Config):
 
 
 class Record(Config):
-    """One finished round. `commit` is what the round left on its branch, or the merge when it passed."""
+    """One finished round. `commit` is what the round left on its branch, or the merge when it passed.
+
+    A round is written as passed or rejected; `retracted` is how it counts once a teacher it learned from is retracted,
+    and one that is `waiting` for a person (`gate: manual`) is not in the ledger yet.
+    """
 
     campaign: str
     round: int
-    status: Literal["passed", "rejected"]
+    status: Literal["passed", "rejected", "retracted", "waiting"]
     reason: str
     teachers: tuple[TeacherRef, ...]
     identity: str
@@ -41,6 +48,12 @@ class Record(Config):
     self_teacher: str | None
     seconds: float
     stop: str | None = None
+    # Where the labels were read: `main` when the round began, and of each teacher the last commit that labeled.
+    data_commit: str = ""
+    label_commits: dict[str, str] = Field(default_factory=dict)
+    # The watch on its labels (`t2t.watch`), and the topic that most of them speak for.
+    watch: dict[str, float] = Field(default_factory=dict)
+    largest_topic: str | None = None
 
     @property
     def score(self) -> float:
@@ -53,14 +66,20 @@ class Ledger:
 
     def __init__(self, lake: Lake, dataset: str, campaign: str):
         self.lake = lake
+        self.dataset = dataset
         self.prefix = f"{dataset}/campaigns/{campaign}/ledger/"
 
     def records(self) -> list[Record]:
-        """The finished rounds, oldest first."""
+        """The finished rounds as they count now, oldest first: retracted ones have that status (`t2t.lineage`)."""
         try:
             head = self.lake.resolve("main")
         except UnknownRef:
             return []
+        return standing(self.written(head), retracted(self.lake, self.dataset, head))
+
+    def written(self, ref: str = "main") -> list[Record]:
+        """The finished rounds as they were written, oldest first, whatever was retracted since."""
+        head = self.lake.resolve(ref)
         found = []
         for entry in self.lake.list(head, self.prefix):
             with self.lake.read(head, entry.path) as file:
@@ -78,6 +97,17 @@ class Ledger:
             metadata={"campaign": record.campaign, "round": str(record.round), "status": record.status},
         )
 
+    def amend(self, record: Record) -> str:
+        """Writes a round's record again: its student became a teacher after all, since its campaign was prolonged."""
+        path = f"{self.prefix}round-{record.round:03}.json"
+        return self.lake.commit(
+            "main",
+            {path: json.dumps(record.model_dump(mode="json"), indent=2).encode()},
+            key=f"ledger:{self.prefix}{record.round}:{record.self_teacher}",
+            message=f"Ledger: {record.campaign} round {record.round} became a teacher, {record.self_teacher}",
+            metadata={"campaign": record.campaign, "round": str(record.round), "status": record.status},
+        )
+
 
 def champion(records: list[Record]) -> Record | None:
     """The passed round with the best PR-AUC on validation (the earliest of equals): not the last one, the best."""
@@ -87,10 +117,12 @@ def champion(records: list[Record]) -> Record | None:
 
 def stop_reason(records: list[Record], rounds: int, patience: int) -> str | None:
     """Why no further round follows after `records`, or None when one does."""
-    if len(records) >= rounds:
+    # A retracted round has to be done again, under a new number.
+    counted = [record for record in records if record.status != RETRACTED]
+    if len(counted) >= rounds:
         return f"all {rounds} rounds are done"
-    best = champion(records)
-    if best is not None and len(records) - 1 - best.round >= patience:
+    best = champion(counted)
+    if best is not None and sum(record.round > best.round for record in counted) >= patience:
         return f"no improvement on validation for {patience} rounds (best: round {best.round})"
     return None
 

@@ -6,7 +6,9 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Protocol
 
 log = logging.getLogger("t2t")
@@ -26,17 +28,52 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def progress(title: str, total: int, unit: str = "it") -> Iterator[Advance]:
-    """Shows `title` with done/total, `unit`/s and time left. Usage: ``with progress(...) as advance: advance(3)``."""
-    if sys.stderr.isatty():
-        with _bar(title, total, unit) as advance:
+def progress(title: str, total: int, unit: str = "it", done: int = 0, part: bool = False) -> Iterator[Advance]:
+    """Shows `title` with done/total, `unit`/s and time left. Usage: ``with progress(...) as advance: advance(3)``.
+
+    `done` units were done before (by a run that was killed); they do not count for the rate. With `part`, work that
+    stands inside of a `whole` goes on with that one's display.
+    """
+    shared = _WHOLE.get() if part else None
+    if shared is not None:
+        yield shared.join(title, unit)
+    elif sys.stderr.isatty():
+        with _bar(title, total, unit, done) as advance:
             yield advance
     else:
-        yield from _lines(title, total, unit)
+        yield from _lines(title, total, unit, done)
+
+
+@dataclass
+class _Whole:
+    stack: ExitStack
+    total: int
+    done: int
+    advance: Advance | None = None
+
+    def join(self, title: str, unit: str) -> Advance:
+        """The display of all parts; the first one opens it under its own title."""
+        if self.advance is None:
+            self.advance = self.stack.enter_context(progress(title, self.total, unit, self.done))
+        return self.advance
+
+
+_WHOLE: ContextVar[_Whole | None] = ContextVar("whole", default=None)
 
 
 @contextmanager
-def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
+def whole(total: int, done: int = 0) -> Iterator[None]:
+    """Work that is done in parts: each part's `progress(..., part=True)` inside goes on with one common display."""
+    with ExitStack() as stack:
+        token = _WHOLE.set(_Whole(stack, total, done))
+        try:
+            yield
+        finally:
+            _WHOLE.reset(token)
+
+
+@contextmanager
+def _bar(title: str, total: int, unit: str, before: int) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -49,27 +86,27 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=total, rate="", note="")
+        task = bar.add_task(title, total=total, completed=before, rate="", note="")
         start = time.monotonic()
 
         def advance(n: int = 1, note: str = "") -> None:
             bar.advance(task, n)
-            rate = bar.tasks[task].completed / max(time.monotonic() - start, 1e-9)
+            rate = (bar.tasks[task].completed - before) / max(time.monotonic() - start, 1e-9)
             bar.update(task, rate=f"{rate:,.1f} {unit}/s", note=note)
 
         yield advance
 
 
-def _lines(title: str, total: int, unit: str) -> Iterator[Advance]:
+def _lines(title: str, total: int, unit: str, before: int) -> Iterator[Advance]:
     start = last = time.monotonic()
-    done = 0
+    done = before
     latest = ""
 
     def line() -> str:
         seconds = max(time.monotonic() - start, 1e-9)
-        rate = done / seconds
+        rate = (done - before) / seconds
         text = f"{title}: {done:,}/{total:,} {unit}, {rate:,.1f}/s"
-        if 0 < done < total:
+        if before < done < total:
             text += f", {_clock((total - done) / rate)} left"
         else:
             text += f", {seconds:.1f} s"

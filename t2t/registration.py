@@ -5,6 +5,8 @@ Layout, one prefix for each teacher and round so that merges are clean:
     <dataset>/data/...                        samples, annotations, topics, quarantine
     <dataset>/teachers/<id>/entry.json        the identity: entry, fingerprint
     <dataset>/teachers/<id>/labels.parquet    its labels
+    <dataset>/teachers/<id>/asked.parquet     the samples it was asked for; the topics stand in entry.json
+    <dataset>/teachers/<id>/retracted.json    where somebody retracted it (`t2t.retraction`)
     <dataset>/campaigns/<campaign>/...        campaign.json, round-<k>/, ledger/
 """
 
@@ -12,18 +14,21 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from t2t.campaign import CampaignConfig
+from t2t.config import parse
 from t2t.dataset import Dataset
 from t2t.errors import T2TError
-from t2t.files import sha256
+from t2t.files import sha256, staging
+from t2t.labeling import Asked, label, parts_folder, parts_key, read_asked, remove_parts, shard_samples, stored
 from t2t.lake import Commit, Lake, UnknownPath, UnknownRef
 from t2t.lake.tables import LABEL_SCHEMA, read_table, write_parquet
 from t2t.ledger import TeacherRef
@@ -43,14 +48,6 @@ def read_json(lake: Lake, ref: str, path: str) -> dict[str, Any] | None:
             return json.load(file)
     except (UnknownPath, UnknownRef):
         return None
-
-
-@contextmanager
-def staging(work: Path) -> Iterator[Path]:
-    """A folder for files on their way into the lake, removed afterwards."""
-    work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="staging-", dir=work) as folder:
-        yield Path(folder)
 
 
 def _latest(lake: Lake, ref: str, prefix: str) -> Commit | None:
@@ -89,25 +86,30 @@ def commit_data(lake: Lake, dataset: Dataset, quarantine: pa.Table, work: Path) 
         )
 
 
-def freeze_campaign(lake: Lake, prefix: str, config: CampaignConfig) -> None:
+def freeze_campaign(lake: Lake, prefix: str, config: CampaignConfig, retracted: Collection[str] = frozenset()) -> None:
     """Writes the campaign's configuration at its first start; later it is compared.
 
-    Teachers may be added, and rounds prolonged; any other change would make rounds that cannot be compared, so it
-    raises T2TError that names the changed keys.
+    Teachers may be added, retracted ones may be taken out, rounds prolonged, and health checks and watches set anew.
+    Any other change would make rounds that cannot be compared, so it raises T2TError that names the changed keys.
     """
     current = json.loads(config.model_dump_json())
-    known = read_json(lake, "main", f"{prefix}campaign.json")
+    path = f"{prefix}campaign.json"
+    known = read_json(lake, "main", path)
     if known is None:
         lake.commit(
             "main",
-            {f"{prefix}campaign.json": json.dumps(current, indent=2).encode()},
+            {path: json.dumps(current, indent=2).encode()},
             key=f"campaign:{prefix}",
             message=f"Campaign: {config.name}",
             metadata={"campaign": config.name},
         )
         return
-    free = {"description", "rounds"}
-    if set(known["teachers"]) <= set(current["teachers"]):
+    # A newer version may have keys that the one that froze it had not: they have their defaults. Where it cannot be
+    # read any more, the keys that differ are at least named.
+    with suppress(T2TError):
+        known = json.loads(parse(CampaignConfig, known, path).model_dump_json())
+    free = {"description", "rounds", "health", "watch"}
+    if set(known["teachers"]) - set(retracted) <= set(current["teachers"]):
         free.add("teachers")
     changed = sorted(key for key in {*known, *current} - free if known.get(key) != current.get(key))
     if changed:
@@ -118,7 +120,7 @@ def freeze_campaign(lake: Lake, prefix: str, config: CampaignConfig) -> None:
 
 
 def registered(lake: Lake, dataset: str, teacher_id: str, ref: str = "main") -> dict[str, Any] | None:
-    """A teacher's registration (`id`, `fingerprint`, `rows`, `entry`), or None when the lake does not know it."""
+    """A teacher's registration (`id`, `fingerprint`, `rows`, `topics`, `entry`), or None when the lake has none."""
     return read_json(lake, ref, f"{teacher_prefix(dataset, teacher_id)}entry.json")
 
 
@@ -132,46 +134,126 @@ def register(
     work: Path,
     metadata: dict[str, str] | None = None,
 ) -> TeacherRef:
-    """Labels `samples` and commits the teacher's entry with its labels, in one commit.
+    """Has a teacher label what it was not asked before, and commits its entry with its labels, in one commit.
 
-    A teacher that is registered with the same fingerprint is left as it is. An identity is immutable: the same id with
-    another fingerprint raises T2TError. The ground truth alone may grow: new annotations replace `human`'s labels by a
-    new commit, and earlier rounds keep reading the one they were trained on.
+    At first that is every topic for each of `samples`; later the samples and topics that came since, whose labels are
+    added by a new commit (earlier rounds keep reading the one they were trained on). With nothing missing nothing is
+    written. Expensive teachers label in parts that survive a kill (`t2t.labeling`).
+
+    An identity is immutable: the same id with another fingerprint raises T2TError. The ground truth alone may change:
+    other annotations replace `human`'s labels by a new commit.
     """
     entry = teacher.entry
     fingerprint = teacher.fingerprint()
+    reference = TeacherRef(id=entry.id, fingerprint=fingerprint)
     known = registered(lake, dataset.name, entry.id, branch)
-    if known is not None and known["fingerprint"] == fingerprint:
-        return TeacherRef(id=entry.id, fingerprint=fingerprint)
-    if known is not None and entry.kind != "annotations":
+    if known is not None and known["fingerprint"] != fingerprint and entry.kind != "annotations":
         raise T2TError(
             f"Teacher {entry.id!r} is registered with other content (fingerprint {known['fingerprint'][:12]}, now "
             f"{fingerprint[:12]}): its entry, label file, weights or preprocessing changed. Labels of two teachers are "
             "never mixed under one identity: choose a new id."
         )
+    wanted = Asked(tuple(samples["sample_id"].to_pylist()), tuple(topics))
+    parts = parts_key(dataset.name, teacher, fingerprint)
+    shard = shard_samples(teacher)
+    while True:
+        head = lake.resolve(branch)
+        before = asked(lake, head, dataset.name, entry.id, wanted.topics, fingerprint)
+        missing = wanted - (before or Asked())
+        if before is not None and not missing:
+            break
+        if shard is None:
+            _label(lake, branch, head, dataset, teacher, reference, samples, wanted, before, None, work, metadata)
+            break
+        name = sha256(str(shard), *(block.key for block in missing))[:16]
+        with parts_folder(work, f"{parts}-{name}") as folder:
+            # While this process waited another one may have made the same labels.
+            if asked(lake, branch, dataset.name, entry.id, wanted.topics, fingerprint) == before:
+                _label(lake, branch, head, dataset, teacher, reference, samples, wanted, before, folder, work, metadata)
+                break
+    # Also those that a kill left between the commit and this line.
+    remove_parts(work, parts)
+    return reference
+
+
+def asked(
+    lake: Lake, ref: str, dataset: str, teacher_id: str, topics: Sequence[str], fingerprint: str | None = None
+) -> Asked | None:
+    """What a teacher was asked so far; None where it is not registered, or has another fingerprint than the given one.
+
+    Args:
+        topics: taken for those it was asked where an older version registered it without noting them.
+    """
+    known = registered(lake, dataset, teacher_id, ref)
+    if known is None or fingerprint not in (None, known["fingerprint"]):
+        return None
+    return read_asked(lake, ref, teacher_prefix(dataset, teacher_id), known.get("topics", topics))
+
+
+def _label(
+    lake: Lake,
+    branch: str,
+    head: str,
+    dataset: Dataset,
+    teacher: Teacher,
+    reference: TeacherRef,
+    samples: pa.Table,
+    wanted: Asked,
+    before: Asked | None,
+    parts: Path | None,
+    work: Path,
+    metadata: dict[str, str] | None,
+) -> None:
+    """Labels what `wanted` has and `before` has not; commits it behind the rows that `head` has."""
+    entry, fingerprint = teacher.entry, reference.fingerprint
     prefix = teacher_prefix(dataset.name, entry.id)
+    now = (before or Asked()) | wanted
     key = f"teacher:{dataset.name}:{entry.id}:"
-    latest = _latest(lake, branch, key) if known is not None else None
-    key += fingerprint if latest is None else f"{fingerprint}:{latest.id}"
-    with staging(work) as folder:
-        rows = write_parquet(teacher.label(samples, topics), folder / "labels.parquet", LABEL_SCHEMA)
+    latest = _latest(lake, head, key) if registered(lake, dataset.name, entry.id, head) is not None else None
+    if latest is None:
+        key += fingerprint
+    elif before is None:
+        key += f"{fingerprint}:{latest.id}"
+    else:
+        # Named after the commit it follows, so that a repeat finds it and nothing else does.
+        key += f"{fingerprint}:{now.key[:16]}:{latest.id}"
+    with staging(work) as folder, ExitStack() as stack:
+        tables = label(teacher, samples, wanted - (before or Asked()), parts)
+        old = 0
+        if before is not None:
+            file = stack.enter_context(lake.read(head, f"{prefix}labels.parquet"))
+            old = pq.read_metadata(file).num_rows
+            tables = chain(stored(file), tables)
+        rows = write_parquet(tables, folder / "labels.parquet", LABEL_SCHEMA)
+        if before is not None and rows == old and entry.kind == "annotations":
+            return  # nobody has annotated the new samples yet, which is no news
+        write_parquet(pa.table({"sample_id": pa.array(now.samples, pa.string())}), folder / "asked.parquet")
         content = {"id": entry.id, "kind": entry.kind, "fingerprint": fingerprint, "rows": rows}
-        content["entry"] = entry.model_dump(mode="json")
+        content |= {"topics": now.topics, "entry": entry.model_dump(mode="json")}
+        about = {"dataset": dataset.name, "teacher": entry.id, "fingerprint": fingerprint, "rows": str(rows)}
         lake.commit(
             branch,
             {
-                f"{prefix}entry.json": json.dumps(content, indent=2).encode(),
+                f"{prefix}entry.json": json.dumps(content, indent=2, ensure_ascii=False).encode(),
                 f"{prefix}labels.parquet": folder / "labels.parquet",
+                f"{prefix}asked.parquet": folder / "asked.parquet",
             },
             key=key,
-            message=f"Teacher: {entry.id} ({entry.kind}), {rows} labels of {dataset.name}",
-            metadata={"dataset": dataset.name, "teacher": entry.id, "fingerprint": fingerprint, "rows": str(rows)}
-            | (metadata or {}),
+            message=f"Teacher: {entry.id} ({entry.kind}), {rows} labels of {dataset.name}"
+            + (f", {rows - old} of them new" if old else ""),
+            metadata=about | (metadata or {}),
         )
-    log.info("Registered teacher %s: %s labels", entry.id, f"{rows:,}")
-    return TeacherRef(id=entry.id, fingerprint=fingerprint)
+    log.info(
+        "Registered teacher %s: %s labels%s", entry.id, f"{rows:,}", f", {rows - old:,} of them new" if old else ""
+    )
 
 
 def read_labels(lake: Lake, ref: str, dataset: str, teacher_id: str) -> pa.Table:
     """A registered teacher's labels at a commit."""
     return read_table(lake, ref, f"{teacher_prefix(dataset, teacher_id)}labels.parquet")
+
+
+def label_commit(lake: Lake, ref: str, dataset: str, teacher_id: str) -> str:
+    """The id of the last commit behind `ref` that wrote a teacher's labels; "" when there is none."""
+    found = _latest(lake, ref, f"teacher:{dataset}:{teacher_id}:")
+    return found.id if found else ""

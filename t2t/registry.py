@@ -46,6 +46,8 @@ class Workspace:
         path = self.registry / kind / f"{name}.yaml"
         if not self.registry.is_dir():
             raise T2TError(f"{self.registry}: no registry here. Run t2t where `registry/` is, or set T2T_REGISTRY.")
+        if "/" not in name and not path.is_file() and path.with_suffix(".yml").is_file():
+            raise T2TError(f"{path.with_suffix('.yml')}: entries end in .yaml; rename it.")
         if "/" in name or not path.is_file():
             raise T2TError(f"{path}: no such {kind[:-1]}.{nearest(name, self.names(kind))}")
         return path

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,58 +22,53 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from matplotlib.figure import Figure
 
-from t2t import figures
-from t2t.campaign import NEWEST, CampaignConfig
+from t2t.campaign import CampaignConfig
 from t2t.dataset import HUMAN, Dataset
+from t2t.decision import ask, read_decision
 from t2t.errors import T2TError
 from t2t.evaluation import (
     Evaluation,
     Pairs,
     average_precision,
-    curve,
     evaluate,
     human_pairs,
     pairs_of,
     teacher_scores,
 )
-from t2t.files import atomic_folder, sha256_file
-from t2t.gate import judge
+from t2t.files import atomic_folder, exclusive, remove_leftovers, sha256_file, write_text
+from t2t.gate import WaitingForDecision, judge
+from t2t.health import check_health, health
+from t2t.labeling import Asked
 from t2t.labels import LabelMatrix, build_matrix, conventional_average
 from t2t.lake import Lake, open_lake
+from t2t.lake.known import check_lake, remember_lake
 from t2t.lake.tables import read_table, write_parquet
-from t2t.ledger import Ledger, Record, TeacherRef, champion, rounds_table, stop_reason
+from t2t.ledger import Ledger, Record, champion, stop_reason
+from t2t.lineage import RETRACTED, last_passed
 from t2t.media import Embedded, embed_samples
-from t2t.registration import commit_data, freeze_campaign, read_labels, register, registered, teacher_prefix
+from t2t.registration import (
+    asked,
+    commit_data,
+    freeze_campaign,
+    read_labels,
+    register,
+    registered,
+)
 from t2t.registry import Workspace
-from t2t.students.checkpoint import save, start_from
+from t2t.reporting import Reporter, Tracker
+from t2t.roster import Roster, refuse_retracted
+from t2t.students.checkpoint import read_config, save, start_from
 from t2t.students.dual_encoder import Student, build_student
 from t2t.tagging import TaggingConfig
-from t2t.teachers import Teacher, TeacherContext, build
+from t2t.teachers import Teacher, TeacherContext, build, parse_entry
 from t2t.teachers.annotations import Entry as HumanEntry
 from t2t.teachers.student import Entry as StudentEntry
 from t2t.teachers.student import Parent
-from t2t.tracking import DataInput
 from t2t.training import train
+from t2t.watch import after_collapse, self_share, watch_student
 
 log = logging.getLogger("t2t")
-
-
-class Tracker(Protocol):
-    """Where people watch rounds; `t2t.tracking.MLflowTracker` is the one for MLflow. Every call may be repeated."""
-
-    def open(self, params: dict[str, Any], tags: dict[str, str]) -> str: ...
-    def start_round(self, k: int, params: dict[str, Any], tags: dict[str, str]) -> str: ...
-    def log_inputs(self, k: int, inputs: Sequence[DataInput]) -> None: ...
-    def log_curve(self, k: int, points: Sequence[tuple[int, Mapping[str, float]]]) -> None: ...
-    def log_round(
-        self, k: int, metrics: dict[str, float], figures: dict[str, Figure], tables: dict[str, pd.DataFrame]
-    ) -> None: ...
-    def log_checkpoint(self, k: int, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str: ...
-    def champion(self, k: int) -> None: ...
-    def finish_round(self, k: int, status: str, tags: dict[str, str]) -> None: ...
-    def finish(self, status: str) -> None: ...
 
 
 class Rounds:
@@ -87,7 +84,7 @@ class Rounds:
     ):
         self.config = config
         self.workspace = workspace
-        self.tracker = tracker
+        self.report = Reporter(self, tracker)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.folder = workspace.work / "campaigns" / config.name
         self.prefix = f"{config.dataset}/campaigns/{config.name}/"
@@ -99,11 +96,16 @@ class Rounds:
 
     @cached_property
     def lake(self) -> Lake:
+        check_lake(self.folder, self.config.lake)
         return open_lake(self.config.lake, self.workspace.work)
 
     @cached_property
     def ledger(self) -> Ledger:
         return Ledger(self.lake, self.config.dataset, self.config.name)
+
+    @cached_property
+    def roster(self) -> Roster:
+        return Roster(self.config, self.ledger)
 
     @cached_property
     def embedded(self) -> Embedded:
@@ -120,18 +122,26 @@ class Rounds:
     def context(self) -> TeacherContext:
         return TeacherContext(self.dataset, self.workspace.work, self.device)
 
+    def lock(self) -> AbstractContextManager[None]:
+        """Holds the campaign for this process; raises Busy, naming host and process, where another one runs it."""
+        return exclusive(self.folder / "run.lock", f"Campaign {self.config.name!r}")
+
     # -- before the rounds ---------------------------------------------------------------------------------------
 
     def teachers(self) -> list[Teacher]:
-        """`human` and the campaign's other teachers, from the registry."""
-        entries = [self.workspace.teacher(name, self.dataset.root) for name in self.config.teachers]
+        """`human` and the campaign's other teachers that are not retracted, from the registry."""
+        names = self.roster.outside()
+        entries = [self.workspace.teacher(name, self.dataset.root) for name in names]
         return [build(entry, self.context) for entry in (HumanEntry(id=HUMAN), *entries)]
 
     def prepare(self) -> None:
         """Embeds the samples and brings data and teachers' labels into the lake; refuses what cannot be trusted.
 
         The configuration is frozen with the first round: later ones are compared with it, so it may not change.
+        What a killed run left half done is cleared away, and what it left out of the tracker is put there.
         """
+        for path in [*remove_leftovers(self.workspace.work), *remove_leftovers(self.folder, deep=True)]:
+            log.info("Removed %s, which a killed run left.", path)
         teachers = self.teachers()
         for split in ("validation", "test"):
             if not human_pairs(self.dataset.human, self._ids(split), self.dataset.topics).positive.any():
@@ -139,19 +149,39 @@ class Rounds:
                     f"Dataset {self.dataset.name}: no (sample, topic) pair of split {split!r} has a human relevance of "
                     f"0.5 or more, so PR-AUC cannot be measured. Annotate some."
                 )
-        freeze_campaign(self.lake, self.prefix, self.config)
+        out = self.roster.retracted()
+        remember_lake(self.folder, self.config.lake)
+        freeze_campaign(self.lake, self.prefix, self.config, out)
+        refuse_retracted(self.config, out)
+        for name in self.config.teachers:
+            if name in out:
+                log.info("Teacher %s is left out: it is retracted (t2t teachers retract %s --undo).", name, out[name])
         commit_data(self.lake, self.dataset, self.embedded.quarantine, self.workspace.work)
         readable = self._samples("train", "unlabeled", "validation", "test")
         for teacher in teachers:
             register(self.lake, "main", self.dataset, teacher, readable, self.dataset.topics, self.workspace.work)
-        if self.tracker:
-            parameters = flatten(self.config.model_dump(mode="json", exclude={"name", "description"}))
-            self.tracker.open(parameters, {"t2t.dataset": self.config.dataset, "t2t.lake": self.lake.uri("main")})
+        self._label_later_samples()
+        self.report.open()
+
+    def _label_later_samples(self) -> None:
+        """Has the students that teach the next round label what came into the dataset after them, if anything did."""
+        samples, name = self._samples("unlabeled"), self.config.dataset
+        wanted = Asked(tuple(samples["sample_id"].to_pylist()), self.dataset.seen)
+        records = self.ledger.records()
+        for teacher in self.roster.of_round(len(records)):
+            if teacher in (HUMAN, *self.config.teachers):
+                continue
+            known = asked(self.lake, "main", name, teacher, wanted.topics)
+            if known is not None and wanted - known:
+                entry = registered(self.lake, name, teacher) or {}
+                student = build(parse_entry(entry["entry"], f"teacher {teacher!r}"), self.context)
+                work = self.workspace.work
+                register(self.lake, "main", self.dataset, student, samples, wanted.topics, work)
 
     def next_round(self) -> int | None:
         """The first round that is not in the ledger, or None when the campaign has ended."""
         records = self.ledger.records()
-        if stop_reason(records, self.config.rounds.max, self.config.rounds.patience):
+        if self.roster.stop(records):
             return None
         return len(records)
 
@@ -167,61 +197,63 @@ class Rounds:
         """Builds the label matrix of round k and trains its student; leaves `round-<k>/student/`."""
         self._started = time.monotonic()
         commit = self._start_branch(k)
-        teachers = self._round_teachers(k)
-        if self.tracker:
-            self.tracker.start_round(k, self._parameters(k, teachers), {"t2t.branch": self._branch(k)})
-            self.tracker.log_inputs(k, self._inputs(commit, teachers))
-        if (self._round(k) / "student").is_dir():
+        teachers = self._trained_on(k, commit)
+        self.report.start(k, commit, teachers)
+        snapshot = self.round_folder(k) / "training.safetensors"
+        if (self.round_folder(k) / "student").is_dir():
+            snapshot.unlink(missing_ok=True)
             log.info("Round %d: the student is trained already.", k)
             return
-        labels = self._round(k) / "labels"
-        if not labels.is_dir() or LabelMatrix.load(labels).teachers != self._identities(teachers):
-            self._matrix(commit, teachers).save(labels)
+        labels = self.round_folder(k) / "labels"
+        if not labels.is_dir() or LabelMatrix.load(labels).teachers != self.roster.tasks(teachers):
+            self._matrix(k, commit, teachers).save(labels)
         matrix = LabelMatrix.load(labels)
         counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
         log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
         student = self._new_student(k, matrix)
         pairs = human_pairs(self.dataset.human, self._ids("validation"), self.dataset.topics)
         where = self._positions(pairs.sample_ids)
-        identity = self._identity(self.config.evaluation.identity, matrix.teachers)
+        identity = self.roster.identity(self.config.evaluation.identity, matrix.teachers)
 
         def validate(student: Student) -> float:
             scores = student.predict(self.embedded.embeddings, where, pairs.topics, identity)
             return average_precision(pairs.with_score(scores[pairs.sample, pairs.topic]))
 
-        def report(step: int, metrics: dict[str, float]) -> None:
-            if self.tracker:
-                self.tracker.log_curve(k, [(step, metrics)])
-
+        begun = time.monotonic()
         trained = train(
             student,
             matrix,
             self.embedded.embeddings.take(self._positions(matrix.sample_ids)),
             self.config.training,
-            self._seed(k),
+            self.seed(k),
             validate,
             f"Round {k}: training",
-            report,
+            lambda step, metrics: self.report.curve(k, [(step, metrics)]),
+            snapshot,
         )
+        passed = time.monotonic() - begun
         facts = {
             "campaign": self.config.name,
             "round": k,
             "encoder": self.config.encoder.model_dump(mode="json"),
             "rows_by_teacher": matrix.rows_by_teacher(),
+            "label_teachers": teachers,
+            "data_commit": commit,
             "best_step": trained.best_step,
             "curve": trained.curve,
-            "seconds": time.monotonic() - self._started,
+            "seconds": time.monotonic() - self._started - passed + trained.seconds,
         }
-        save(student, self._round(k) / "student", facts)
+        save(student, self.round_folder(k) / "student", facts)
+        snapshot.unlink(missing_ok=True)
 
     def evaluate(self, k: int) -> None:
         """Measures round k's student on validation and test; leaves `round-<k>/evaluation/`."""
-        target = self._round(k) / "evaluation"
+        target = self.round_folder(k) / "evaluation"
         if target.is_dir():
             return
         start = time.monotonic()
-        student = Student.load(self._round(k) / "student", self.device)
-        identity = self._identity(self.config.evaluation.identity, student.teachers)
+        student = Student.load(self.round_folder(k) / "student", self.device)
+        identity = self.roster.identity(self.config.evaluation.identity, student.teachers)
         with atomic_folder(target) as folder:
             metrics: dict[str, Any] = {"identity": identity}
             for split in ("validation", "test"):
@@ -235,15 +267,20 @@ class Rounds:
 
     def publish(self, k: int) -> Record:
         """Gates round k; commits what it left; registers its student as a teacher when another round follows; tells
-        the tracker; writes the ledger entry, last."""
+        the tracker; writes the ledger entry, last.
+
+        Raises WaitingForDecision, which is no failure, while a person has to decide on the round (`gate: manual`).
+        """
         start = time.monotonic()
         records = self.ledger.records()
         if k < len(records):
             return records[k]
-        folder = self._round(k)
+        folder = self.round_folder(k)
         metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
         facts = json.loads((folder / "student" / "config.json").read_text())
-        teachers = self._round_teachers(k)
+        # As it was trained, whatever was added or retracted since.
+        teachers = facts.get("label_teachers") or self.roster.of_round(k)
+        data_commit = facts.get("data_commit", "")
         topics = self.dataset.topics
         best = champion(records)
         verdict = judge(
@@ -251,22 +288,25 @@ class Rounds:
             pairs_of(pq.read_table(folder / "evaluation" / "validation.parquet"), self._ids("validation"), topics),
             self.pairs(best, "validation") if best else None,
             self.config.evaluation.resamples,
+            decision=read_decision(self.lake, self.prefix, k) if self.config.gate == "manual" else None,
         )
-        branch = self._branch(k)
-        about = {"campaign": self.config.name, "round": str(k), "status": "passed" if verdict.passed else "rejected"}
+        branch = self.branch(k)
+        about = {"campaign": self.config.name, "round": str(k), "status": verdict.status}
         commit = self.lake.commit(
             branch,
-            {f"{self.prefix}round-{k:03}/{file.name}": file for file in sorted((folder / "evaluation").iterdir())},
+            {f"{self.prefix}round-{k:03}/{file.name}": file for file in self._files(k)},
             key=f"round:{self.prefix}{k}",
             message=f"Round {k} of {self.config.name}: {about['status']}, {verdict.reason}",
-            metadata={**about, "pr_auc": f"{metrics['test']['pr_auc']:.6f}"},
+            metadata=about
+            | {"pr_auc": f"{metrics['test']['pr_auc']:.6f}", "rows": str(sum(facts["rows_by_teacher"].values()))}
+            | {"weights": sha256_file(folder / "student" / "model.safetensors")},
         )
         record = Record(
             campaign=self.config.name,
             round=k,
-            status="passed" if verdict.passed else "rejected",
+            status=verdict.status,
             reason=verdict.reason,
-            teachers=tuple(self._reference(teacher, commit) for teacher in teachers),
+            teachers=tuple(self.roster.reference(teacher, commit) for teacher in teachers),
             identity=metrics["identity"],
             rows=sum(facts["rows_by_teacher"].values()),
             rows_by_teacher=facts["rows_by_teacher"],
@@ -275,35 +315,46 @@ class Rounds:
             best_step=facts["best_step"],
             checkpoint=str((folder / "student").relative_to(self.workspace.work)),
             weights_sha256=sha256_file(folder / "student" / "model.safetensors"),
-            run_id=self.tracker.start_round(k, self._parameters(k, teachers), {}) if self.tracker else None,
+            run_id=self.report.start(k, data_commit or commit, teachers),
             branch=branch,
             commit=commit,
+            data_commit=data_commit,
+            label_commits=self.roster.label_commits(teachers, data_commit),
             self_teacher=None,
             seconds=0.0,
+            watch={"self_share": self_share(facts["rows_by_teacher"], self.roster.own(facts["rows_by_teacher"]))},
         )
+        if verdict.passed is None:
+            seconds = facts["seconds"] + metrics["seconds"] + time.monotonic() - start
+            record = record.model_copy(update={"seconds": seconds})
+            self.report.round(record, records)
+            ask(self.lake, self.prefix, record)
+            raise WaitingForDecision(record, best)
         stop = stop_reason([*records, record], self.config.rounds.max, self.config.rounds.patience)
         if verdict.passed:
-            self_teacher = None if stop else self._register_student(record, branch)
+            if not stop:
+                record = self._watch(record, self._register_student(record, branch))
+                stop = self.roster.collapse(record)
             commit = self.lake.merge(
                 branch, "main", f"merge:{self.prefix}{k}", f"Merge round {k} of {self.config.name}", about
             )
             self.lake.tag(f"{self.config.name}/round-{k}", commit)
-            record = record.model_copy(update={"self_teacher": self_teacher, "commit": commit})
+            record = record.model_copy(update={"commit": commit})
         seconds = facts["seconds"] + metrics["seconds"] + time.monotonic() - start
         record = record.model_copy(update={"seconds": seconds, "stop": stop})
-        self._track(record, records)
+        self.report.round(record, records)
         self.ledger.append(record)
         return record
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
-    def _round(self, k: int) -> Path:
+    def round_folder(self, k: int) -> Path:
         return self.folder / f"round-{k:03}"
 
-    def _branch(self, k: int) -> str:
+    def branch(self, k: int) -> str:
         return f"{self.config.name}-round-{k}"
 
-    def _seed(self, k: int) -> int:
+    def seed(self, k: int) -> int:
         """Every round draws its own numbers, so that a rejected round is not tried again just as it was."""
         return self.config.seed * 1000 + k
 
@@ -318,35 +369,52 @@ class Rounds:
     def _positions(self, sample_ids: Sequence[str]) -> np.ndarray:
         return pd.Index(self.embedded.sample_ids).get_indexer(pd.Index(sample_ids))
 
-    def _round_teachers(self, k: int) -> list[str]:
-        """The identities that round k trains on: `human`, the campaign's teachers, retained self-training teachers."""
-        earlier = [record for record in self.ledger.records()[:k] if record.status == "passed"]
-        own = [self.config.self_teacher(record.round) for record in earlier]
-        known = [teacher for teacher in own if registered(self.lake, self.config.dataset, teacher)]
-        return [HUMAN, *self.config.teachers, *self.config.self_training.retained(known)]
+    def _trained_on(self, k: int, commit: str) -> list[str]:
+        """The teachers of round k, which may have begun before.
 
-    def _identity(self, wanted: str, teachers: Sequence[str]) -> str:
-        """Resolves `newest` to the latest self-training teacher that a student knows, or `human` in the first round."""
-        if wanted != NEWEST:
+        Where one of its teachers was retracted meanwhile (or counts again), what there is of the round is thrown
+        away, unless it is in the lake already: then it ends as it began, and counts as retracted.
+        """
+        wanted = self.roster.of_round(k, commit)
+        folder = self.round_folder(k)
+        if (folder / "student").is_dir():
+            begun = read_config(folder / "student").get("label_teachers", wanted)
+            if self.lake.find(self.branch(k), f"round:{self.prefix}{k}"):
+                return begun
+        elif (folder / "labels").is_dir():
+            begun = list(LabelMatrix.load(folder / "labels").teachers)
+            begun = wanted if tuple(begun) == self.roster.tasks(wanted) else begun
+        else:
             return wanted
-        own = [teacher for teacher in teachers if teacher.startswith(self.config.self_teacher(0)[:-1])]
-        return own[-1] if own else HUMAN
+        if begun != wanted:
+            log.warning("Round %d begins again with %s; it had %s.", k, ", ".join(wanted), ", ".join(begun))
+            shutil.rmtree(folder)
+        return wanted
 
     def _start_branch(self, k: int) -> str:
-        """The round's branch. A campaign that is prolonged first makes its last student a teacher, which its last
-        round had no reason to do."""
-        records = self.ledger.records()
-        previous = records[k - 1] if 0 < k <= len(records) else None
-        if previous is not None and previous.status == "passed":
-            teacher = self.config.self_teacher(previous.round)
-            if not registered(self.lake, self.config.dataset, teacher):
-                self._register_student(previous, previous.branch)
-                about = {"campaign": self.config.name, "round": str(previous.round), "teacher": teacher}
-                self.lake.merge(previous.branch, "main", f"merge:{self.prefix}{teacher}", f"Merge {teacher}", about)
-        return self.lake.branch(self._branch(k), "main")
+        """Makes the round's branch; returns the commit it began at, which is where its labels are read.
 
-    def _matrix(self, commit: str, teachers: Sequence[str]) -> LabelMatrix:
-        """The training rows of a round: human labels of `train`, teachers' labels of `train` and `unlabeled`."""
+        A campaign that is prolonged, or that goes on after a retraction, first makes its last student that stands a
+        teacher, which its last round had no reason to do.
+        """
+        standing = [record for record in self.ledger.records()[:k] if record.status != RETRACTED]
+        previous = standing[-1] if standing else None
+        if previous is not None and previous.status == "passed" and previous.self_teacher is None:
+            teacher = self._register_student(previous, previous.branch)
+            previous = self._watch(previous, teacher)
+            about = {"campaign": self.config.name, "round": str(previous.round), "teacher": teacher}
+            self.lake.merge(previous.branch, "main", f"merge:{self.prefix}{teacher}", f"Merge {teacher}", about)
+            self._watch_later(previous, k)
+        head = self.lake.branch(self.branch(k), "main")
+        # A round that was killed late has commits of its own on its branch already.
+        own = (f"round:{self.prefix}{k}", f"teacher:{self.config.dataset}:{self.config.self_teacher(k)}:")
+        return next((commit.id for commit in self.lake.log(head) if not commit.key.startswith(own)), head)
+
+    def _matrix(self, k: int, commit: str, teachers: Sequence[str]) -> LabelMatrix:
+        """The training rows of a round: human labels of `train`, teachers' labels of `train` and `unlabeled`.
+
+        Their health is checked and written to `round-<k>/health.csv` first; raises T2TError where it blocks.
+        """
         dataset = self.dataset
         tables = [read_labels(self.lake, commit, dataset.name, teacher) for teacher in teachers]
         if self.config.teachers_see_unseen:
@@ -355,13 +423,12 @@ class Rounds:
         # Human labels of the unlabeled split would be an accident of the annotation tool: that split has none.
         tables[0] = tables[0].filter(pc.is_in(tables[0]["sample_id"], value_set=pa.array(self._ids("train"))))
         topics = dataset.topics if self.config.teachers_see_unseen else dataset.seen
+        report = health(dict(zip(teachers, tables, strict=True)), self._ids("train", "unlabeled"), topics)
+        write_text(self.round_folder(k) / "health.csv", report.to_csv(index=False))
+        check_health(report, self.config.health, self.config.name)
         if self.config.method == "conventional-average":
             tables = [conventional_average(tables)]
-        return build_matrix(tables, self._ids("train", "unlabeled"), topics, self._identities(teachers))
-
-    def _identities(self, teachers: Sequence[str]) -> tuple[str, ...]:
-        """The tasks that teachers' labels make: one each, or a single one where they are averaged."""
-        return (HUMAN,) if self.config.method == "conventional-average" else tuple(teachers)
+        return build_matrix(tables, self._ids("train", "unlabeled"), topics, self.roster.tasks(teachers))
 
     def _new_student(self, k: int, matrix: LabelMatrix) -> Student:
         student = build_student(
@@ -369,11 +436,12 @@ class Rounds:
             self.embedded.embeddings.dim,
             self.dataset.topics,
             matrix.teachers,
-            self._seed(k),
+            self.seed(k),
             prior=float(matrix.confidence.mean()),
         )
-        if k and self.config.training.initialise == "previous":
-            start_from(student, Student.load(self._round(k - 1) / "student"))
+        previous = last_passed(self.ledger.records()[:k]) if self.config.training.initialise == "previous" else None
+        if previous is not None:
+            start_from(student, Student.load(self.workspace.work / previous.checkpoint))
         else:
             student.frontend.fit(self.embedded.embeddings, self._positions(matrix.sample_ids))
         return student.to(self.device)
@@ -384,7 +452,7 @@ class Rounds:
         head = self.lake.resolve("main")
         teachers = {
             name: teacher_scores(pairs, read_labels(self.lake, head, self.dataset.name, name))
-            for name in self.config.teachers
+            for name in self.roster.outside(head)
         }
         return evaluate(
             pairs.with_score(scores[pairs.sample, pairs.topic]),
@@ -398,7 +466,7 @@ class Rounds:
         settings = self.config.self_training
         known = [teacher.id for teacher in record.teachers]
         tagging = TaggingConfig(
-            **{**settings.model_dump(exclude={"retention"}), "identity": self._identity(settings.identity, known)}
+            **{**settings.model_dump(exclude={"retention"}), "identity": self.roster.identity(settings.identity, known)}
         )
         entry = StudentEntry(
             id=self.config.self_teacher(record.round),
@@ -408,7 +476,7 @@ class Rounds:
             checkpoint=record.checkpoint,
             weights_sha256=record.weights_sha256,
             tagging=tagging,
-            seed=self._seed(record.round),
+            seed=self.seed(record.round),
             parents=tuple(Parent(id=teacher.id, fingerprint=teacher.fingerprint) for teacher in record.teachers),
         )
         about = {"campaign": record.campaign, "round": str(record.round)}
@@ -417,79 +485,48 @@ class Rounds:
         register(self.lake, branch, self.dataset, teacher, samples, self.dataset.seen, self.workspace.work, about)
         return entry.id
 
-    def _reference(self, teacher: str, commit: str) -> TeacherRef:
-        known = registered(self.lake, self.config.dataset, teacher, commit)
-        if known is None:
-            raise T2TError(f"Teacher {teacher!r} is not in the lake at {commit}.")
-        return TeacherRef(id=teacher, fingerprint=known["fingerprint"])
+    def _watch(self, record: Record, teacher: str) -> Record:
+        """The record of a round whose student became `teacher`, with what the watch on its labels found.
+
+        Leaves the topics' shares as `class_share.csv`, on the round's branch too.
+        """
+        k, dataset = record.round, self.dataset
+        names = [known.id for known in record.teachers]
+        outside = [name for name in names if name != HUMAN and name not in self.roster.own(names)]
+        read = partial(read_labels, self.lake, self.lake.resolve(record.branch), dataset.name)
+        found, shares = watch_student(read, teacher, outside, self.roster.students(k, record.branch), dataset.seen)
+        path = self.round_folder(k) / "class_share.csv"
+        write_text(path, shares.to_csv(index=False))
+        self.lake.commit(
+            record.branch,
+            {f"{self.prefix}round-{k:03}/{path.name}": path},
+            key=f"round:{self.prefix}{k}:watch",
+            message=f"Watch on {teacher}: the topics' shares of its labels",
+            metadata={"campaign": record.campaign, "round": str(k), "teacher": teacher},
+        )
+        largest = str(shares["topic"][int(shares["share"].argmax())])
+        return record.model_copy(
+            update={"self_teacher": teacher, "watch": {**record.watch, **found}, "largest_topic": largest}
+        )
+
+    def _watch_later(self, record: Record, k: int) -> None:
+        """Puts into the ledger what the watch found on a student that teaches only since its campaign was prolonged.
+
+        Raises T2TError when it collapsed: round k is not begun.
+        """
+        why = self.roster.collapse(record)
+        self.ledger.amend(record.model_copy(update={"stop": why or record.stop}))
+        self.report.watched(record)
+        if why:
+            after = after_collapse(record.self_teacher or "")
+            raise T2TError(f"Campaign {record.campaign!r} stops before round {k}: {why}. {after}")
+
+    def _files(self, k: int) -> list[Path]:
+        """What round k leaves in the lake."""
+        health = self.round_folder(k) / "health.csv"
+        return [*sorted((self.round_folder(k) / "evaluation").iterdir()), *([health] if health.is_file() else [])]
 
     def pairs(self, record: Record, split: str) -> Pairs:
         """The scored pairs that a round left in the lake, for `validation` or `test`."""
         table = read_table(self.lake, record.commit, f"{self.prefix}round-{record.round:03}/{split}.parquet")
         return pairs_of(table, self._ids(split), self.dataset.topics)
-
-    # -- what people watch ---------------------------------------------------------------------------------------
-
-    def _parameters(self, k: int, teachers: Sequence[str]) -> dict[str, Any]:
-        own = {"round": k, "seed": self._seed(k), "teachers": ",".join(teachers), "tasks": len(teachers)}
-        settings = self.config.model_dump(mode="json", include={"method", "encoder", "student", "training"})
-        return own | flatten(settings)
-
-    def _inputs(self, commit: str, teachers: Sequence[str]) -> list[DataInput]:
-        inputs = [DataInput("data", self.lake.uri(commit, f"{self.dataset.name}/data"), commit[:12], "data")]
-        for teacher in teachers:
-            path = f"{teacher_prefix(self.dataset.name, teacher)}labels.parquet"
-            inputs.append(DataInput(teacher, self.lake.uri(commit, path), commit[:12], "training"))
-        return inputs
-
-    def _track(self, record: Record, earlier: list[Record]) -> None:
-        if self.tracker is None:
-            return
-        k = record.round
-        folder = self._round(k) / "evaluation"
-        metrics = dict(record.test)
-        metrics |= {f"validation_{name}": value for name, value in record.validation.items() if "/" not in name}
-        metrics |= {"rows": record.rows, "seconds": record.seconds, "best_step": record.best_step}
-        metrics |= {f"rows/{name}": rows for name, rows in record.rows_by_teacher.items()}
-        everything = [*earlier, record]
-        best = champion(everything)
-        tables = {
-            "topics": pd.read_csv(folder / "test_topics.csv"),
-            "teachers": pd.read_csv(folder / "test_teachers.csv"),
-            "rounds": rounds_table(everything),
-        }
-        pictures = {"pr_curves": self._picture(record), "rounds": figures.rounds(tables["rounds"])}
-        self.tracker.log_round(k, metrics, pictures, tables)
-        checkpoint = self.workspace.work / record.checkpoint
-        self.tracker.log_checkpoint(k, checkpoint, {"pr_auc": record.test["pr_auc"]}, {"t2t.commit": record.commit})
-        if best is not None:
-            self.tracker.champion(best.round)
-        tags = {"t2t.status": record.status, "t2t.reason": record.reason, "t2t.commit": record.commit}
-        self.tracker.finish_round(k, "FINISHED", tags)
-        if record.stop:
-            self.tracker.finish("FINISHED")
-
-    def _picture(self, record: Record) -> Figure:
-        """The student's PR curve on test against each teacher's own (paper, figure 5)."""
-        pairs = self.pairs(record, "test")
-        curves = {f"student, asked as {record.identity}": curve(pairs)}
-        for name in self.config.teachers:
-            scores = teacher_scores(pairs, read_labels(self.lake, record.commit, self.dataset.name, name))
-            covered = ~np.isnan(scores)
-            if covered.any():
-                part = pairs.where(covered).with_score(scores[covered])
-                share = "" if covered.all() else f" ({covered.mean():.0%} of pairs)"
-                curves[name + share] = curve(part)
-        title = f"{self.config.name}, round {record.round}: {len(pairs.sample_ids)} test samples"
-        return figures.pr_curves(curves, title, chance=float(pairs.positive.mean()))
-
-
-def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted keys, for parameters that people compare."""
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
-    return flat

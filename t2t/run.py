@@ -9,6 +9,7 @@ from rich.console import Console
 
 from t2t.campaign import CampaignConfig, override
 from t2t.config import expand, parse, read_yaml
+from t2t.environment import check_environment
 from t2t.registry import Workspace
 
 
@@ -24,7 +25,13 @@ def run_campaign(workspace: Workspace, campaign: str, name: str | None, settings
     config = read_campaign(workspace, campaign, name, settings)
     from t2t.rounds import Rounds
 
-    Rounds(config, workspace).teachers()
+    rounds = Rounds(config, workspace)
+    _ = rounds.dataset  # reading it checks it, before the lake is made
+    check_environment(workspace.work)
+    rounds.teachers()
+    # The flow holds the lock; here it is only asked for, so that a second run is refused before a server starts.
+    with rounds.lock():
+        pass
     os.environ.setdefault("DO_NOT_TRACK", "true")
     # Prefect's own lines go to its server, where its UI shows them; the terminal has the engine's, and errors once.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
@@ -38,7 +45,6 @@ def run_campaign(workspace: Workspace, campaign: str, name: str | None, settings
     from t2t.show import print_rounds
 
     print_rounds(workspace, config.name)
-    Console().print(
-        "\nLook at the rounds in MLflow:  [bold]t2t ui[/bold]"
-        f"\nTwo rounds side by side:       [bold]t2t compare {config.name} 0 1[/bold]"
-    )
+    Console().print("\nLook at the rounds in MLflow:  [bold]t2t ui[/bold]")
+    if len(rounds.ledger.records()) > 1:
+        Console().print(f"Two rounds side by side:       [bold]t2t compare {config.name} 0 1[/bold]")

@@ -11,11 +11,13 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from t2t.config import read_yaml
 from t2t.errors import T2TError
-from t2t.lake import Lake, open_lake
+from t2t.lake import Lake
+from t2t.lake.known import known_lakes, lake_of
 from t2t.ledger import Ledger, Record, champion, rounds_table
+from t2t.lineage import RETRACTED
 from t2t.registry import Workspace
+from t2t.watch import MEASURES, after_collapse
 
 console = Console(width=None if os.isatty(1) else 120, highlight=False)
 
@@ -39,29 +41,32 @@ def table_of(frame: pd.DataFrame, title: str = "", **formats: str) -> Table:
 
 
 def ledger_of(workspace: Workspace, campaign: str) -> Ledger:
-    """A campaign's ledger, looked for in the lake; raises T2TError when it has not run here."""
-    for lake, prefix in _campaigns(workspace):
+    """A campaign's ledger, in the lake where it has begun; raises T2TError when it has not run here."""
+    own = lake_of(workspace, campaign)
+    known = _campaigns([own] if own else lakes(workspace))
+    for lake, prefix in known:
         dataset, _, name = prefix.partition("/campaigns/")
         if name == campaign:
             return Ledger(lake, dataset, campaign)
-    known = ", ".join(prefix.partition("/campaigns/")[2] for _, prefix in _campaigns(workspace))
-    hint = f" Campaigns with rounds here: {known}." if known else ""
+    others = known if own is None else campaigns(workspace)
+    names = ", ".join(sorted({prefix.partition("/campaigns/")[2] for _, prefix in others}))
+    hint = f" Campaigns with rounds here: {names}." if names else ""
     raise T2TError(f"Campaign {campaign!r} has not run in {workspace.work}.{hint} Start it: t2t run {campaign}")
 
 
 def lakes(workspace: Workspace) -> list[Lake]:
-    """The lakes that the registry's campaigns use, as far as they exist."""
-    uris = {"git"}
-    for name in workspace.names("campaigns"):
-        uris.add(read_yaml(workspace.file("campaigns", name)).get("lake", "git"))
-    missing = not (workspace.work / "lake.git").exists()
-    return [open_lake(uri, workspace.work) for uri in sorted(uris) if not (uri == "git" and missing)]
+    """The lakes that the campaigns use, as far as they exist and answer."""
+    return known_lakes(workspace)
 
 
-def _campaigns(workspace: Workspace) -> list[tuple[Lake, str]]:
+def campaigns(workspace: Workspace) -> list[tuple[Lake, str]]:
     """Lake and `<dataset>/campaigns/<name>` of every campaign that has begun in this work folder."""
+    return _campaigns(lakes(workspace))
+
+
+def _campaigns(places: list[Lake]) -> list[tuple[Lake, str]]:
     found = []
-    for lake in lakes(workspace):
+    for lake in places:
         for entry in lake.list("main"):
             if entry.path.endswith("/campaign.json") and "/campaigns/" in entry.path:
                 found.append((lake, entry.path.removesuffix("/campaign.json")))
@@ -91,7 +96,7 @@ def rounds_rows(records: Sequence[Record]) -> pd.DataFrame:
                 "unseen": _number(row["pr_auc_unseen"]),
                 "validation": _number(row["validation_pr_auc"]),
                 "seconds": f"{row['seconds']:.0f}",
-                "": " ".join(["champion"] * row["champion"] + ["rejected"] * (row["status"] == "rejected")),
+                "": " ".join(["champion"] * row["champion"] + [row["status"]] * (row["status"] != "passed")),
             }
         )
     return pd.DataFrame(rows)
@@ -110,15 +115,31 @@ def markdown_table(records: Sequence[Record]) -> str:
 
 
 def print_rounds(workspace: Workspace, campaign: str) -> None:
-    records = ledger_of(workspace, campaign).records()
-    if not records:
+    from t2t.decision import read_decision, waiting
+
+    ledger = ledger_of(workspace, campaign)
+    records, waits = ledger.records(), waiting(ledger)
+    if not records and waits is None:
         raise T2TError(f"Campaign {campaign!r} has no finished round yet. Go on with it: t2t run {campaign}")
-    console.print(table_of(rounds_rows(records), f"Rounds of {campaign}, PR-AUC on test"))
+    shown = [*records, waits] if waits else records
+    console.print(table_of(rounds_rows(shown), f"Rounds of {campaign}, PR-AUC on test"))
     for record in records:
         if record.status == "rejected":
             console.print(f"Round {record.round} was rejected by its gate: {record.reason} (branch {record.branch})")
-    if records[-1].stop:
+        elif record.status == RETRACTED:
+            console.print(f"Round {record.round} is retracted: it {record.reason}")
+    if waits is not None:
+        decision = read_decision(ledger.lake, ledger.prefix.removesuffix("ledger/"), waits.round)
+        if decision is None:
+            console.print(f"Round {waits.round} {waits.reason} (branch {waits.branch}). Type one of:")
+            console.print(f"  t2t decide {campaign} {waits.round} --pass")
+            console.print(f"  t2t decide {campaign} {waits.round} --reject --reason '…'")
+        else:
+            console.print(f"Round {waits.round} was {decision}. The next `t2t run` of {campaign} goes on with that.")
+    elif records[-1].stop:
         console.print(f"Stopped: {records[-1].stop}.")
+        if records[-1].stop.startswith("collapse"):
+            console.print(after_collapse(records[-1].self_teacher or ""))
 
 
 # -- two rounds side by side -------------------------------------------------------------------------------------
@@ -145,6 +166,10 @@ def print_comparison(workspace: Workspace, campaign: str, first: int, second: in
     frame = pd.DataFrame(metrics)
     frame["change"] = frame[str(second)] - frame[str(first)]
     console.print(table_of(frame, f"{campaign}: round {first} and round {second}", **_formats(first, second)))
+    console.print(table_of(watch_rows(a, b), "Watch on the self-training labels", **_formats(first, second)))
+    for record in (a, b):
+        if record.largest_topic is not None:
+            console.print(f"Topic with the largest share of round {record.round}'s positives: {record.largest_topic}")
 
     def pairs(record: Record) -> pd.DataFrame:
         return read_table(ledger.lake, record.commit, f"{prefix}round-{record.round:03}/test.parquet").to_pandas()
@@ -169,6 +194,17 @@ def print_comparison(workspace: Workspace, campaign: str, first: int, second: in
             _largest(labels, first, second, top), "Labels that changed most (scores on test)", **_formats(first, second)
         )
     )
+
+
+def watch_rows(a: Record, b: Record) -> pd.DataFrame:
+    """What the watch found on two rounds: measure, the value in each (missing where it was not measured), change."""
+    names = [*a.watch, *(name for name in b.watch if name not in a.watch)]
+    words = {name: f"agreement with {name.partition('/')[2]}" for name in names if "/" in name}
+    frame = pd.DataFrame({"measure": [words.get(name) or MEASURES.get(name, name) for name in names]}, dtype=object)
+    for record in (a, b):
+        frame[str(record.round)] = pd.Series([record.watch.get(name) for name in names], dtype=float)
+    frame["change"] = frame[str(b.round)] - frame[str(a.round)]
+    return frame
 
 
 def _formats(first: int, second: int) -> dict[str, str]:

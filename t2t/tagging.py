@@ -22,6 +22,8 @@ from t2t.lake.tables import LABEL_SCHEMA
 from t2t.progress import progress
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from t2t.media.store import Embeddings
     from t2t.students.dual_encoder import Student
 
@@ -43,6 +45,7 @@ def tag(
     teacher_id: str,
     config: TaggingConfig,
     seed: int = 0,
+    texts: Tensor | None = None,
 ) -> Iterator[pa.Table]:
     """Yields label tables (LABEL_SCHEMA), one for each block of samples, rows ordered by sample.
 
@@ -51,13 +54,14 @@ def tag(
     Args:
         embeddings: aligned with `sample_ids`.
         topics: the topics to choose from, M of them. With M <= top_k + random every pair is labeled.
+        texts: what `student.encode_topics(topics, config.identity)` returns, for a caller that tags in several calls.
     """
     k = min(config.top_k, len(topics))
     r = min(config.random, len(topics) - k)
     names = pa.array(topics, pa.string())
     ids = pa.array(sample_ids, pa.string())
-    texts = student.encode_topics(topics, config.identity)
-    with progress(f"Tagging as {teacher_id}", len(sample_ids), "samples") as advance:
+    texts = student.encode_topics(topics, config.identity) if texts is None else texts
+    with progress(f"Tagging as {teacher_id}", len(sample_ids), "samples", part=True) as advance:
         for start in range(0, len(sample_ids), config.block):
             block = np.arange(start, min(start + config.block, len(sample_ids)))
             scores = student.score(embeddings, block, texts)

@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import shlex
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from urllib.parse import urlsplit, urlunsplit
 from urllib.request import urlopen
 
 from t2t.errors import T2TError
-from t2t.files import sha256, sha256_file
+from t2t.files import sha256, sha256_file, staging
 from t2t.mlflow_store import create_store, lake_source, load_mlflow, server_command, store_path
 
 if TYPE_CHECKING:
@@ -67,6 +66,7 @@ class MLflowTracker:
         self.dataset, self.campaign = dataset, campaign
         self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_path(work)}"
         self.model_name = f"t2t-{campaign}"
+        self._work = Path(work)
         sqlite = self.uri.startswith("sqlite:////")
         self._database = Path(self.uri.removeprefix("sqlite:///")) if sqlite else None
         self._runs: dict[int | None, str] = {}
@@ -154,6 +154,11 @@ class MLflowTracker:
             the run's id.
         """
         return self._start(None, self.campaign, {"t2t.kind": "campaign"}, params, tags)
+
+    def finished(self, k: int) -> bool:
+        """Whether round k has a run that is finished and not deleted."""
+        run = self.run_id(k)
+        return run is not None and self._client.get_run(run).info.status == "FINISHED"
 
     def start_round(self, k: int, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
         """Starts the child run of round k, or goes on in it; a finished one stays finished. Parameters as in `open`."""
@@ -301,25 +306,40 @@ class MLflowTracker:
         run = self._need(k)
         return sorted((version for version in found if version.run_id == run), key=lambda v: int(v.version))
 
-    def champion(self, k: int) -> None:
-        """Moves the alias `champion` to round k's checkpoint and marks its run, and only its run.
+    def champion(self, k: int | None) -> None:
+        """Moves the alias `champion` to round k's checkpoint and marks its run, and only its run; None takes alias and
+        marks away, since no round that stands has passed.
 
         Raises:
             T2TError: round k has no registered checkpoint.
         """
-        run, versions = self._need(k), self._versions(k)
-        if not versions:
+        run = None if k is None else self._need(k)
+        versions = [] if k is None else self._versions(k)
+        if k is not None and not versions:
             raise T2TError(f"Round {k} of {self.campaign!r} has no registered checkpoint to make champion.")
-        self._client.set_registered_model_alias(self.model_name, CHAMPION, versions[-1].version)
+        if versions:
+            self._client.set_registered_model_alias(self.model_name, CHAMPION, versions[-1].version)
+        elif self._client.search_registered_models(f"name = '{self.model_name}'"):
+            self._client.delete_registered_model_alias(self.model_name, CHAMPION)
         for other in self._rounds():
             if other.info.run_id != run and "t2t.champion" in other.data.tags:
                 self._client.delete_tag(other.info.run_id, "t2t.champion")
-        self._batch(run, {}, {"t2t.champion": "true"})
-        self._batch(self._need(), {}, {"t2t.champion_round": k})
+        if run is not None:
+            self._batch(run, {}, {"t2t.champion": "true"})
+        self._batch(self._need(), {}, {"t2t.champion_round": "none" if k is None else k})
         self._summarise()
 
     def finish_round(self, k: int, status: str = "FINISHED", tags: Mapping[str, Any] | None = None) -> None:
-        """Ends round k's run with FINISHED, FAILED or KILLED; a finished one keeps its end."""
+        """Ends round k's run with FINISHED, FAILED or KILLED, or leaves it SCHEDULED while it waits for a person.
+
+        `start_round` goes on in a run that has not finished; a finished one keeps its end. Where `tags` have the
+        engine's `t2t.status` and `t2t.reason`, the run page's description says them too.
+        """
+        tags = dict(tags or {})
+        if "t2t.status" in tags:
+            tags["mlflow.note.content"] = f"Round {k}: **{tags['t2t.status']}**. {tags.get('t2t.reason', '')}".strip()
+            if "t2t.stop" in tags:
+                tags["mlflow.note.content"] += f"\n\nThe campaign stopped: {tags['t2t.stop']}."
         self._finish(self._need(k), status, tags)
 
     def finish(self, status: str = "FINISHED", tags: Mapping[str, Any] | None = None) -> None:
@@ -388,7 +408,7 @@ class MLflowTracker:
     def _files(self, run: str, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> None:
         if not figures and not tables:
             return
-        with tempfile.TemporaryDirectory(prefix="t2t-") as folder:
+        with staging(self._work) as folder:
             for name, figure in figures.items():
                 path = Path(folder, "figures", name).with_suffix(".png")
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -412,10 +432,13 @@ class MLflowTracker:
 
     def rounds(self) -> pd.DataFrame:
         """One row a round, as MLflow has them: round, champion (bool), the metrics of TABLE, status, run_id."""
+        return self._table(self._rounds())
+
+    def _table(self, runs: list[Any]) -> pd.DataFrame:
         import pandas as pd
 
         rows = []
-        for run in self._rounds():
+        for run in runs:
             tags = run.data.tags
             row: dict[str, Any] = {"round": int(tags["t2t.round"]), "champion": "t2t.champion" in tags}
             row |= {key: run.data.metrics.get(key, float("nan")) for key in TABLE}
@@ -424,12 +447,16 @@ class MLflowTracker:
 
     def _summarise(self) -> None:
         """Writes the table of rounds and a readable note (the run page's description) on the parent."""
-        table = self.rounds()
+        runs = self._rounds()
+        table = self._table(runs)
         self._files(self._need(), {}, {"rounds": table.drop(columns="status")})
-        self._batch(self._need(), {}, {"mlflow.note.content": _note(self.campaign, self.dataset, table)})
+        verdicts = [run.data.tags.get("t2t.status", "") for run in runs]
+        stop = runs[-1].data.tags.get("t2t.stop") if runs else None
+        note = _note(self.campaign, self.dataset, table, verdicts, stop)
+        self._batch(self._need(), {}, {"mlflow.note.content": note})
 
 
-def _note(campaign: str, dataset: str, table: pd.DataFrame) -> str:
+def _note(campaign: str, dataset: str, table: pd.DataFrame, verdicts: list[str], stop: str | None) -> str:
     def number(value: float) -> str:
         return "" if math.isnan(value) else f"{value:.3f}"
 
@@ -437,11 +464,13 @@ def _note(campaign: str, dataset: str, table: pd.DataFrame) -> str:
     lines = [f"Campaign **{campaign}** on dataset **{dataset}**: {len(rows)} round{'s' * (len(rows) != 1)}."]
     lines[0] += "".join(f" Champion: round {r['round']}, PR-AUC {number(r['pr_auc'])}." for r in rows if r["champion"])
     lines += ["", "| round | PR-AUC | 95 % interval | seen | unseen | validation | |", "|---|---|---|---|---|---|---|"]
-    for row in rows:
+    for row, verdict in zip(rows, verdicts, strict=True):
         interval = " to ".join(filter(None, (number(row["pr_auc_low"]), number(row["pr_auc_high"]))))
         cells = [str(row["round"]), number(row["pr_auc"]), interval, number(row["pr_auc_seen"])]
-        cells += [number(row["pr_auc_unseen"]), number(row["validation_pr_auc"]), CHAMPION * row["champion"]]
+        cells += [number(row["pr_auc_unseen"]), number(row["validation_pr_auc"])]
+        cells.append(CHAMPION if row["champion"] else verdict.replace("passed", ""))
         lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", f"Stopped: {stop}."] if stop else []
     return "\n".join(lines)
 
 

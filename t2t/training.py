@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
+import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -16,13 +21,17 @@ from torch import Tensor
 
 from t2t.config import Config
 from t2t.errors import T2TError
-from t2t.labels import LabelMatrix
+from t2t.files import sha256
+from t2t.labels import ARRAYS, LabelMatrix
 from t2t.progress import progress
+from t2t.snapshot import load_snapshot, save_snapshot
 from t2t.students.dual_encoder import Student
 from t2t.students.text import TopicTokens
 
 if TYPE_CHECKING:
     from t2t.media.store import Embeddings
+
+log = logging.getLogger("t2t")
 
 # The score's scale and bias are two numbers that all rows share: at the towers' rate they would hardly move.
 HEAD, HEAD_FACTOR = ("scale", "bias"), 10.0
@@ -46,7 +55,7 @@ class TrainingConfig(Config):
     weight_decay: float = Field(0.01, ge=0)
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
-    task_weight: Mapping[str, float] = Field(
+    task_weight: Mapping[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict, description="Weight of an identity's rows in the loss; 1 where none is given."
     )
     balance: float = Field(
@@ -56,6 +65,10 @@ class TrainingConfig(Config):
     noise: float = Field(0.0, ge=0, description="Gaussian noise on prepared frames, whose numbers have variance 1.")
     ema: float = Field(0.0, ge=0, lt=1, description="Decay of a moving average of the weights, which is kept instead.")
     evaluate_every: int = Field(100, ge=1, description="Steps between looks at the validation split.")
+    snapshot_minutes: float = Field(
+        5.0, gt=0, description="Minutes between snapshots, from which a killed run goes on."
+    )
+    snapshot_steps: int | None = Field(None, ge=1, description="Steps between snapshots, besides the minutes.")
     initialise: Literal["scratch", "previous"] = "scratch"
 
 
@@ -89,31 +102,52 @@ def row_weights(matrix: LabelMatrix, config: TrainingConfig) -> np.ndarray:
             raise T2TError(f"task_weight names {name!r}, which is no teacher here: {', '.join(matrix.teachers)}.")
     counts = np.bincount(matrix.teacher, minlength=len(matrix.teachers)).astype(np.float64)
     weight = np.array([config.task_weight.get(name, 1.0) for name in matrix.teachers])
+    if not (weight * counts).any():
+        raise T2TError("training.task_weight: every teacher with labels has weight 0, so there is nothing to learn.")
     weight = weight * np.maximum(counts, 1) ** -config.balance
     return (weight * counts.sum() / (weight * counts).sum()).astype(np.float32)
 
 
-def batches(matrix: LabelMatrix, config: TrainingConfig, weight: np.ndarray, seed: int) -> Iterator[Batch]:
+class Batches(Iterator[Batch]):
     """Grouped batches without end: every epoch goes through all samples that have rows, in a new order.
 
     A batch takes samples until their rows reach `batch_rows`, or until there are `batch_samples` of them. Nothing here
-    loops over rows.
+    loops over rows. `state` is where the sequence stands, as JSON; `restore` goes on from there.
     """
-    generator = np.random.default_rng(seed)
-    lengths = np.diff(matrix.indptr)
-    if config.rows_per_sample:
-        lengths = np.minimum(lengths, config.rows_per_sample)
-    labeled = np.flatnonzero(lengths)
-    most = config.batch_samples or len(labeled)
-    while True:
-        order = generator.permutation(labeled)
-        ends = np.cumsum(lengths[order])
-        start = 0
-        while start < len(order):
-            done = ends[start - 1] if start else 0
-            stop = min(int(np.searchsorted(ends, done + config.batch_rows)) + 1, start + most, len(order))
-            yield _batch(matrix, order[start:stop], config.rows_per_sample, weight, generator)
-            start = stop
+
+    def __init__(self, matrix: LabelMatrix, config: TrainingConfig, weight: np.ndarray, seed: int):
+        self.matrix, self.config, self.weight = matrix, config, weight
+        self.lengths = np.diff(matrix.indptr)
+        if config.rows_per_sample:
+            self.lengths = np.minimum(self.lengths, config.rows_per_sample)
+        self.labeled = np.flatnonzero(self.lengths)
+        self.generator = np.random.default_rng(seed)
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        self.drawn_from = self.generator.bit_generator.state
+        self.order = self.generator.permutation(self.labeled)
+        self.ends = np.cumsum(self.lengths[self.order])
+        self.start = 0
+
+    def __next__(self) -> Batch:
+        if self.start >= len(self.order):
+            self._shuffle()
+        done = self.ends[self.start - 1] if self.start else 0
+        stop = int(np.searchsorted(self.ends, done + self.config.batch_rows)) + 1
+        stop = min(stop, self.start + (self.config.batch_samples or len(self.order)), len(self.order))
+        samples = self.order[self.start : stop]
+        self.start = stop
+        return _batch(self.matrix, samples, self.config.rows_per_sample, self.weight, self.generator)
+
+    def state(self) -> dict[str, Any]:
+        return {"epoch": self.drawn_from, "start": self.start, "generator": self.generator.bit_generator.state}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.generator.bit_generator.state = state["epoch"]
+        self._shuffle()
+        self.start = state["start"]
+        self.generator.bit_generator.state = state["generator"]
 
 
 def _batch(
@@ -170,11 +204,15 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves: the best step's score, and the curve as (step, metrics) points. The student is in place."""
+    """What training leaves: the best step's score, and the curve as (step, metrics) points. The student is in place.
+
+    seconds: of work, that before a kill included as far as it was kept.
+    """
 
     best_step: int
     best_score: float
     curve: list[tuple[int, dict[str, float]]]
+    seconds: float = field(default=0.0, compare=False)
 
 
 def train(
@@ -186,6 +224,7 @@ def train(
     validate: Callable[[Student], float],
     title: str = "Training",
     report: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+    snapshot: Path | None = None,
 ) -> Trained:
     """Trains `student` in place; on return it holds the weights of its best step on validation.
 
@@ -193,45 +232,66 @@ def train(
         embeddings: aligned with `matrix.sample_ids`.
         seed: of batches, dropout and noise.
         validate: a student's score on the validation split, higher is better; called every `evaluate_every` steps.
-        report: told of every point of the curve as it comes.
+        report: told of every point of the curve as it comes; after going on from a snapshot, of the earlier ones again.
+        snapshot: file from which a training that was killed goes on, and which is written as it goes. The same student
+            comes out as if it had never stopped, bit for bit. The caller removes it once the student is saved.
     """
     device = student.device
+    begun = time.monotonic()
     torch.manual_seed(seed)
     tokens = TopicTokens(student.tokenizer, matrix.topics, student.config.text.max_tokens)
     identities = student.token_ids(matrix.teachers)
     generator = torch.Generator(device).manual_seed(seed)
     prepare = Prepared(student, embeddings)
-    decay = [p for p in student.parameters() if p.requires_grad and p.ndim > 1]
-    rest = [p for n, p in student.named_parameters() if p.requires_grad and p.ndim <= 1 and n not in HEAD]
-    head = [p for n, p in student.named_parameters() if n in HEAD]
-    groups = [
-        {"params": decay, "weight_decay": config.weight_decay, "factor": 1.0},
-        {"params": rest, "weight_decay": 0.0, "factor": 1.0},
-        {"params": head, "weight_decay": 0.0, "factor": HEAD_FACTOR},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=device.type == "cuda")
-    source = batches(matrix, config, row_weights(matrix, config), seed)
+    optimizer = build_optimizer(student, config)
+    source = Batches(matrix, config, row_weights(matrix, config), seed)
     kept = copy.deepcopy(student) if config.ema else student
     curve: list[tuple[int, dict[str, float]]] = []
     best: dict[str, Tensor] = {}
     best_step, best_score = 0, -math.inf
     running: list[Tensor] = []
 
-    with progress(title, config.steps, "steps") as advance:
-        for step in range(config.steps + 1):
+    # start: from the training's own snapshot where there is one, else from the student as it came
+    first, identity = -1, training_identity(student, matrix, config, seed)
+    modules = {"student": student} | ({"kept": kept} if config.ema else {})
+    if snapshot and (found := load_snapshot(snapshot, identity, modules, optimizer, generator)):
+        tensors, facts = found
+        first, best_step, best_score = facts["step"], facts["best_step"], facts["best_score"]
+        curve = [(step, point) for step, point in facts["curve"]]
+        best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
+        running = list(tensors["running"].to(device)) if "running" in tensors else []
+        source.restore(facts["batches"])
+        begun -= facts["seconds"]
+        for step, point in curve:
+            report(step, point)
+        log.info("%s goes on at step %d.", title, first)
+    saved = time.monotonic()
+
+    with progress(title, config.steps, "steps", done=max(first, 0)) as advance:
+        for step in range(max(first, 0), config.steps + 1):
             # evaluate
             last = step == config.steps
-            if step and (last or step % config.evaluate_every == 0):
+            if step and step != first and (last or step % config.evaluate_every == 0):
                 score = validate(kept)
                 point = {"loss": float(torch.stack(running).mean())}
                 running.clear()
                 point |= {"validation_pr_auc": score, "learning_rate": learning_rate(step, config)}
                 curve.append((step, point))
                 report(step, point)
-                # save
                 if not best or score > best_score or math.isnan(best_score):
                     best_step, best_score = step, score
                     best = {name: value.detach().clone() for name, value in kept.state_dict().items()}
+
+            # save
+            due = time.monotonic() - saved > 60 * config.snapshot_minutes
+            due |= bool(config.snapshot_steps) and step % (config.snapshot_steps or 1) == 0
+            if snapshot and step > max(first, 0) and (due or last):
+                tensors = {f"best.{name}": value for name, value in best.items()}
+                tensors |= {"running": torch.stack(running)} if running else {}
+                facts = {"step": step, "best_step": best_step, "best_score": best_score}
+                facts |= {"curve": curve, "batches": source.state(), "seconds": time.monotonic() - begun}
+                save_snapshot(snapshot, identity, modules, optimizer, generator, tensors, facts)
+                saved = time.monotonic()
             if last:
                 break
 
@@ -263,7 +323,27 @@ def train(
             advance(1, f"loss {loss.item():.4f}" if device.type == "cpu" else "")
     student.load_state_dict(best)
     student.eval()
-    return Trained(best_step, best_score, curve)
+    return Trained(best_step, best_score, curve, time.monotonic() - begun)
+
+
+def build_optimizer(student: Student, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW; no weight decay on norms and biases, and a faster rate for the score's scale and bias."""
+    trained = [(name, p) for name, p in student.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for _, p in trained if p.ndim > 1], "weight_decay": config.weight_decay, "factor": 1.0},
+        {"params": [p for n, p in trained if p.ndim <= 1 and n not in HEAD], "weight_decay": 0.0, "factor": 1.0},
+        {"params": [p for n, p in trained if n in HEAD], "weight_decay": 0.0, "factor": HEAD_FACTOR},
+    ]
+    fused = student.device.type == "cuda"
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=fused)
+
+
+def training_identity(student: Student, matrix: LabelMatrix, config: TrainingConfig, seed: int) -> str:
+    """What a training depends on, as a hash: recipe, student, seed, device type and the label matrix's content."""
+    settings = config.model_dump_json(exclude={"snapshot_minutes", "snapshot_steps"})
+    names = json.dumps([matrix.teachers, matrix.topics, list(matrix.sample_ids)])
+    arrays = (hashlib.sha256(np.ascontiguousarray(getattr(matrix, name)).data).hexdigest() for name in ARRAYS)
+    return sha256(settings, student.config.model_dump_json(), str(seed), student.device.type, names, *arrays)
 
 
 class Prepared:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lakefs import lakefs_environment, lakefs_process, lakefs_server  # noqa: F401
+
 ROOT = Path(__file__).parents[1]
 TINY = {"train": 12, "validation": 12, "test": 16, "unlabeled": 16}
 CAMPAIGN = """

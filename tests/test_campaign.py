@@ -160,7 +160,7 @@ def test_an_unknown_setting_is_refused_where_it_is_validated() -> None:
         ("training.steps", "write it as key=value"),
         ("=3", "write it as key=value"),
         ("", "write it as key=value"),
-        ("seed=[1", "not YAML"),
+        ("seed=[1", "not readable as YAML: line 1"),
     ],
 )
 def test_settings_that_cannot_be_read_are_refused(setting: str, words: str) -> None:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from t2t.files import atomic_file, atomic_folder, sha256, sha256_file, write_text
+from t2t.files import (
+    Busy,
+    atomic_file,
+    atomic_folder,
+    exclusive,
+    remove_leftovers,
+    sha256,
+    sha256_file,
+    staging,
+    write_text,
+)
 
 
 def everything(folder: Path) -> list[str]:
@@ -106,3 +119,64 @@ def test_sha256_frames_its_parts():
 def test_sha256_of_a_file_is_the_well_known_one(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+# -- what killed processes leave, and locks --------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from t2t.files import exclusive
+with exclusive(sys.argv[1], "Campaign 'a'"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_leftovers_of_dead_processes_and_of_our_own_number_go(tmp_path):
+    gone, ours, alive_one = dead_pid(), os.getpid(), os.getppid()
+    for pid in (gone, ours, alive_one):
+        (tmp_path / f".table.parquet.{pid}.tmp").write_text("half")
+        (tmp_path / "deep" / f".student.{pid}.tmp").mkdir(parents=True)
+        (tmp_path / "deep" / f".student.{pid}.tmp" / "config.json").write_text("{}")
+    for name in ("table.parquet", ".hidden", "notes.1.tmp", ".name.tmp"):
+        (tmp_path / name).write_text("stays")
+    assert remove_leftovers(tmp_path) == sorted(tmp_path / f".table.parquet.{pid}.tmp" for pid in (gone, ours))
+    removed = remove_leftovers(tmp_path, deep=True)
+    assert removed == sorted(tmp_path / "deep" / f".student.{pid}.tmp" for pid in (gone, ours))
+    kept = {path.name for path in tmp_path.rglob("*")}
+    assert kept == {"table.parquet", ".hidden", "notes.1.tmp", ".name.tmp", "deep", "config.json"} | {
+        f".table.parquet.{alive_one}.tmp",
+        f".student.{alive_one}.tmp",
+    }
+
+
+def test_an_interrupted_write_is_a_leftover(tmp_path):
+    """The names that `atomic_file`, `atomic_folder` and `staging` give are those that are cleared away."""
+    with atomic_file(tmp_path / "a.txt") as file, atomic_folder(tmp_path / "b") as folder, staging(tmp_path) as stage:
+        file.write_text("half")
+        assert set(remove_leftovers(tmp_path)) == {file, folder, stage}
+        file.write_text("half")
+        folder.mkdir()
+
+
+def test_a_lock_is_held_once_and_names_its_holder(tmp_path):
+    path = tmp_path / "deep" / "run.lock"
+    process = subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    other = f"^Campaign 'a' is being run by process {process.pid} on host .+ since 20"
+    with pytest.raises(Busy, match=other), exclusive(path, "Campaign 'a'"):
+        pass
+    process.kill()
+    process.wait()
+    own = f"process {os.getpid()} on host"
+    with exclusive(path, "Campaign 'a'"), pytest.raises(Busy, match=own), exclusive(path, "Campaign 'a'"):
+        pass
+    with exclusive(path, "Campaign 'a'"):
+        pass

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from t2t.decision import Decision
+from t2t.errors import T2TError
 from t2t.evaluation import Pairs, average_precision, bootstrap
 from t2t.gate import judge
 
@@ -76,3 +78,48 @@ def test_a_campaign_without_bootstrap_is_still_gated_on_an_interval() -> None:
     found = judge("no-regression", BAD, GOOD, resamples=0).difference
     assert found is not None
     assert found.low < found.value < found.high < 0
+
+
+@pytest.mark.parametrize("best", [None, GOOD])
+def test_a_person_decides_on_the_first_round_too_and_sees_the_difference(best: Pairs | None) -> None:
+    shown = "first round" if best is None else "validation PR-AUC -"
+    waits = judge("manual", BAD, best, resamples=200)
+    assert (waits.passed, waits.status) == (None, "waiting")
+    assert waits.reason.startswith(f"waits for a decision; {shown}")
+    for passed, status in ((True, "passed"), (False, "rejected")):
+        decision = Decision(passed=passed, reason="as I say", by="ana", time="t")
+        verdict = judge("manual", BAD, best, resamples=200, decision=decision)
+        assert (verdict.passed, verdict.status) == (passed, status)
+        assert verdict.reason.startswith(f"manual: {status} by ana, as I say; {shown}")
+        assert verdict.difference == waits.difference
+
+
+def test_nobody_but_manual_asks_for_a_decision() -> None:
+    decision = Decision(passed=False, by="ana", time="t")
+    assert judge("no-regression", GOOD, BAD, resamples=200, decision=decision).passed
+
+
+def test_only_pairs_that_both_students_scored_are_compared() -> None:
+    """Annotations that came after the best round would count for the younger student alone."""
+    later = student(0.35)
+    fewer = GOOD.where(np.arange(N) >= 20)
+    found = judge("no-regression", later, fewer, resamples=200, seed=1).difference
+    expected = judge("no-regression", later.where(np.arange(N) >= 20), fewer, resamples=200, seed=1).difference
+    assert found == expected
+    assert found is not None
+    assert found.value == 0.0
+    # The order in which pairs were written does not matter.
+    mixed = GOOD.where(np.random.default_rng(5).permutation(N))
+    assert (
+        judge("no-regression", BAD, mixed, resamples=200).difference
+        == judge("no-regression", BAD, GOOD, resamples=200).difference
+    )
+
+
+def test_rounds_without_a_positive_pair_in_common_cannot_be_compared() -> None:
+    first, second = GOOD.where(np.arange(N) < 30), GOOD.where(np.arange(N) >= 30)
+    with pytest.raises(T2TError, match="nothing to compare"):
+        judge("no-regression", first, second)
+    negative = GOOD.where(GOOD.target < 0.5)
+    with pytest.raises(T2TError, match="nothing to compare"):
+        judge("no-regression", GOOD, negative)

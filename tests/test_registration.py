@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +18,20 @@ import pytest
 from t2t.campaign import CampaignConfig
 from t2t.dataset import HUMAN, Dataset, DatasetConfig, read_dataset
 from t2t.errors import DataError, T2TError
+from t2t.files import sha256
 from t2t.lake import Lake, open_lake
 from t2t.lake.tables import LABEL_SCHEMA, read_table
 from t2t.ledger import TeacherRef
-from t2t.registration import commit_data, freeze_campaign, read_json, read_labels, register, registered
+from t2t.progress import progress
+from t2t.registration import (
+    commit_data,
+    freeze_campaign,
+    label_commit,
+    read_json,
+    read_labels,
+    register,
+    registered,
+)
 from t2t.teachers import Teacher, TeacherContext, build, parse_entry
 
 SAMPLES = """sample_id,path,modality,group,split
@@ -93,6 +107,7 @@ def test_entry_and_labels_enter_in_one_commit(lake, work, dataset):
     assert [parent.id for parent in rest] == [before]
     assert commit.parents == (before,)
     assert [entry.path for entry in lake.list("main")] == [
+        "tiny/teachers/vendor/asked.parquet",
         "tiny/teachers/vendor/entry.json",
         "tiny/teachers/vendor/labels.parquet",
     ]
@@ -201,6 +216,200 @@ def test_annotations_that_are_taken_back_are_the_ground_truth_again(lake, work, 
         assert registered(lake, "tiny", HUMAN)["fingerprint"] == first.fingerprint
         assert confidences(lake, "main", HUMAN) == {"a": 1, "c": 0}
     assert len(keys(lake)) == 3
+
+
+# -- what is missing, and nothing else -------------------------------------------------------------------------------
+
+
+class Counting:
+    """A teacher that answers everything, of one confidence per pair, and remembers what it was asked."""
+
+    def __init__(self, shard_samples: int | None = None, dies_at: int | None = None, extra: str = ""):
+        self.entry = parse_entry({"id": "vendor", "kind": "labels", "path": f"any{extra}"}, "entry")
+        self.shard_samples, self.dies_at = shard_samples, dies_at
+        self.calls: list[tuple[list[str], list[str]]] = []
+
+    def fingerprint(self) -> str:
+        return sha256(self.entry.path)
+
+    def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
+        if len(self.calls) == self.dies_at:
+            raise KeyboardInterrupt
+        self.calls.append((samples["sample_id"].to_pylist(), list(topics)))
+        with progress("Labeling", len(samples), "videos", part=True) as advance:
+            rows = [(s, t, len(s + t) / 99) for s in samples["sample_id"].to_pylist() for t in topics]
+            columns = [pa.array([row[i] for row in rows], LABEL_SCHEMA.types[j]) for i, j in ((0, 0), (1, 1), (2, 3))]
+            columns.insert(2, pa.array(["vendor"] * len(rows)))
+            yield pa.table(columns, schema=LABEL_SCHEMA)
+            advance(len(samples))
+
+
+def many(*names: str) -> pa.Table:
+    return pa.table({"sample_id": list(names), "path": [f"{name}.mp4" for name in names]})
+
+
+def ask(lake: Lake, work: Path, dataset: Dataset, teacher: Any, samples: pa.Table, *topics: str) -> None:
+    register(lake, "main", dataset, teacher, samples, topics, work)
+
+
+def pairs(lake: Lake, ref: str = "main") -> list[tuple[str, str]]:
+    labels = read_labels(lake, ref, "tiny", "vendor")
+    return list(zip(labels["sample_id"].to_pylist(), labels["topic"].to_pylist(), strict=True))
+
+
+def content(lake: Lake, ref: str = "main") -> dict[str, bytes]:
+    found = {}
+    for entry in lake.list(ref):
+        with lake.read(ref, entry.path) as file:
+            found[entry.path] = file.read()
+    return found
+
+
+@pytest.mark.parametrize("shard", [None, 2])
+def test_only_what_is_missing_is_asked_for(lake, work, dataset, shard):
+    ask(lake, work, dataset, Counting(shard), many("a", "b"), "red")
+    first, before = lake.resolve("main"), content(lake)
+    later = Counting(shard)
+    for _ in range(2):
+        ask(lake, work, dataset, later, many("a", "c", "b"), "red", "blue")
+    assert later.calls == [(["c"], ["red", "blue"]), (["a", "b"], ["blue"])]
+    assert pairs(lake) == [("a", "red"), ("b", "red"), ("c", "red"), ("c", "blue"), ("a", "blue"), ("b", "blue")]
+    known = registered(lake, "tiny", "vendor")
+    assert (known["rows"], known["topics"]) == (6, ["red", "blue"])
+    assert read_table(lake, "main", "tiny/teachers/vendor/asked.parquet")["sample_id"].to_pylist() == ["a", "b", "c"]
+    assert len(set(keys(lake))) == 2
+    assert label_commit(lake, "main", "tiny", "vendor") == lake.resolve("main")
+    # A round that read the first commit still reads what it read.
+    assert content(lake, first) == before
+    assert [path.name for path in work.iterdir()] == ["lake.git"]
+
+
+def test_less_than_before_asks_nothing(lake, work, dataset):
+    ask(lake, work, dataset, Counting(), many("a", "b"), "red", "blue")
+    head = lake.resolve("main")
+    less = Counting()
+    ask(lake, work, dataset, less, many("b"), "blue")
+    ask(lake, work, dataset, less, many(), "blue")
+    assert less.calls == []
+    assert lake.resolve("main") == head
+
+
+@pytest.mark.parametrize("shard", [None, 2])
+def test_a_teacher_without_anything_to_label_is_registered_once(lake, work, dataset, shard):
+    for _ in range(2):
+        ask(lake, work, dataset, Counting(shard), many(), "red")
+    assert registered(lake, "tiny", "vendor")["rows"] == 0
+    assert len(keys(lake)) == 1
+
+
+def test_what_an_older_version_registered_is_not_labeled_twice(lake, work, dataset):
+    ask(lake, work, dataset, Counting(), many("a"), "red", "blue")
+    known = registered(lake, "tiny", "vendor")
+    del known["topics"]
+    old = open_lake("git", work / "old")
+    files = {path: data for path, data in content(lake).items() if path.endswith("labels.parquet")}
+    files["tiny/teachers/vendor/entry.json"] = json.dumps(known).encode()
+    old.commit("main", files, f"teacher:tiny:vendor:{known['fingerprint']}", "m", {})
+    later = Counting()
+    for _ in range(2):
+        ask(old, work, dataset, later, many("a", "b"), "red", "blue")
+    assert later.calls == [(["b"], ["red", "blue"])]
+    assert len(pairs(old)) == len(set(pairs(old))) == 4
+
+
+def test_new_samples_without_annotations_are_no_news_of_the_ground_truth(lake, work, dataset):
+    enter(lake, work, dataset, human(dataset))
+    head = lake.resolve("main")
+    register(lake, "main", dataset, human(dataset), many("a", "b", "c", "new"), dataset.topics, work)
+    assert lake.resolve("main") == head
+    # A sample that could not be read at first has its annotations from when it can.
+    part = open_lake("git", work / "part")
+    register(part, "main", dataset, human(dataset), many("a"), dataset.topics, work)
+    assert confidences(part, "main", HUMAN) == {"a": 1}
+    register(part, "main", dataset, human(dataset), many("a", "c"), dataset.topics, work)
+    assert confidences(part, "main", HUMAN) == {"a": 1, "c": 0}
+
+
+@pytest.mark.parametrize("dies_at", [0, 1, 2])
+def test_labeling_goes_on_after_its_last_part(lake, work, dataset, dies_at, caplog):
+    samples = many("a", "b", "c", "d", "e")
+    calm = open_lake("git", work / "calm")
+    whole = Counting(2)
+    ask(calm, work, dataset, whole, samples, "red", "blue")
+    assert [names for names, _ in whole.calls] == [["a", "b"], ["c", "d"], ["e"]]
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(lake, work, dataset, Counting(2, dies_at), samples, "red", "blue")
+    assert registered(lake, "tiny", "vendor") is None
+    assert len(list(work.glob("labeling/*/part-*.parquet"))) == dies_at
+    again = Counting(2)
+    with caplog.at_level(logging.INFO, "t2t"):
+        ask(lake, work, dataset, again, samples, "red", "blue")
+    assert again.calls == whole.calls[dies_at:]
+    assert content(lake) == content(calm)
+    assert not (work / "labeling").exists()
+    # One line for the whole, which knows what was done before.
+    assert [line.split(",")[0] for line in caplog.messages if line.startswith("Labeling")] == ["Labeling: 5/5 videos"]
+
+
+def test_parts_of_other_labels_are_not_taken_for_these(lake, work, dataset):
+    samples = many("a", "b", "c", "d")
+    with pytest.raises(KeyboardInterrupt):
+        ask(lake, work, dataset, Counting(2, 1), samples, "red")
+    others = ((Counting(2, extra="2"), samples), (Counting(1), samples), (Counting(2), many("a", "d")))
+    for number, (other, wanted) in enumerate(others):
+        place = work / f"other-{number}"
+        shutil.copytree(work / "labeling", place / "labeling")
+        ask(open_lake("git", place), place, dataset, other, wanted, "red")
+        assert sum(len(names) for names, _ in other.calls) == len(wanted)
+
+
+def test_two_processes_do_not_make_the_same_labels(lake, work, dataset):
+    begun, waits = threading.Event(), threading.Event()
+
+    class Slow(Counting):
+        def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
+            begun.set()
+            assert waits.wait(30)
+            yield from super().label(samples, topics)
+
+    class Watch(logging.Handler):
+        def emit(self, line: logging.LogRecord) -> None:
+            if "waiting for it" in line.getMessage():
+                waits.set()
+
+    log, handler = logging.getLogger("t2t"), Watch()
+    log.addHandler(handler)
+    level = log.level
+    log.setLevel(logging.INFO)
+    second = Counting(2)
+    try:
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(ask, lake, work, dataset, Slow(2), many("a", "b", "c"), "red")
+            assert begun.wait(30)
+            other = pool.submit(ask, open_lake("git", work), work, dataset, second, many("a", "b", "c"), "red")
+            first.result(30), other.result(30)
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+    assert second.calls == []
+    assert len(keys(lake)) == 1
+    assert pairs(lake) == [("a", "red"), ("b", "red"), ("c", "red")]
+    assert not (work / "labeling").exists()
+
+
+def test_parts_that_a_kill_left_behind_a_commit_are_removed(lake, work, dataset):
+    with pytest.raises(KeyboardInterrupt):
+        ask(lake, work, dataset, Counting(2, 1), many("a", "b", "c"), "red")
+    (left,) = work.glob("labeling/*")
+    kept = work / "kept"
+    shutil.copytree(left, kept)
+    ask(lake, work, dataset, Counting(2), many("a", "b", "c"), "red")
+    shutil.copytree(kept, left)
+    idle = Counting(2)
+    ask(lake, work, dataset, idle, many("a", "b", "c"), "red")
+    assert idle.calls == []
+    assert not (work / "labeling").exists()
 
 
 @pytest.mark.parametrize(("ref", "path"), [("main", "none.json"), ("none", "tiny/teachers/vendor/entry.json")])
@@ -314,8 +523,9 @@ def test_a_changed_configuration_is_refused_by_its_keys(lake, changes, named):
         {"rounds": {"max": 9, "patience": 9}},
         {"teachers": ["vendor", "appearance"]},
         {"description": "Told better."},
+        {"health": {"constant": "block", "min_distinct": 5}},
     ],
-    ids=["more rounds", "more patience", "one more teacher", "description"],
+    ids=["more rounds", "more patience", "one more teacher", "description", "health"],
 )
 def test_a_campaign_may_be_prolonged_and_have_more_teachers(lake, changes):
     freeze_campaign(lake, PREFIX, campaign())
@@ -329,3 +539,26 @@ def test_another_name_is_another_campaign(lake):
     freeze_campaign(lake, "tiny/campaigns/second/", campaign(name="second", seed=1))
     assert read_json(lake, "main", "tiny/campaigns/second/campaign.json")["seed"] == 1
     assert read_json(lake, "main", f"{PREFIX}campaign.json")["seed"] == 0
+
+
+def test_a_newer_version_with_new_keys_has_not_changed_the_configuration(lake):
+    frozen = json.loads(campaign().model_dump_json())
+    del frozen["health"], frozen["gate"], frozen["training"]["noise"]
+    lake.commit("main", {f"{PREFIX}campaign.json": json.dumps(frozen).encode()}, "k", "m", {})
+    freeze_campaign(lake, PREFIX, campaign())
+    with pytest.raises(T2TError, match="changed since: gate, training"):
+        freeze_campaign(lake, PREFIX, campaign(gate="always", training={"noise": 0.5}))
+
+
+def test_a_configuration_that_cannot_be_read_any_more_is_compared_as_it_is(lake):
+    frozen = json.loads(campaign().model_dump_json()) | {"temperature": 1}
+    lake.commit("main", {f"{PREFIX}campaign.json": json.dumps(frozen).encode()}, "k", "m", {})
+    with pytest.raises(T2TError, match="changed since: temperature"):
+        freeze_campaign(lake, PREFIX, campaign())
+
+
+def test_a_retracted_teacher_may_be_taken_out(lake):
+    freeze_campaign(lake, PREFIX, campaign(teachers=["vendor", "expert"]))
+    freeze_campaign(lake, PREFIX, campaign(), retracted={"expert"})
+    with pytest.raises(T2TError, match="changed since: teachers"):
+        freeze_campaign(lake, PREFIX, campaign())

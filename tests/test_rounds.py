@@ -11,11 +11,16 @@ import yaml
 
 from t2t.campaign import CampaignConfig
 from t2t.config import parse
+from t2t.decision import decide, waiting
 from t2t.errors import T2TError
+from t2t.gate import WaitingForDecision
 from t2t.lake.tables import read_table
+from t2t.ledger import champion
 from t2t.registration import read_labels
 from t2t.registry import Workspace
+from t2t.retraction import retract
 from t2t.rounds import Rounds
+from t2t.students.dual_encoder import Student
 from tests.conftest import CAMPAIGN
 
 
@@ -104,7 +109,7 @@ def test_a_trained_round_is_found_and_not_trained_again(campaign):
     rounds = campaign()
     rounds.prepare()
     rounds.train(0)
-    weights = rounds._round(0) / "student" / "model.safetensors"
+    weights = rounds.round_folder(0) / "student" / "model.safetensors"
     before = weights.stat().st_mtime_ns
     records = run(campaign())
     assert weights.stat().st_mtime_ns == before
@@ -175,5 +180,211 @@ def test_metrics_are_those_of_the_scored_pairs_in_the_lake(campaign):
     unseen = pairs[pairs["topic"].isin(rounds.dataset.unseen)]
     expected = average_precision_score(unseen["human"] >= 0.5, unseen["score"])
     assert record.test["pr_auc_unseen"] == pytest.approx(expected)
-    metrics = json.loads((rounds._round(0) / "evaluation" / "metrics.json").read_text())
+    metrics = json.loads((rounds.round_folder(0) / "evaluation" / "metrics.json").read_text())
     assert metrics["test"]["pr_auc"] == record.test["pr_auc"]
+
+
+class Told:
+    """A tracker that keeps what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple] = []
+
+    def __getattr__(self, name):
+        def tell(*arguments):
+            self.calls.append((name, *arguments))
+            return name == "finished" or "run"
+
+        return tell
+
+    def of(self, name: str) -> list[tuple]:
+        return [call[1:] for call in self.calls if call[0] == name]
+
+
+def test_a_round_under_the_manual_gate_waits_and_is_not_trained_again(campaign, monkeypatch):
+    rounds = campaign(gate="manual")
+    rounds.report.tracker = told = Told()
+    rounds.prepare()
+    for _ in range(2):
+        with pytest.raises(WaitingForDecision) as waits:
+            rounds.run_round(0)
+    assert waits.value.best is None
+    assert waits.value.command == "t2t decide tiny 0 --pass"
+    record = waiting(rounds.ledger)
+    assert (record.round, record.status, record.test) == (0, "waiting", waits.value.record.test)
+    assert rounds.ledger.records() == []
+    assert [entry.path for entry in rounds.lake.list("main", "demo/campaigns/tiny/round-000/")] == [
+        "demo/campaigns/tiny/round-000/waiting.json"
+    ]
+    assert rounds.lake.list("tiny-round-0", "demo/campaigns/tiny/round-000/test.parquet")
+    assert [call[:2] for call in told.of("finish_round")] == [(0, "SCHEDULED")] * 2
+    assert told.of("finish_round")[0][2]["t2t.status"] == "waiting"
+    assert told.of("finish") == [("SCHEDULED",)] * 2
+    assert told.of("log_round")[0][1]["pr_auc"] == record.test["pr_auc"]
+    assert told.of("log_checkpoint") == []
+
+    decide(rounds.ledger, "tiny", 0, True, "good enough")
+    monkeypatch.setattr("t2t.rounds.train", None)  # nothing is trained from here on
+    rounds = campaign(gate="manual")
+    rounds.prepare()
+    assert rounds.next_round() == 0
+    record = rounds.run_round(0)
+    assert record.status == "passed"
+    assert "manual: passed by" in record.reason
+    assert "good enough; first round" in record.reason
+    assert record.self_teacher == "tiny-self-0"
+    assert waiting(rounds.ledger) is None
+    assert rounds.next_round() == 1
+
+
+def test_a_round_that_a_person_rejects_does_not_teach(campaign):
+    rounds = campaign(gate="manual", rounds={"max": 3, "patience": 3})
+    rounds.prepare()
+    for k, passed in enumerate((False, True, False)):
+        with pytest.raises(WaitingForDecision) as waits:
+            rounds.run_round(k)
+        decide(rounds.ledger, "tiny", k, passed, "because")
+        rounds.run_round(k)
+    records = rounds.ledger.records()
+    assert [record.status for record in records] == ["rejected", "passed", "rejected"]
+    assert waits.value.best == records[1]
+    assert champion(records) == records[1]
+    assert [teacher.id for teacher in records[1].teachers] == ["human", "vendor"]
+    assert [teacher.id for teacher in records[2].teachers] == ["human", "vendor", "tiny-self-1"]
+    assert "because; validation PR-AUC" in records[2].reason
+    assert rounds.lake.list("main", "demo/campaigns/tiny/round-001/test.parquet")
+    assert not rounds.lake.list("main", "demo/campaigns/tiny/round-002/test.parquet")
+
+
+def test_the_gate_compares_with_the_best_round_that_still_stands(campaign, monkeypatch):
+    from t2t import rounds as module
+
+    compared = []
+    judge = module.judge
+
+    def spy(kind, candidate, best, *others, **more):
+        compared.append(best)
+        return judge(kind, candidate, best, *others, **more)
+
+    monkeypatch.setattr(module, "judge", spy)
+    rounds = campaign(rounds={"max": 2, "patience": 9})
+    first = run(rounds)[0]
+    rounds = campaign(rounds={"max": 3, "patience": 9})
+    retract(rounds.lake, "demo", "tiny-self-0")
+    records = run(rounds)
+    assert [record.status for record in records] == ["passed", "retracted", "passed", "passed"]
+    assert compared[0] is None
+    assert (compared[1].score == rounds.pairs(first, "validation").score).all()
+    # Round 1 learned from the retracted student: whatever it scored, round 2 is held against round 0.
+    assert (compared[2].score == rounds.pairs(first, "validation").score).all()
+
+
+def constant(monkeypatch):
+    """Students that say 0.3 to everything, as one whose training collapsed would."""
+    monkeypatch.setattr(
+        Student, "score", lambda self, embeddings, rows, texts: 0 * SCORE(self, embeddings, rows, texts) + 0.3
+    )
+
+
+SCORE = Student.score
+
+
+def test_the_watch_is_kept_with_every_round(campaign):
+    rounds = campaign(rounds={"max": 3, "patience": 9})
+    rounds.report.tracker = told = Told()
+    first, second, last = run(rounds)
+    assert first.watch["self_share"] == 0.0
+    assert 0 < second.watch["self_share"] < last.watch["self_share"] < 1
+    assert second.watch["self_share"] == second.rows_by_teacher["tiny-self-0"] / second.rows
+    assert {"labels", "agreement/vendor", "class_share", "class_entropy", "confidence_entropy"} <= set(first.watch)
+    assert "psi" not in first.watch
+    assert {"psi", "psi_first", "flips", "change", "pairs", "agreement_previous"} <= set(second.watch)
+    assert set(last.watch) == {"self_share"}  # the last round makes no teacher
+    metrics = told.of("log_round")[1][1]
+    assert metrics["watch/psi"] == second.watch["psi"]
+    assert told.of("log_round")[1][3]["class_share"]["topic"].tolist() == list(rounds.dataset.seen)
+    assert rounds.lake.list("main", "demo/campaigns/tiny/round-001/class_share.csv")
+    with rounds.lake.read("main", "demo/campaigns/tiny/round-001/class_share.csv") as file:
+        assert second.largest_topic in file.read().decode()
+
+
+def test_a_collapsed_student_stops_the_campaign_and_does_not_teach(campaign, monkeypatch):
+    constant(monkeypatch)
+    rounds = campaign(rounds={"max": 3, "patience": 9})
+    rounds.report.tracker = told = Told()
+    (record,) = run(rounds)
+    assert record.status == "passed"
+    assert record.stop == "collapse: all 320 confidences of tiny-self-0 are the same: it agrees with nobody"
+    assert told.of("finish_round")[-1][2]["t2t.stop"] == record.stop
+    # Its labels are there to be looked at.
+    assert len(read_labels(rounds.lake, "main", "demo", "tiny-self-0")) == 320
+    monkeypatch.setattr(Student, "score", SCORE)
+    for changes in ({}, {"rounds": {"max": 9, "patience": 9}}):
+        assert run(campaign(**{"rounds": {"max": 3, "patience": 9}, **changes})) == [record]
+
+
+def test_a_campaign_goes_on_once_the_collapsed_student_is_retracted(campaign, monkeypatch):
+    constant(monkeypatch)
+    run(campaign(rounds={"max": 2, "patience": 9}))
+    monkeypatch.setattr(Student, "score", SCORE)
+    rounds = campaign(rounds={"max": 2, "patience": 9})
+    retract(rounds.lake, "demo", "tiny-self-0")
+    second = run(rounds)[1]
+    assert [teacher.id for teacher in second.teachers] == ["human", "vendor"]
+    assert second.watch["self_share"] == 0.0
+    assert second.stop == "all 2 rounds are done"
+
+
+def test_a_campaign_goes_on_once_the_bound_is_changed(campaign, monkeypatch):
+    rounds = campaign(watch={"min_entropy": 1.0}, rounds={"max": 2, "patience": 9})
+    (record,) = run(rounds)
+    assert "below watch.min_entropy 1" in record.stop
+    assert f"on {record.largest_topic!r}" in record.stop
+    first, second = run(campaign(watch={"min_entropy": None}, rounds={"max": 2, "patience": 9}))
+    assert first == record
+    assert [teacher.id for teacher in second.teachers] == ["human", "vendor", "tiny-self-0"]
+
+
+def test_a_prolonged_campaigns_last_student_is_watched_before_it_teaches(campaign, monkeypatch):
+    run(campaign(rounds={"max": 1, "patience": 9}))
+    healthy = campaign("healthy", rounds={"max": 1, "patience": 9})
+    run(healthy)
+
+    first, second = run(campaign("healthy", rounds={"max": 2, "patience": 9}))
+    assert first.self_teacher == "tiny-self-0"
+    assert first.watch["labels"] == 320
+    assert [teacher.id for teacher in second.teachers] == ["human", "vendor", "tiny-self-0"]
+
+    constant(monkeypatch)
+    rounds = campaign(rounds={"max": 2, "patience": 9})
+    with pytest.raises(T2TError, match=r"stops before round 1: collapse: all 320 .* t2t teachers retract tiny-self-0"):
+        run(rounds)
+    (record,) = run(campaign(rounds={"max": 2, "patience": 9}))
+    assert record.stop.startswith("collapse: ")
+    assert rounds.next_round() is None
+    retract(rounds.lake, "demo", "tiny-self-0")
+    assert rounds.next_round() == 1
+
+
+def test_rounds_and_compare_show_the_watch_and_a_collapse(campaign, monkeypatch, capsys):
+    from t2t import show
+
+    rounds = campaign(rounds={"max": 2, "patience": 9})
+    run(rounds)
+    with show.console.capture() as capture:
+        show.print_comparison(rounds.workspace, "tiny", 0, 1, 3)
+    text = capture.get()
+    for words in (
+        "Watch on the self-training labels",
+        "self-training labels in all training rows",
+        "agreement with vendor",
+    ):
+        assert words in text
+    constant(monkeypatch)
+    rounds = campaign("collapsed")
+    run(rounds)
+    with show.console.capture() as capture:
+        show.print_rounds(rounds.workspace, "tiny")
+    text = " ".join(capture.get().split())
+    assert "Stopped: collapse: all 320 confidences of tiny-self-0 are the same" in text
+    assert "t2t teachers retract tiny-self-0" in text

@@ -113,7 +113,7 @@ def test_a_killed_campaign_goes_on_in_the_same_runs(make: Make) -> None:
     assert len(client(again).search_runs([run.info.experiment_id])) == 2
 
 
-@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
+@pytest.mark.parametrize("status", ["FAILED", "KILLED", "SCHEDULED"])
 def test_a_failed_run_is_taken_up_and_a_finished_round_is_left_alone(make: Make, status: str) -> None:
     first = started(make, rounds=2)
     first.finish_round(0)
@@ -127,6 +127,27 @@ def test_a_failed_run_is_taken_up_and_a_finished_round_is_left_alone(make: Make,
     states = {k: client(again).get_run(again.run_id(k)).info for k in (None, 0, 1)}
     assert [states[k].status for k in (None, 0, 1)] == ["RUNNING", "FINISHED", "RUNNING"]
     assert states[0].end_time == ended
+
+
+def test_the_gates_verdict_and_its_reason_are_on_the_pages_of_round_and_campaign(make: Make) -> None:
+    tracker = started(make, rounds=3)
+    tracker.finish_round(0, "FINISHED", {"t2t.status": "passed", "t2t.reason": "first round"})
+    tracker.finish_round(1, "FINISHED", {"t2t.status": "rejected", "t2t.reason": "no-regression: worse"})
+    tags = {"t2t.status": "waiting", "t2t.reason": "waits for a decision", "t2t.stop": "collapse: all the same"}
+    tracker.finish_round(2, "SCHEDULED", tags)
+    tracker.finish("SCHEDULED")
+    notes = [client(tracker).get_run(tracker.run_id(k)).data.tags["mlflow.note.content"] for k in (None, 0, 1, 2)]
+    assert notes[1] == "Round 0: **passed**. first round"
+    assert notes[2] == "Round 1: **rejected**. no-regression: worse"
+    assert "collapse: all the same" in notes[3]
+    lines = notes[0].splitlines()
+    assert [line.split("|")[-2].strip() for line in lines if line.startswith(("| 0", "| 1", "| 2"))] == [
+        "",
+        "rejected",
+        "waiting",
+    ]
+    assert lines[-1] == "Stopped: collapse: all the same."
+    assert client(tracker).get_run(tracker.run_id()).info.status == "SCHEDULED"
 
 
 def test_campaigns_of_one_dataset_do_not_mix(make: Make) -> None:
@@ -281,6 +302,22 @@ def test_the_champion_moves(make: Make, tmp_path: Path) -> None:
         tracker.champion(2)
     with pytest.raises(T2TError, match="no checkpoint files"):
         tracker.log_checkpoint(2, tmp_path / "nothing", {})
+
+
+def test_without_a_champion_the_alias_and_the_mark_go(make: Make, tmp_path: Path) -> None:
+    tracker = started(make, rounds=2)
+    tracker.champion(None)  # nothing is registered yet
+    tracker.log_checkpoint(0, checkpoint(tmp_path / "student", b"0"), {"pr_auc": 0.4})
+    tracker.champion(0)
+    tracker.champion(None)
+    tracker.champion(None)
+    api = client(tracker)
+    assert dict(api.get_registered_model("t2t-camp").aliases) == {}
+    assert tracker.rounds()["champion"].tolist() == [False, False]
+    assert api.get_run(tracker.run_id()).data.tags["t2t.champion_round"] == "none"
+    assert "Champion" not in api.get_run(tracker.run_id()).data.tags["mlflow.note.content"]
+    tracker.champion(0)
+    assert api.get_model_version_by_alias("t2t-camp", "champion").run_id == tracker.run_id(0)
 
 
 def test_retraining_a_round_registers_a_new_version(make: Make, tmp_path: Path) -> None:

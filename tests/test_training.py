@@ -26,11 +26,11 @@ from t2t.students.dual_encoder import Student
 from t2t.students.text import TopicTokens
 from t2t.training import (
     Batch,
+    Batches,
     Prepared,
     Trained,
     TrainingConfig,
     augment,
-    batches,
     grouped_loss,
     learning_rate,
     row_weights,
@@ -59,7 +59,7 @@ def random_matrix(seed: int = 0, samples: int = 9, most: int = 8) -> LabelMatrix
 def epochs(matrix: LabelMatrix, config: TrainingConfig, weight: np.ndarray, seed: int) -> Iterator[list[Batch]]:
     """The batches, epoch by epoch; fails when one reaches over an epoch's end."""
     labeled = int((np.diff(matrix.indptr) > 0).sum())
-    source = batches(matrix, config, weight, seed)
+    source = Batches(matrix, config, weight, seed)
     while True:
         epoch: list[Batch] = []
         while (seen := sum(len(batch.samples) for batch in epoch)) < labeled:
@@ -102,7 +102,7 @@ def test_an_epoch_holds_every_row_once_and_every_batch_reaches_its_size(size: in
 @given(st.integers(0, 50), st.integers(1, 40), st.integers(1, 10))
 def test_texts_are_distinct_in_a_batch_and_all_are_used(size: int, rows: int, limit: int) -> None:
     config = TrainingConfig(batch_rows=rows, rows_per_sample=limit)
-    for batch in islice(batches(random_matrix(size), config, WEIGHT, 0), 6):
+    for batch in islice(Batches(random_matrix(size), config, WEIGHT, 0), 6):
         texts = list(zip(batch.text_teacher.tolist(), batch.text_topic.tolist(), strict=True))
         assert len(set(texts)) == len(texts)
         assert set(batch.row_text.tolist()) == set(range(len(texts)))
@@ -132,7 +132,7 @@ def test_the_sample_limit_cuts_batches_and_loses_no_row() -> None:
 def test_in_time_the_row_limit_shows_every_row_as_often_as_the_others() -> None:
     matrix = random_matrix(3, samples=1, most=8)
     config = TrainingConfig(rows_per_sample=2)
-    shown = Counter(row for batch in islice(batches(matrix, config, WEIGHT, 0), 2000) for row in batch.target.tolist())
+    shown = Counter(row for batch in islice(Batches(matrix, config, WEIGHT, 0), 2000) for row in batch.target.tolist())
     assert set(shown) == set(matrix.confidence.tolist())
     # Each of 8 rows is shown with probability 1/4: five standard deviations around 500.
     assert max(abs(count - 500) for count in shown.values()) < 5 * math.sqrt(2000 * 1 / 4 * 3 / 4)
@@ -142,7 +142,7 @@ def test_the_seed_orders_the_epochs_and_no_two_are_alike() -> None:
     matrix, config = random_matrix(0, samples=30), TrainingConfig(batch_rows=10**6)
 
     def orders(seed: int) -> list[list[int]]:
-        return [batch.samples.tolist() for batch in islice(batches(matrix, config, WEIGHT, seed), 2)]
+        return [batch.samples.tolist() for batch in islice(Batches(matrix, config, WEIGHT, seed), 2)]
 
     assert orders(0) == orders(0)
     assert orders(0) != orders(1)

@@ -11,13 +11,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 from t2t.errors import T2TError
+from t2t.version import code_version
 
 BRANCH = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,200}\Z")
 TAG = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_/.-]{0,200}\Z")
 MAIN = "main"
+# Under this key of a commit's stored metadata lies the code that made it.
+VERSION = "t2t-version"
+# What a backend has to keep beside the files lies below this, and is not shown.
+OWN = "_t2t/"
+
+
+class UnknownLake(T2TError):
+    """The lake does not exist, and was not to be made."""
 
 
 class UnknownRef(T2TError):
@@ -38,7 +47,8 @@ class TagExists(T2TError):
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit: `key` is its idempotency key ("" when it was not made by t2t), `time` is UTC."""
+    """A commit: `key` is its idempotency key ("" when it was not made by t2t), `time` is UTC, `version` is the code
+    that made it ("" when not known)."""
 
     id: str
     message: str
@@ -46,6 +56,7 @@ class Commit:
     metadata: dict[str, str]
     parents: tuple[str, ...]
     time: datetime
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,14 @@ class Entry:
     path: str
     size: int
     digest: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """What differs between two states of the lake."""
+
+    path: str
+    kind: Literal["added", "removed", "changed"]
 
 
 class Lake(Protocol):
@@ -90,11 +109,19 @@ class Lake(Protocol):
     def read(self, ref: str, path: str) -> BinaryIO:
         """A file's content, seekable. Raises UnknownPath."""
 
+    def diff(self, left: str, right: str) -> list[Change]:
+        """What has to happen to `left`'s files to get `right`'s, sorted by path. Where they part does not matter."""
+
     def list(self, ref: str, prefix: str = "") -> list[Entry]:
         """The files below a prefix, sorted by path."""
 
     def uri(self, ref: str, path: str = "") -> str:
         """Where a file (or the whole lake) lies at the commit that `ref` is now."""
+
+
+def stamp(metadata: Mapping[str, str]) -> dict[str, str]:
+    """A commit's metadata as it is stored: with the version of the code that makes it."""
+    return {**metadata, VERSION: code_version()}
 
 
 def check_branch(name: str) -> None:
@@ -108,5 +135,7 @@ def check_tag(name: str) -> None:
 
 
 def check_path(path: str) -> None:
+    if path.startswith(OWN):
+        raise T2TError(f"{path!r} cannot be a path in the lake: {OWN!r} is a backend's own folder.")
     if not path or path.startswith("/") or any(part in ("", ".", "..", ".git") for part in path.split("/")):
         raise T2TError(f"{path!r} cannot be a path in the lake: relative, with '/' between names.")

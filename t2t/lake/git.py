@@ -20,20 +20,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pygit2
-from pygit2.enums import FileMode, SortMode
+from pygit2.enums import DeltaStatus, FileMode, SortMode
 
 from t2t.errors import nearest
 from t2t.lake.base import (
     MAIN,
+    VERSION,
+    Change,
     Commit,
     Entry,
     MergeConflict,
     TagExists,
+    UnknownLake,
     UnknownPath,
     UnknownRef,
     check_branch,
     check_path,
     check_tag,
+    stamp,
 )
 
 # Objects and references are flushed to disk before they count (libgit2 does not read `core.fsync`).
@@ -44,11 +48,16 @@ METADATA = "T2T-Metadata"
 
 
 class GitLake:
-    """A lake in the bare repository at `path`, made when it is not there. See `t2t.lake.base.Lake` for the contract."""
+    """A lake in the bare repository at `path`, made when it is not there. See `t2t.lake.base.Lake` for the contract.
 
-    def __init__(self, path: str | Path):
+    Raises UnknownLake where there is none and `create` is False.
+    """
+
+    def __init__(self, path: str | Path, create: bool = True):
         self.path = Path(path).resolve()
         if not self.path.exists():
+            if not create:
+                raise UnknownLake(f"There is no lake at {self.path}.")
             _create(self.path)
         self.repository = pygit2.Repository(str(self.path))
 
@@ -90,6 +99,13 @@ class GitLake:
         if not isinstance(blob, pygit2.Blob):
             raise UnknownPath(f"{self.uri(ref, path)} is a folder, not a file.")
         return io.BytesIO(blob.data)
+
+    def diff(self, left: str, right: str) -> list[Change]:
+        kinds = {DeltaStatus.ADDED: "added", DeltaStatus.DELETED: "removed"}
+        # Each side is shown as it is: files are neither followed through renames nor merged first.
+        deltas = self._tree(left).diff_to_tree(self._tree(right)).deltas
+        found = [(delta.new_file.path, kinds.get(delta.status, "changed")) for delta in deltas]
+        return [Change(path, kind) for path, kind in sorted(found)]  # type: ignore[arg-type]
 
     def list(self, ref: str, prefix: str = "") -> list[Entry]:
         found: list[Entry] = []
@@ -191,7 +207,7 @@ class GitLake:
     ) -> str:
         seconds = int(datetime.now(UTC).timestamp())
         signature = pygit2.Signature("t2t", "t2t@localhost", seconds, 0)
-        text = f"{message}\n\n{KEY}: {json.dumps(key)}\n{METADATA}: {json.dumps(dict(metadata), ensure_ascii=False)}\n"
+        text = f"{message}\n\n{KEY}: {json.dumps(key)}\n{METADATA}: {json.dumps(stamp(metadata), ensure_ascii=False)}\n"
         ids = [pygit2.Oid(hex=parent) for parent in parents]
         new = self.repository.create_commit(None, signature, signature, text, tree, ids)
         self.repository.references[f"refs/heads/{branch}"].set_target(new)
@@ -236,4 +252,6 @@ def _commit(commit: pygit2.Commit) -> Commit:
         lines = lines[:-2]
     message = "\n".join(lines).rstrip("\n")
     parents = tuple(str(parent) for parent in commit.parent_ids)
-    return Commit(str(commit.id), message, key, metadata, parents, datetime.fromtimestamp(commit.commit_time, UTC))
+    version = metadata.pop(VERSION, "")
+    time = datetime.fromtimestamp(commit.commit_time, UTC)
+    return Commit(str(commit.id), message, key, metadata, parents, time, version)

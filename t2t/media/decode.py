@@ -23,6 +23,11 @@ Crop = Literal["squash", "centre"]
 Interpolation = Literal["bicubic", "bilinear"]
 
 HELD_BYTES = 32 << 20
+# A frame of so many pixels takes 0.4 GB as RGB, and each thread decodes one; 8K video has a quarter of them.
+MOST_PIXELS = 1 << 27
+# What libav also opens: lists that name other files, and text that it draws as a terminal would.
+PLAYLISTS = frozenset({"concat", "dash", "hls", "imf", "rtp", "rtsp", "sdp", "vobsub", "webm_dash_manifest"})
+DRAWN_TEXT = frozenset({"adf", "bin", "idf", "tty", "xbin"})
 # libav writes to stderr by itself; what goes wrong is said in `Unreadable` instead.
 av.logging.set_libav_level(av.logging.PANIC)
 
@@ -54,7 +59,8 @@ def read_frames(
         uint8 [F, H, W, 3], RGB, with 1 <= F <= frames.
 
     Raises:
-        Unreadable: no such file, empty file, no video stream (or only a cover picture), or nothing decodes.
+        Unreadable: no such file, empty file, no video stream (or only a cover picture), a playlist or drawn text,
+            frames of more than MOST_PIXELS, or nothing decodes.
     """
     path = _check(path)
     if frames < 1:
@@ -101,7 +107,11 @@ class _Source:
         self.packets: list[_Packet] = []
         # Network protocols stay shut: a playlist among the samples must not make this machine fetch anything.
         self.container = self._open()
-        self.stream = self._stream(self.container)
+        try:
+            self.stream = self._stream(self.container)
+        except Unreadable:
+            self.container.close()
+            raise
         size = 0
         for packet in self._demux(self.container, self.stream):
             shown = not getattr(packet, "is_discard", False)
@@ -117,10 +127,16 @@ class _Source:
 
     @staticmethod
     def _stream(container):
+        if container.format.name in PLAYLISTS:
+            raise Unreadable(f"a playlist ({container.format.name}), not a video or image")
+        if container.format.name in DRAWN_TEXT:
+            raise Unreadable("a text, not a video or image")
         for stream in container.streams.video:
             if not stream.disposition & stream.disposition.attached_pic:
                 # One thread for each clip: clips are decoded side by side, and the result is the same everywhere.
                 stream.codec_context.thread_count = 1
+                if stream.width * stream.height > MOST_PIXELS:
+                    raise Unreadable(f"frames of {stream.width} x {stream.height} pixels, more than {MOST_PIXELS:,}")
                 return stream
         raise Unreadable("no video stream")
 

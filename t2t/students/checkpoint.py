@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_file
 from torch import Tensor
 from transformers import AutoTokenizer
 
 from t2t.config import Config, parse
-from t2t.errors import T2TError
+from t2t.errors import T2TError, one_line
 from t2t.files import atomic_folder
 from t2t.media.encoders import EncoderConfig
 from t2t.students.dual_encoder import DualEncoderConfig, Student, text_encoder_from_config
 
 FORMAT = 1
+# Frame embeddings have some thousand numbers; a config.json that says otherwise must not ask for terabytes.
+MOST_DIMENSIONS = 1 << 20
 
 
 class _EncoderOnly(Config):
@@ -30,9 +32,16 @@ class _Saved(BaseModel):
     """What loading needs of config.json; its other keys are facts for whoever reads it."""
 
     student: DualEncoderConfig
-    input_dim: int
-    teachers: list[str]
+    input_dim: int = Field(ge=1, le=MOST_DIMENSIONS)
+    teachers: list[str] = Field(min_length=1)
     text_encoder: dict[str, Any] | None = None
+
+    @field_validator("teachers")
+    @classmethod
+    def _distinct(cls, teachers: list[str]) -> list[str]:
+        if len(set(teachers)) < len(teachers):
+            raise ValueError("an identity stands twice")
+        return teachers
 
 
 def save(student: Student, folder: Path, extra: dict[str, Any]) -> None:
@@ -60,8 +69,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """A checkpoint's config.json. Raises T2TError when the folder holds none or one of another format."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise T2TError(f"{folder}: not a checkpoint of a student ({error}).") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise T2TError(f"{folder}: not a checkpoint of a student ({one_line(error)}).") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise T2TError(f"{folder}: a checkpoint of another format; this version reads format {FORMAT}.")
     return config
@@ -80,16 +89,25 @@ def load(folder: Path, device: str = "cpu") -> Student:
     """Reads a checkpoint. Raises T2TError when it is not one, or is truncated."""
     config = parse(_Saved, read_config(folder), folder / "config.json")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise T2TError(f"{folder / 'tokenizer'}: the tokenizer cannot be read: {error}") from None
-    encoder = text_encoder_from_config(config.text_encoder) if config.text_encoder else None
+        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # Its parsers raise whatever a broken file leads them to.
+        raise T2TError(f"{folder / 'tokenizer'}: the tokenizer cannot be read: {_told(error)}") from None
+    try:
+        encoder = text_encoder_from_config(config.text_encoder) if config.text_encoder is not None else None
+    except Exception as error:
+        raise T2TError(f"{folder / 'config.json'}: no text encoder can be made of it: {_told(error)}") from None
     student = Student(config.student, config.input_dim, tokenizer, config.teachers, encoder)
     try:
         load_model(student, str(folder / "model.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise T2TError(f"{folder / 'model.safetensors'}: weights cannot be read: {error}") from None
+        raise T2TError(f"{folder / 'model.safetensors'}: weights cannot be read: {_told(error)}") from None
     return student.to(device).eval()
+
+
+def _told(error: Exception) -> str:
+    text = one_line(error).rstrip(".")
+    # A KeyError's own words are the key.
+    return f"{type(error).__name__} {text}." if isinstance(error, LookupError | AttributeError) else f"{text}."
 
 
 def _weights(student: Student) -> dict[str, Tensor]:
@@ -120,5 +138,5 @@ def start_from(student: Student, previous: Student) -> None:
         student.load_state_dict(state)
     except RuntimeError as error:
         raise T2TError(
-            f"`initialise: previous` needs the same student and topics as the round before: {error}"
+            f"`initialise: previous` needs the same student and topics as the round before: {_told(error)}"
         ) from None

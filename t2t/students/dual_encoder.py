@@ -29,9 +29,9 @@ from transformers import (
 
 from t2t.config import Config
 from t2t.dataset import HUMAN
-from t2t.errors import T2TError, nearest
+from t2t.errors import T2TError, nearest, one_line
 from t2t.students.frontend import Frontend, FrontendConfig
-from t2t.students.text import TopicTokens, fit_tokenizer, identity_token
+from t2t.students.text import TopicTokens, fit_tokenizer, identity_token, warn_of_twins
 
 if TYPE_CHECKING:
     from t2t.media.store import Embeddings
@@ -258,6 +258,7 @@ def build_student(
             encoder = None
         else:
             tokenizer, encoder = _pretrained(config.text.pretrained)
+        warn_of_twins(tokenizer, topics, config.text.max_tokens)
         add_identities(tokenizer, teachers)
         return Student(config, input_dim, tokenizer, teachers, encoder)
 
@@ -274,12 +275,30 @@ def text_encoder_from_config(config: dict) -> PreTrainedModel:
 
 
 def _pretrained(source: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """A text encoder and its tokenizer; in float32, for half precision would lose small steps of training."""
+    """A text encoder and its tokenizer; in float32, for half precision would lose small steps of training.
+
+    Its weights must be safetensors: the older `pytorch_model.bin` is a pickle, and opening one can run what it holds.
+    For the same reason the code that a folder brings is never run.
+    """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        return tokenizer, AutoModelForTextEncoding.from_pretrained(source, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise T2TError(f"student.text.pretrained: {source!r} cannot be read: {error}") from None
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        encoder, told = AutoModelForTextEncoding.from_pretrained(
+            source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    except Exception as error:  # The parsers raise whatever a broken file leads them to.
+        pickled = any(Path(source).glob("*.bin")) and not any(Path(source).glob("*.safetensors"))
+        hint = " Its weights are pickled (.bin); save them as safetensors." if pickled else ""
+        raise T2TError(
+            f"student.text.pretrained: {source!r} cannot be read: {one_line(error).rstrip('.')}.{hint}"
+        ) from None
+    # A pooler reads the hidden states, and is not used here; anything else would be random weights.
+    missing = sorted(key for key in told["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise T2TError(
+            f"student.text.pretrained: {source!r} lacks {len(missing)} of the encoder's weights "
+            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})."
+        )
+    return tokenizer, encoder
 
 
 def _mean(hidden: Tensor, mask: Tensor) -> Tensor:

@@ -5,11 +5,14 @@ The identity is one special token of the tokenizer, so that it costs one positio
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+log = logging.getLogger("t2t")
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
@@ -42,7 +45,7 @@ class TopicTokens:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, topics: Sequence[str], max_tokens: int = 32):
-        encoded = tokenizer(list(topics), add_special_tokens=False, truncation=True, max_length=max_tokens)["input_ids"]
+        encoded = _encode(tokenizer, topics, max_tokens)
         self.pad = tokenizer.pad_token_id
         self.end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
         self.lengths = np.array([len(ids) for ids in encoded], np.int64)
@@ -67,3 +70,28 @@ class TopicTokens:
         ids[np.arange(len(topic)), lengths + 1] = self.end
         mask = np.arange(width + 2) < (lengths + 2)[:, None]
         return ids, mask
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, topics: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """A topic is plain text: `</s>` or `<teacher:human>` in it are letters, not tokens with a meaning of their own."""
+    return tokenizer(
+        list(topics), add_special_tokens=False, split_special_tokens=True, truncation=True, max_length=max_tokens
+    )["input_ids"]
+
+
+def warn_of_twins(tokenizer: PreTrainedTokenizerBase, topics: Sequence[str], max_tokens: int) -> None:
+    """Says which topics the student cannot tell apart: cut off before they differ, or unknown to the tokenizer."""
+    first: dict[tuple[int, ...], str] = {}
+    twins = [
+        (topic, other)
+        for topic, ids in zip(topics, _encode(tokenizer, topics, max_tokens), strict=True)
+        if (other := first.setdefault(tuple(ids), topic)) != topic
+    ]
+    if twins:
+        log.warning(
+            "%d topics have the same tokens as another one, for instance %.60r and %.60r, so the student cannot tell "
+            "them apart; topics are cut after student.text.max_tokens (%d).",
+            len(twins),
+            *twins[0],
+            max_tokens,
+        )

@@ -53,7 +53,11 @@ class TeacherContext:
 
 
 class Teacher(Protocol):
-    """A teacher ready to label."""
+    """A teacher ready to label.
+
+    One that is expensive has an attribute `shard_samples: int`: it is then asked for so many samples at a time, and
+    what it answered survives a kill. Labels of a sample must therefore not depend on which others are asked with it.
+    """
 
     entry: TeacherEntry
 

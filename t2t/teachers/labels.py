@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from t2t.errors import DataError
-from t2t.files import sha256_file
 from t2t.lake.tables import LABEL_SCHEMA
+from t2t.source import SourceFile
 from t2t.tabular import read_table, refuse_duplicates, refuse_outside, refuse_unknown
 from t2t.teachers.base import TeacherContext, TeacherEntry, entry_fingerprint
 
@@ -34,15 +34,17 @@ class Teacher:
             self.path = context.data / self.path
         if not self.path.is_file():
             raise DataError(self.path, f"no such file (label file of teacher {entry.id!r}).")
+        # The labels are those of the fingerprint, or none: somebody may be writing the file just now.
+        self.source = SourceFile(self.path)
 
     def fingerprint(self) -> str:
-        return entry_fingerprint(self.entry, sha256_file(self.path), exclude=["path"])
+        return entry_fingerprint(self.entry, self.source.sha256(), exclude=["path"])
 
     def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
         """Reads and checks the file. Raises DataError for an unknown sample or topic, a number outside 0..1 or NaN,
-        or a pair that stands twice."""
+        a pair that stands twice, or a file that changed since the fingerprint was taken or changes meanwhile."""
         text = pa.string()
-        table = read_table(self.path, {"sample_id": text, "topic": text, "confidence": pa.float64()})
+        table = read_table(self.source, {"sample_id": text, "topic": text, "confidence": pa.float64()})
         dataset = self.context.dataset
         refuse_unknown(self.path, table, "sample_id", dataset.samples["sample_id"].to_pylist(), "sample")
         refuse_unknown(self.path, table, "topic", dataset.topics, "topic")

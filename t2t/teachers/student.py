@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
@@ -13,6 +14,13 @@ from t2t.errors import T2TError
 from t2t.files import sha256_file
 from t2t.tagging import TaggingConfig, tag
 from t2t.teachers.base import TeacherContext, TeacherEntry, entry_fingerprint
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from t2t.media.encoders import FrameEncoder
+    from t2t.media.store import EmbeddingStore
+    from t2t.students.dual_encoder import Student
 
 
 class Parent(Config):
@@ -36,6 +44,9 @@ class Entry(TeacherEntry):
 
 
 class Teacher:
+    # Eight blocks of the default size: so much is scored again after a kill, at most.
+    shard_samples = 8192
+
     def __init__(self, entry: Entry, context: TeacherContext):
         self.entry = entry
         self.context = context
@@ -47,22 +58,44 @@ class Teacher:
             raise T2TError(f"{weights}: no such file (checkpoint of the self-training teacher {entry.id!r}).")
         if sha256_file(weights) != entry.weights_sha256:
             raise T2TError(f"{weights}: not the weights that {entry.id!r} was registered with (SHA-256 differs).")
+        self._texts: tuple[tuple[str, ...], Tensor] | None = None
 
     def fingerprint(self) -> str:
         return entry_fingerprint(self.entry, exclude=["checkpoint"])
 
-    def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
-        from t2t.media import embed_samples
-        from t2t.students.checkpoint import load, read_encoder
+    @cached_property
+    def student(self) -> Student:
+        from t2t.students.checkpoint import load
 
-        student = load(self.folder, self.context.device)
-        embedded = embed_samples(samples, read_encoder(self.folder), self.context.work, self.context.device)
+        return load(self.folder, self.context.device)
+
+    @cached_property
+    def encoder(self) -> FrameEncoder:
+        from t2t.media.encoders import build_encoder
+        from t2t.students.checkpoint import read_encoder
+
+        return build_encoder(read_encoder(self.folder), self.context.device)
+
+    @cached_property
+    def store(self) -> EmbeddingStore:
+        from t2t.media import EmbeddingStore
+
+        return EmbeddingStore(self.context.work / "embeddings", self.encoder.fingerprint)
+
+    def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
+        """Student, encoder, store and the topics' texts are made once for all calls."""
+        from t2t.media import embed
+
+        embedded = embed(samples, self.encoder, self.store)
+        if self._texts is None or self._texts[0] != tuple(topics):
+            self._texts = tuple(topics), self.student.encode_topics(topics, self.entry.tagging.identity)
         yield from tag(
-            student,
+            self.student,
             embedded.embeddings,
             embedded.sample_ids,
             topics,
             self.entry.id,
             self.entry.tagging,
             self.entry.seed,
+            self._texts[1],
         )

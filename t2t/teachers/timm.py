@@ -14,12 +14,12 @@ import pyarrow as pa
 from pydantic import Field
 
 from t2t.errors import DataError, T2TError
-from t2t.files import sha256_file
 from t2t.lake.tables import LABEL_SCHEMA
 from t2t.media.decode import Unreadable
 from t2t.media.embed import Batcher, decode_in_order
 from t2t.media.encoders import TimmModel, TimmModelConfig
 from t2t.progress import progress
+from t2t.source import SourceFile
 from t2t.tabular import read_lines, read_table, refuse_duplicates, refuse_unknown
 from t2t.teachers.base import TeacherContext, TeacherEntry, entry_fingerprint
 
@@ -46,12 +46,18 @@ class Entry(TimmModelConfig, TeacherEntry):
 
 
 class Teacher:
+    # A few minutes of decoding on a CPU: what a kill costs at most.
+    shard_samples = 256
+
     def __init__(self, entry: Entry, context: TeacherContext):
         self.entry = entry
         self.context = context
         self.classes_file = self._file(entry.classes, "class names")
         self.topics_file = self._file(entry.topics, "table of topics") if entry.topics else None
         self.weights = self._file(entry.weights, "weights") if entry.weights else None
+        # What is parsed is what was fingerprinted, also when somebody writes the files meanwhile.
+        self.classes_source = SourceFile(self.classes_file)
+        self.topics_source = SourceFile(self.topics_file) if self.topics_file else None
 
     def _file(self, written: str, what: str) -> Path:
         path = Path(written)
@@ -69,7 +75,7 @@ class Teacher:
     def fingerprint(self) -> str:
         """Covers the entry, the weights' content, the class names, the table of topics and the preprocessing."""
         own = ["weights", "pretrained", "batch_size", "mean", "std", "size", "interpolation", "classes", "topics"]
-        files = [sha256_file(self.classes_file), sha256_file(self.topics_file) if self.topics_file else "by name"]
+        files = [self.classes_source.sha256(), self.topics_source.sha256() if self.topics_source else "by name"]
         model = json.dumps(self.model.identity, sort_keys=True)
         return entry_fingerprint(self.entry, f"version {CODE_VERSION}", model, *files, exclude=own)
 
@@ -92,7 +98,7 @@ class Teacher:
         ids, paths = samples["sample_id"].to_pylist(), samples["path"].to_pylist()
         step = max(1, min(BATCH_SAMPLES, BATCH_ROWS // len(wanted)))
         clips = decode_in_order(paths, self.model)
-        with progress(f"Labeling as {self.entry.id}", len(ids), "videos") as advance, closing(clips):
+        with progress(f"Labeling as {self.entry.id}", len(ids), "videos", part=True) as advance, closing(clips):
             for start in range(0, len(ids), step):
                 batcher = Batcher(self._probabilities, self.model.batch_size)
                 for sample_id in ids[start : start + step]:
@@ -123,7 +129,7 @@ class Teacher:
         return odds / odds.sum(axis=1, keepdims=True)
 
     def _class_names(self) -> list[str]:
-        names = [line.strip() for line in read_lines(self.classes_file)]
+        names = [line.strip() for line in read_lines(self.classes_source)]
         if len(names) != self.model.outputs:
             raise DataError(
                 self.classes_file,
@@ -136,13 +142,13 @@ class Teacher:
         """Of each topic of the dataset that has classes: their numbers, int64, increasing."""
         dataset = self.context.dataset
         found: dict[str, list[int]] = {}
-        if self.topics_file is None:
+        if self.topics_source is None or self.topics_file is None:
             topics = {_plain(topic): topic for topic in dataset.topics}
             for number, name in enumerate(names):
                 if _plain(name) in topics:
                     found.setdefault(topics[_plain(name)], []).append(number)
         else:
-            table = read_table(self.topics_file, {"class": pa.string(), "topic": pa.string()})
+            table = read_table(self.topics_source, {"class": pa.string(), "topic": pa.string()})
             refuse_unknown(self.topics_file, table, "class", names, "class")
             refuse_unknown(self.topics_file, table, "topic", dataset.topics, "topic")
             refuse_duplicates(self.topics_file, table, ["class", "topic"])

@@ -1,4 +1,4 @@
-"""The lake's contract (t2t/lake/base.py). Every backend passes all of it: add an opener to BACKENDS."""
+"""The lake's contract (t2t/lake/base.py). Both backends pass all of it; lakeFS where there is one (tests/lakefs.py)."""
 
 from __future__ import annotations
 
@@ -16,23 +16,17 @@ import pytest
 
 from t2t.errors import T2TError
 from t2t.lake import Lake, MergeConflict, TagExists, UnknownPath, UnknownRef, open_lake
+from tests.lakefs import BACKENDS
 
 Opener = Callable[[], Lake]
 SPAWN = multiprocessing.get_context("spawn")
 
 
-def git(folder: Path) -> Lake:
-    return open_lake("git", folder)
-
-
-# An opener takes a test's own folder and opens the same lake each time. Other processes import it by name.
-BACKENDS: dict[str, Callable[[Path], Lake]] = {"git": git}
-
-
-@pytest.fixture(params=sorted(BACKENDS))
+@pytest.fixture(params=BACKENDS)
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Opens the test's lake once more, in this process or another."""
-    return partial(BACKENDS[request.param], tmp_path / "lake")
+    uri = "git" if request.param == "git" else request.getfixturevalue("lakefs_server").uri
+    return partial(open_lake, uri, tmp_path / "lake")
 
 
 @pytest.fixture
@@ -237,7 +231,7 @@ def test_a_commit_without_changes_still_lands_its_key(lake, files):
     assert paths(lake, "main") == ["a.txt"]
 
 
-@pytest.mark.parametrize("path", ["", "/a", "a/", "a//b", "../a", "a/../b", "./a", ".git/config"])
+@pytest.mark.parametrize("path", ["", "/a", "a/", "a//b", "../a", "a/../b", "./a", ".git/config", "_t2t/a"])
 def test_paths_that_lead_elsewhere_are_refused(lake, path):
     with pytest.raises(T2TError, match="cannot be a path in the lake"):
         lake.commit("main", {"fine": b"", path: b"x"}, "k", "Bad", {})
@@ -429,6 +423,56 @@ def test_a_uri_names_the_commit_and_the_path(lake):
     second = write(lake, "main", "k2", a="2")
     assert second in lake.uri("main", "d/a.txt")
     assert lake.uri(first, "d/a.txt") == uri
+
+
+# -- differences -----------------------------------------------------------------------------------------------------
+
+
+def changes(lake: Lake, left: str, right: str) -> list[tuple[str, str]]:
+    return [(change.path, change.kind) for change in lake.diff(left, right)]
+
+
+def test_a_diff_tells_what_differs_between_two_states(lake):
+    lake.commit("main", {"a": b"1", "d/b": b"1", "d/same": b"1"}, "k1", "First", {})
+    lake.branch("work")
+    lake.commit("work", {"d/b": b"2", "d/new": b"2"}, "k2", "Second", {})
+    assert changes(lake, "main", "work") == [("d/b", "changed"), ("d/new", "added")]
+    assert changes(lake, "work", "main") == [("d/b", "changed"), ("d/new", "removed")]
+    assert changes(lake, "main", "main") == []
+
+
+def test_a_diff_asks_not_where_two_branches_parted(lake):
+    """What `main` won since then is not in `work`, so it counts as removed."""
+    lake.branch("work")
+    write(lake, "main", "k1", a="1", both="1")
+    write(lake, "work", "k2", b="2", both="1")
+    assert changes(lake, "main", "work") == [("a.txt", "removed"), ("b.txt", "added")]
+
+
+def test_a_diff_takes_branches_tags_and_commits_and_follows_no_renames(lake):
+    first = write(lake, "main", "k1", a="the same content, long enough to look like a renamed file" * 10)
+    lake.tag("demo/round-0", first)
+    lake.commit("main", {"b.txt": b"the same content, long enough to look like a renamed file" * 10}, "k2", "B", {})
+    assert changes(lake, "demo/round-0", "main") == changes(lake, first, "main") == [("b.txt", "added")]
+    with pytest.raises(UnknownRef, match="'nothing'"):
+        lake.diff("main", "nothing")
+    with pytest.raises(UnknownRef, match="'nothing'"):
+        lake.diff("nothing", "main")
+
+
+# -- versions --------------------------------------------------------------------------------------------------------
+
+
+def test_a_commit_carries_the_version_of_the_code_that_made_it(lake):
+    from t2t.version import code_version
+
+    lake.branch("work")
+    write(lake, "work", "k", a="1")
+    merge(lake, "work", "m")
+    for key in ("k", "m"):
+        found = lake.find("main", key)
+        assert found.version == code_version()
+        assert list(found.metadata) == ["key" if key == "k" else "from"]
 
 
 # -- several processes, and kills ------------------------------------------------------------------------------------

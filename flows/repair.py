@@ -1,0 +1,38 @@
+"""Prefect's record, mended: a run that a kill left RUNNING is marked as crashed by the next one of its campaign."""
+
+from __future__ import annotations
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowRunFilter, TaskRunFilter
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Crashed
+
+UNFINISHED = {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}}
+
+
+def mark_dead_runs() -> int:
+    """Marks unfinished runs of the current flow, name and work folder as crashed; returns how many there were.
+
+    Call it with the campaign's lock held: no other process can be at work on it then, so those runs are dead. A run
+    killed by SIGKILL stays RUNNING otherwise, for ever where no worker looks after it.
+    """
+    with get_client(sync_client=True) as client:
+        own = client.read_flow_run(flow_run.id)
+        found = client.read_flow_runs(
+            flow_filter=FlowFilter.model_validate({"id": {"any_": [own.flow_id]}}),
+            flow_run_filter=FlowRunFilter.model_validate({"name": {"any_": [own.name]}, **UNFINISHED}),
+        )
+        # The same name in another work folder is another campaign.
+        place = own.parameters.get("workspace")
+        dead = [run for run in found if run.id != own.id and run.parameters.get("workspace") == place]
+        for run in dead:
+            inside = FlowRunFilter.model_validate({"id": {"any_": [run.id]}})
+            tasks = client.read_task_runs(
+                flow_run_filter=inside, task_run_filter=TaskRunFilter.model_validate(UNFINISHED)
+            )
+            for each in tasks:
+                client.set_task_run_state(each.id, Crashed(message="Its flow run was killed."), force=True)
+            client.set_flow_run_state(run.id, Crashed(message="It was killed; a later run goes on."), force=True)
+            get_run_logger().info("Marked the dead run %s (%s) as crashed.", run.name, run.id)
+        return len(dead)
