@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from prefect import flow, get_run_logger, task
@@ -51,7 +52,8 @@ def self_training(campaign: CampaignConfig, workspace: Workspace | None = None) 
         try:
             waits = run_rounds(rounds, tracker)
         except BaseException:
-            tracker.finish("FAILED")
+            with suppress(Exception):  # that error is the one to see; MLflow's state is mended by the next run
+                tracker.finish("FAILED")
             raise
         if waits:
             # The run is over, and its process may go: the one after the decision goes on.

@@ -259,7 +259,8 @@ def print_health(workspace: Workspace, campaign: str) -> None:
 
     content = read_frozen(ledger_of(workspace, campaign))
     if campaign in workspace.names("campaigns"):
-        config = workspace.campaign(campaign)
+        # What the next round would read, in the lake where the campaign began.
+        config = workspace.campaign(campaign).model_copy(update={"lake": content["lake"]})
     else:
         config = parse(CampaignConfig, content, f"campaign {campaign!r}")
     rounds = Rounds(config, workspace, device="cpu")

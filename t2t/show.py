@@ -32,9 +32,15 @@ def table_of(frame: pd.DataFrame, title: str = "", **formats: str) -> Table:
         cells = []
         for column, value in zip(frame.columns, row, strict=True):
             missing = value is None or (isinstance(value, float) and pd.isna(value))
-            cells.append("" if missing else format(value, formats.get(str(column), "")))
+            cells.append("" if missing else _cell(value, formats.get(str(column), "")))
         table.add_row(*cells)
     return table
+
+
+def _cell(value: Any, spec: str) -> str:
+    """A value by its format; counts stay whole where small numbers have four digits."""
+    whole = isinstance(value, float) and abs(value) >= 1000
+    return format(value, spec.replace(".4g", ".0f") if whole else spec)
 
 
 # -- rounds ------------------------------------------------------------------------------------------------------

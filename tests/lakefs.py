@@ -30,8 +30,10 @@ def available() -> bool:
     return bool(os.environ.get("T2T_TEST_LAKEFS_ENDPOINT") or shutil.which("lakefs"))
 
 
-# Parameters of a test that is for both backends. Skipped by a mark, the summary says it in one line for each file.
-BACKENDS = ["git", pytest.param("lakefs", marks=[] if available() else pytest.mark.skip(reason=MISSING))]
+# Marks of tests that need a server. Skipped by a mark, the summary says it in a few lines and not in a hundred.
+NEEDED = [] if available() else [pytest.mark.skip(reason=MISSING)]
+# Parameters of a test that is for both backends.
+BACKENDS = ["git", pytest.param("lakefs", marks=NEEDED)]
 
 
 @dataclass

@@ -174,7 +174,7 @@ def test_everything_that_learned_from_the_only_vendor_is_trained_again(campaign,
     scratch = campaign("scratch", teachers=[], rounds={"max": 1}, seed=0)
     assert records[2].weights_sha256 != before[1].weights_sha256
     scratch.prepare()
-    scratch._seed = lambda k: 2  # type: ignore[method-assign]
+    scratch.seed = lambda k: 2  # type: ignore[method-assign]
     assert scratch.run_round(0).weights_sha256 == records[2].weights_sha256
 
     print_rounds(rounds.workspace, "tiny")

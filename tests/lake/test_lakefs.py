@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -14,7 +13,9 @@ import pytest
 from t2t.errors import T2TError
 from t2t.lake import UnknownLake, open_lake
 from t2t.lake.tables import read_table, write_parquet
-from tests.lakefs import ENDPOINT, KEY, SECRET
+from tests.lakefs import ENDPOINT, KEY, NEEDED, SECRET
+
+pytestmark = NEEDED
 
 
 @pytest.fixture
@@ -153,8 +154,15 @@ def test_a_big_table_is_read_piece_by_piece(lake, tmp_path, monkeypatch):
     assert read_table(lake, commit, "t.parquet", columns=["n"]).equals(table.select(["n"]))
     assert sum(fetched) < size * 0.9
     assert read_table(lake, commit, "t.parquet").equals(table)
+    fetched.clear()
     with lake.read(commit, "t.parquet") as file:
         assert file.read() == (tmp_path / "t.parquet").read_bytes()
+        assert (file.read(), file.seek(-3, 2), file.read()) == (
+            b"",
+            size - 3,
+            (tmp_path / "t.parquet").read_bytes()[-3:],
+        )
+    assert len(fetched) <= 4
 
 
 def test_an_old_log_is_asked_for_once(lake, lakefs_server, tmp_path, monkeypatch):
@@ -273,48 +281,3 @@ def test_a_server_that_stays_away_ends_the_waiting_with_what_to_do(lakefs_proces
     lakefs_process.stop()
     with pytest.raises(T2TError, match=r"has not done its work for 0\.?5? seconds.*run the same command again"):
         lake.commit("main", {"b": b"1"}, "k2", "Two", {})
-
-
-def test_names_that_are_no_repository_are_refused_before_any_request(tmp_path: Path):
-    for uri in ("lakefs:demo", "lakefs://", "lakefs://Upper", "lakefs://a", "lakefs://x/y", "lakefs://" + "x" * 64):
-        with pytest.raises(T2TError, match=r"^lake: "):
-            open_lake(uri, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("environment", "message"),
-    [
-        ({}, "The endpoint of lakeFS is not known. Set LAKECTL_SERVER_ENDPOINT_URL"),
-        ({ENDPOINT: "http://127.0.0.1:9"}, "The keys to lakeFS at http://127.0.0.1:9 are not known"),
-        ({ENDPOINT: "http://127.0.0.1:9", KEY: "k"}, "The keys to lakeFS at http://127.0.0.1:9 are not known"),
-        ({ENDPOINT: "http://127.0.0.1:9", KEY: "k", SECRET: "s3cret"}, "127.0.0.1:9 has not done its work for 0"),
-    ],
-)
-def test_what_is_missing_is_said(tmp_path, monkeypatch, environment, message):
-    monkeypatch.setenv("LAKECTL_CONFIG_FILE", str(tmp_path / "none.yaml"))
-    for name in (ENDPOINT, KEY, SECRET):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(T2TError) as caught:
-        open_lake("lakefs://demo", tmp_path, wait=0.05)
-    assert message in str(caught.value)
-    assert "s3cret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "!!python/object/apply:os.mkdir [{folder}/made]",
-        "server: [unclosed",
-        "just text",
-        "",
-    ],
-)
-def test_a_configuration_that_is_not_plain_yaml_never_reaches_the_sdk(tmp_path, monkeypatch, content):
-    path = tmp_path / "lakectl.yaml"
-    path.write_text(content.replace("{folder}", str(tmp_path)))
-    monkeypatch.setenv("LAKECTL_CONFIG_FILE", str(path))
-    with pytest.raises(T2TError, match=r"lakectl\.yaml: "):
-        open_lake("lakefs://demo", tmp_path)
-    assert not (tmp_path / "made").exists()

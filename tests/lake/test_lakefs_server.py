@@ -7,11 +7,12 @@ import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from t2t.errors import T2TError
-from t2t.lake import lakefs_server
+from t2t.lake import lakefs_server, open_lake
 from t2t.lake.lakefs_repository import Repository
 from t2t.lake.lakefs_server import Patience, Refused, Server, Unreachable
 from tests.lakefs import ENDPOINT, KEY, SECRET
@@ -176,3 +177,51 @@ def test_every_request_has_a_timeout_and_none_of_urllib3s_own_retries(http, repo
     with repository._repository.branch("main").object("a").writer("wb", pre_sign=False) as file:
         file.write(b"1")
     assert seen == [(180, 0)] * 3
+
+
+# -- what is said before any request -----------------------------------------------------------------------------------
+
+
+def test_names_that_are_no_repository_are_refused_before_any_request(tmp_path: Path):
+    for uri in ("lakefs:demo", "lakefs://", "lakefs://Upper", "lakefs://a", "lakefs://x/y", "lakefs://" + "x" * 64):
+        with pytest.raises(T2TError, match=r"^lake: "):
+            open_lake(uri, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({}, "The endpoint of lakeFS is not known. Set LAKECTL_SERVER_ENDPOINT_URL"),
+        ({ENDPOINT: "http://127.0.0.1:9"}, "The keys to lakeFS at http://127.0.0.1:9 are not known"),
+        ({ENDPOINT: "http://127.0.0.1:9", KEY: "k"}, "The keys to lakeFS at http://127.0.0.1:9 are not known"),
+        ({ENDPOINT: "http://127.0.0.1:9", KEY: "k", SECRET: "s3cret"}, "127.0.0.1:9 has not done its work for 0"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path, monkeypatch, environment, message):
+    monkeypatch.setenv("LAKECTL_CONFIG_FILE", str(tmp_path / "none.yaml"))
+    for name in (ENDPOINT, KEY, SECRET):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(T2TError) as caught:
+        open_lake("lakefs://demo", tmp_path, wait=0.05)
+    assert message in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "!!python/object/apply:os.mkdir [{folder}/made]",
+        "server: [unclosed",
+        "just text",
+        "",
+    ],
+)
+def test_a_configuration_that_is_not_plain_yaml_never_reaches_the_sdk(tmp_path, monkeypatch, content):
+    path = tmp_path / "lakectl.yaml"
+    path.write_text(content.replace("{folder}", str(tmp_path)))
+    monkeypatch.setenv("LAKECTL_CONFIG_FILE", str(path))
+    with pytest.raises(T2TError, match=r"lakectl\.yaml: "):
+        open_lake("lakefs://demo", tmp_path)
+    assert not (tmp_path / "made").exists()
