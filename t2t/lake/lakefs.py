@@ -103,17 +103,14 @@ class LakeFSLake:
         return self._find(self.resolve(ref), key)
 
     def _find(self, head: str, key: str) -> Commit | None:
-        """Walks all parents through what is known of the log; asks for what is not."""
-        found = [commit for commit in self._ancestors([head]) if commit.key == key]
-        if len(found) > 1:
-            # Of two that landed at once, the one that the other stands on.
-            ids = {commit.id for commit in found}
-            found = [one for one in found if not any(a.id in ids for a in self._ancestors(one.parents))] or found
-        return found[0] if found else None
+        """The commit with this key: on the line of first parents, along which a branch moves, before all others. Of
+        two there (a merge without changes may land twice) it is the first, which is what both writers were told."""
+        line = [commit for commit in self._ancestors(head, first_parents=True) if commit.key == key]
+        return line[-1] if line else next((one for one in self._ancestors(head) if one.key == key), None)
 
-    def _ancestors(self, heads: Sequence[str]) -> Iterator[Commit]:
-        """The commits themselves and all behind them, each once."""
-        ahead, seen = [*heads], set(heads)
+    def _ancestors(self, head: str, first_parents: bool = False) -> Iterator[Commit]:
+        """A commit and all behind it, each once, from what is known of the log; what is not known is asked for."""
+        ahead, seen = [head], {head}
         while ahead:
             if ahead[-1] not in self._commits:
                 # Once the whole log was read, only a few are new.
@@ -121,8 +118,9 @@ class LakeFSLake:
                 self._commits |= {found.id: _commit(found) for found in page}
             commit = self._commits[ahead.pop()]
             yield commit
-            ahead += [parent for parent in reversed(commit.parents) if parent not in seen]
-            seen.update(commit.parents)
+            parents = commit.parents[:1] if first_parents else commit.parents
+            ahead += [parent for parent in reversed(parents) if parent not in seen]
+            seen.update(parents)
 
     def read(self, ref: str, path: str) -> BinaryIO:
         commit = self.resolve(ref)

@@ -282,6 +282,17 @@ def test_a_merge_without_anything_new_still_lands_its_key(lake):
     assert paths(lake, "main") == ["a.txt"]
 
 
+def test_a_merge_with_a_key_that_its_source_knows_is_still_made_and_found(lake):
+    """A key counts in the log of the branch that moves: what the source has is none of the target's business."""
+    lake.branch("work")
+    there = write(lake, "work", "k", a="1")
+    merged = merge(lake, "work", "k")
+    assert merged != there
+    assert lake.resolve("main") == merged
+    assert merge(lake, "work", "k") == merged
+    assert lake.find("main", "k").id == merged
+
+
 def test_a_second_merge_brings_what_came_since(lake):
     lake.branch("work")
     write(lake, "work", "k1", a="1")
