@@ -6,10 +6,8 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ SETTINGS = [
     "self_training.random=4",
 ]
 # What may differ between two runs that did the same: times, and ids that are drawn or come from times.
-VOLATILE = {"seconds", "run_id", "commit", "data_commit", "label_commits", "checkpoint", "code_version"}
+VOLATILE = {"seconds", "run_id", "commit", "data_commit", "label_commits", "checkpoint", "code_version", "lake"}
 
 
 class Victims:
@@ -60,15 +58,10 @@ class Victims:
         assert self.process.stdout
         return json.loads(self.process.stdout.readline())
 
-    def run(self, place: Place, kill_after: float | None = None, **order: Any) -> int:
+    def run(self, place: Place, **order: Any) -> int:
         """Runs the campaign in `place`; returns its exit status, -9 when it was killed."""
         assert self.process.stdin
         print(json.dumps({**place.order(), **order}), file=self.process.stdin, flush=True)
-        pid = self._answer()["pid"]
-        if kill_after is not None:
-            time.sleep(kill_after)
-            # It has not been waited for yet if it is still there, so the number cannot be another process's.
-            os.kill(pid, signal.SIGKILL)
         return int(self._answer()["status"])
 
 

@@ -4,9 +4,10 @@ Run as a script it imports everything once and then forks a process for every li
 start costs milliseconds instead of seconds. A line is JSON:
 
     {"registry", "data", "work", "settings": [...], "log": file,
-     "at": name of the point to act at or null, "action": "kill" | "full", "trace": file or null, "clock": seconds}
+     "at": name of the point to act at or null, "action": "kill" | "full", "kill_after": seconds or null,
+     "trace": file or null, "clock": seconds}
 
-It answers with two lines, {"pid"} and {"status"}. A *point* is the moment before or after one call that changes
+It answers with {"status"}. A *point* is the moment before or after one call that changes
 something outside of the process: a file renamed, a lake operation, a call to MLflow; and every training step.
 """
 
@@ -137,6 +138,19 @@ def child(order: dict[str, Any]) -> int:
     return 0
 
 
+def wait(pid: int, kill_after: float | None) -> int:
+    """Waits for a child, and kills it if it is still there after so many seconds; returns its exit status."""
+    if kill_after is not None:
+        end = time.monotonic() + kill_after
+        while time.monotonic() < end:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.005)
+        os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 def serve() -> None:
     import sklearn.metrics  # noqa: F401
 
@@ -149,8 +163,7 @@ def serve() -> None:
         pid = os.fork()
         if pid == 0:
             os._exit(child(order))
-        print(json.dumps({"pid": pid}), flush=True)
-        print(json.dumps({"status": os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}), flush=True)
+        print(json.dumps({"status": wait(pid, order.get("kill_after"))}), flush=True)
 
 
 if __name__ == "__main__":
