@@ -57,7 +57,7 @@ class Reporter:
         if self.tracker is None:
             return
         config, lake = self.rounds.config, self.rounds.lake
-        parameters = flatten(config.model_dump(mode="json", exclude={"name", "description"}))
+        parameters = config.model_dump(mode="json", exclude={"name", "description"})
         self.tracker.open(parameters, {"t2t.dataset": config.dataset, "t2t.lake": lake.uri("main")})
         self._repair(self.tracker)
         self._retractions(self.tracker)
@@ -69,7 +69,7 @@ class Reporter:
         rounds = self.rounds
         own = {"round": k, "seed": rounds.seed(k), "teachers": ",".join(teachers), "tasks": len(teachers)}
         settings = rounds.config.model_dump(mode="json", include={"method", "encoder", "student", "training"})
-        run = self.tracker.start_round(k, own | flatten(settings), {"t2t.branch": rounds.branch(k)})
+        run = self.tracker.start_round(k, own | settings, {"t2t.branch": rounds.branch(k)})
         dataset = rounds.config.dataset
         inputs = [DataInput("data", rounds.lake.uri(commit, f"{dataset}/data"), commit[:12], "data")]
         for teacher in teachers:
@@ -174,14 +174,3 @@ class Reporter:
 def watch_metrics(record: Record) -> dict[str, float]:
     """What the watch found, under the names that the tracker has it by."""
     return {f"watch/{name}": value for name, value in record.watch.items()}
-
-
-def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted keys, for parameters that people compare."""
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
-    return flat

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ from t2t.lake.tables import read_table, write_parquet
 from t2t.ledger import Ledger, Record, champion, stop_reason
 from t2t.lineage import RETRACTED, last_passed
 from t2t.media import Embedded, embed_samples
+from t2t.promotion import promote, promote_later
 from t2t.registration import (
     asked,
     commit_data,
@@ -60,13 +61,10 @@ from t2t.reporting import Reporter, Tracker
 from t2t.roster import Roster, refuse_retracted
 from t2t.students.checkpoint import read_config, save, start_from
 from t2t.students.dual_encoder import Student, build_student
-from t2t.tagging import TaggingConfig
 from t2t.teachers import Teacher, TeacherContext, build, parse_entry
 from t2t.teachers.annotations import Entry as HumanEntry
-from t2t.teachers.student import Entry as StudentEntry
-from t2t.teachers.student import Parent
 from t2t.training import train
-from t2t.watch import after_collapse, self_share, watch_student
+from t2t.watch import self_share
 
 log = logging.getLogger("t2t")
 
@@ -157,7 +155,7 @@ class Rounds:
             if name in out:
                 log.info("Teacher %s is left out: it is retracted (t2t teachers retract %s --undo).", name, out[name])
         commit_data(self.lake, self.dataset, self.embedded.quarantine, self.workspace.work)
-        readable = self._samples("train", "unlabeled", "validation", "test")
+        readable = self.samples("train", "unlabeled", "validation", "test")
         for teacher in teachers:
             register(self.lake, "main", self.dataset, teacher, readable, self.dataset.topics, self.workspace.work)
         self._label_later_samples()
@@ -165,7 +163,7 @@ class Rounds:
 
     def _label_later_samples(self) -> None:
         """Has the students that teach the next round label what came into the dataset after them, if anything did."""
-        samples, name = self._samples("unlabeled"), self.config.dataset
+        samples, name = self.samples("unlabeled"), self.config.dataset
         wanted = Asked(tuple(samples["sample_id"].to_pylist()), self.dataset.seen)
         records = self.ledger.records()
         for teacher in self.roster.of_round(len(records)):
@@ -333,7 +331,7 @@ class Rounds:
         stop = stop_reason([*records, record], self.config.rounds.max, self.config.rounds.patience)
         if verdict.passed:
             if not stop:
-                record = self._watch(record, self._register_student(record, branch))
+                record = promote(self, record)
                 stop = self.roster.collapse(record)
             commit = self.lake.merge(
                 branch, "main", f"merge:{self.prefix}{k}", f"Merge round {k} of {self.config.name}", about
@@ -358,13 +356,13 @@ class Rounds:
         """Every round draws its own numbers, so that a rejected round is not tried again just as it was."""
         return self.config.seed * 1000 + k
 
-    def _samples(self, *splits: str) -> pa.Table:
+    def samples(self, *splits: str) -> pa.Table:
         """The readable samples of some splits, in file order."""
         table = self.dataset.split(*splits)
         return table.filter(pc.is_in(table["sample_id"], value_set=pa.array(self.embedded.sample_ids)))
 
     def _ids(self, *splits: str) -> list[str]:
-        return self._samples(*splits)["sample_id"].to_pylist()
+        return self.samples(*splits)["sample_id"].to_pylist()
 
     def _positions(self, sample_ids: Sequence[str]) -> np.ndarray:
         return pd.Index(self.embedded.sample_ids).get_indexer(pd.Index(sample_ids))
@@ -400,11 +398,7 @@ class Rounds:
         standing = [record for record in self.ledger.records()[:k] if record.status != RETRACTED]
         previous = standing[-1] if standing else None
         if previous is not None and previous.status == "passed" and previous.self_teacher is None:
-            teacher = self._register_student(previous, previous.branch)
-            previous = self._watch(previous, teacher)
-            about = {"campaign": self.config.name, "round": str(previous.round), "teacher": teacher}
-            self.lake.merge(previous.branch, "main", f"merge:{self.prefix}{teacher}", f"Merge {teacher}", about)
-            self._watch_later(previous, k)
+            promote_later(self, previous)
         head = self.lake.branch(self.branch(k), "main")
         # A round that was killed late has commits of its own on its branch already.
         own = (f"round:{self.prefix}{k}", f"teacher:{self.config.dataset}:{self.config.self_teacher(k)}:")
@@ -460,66 +454,6 @@ class Rounds:
             teachers,
             self.config.evaluation.resamples,
         )
-
-    def _register_student(self, record: Record, branch: str) -> str:
-        """Makes a passed round's student a teacher: entry and labels of the unlabeled videos in one commit."""
-        settings = self.config.self_training
-        known = [teacher.id for teacher in record.teachers]
-        tagging = TaggingConfig(
-            **{**settings.model_dump(exclude={"retention"}), "identity": self.roster.identity(settings.identity, known)}
-        )
-        entry = StudentEntry(
-            id=self.config.self_teacher(record.round),
-            description=f"Student of round {record.round} of campaign {record.campaign}.",
-            campaign=record.campaign,
-            round=record.round,
-            checkpoint=record.checkpoint,
-            weights_sha256=record.weights_sha256,
-            tagging=tagging,
-            seed=self.seed(record.round),
-            parents=tuple(Parent(id=teacher.id, fingerprint=teacher.fingerprint) for teacher in record.teachers),
-        )
-        about = {"campaign": record.campaign, "round": str(record.round)}
-        samples = self._samples("unlabeled")
-        teacher = build(entry, self.context)
-        register(self.lake, branch, self.dataset, teacher, samples, self.dataset.seen, self.workspace.work, about)
-        return entry.id
-
-    def _watch(self, record: Record, teacher: str) -> Record:
-        """The record of a round whose student became `teacher`, with what the watch on its labels found.
-
-        Leaves the topics' shares as `class_share.csv`, on the round's branch too.
-        """
-        k, dataset = record.round, self.dataset
-        names = [known.id for known in record.teachers]
-        outside = [name for name in names if name != HUMAN and name not in self.roster.own(names)]
-        read = partial(read_labels, self.lake, self.lake.resolve(record.branch), dataset.name)
-        found, shares = watch_student(read, teacher, outside, self.roster.students(k, record.branch), dataset.seen)
-        path = self.round_folder(k) / "class_share.csv"
-        write_text(path, shares.to_csv(index=False))
-        self.lake.commit(
-            record.branch,
-            {f"{self.prefix}round-{k:03}/{path.name}": path},
-            key=f"round:{self.prefix}{k}:watch",
-            message=f"Watch on {teacher}: the topics' shares of its labels",
-            metadata={"campaign": record.campaign, "round": str(k), "teacher": teacher},
-        )
-        largest = str(shares["topic"][int(shares["share"].argmax())])
-        return record.model_copy(
-            update={"self_teacher": teacher, "watch": {**record.watch, **found}, "largest_topic": largest}
-        )
-
-    def _watch_later(self, record: Record, k: int) -> None:
-        """Puts into the ledger what the watch found on a student that teaches only since its campaign was prolonged.
-
-        Raises T2TError when it collapsed: round k is not begun.
-        """
-        why = self.roster.collapse(record)
-        self.ledger.amend(record.model_copy(update={"stop": why or record.stop}))
-        self.report.watched(record)
-        if why:
-            after = after_collapse(record.self_teacher or "")
-            raise T2TError(f"Campaign {record.campaign!r} stops before round {k}: {why}. {after}")
 
     def _files(self, k: int) -> list[Path]:
         """What round k leaves in the lake."""

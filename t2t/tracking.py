@@ -231,10 +231,6 @@ class MLflowTracker:
         self._metrics(parent, [(k, {key: metrics[key] for key in HEADLINE if key in metrics})])
         self._summarise()
 
-    def log_campaign(self, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> None:
-        """Puts pictures and tables that span rounds on the parent."""
-        self._files(self._need(), figures, tables)
-
     def log_checkpoint(
         self, k: int, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, Any] | None = None
     ) -> str:

@@ -357,7 +357,7 @@ def test_a_prolonged_campaigns_last_student_is_watched_before_it_teaches(campaig
 
     constant(monkeypatch)
     rounds = campaign(rounds={"max": 2, "patience": 9})
-    with pytest.raises(T2TError, match=r"stops before round 1: collapse: all 320 .* t2t teachers retract tiny-self-0"):
+    with pytest.raises(T2TError, match=r"stops after round 0: collapse: all 320 .* t2t teachers retract tiny-self-0"):
         run(rounds)
     (record,) = run(campaign(rounds={"max": 2, "patience": 9}))
     assert record.stop.startswith("collapse: ")

@@ -17,7 +17,7 @@ from tests.crash.harness import Place, Victims, differences, outcome
 from tests.lakefs import BACKENDS
 
 KILLS = int(os.environ.get("T2T_CRASH_KILLS", "12"))
-KILLS_A_CAMPAIGN = 6
+KILLS_A_CAMPAIGN = 10
 SEED = int(os.environ.get("T2T_CRASH_SEED", "0"))
 
 # What an engine like this gets wrong first: these are always among the points.
