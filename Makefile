@@ -23,10 +23,10 @@ demo: $(VENV)/installed  ## Renders the demo's clips and teachers, runs four rou
 	$(BIN)/t2t run demo
 
 crash: $(VENV)/installed-test  ## Kills campaigns more than a hundred times and compares what they come to; about 15 minutes.
-	T2T_CRASH_KILLS=120 $(BIN)/python -m pytest -q tests/crash
+	T2T_CRASH_KILLS=120 $(BIN)/python -m pytest -q -rs tests/crash
 
 test: $(VENV)/installed-test  ## Runs every test.
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/installed-test  ## Linter, formatter check and type checker.
 	$(BIN)/ruff check .

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter, TaskRunFilter
 from prefect.logging import get_run_logger
@@ -11,21 +14,24 @@ from prefect.states import Crashed
 UNFINISHED = {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}}
 
 
-def mark_dead_runs() -> int:
+def mark_dead_runs(folder: Path) -> int:
     """Marks unfinished runs of the current flow, name and work folder as crashed; returns how many there were.
 
-    Call it with the campaign's lock held: no other process can be at work on it then, so those runs are dead. A run
-    killed by SIGKILL stays RUNNING otherwise, for ever where no worker looks after it.
+    Call it with the campaign's lock held: no other process of that work folder can be at work on it then, so those runs
+    are dead. A run killed by SIGKILL stays RUNNING otherwise, for ever where no worker looks after it.
+
+    Args:
+        folder: the campaign's folder. Runs carry it as a tag, with the machine: the same path elsewhere is another one.
     """
+    place = f"{platform.node()}:{folder}"
     with get_client(sync_client=True) as client:
         own = client.read_flow_run(flow_run.id)
+        client.update_flow_run(own.id, tags=[*own.tags, place])
         found = client.read_flow_runs(
             flow_filter=FlowFilter.model_validate({"id": {"any_": [own.flow_id]}}),
             flow_run_filter=FlowRunFilter.model_validate({"name": {"any_": [own.name]}, **UNFINISHED}),
         )
-        # The same name in another work folder is another campaign.
-        place = own.parameters.get("workspace")
-        dead = [run for run in found if run.id != own.id and run.parameters.get("workspace") == place]
+        dead = [run for run in found if run.id != own.id and place in run.tags]
         for run in dead:
             inside = FlowRunFilter.model_validate({"id": {"any_": [run.id]}})
             tasks = client.read_task_runs(

@@ -48,7 +48,7 @@ def self_training(campaign: CampaignConfig, workspace: Workspace | None = None) 
     tracker = MLflowTracker(None, place.work, campaign.dataset, campaign.name)
     rounds = Rounds(campaign, place, tracker)
     with rounds.lock():
-        mark_dead_runs()
+        mark_dead_runs(rounds.folder)
         try:
             waits = run_rounds(rounds, tracker)
         except BaseException:

@@ -119,11 +119,14 @@ class CampaignConfig(Config):
                 raise ValueError(f"{key}: {identity!r} is none of {', '.join(sorted(identities))}")
         if self.self_training.top_k + self.self_training.random == 0:
             raise ValueError("self_training.top_k and self_training.random are both 0: no pair would be labeled")
-        own = re.compile(rf"{re.escape(self.name)}-self-\d+$")
         for teacher in self.teachers:
-            if own.match(teacher):
+            if self.is_own(teacher):
                 raise ValueError(f"teachers: {teacher!r} is a name the engine gives to this campaign's own students")
         return self
+
+    def is_own(self, teacher: str) -> bool:
+        """Whether an identity is one of this campaign's own students."""
+        return re.fullmatch(rf"{re.escape(self.name)}-self-\d+", teacher) is not None
 
     def self_teacher(self, k: int) -> str:
         """The identity under which the student of round k labels: `<campaign>-self-<k>`."""

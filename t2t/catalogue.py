@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.compute as pc
 import yaml
 from rich.markup import escape
 from rich.tree import Tree
 
-from t2t.ancestry import teacher_places
 from t2t.campaign import RoundsConfig
 from t2t.config import load_yaml, read_yaml
 from t2t.dataset import HUMAN, Dataset
+from t2t.descent import RETRACTED
 from t2t.errors import T2TError, nearest
 from t2t.files import write_text
 from t2t.lake import Lake
 from t2t.ledger import Ledger, Record, champion, stop_reason
-from t2t.lineage import RETRACTED
-from t2t.registration import read_labels
+from t2t.lineage import teacher_places
 from t2t.registry import Workspace
 from t2t.retraction import marks, retract, retracted
 from t2t.show import campaigns, console, lakes, ledger_of, table_of
@@ -264,13 +262,10 @@ def print_health(workspace: Workspace, campaign: str) -> None:
     else:
         config = parse(CampaignConfig, content, f"campaign {campaign!r}")
     rounds = Rounds(config, workspace, device="cpu")
-    data, head = rounds.dataset, rounds.lake.resolve("main")
+    head = rounds.lake.resolve("main")
     names = rounds.roster.of_round(len(rounds.ledger.records()), head)
-    tables = {name: read_labels(rounds.lake, head, data.name, name) for name in names}
-    train = data.split("train")["sample_id"]
-    tables[HUMAN] = tables[HUMAN].filter(pc.is_in(tables[HUMAN]["sample_id"], value_set=train.combine_chunks()))
-    samples = data.split("train", "unlabeled")["sample_id"].to_pylist()
-    report = health(tables, samples, data.topics if config.teachers_see_unseen else data.seen)
+    samples = rounds.samples("train", "unlabeled")["sample_id"].to_pylist()
+    report = health(rounds.training_tables(head, names), samples, rounds.training_topics)
     short = {
         "at_zero": "at 0",
         "at_one": "at 1",

@@ -143,7 +143,7 @@ def lineage(
     as_json: AsJson = False,
 ) -> None:
     """Print where something comes from: checkpoint, round, teachers with fingerprints, label commits, data commit."""
-    from t2t.ancestry import lineage, print_lineage
+    from t2t.lineage import lineage, print_lineage
 
     tree = lineage(context.obj, target)
     if as_json:

@@ -20,6 +20,7 @@ from sklearn.metrics import average_precision_score
 from t2t.config import Config
 from t2t.dataset import HUMAN
 from t2t.errors import T2TError
+from t2t.labels import refuse_outside
 
 log = logging.getLogger("t2t")
 
@@ -89,6 +90,7 @@ def _coded(table: pa.Table, sample_ids: pa.Array, topics: pa.Array) -> tuple[np.
     topic = pc.index_in(table["topic"], value_set=topics)
     known = pc.and_(sample.is_valid(), topic.is_valid())
     sample, topic, confidence = (column.filter(known).to_numpy() for column in (sample, topic, table["confidence"]))
+    refuse_outside(confidence)
     return sample.astype(np.int64) * len(topics) + topic, confidence.astype(np.float32)
 
 
@@ -130,7 +132,8 @@ def _bins(confidence: np.ndarray, bins: int) -> np.ndarray:
 
 
 def nearly_constant(report: pd.DataFrame, config: HealthConfig) -> dict[str, str]:
-    """The teachers of a `health` report that hardly vary, each with the measure that says so. People may."""
+    """The teachers of a `health` report that hardly vary, each with the measure that says so. `human` is left out:
+    people may well have agreed about everything."""
     found = {}
     for row in report.to_dict("records"):
         if row["teacher"] == HUMAN:

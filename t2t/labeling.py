@@ -45,8 +45,8 @@ class Asked:
     def __sub__(self, other: Asked) -> list[Asked]:
         """What is asked here and not there, as blocks without a common pair: new samples with all topics, then the
         samples that `other` knows with the new topics."""
-        topics = tuple(dict.fromkeys(topic for topic in self.topics if topic not in set(other.topics)))
-        known = set(other.samples)
+        asked, known = set(other.topics), set(other.samples)
+        topics = tuple(dict.fromkeys(topic for topic in self.topics if topic not in asked))
         samples = tuple(sample for sample in self.samples if sample not in known)
         # Together both stay a rectangle, so new samples are asked for the topics of before too, and old ones, which
         # may be gone from the dataset, for the new topics as far as they are here.
@@ -64,8 +64,8 @@ def read_asked(lake: Lake, ref: str, prefix: str, topics: Sequence[str]) -> Aske
 
     Args:
         prefix: the teacher's own, in the lake.
-        topics: those of its entry.json; None where an older version registered it: then the samples it has labels
-            of are taken for those it was asked, with all topics, so that no pair is labeled twice.
+        topics: those of its entry.json. Where it has no list of samples, those that it has labels of are taken for
+            those it was asked, so that no pair is labeled twice.
     """
     try:
         with lake.read(ref, f"{prefix}asked.parquet") as file:
@@ -157,7 +157,10 @@ def parts_folder(work: Path, name: str) -> Iterator[Path]:
 def remove_parts(work: Path, key: str) -> None:
     """Removes all folders of parts whose name begins so, except those that another process works in."""
     for folder in (work / "labeling").glob(f"{key}-*"):
-        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # another process has just done it
         try:
             if _lock(descriptor, wait=False):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -114,9 +114,14 @@ def build_matrix(
     indptr = np.zeros(len(sample_ids) + 1, np.int64)
     np.cumsum(counts, out=indptr[1:])
     topic, teacher, confidence = (np.concatenate([part[i] for part in coded])[order] for i in (1, 2, 3))
+    refuse_outside(confidence)
+    return LabelMatrix(sample_ids, tuple(topics), tuple(teachers), indptr, topic, teacher, confidence)
+
+
+def refuse_outside(confidence: np.ndarray) -> None:
+    """Raises T2TError where a confidence is NaN or outside 0..1."""
     if not ((confidence >= 0) & (confidence <= 1)).all():
         raise T2TError("A label's confidence is NaN or outside 0..1; `t2t teachers check` finds the file and row.")
-    return LabelMatrix(sample_ids, tuple(topics), tuple(teachers), indptr, topic, teacher, confidence)
 
 
 def _codes(table: pa.Table, value_sets: list[pa.Array]) -> list[np.ndarray]:

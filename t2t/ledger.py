@@ -10,8 +10,8 @@ import pandas as pd
 from pydantic import Field
 
 from t2t.config import Config, parse
+from t2t.descent import RETRACTED, standing
 from t2t.lake import Lake, UnknownRef
-from t2t.lineage import RETRACTED, standing
 from t2t.retraction import retracted
 
 
@@ -51,6 +51,8 @@ class Record(Config):
     # Where the labels were read: `main` when the round began, and of each teacher the last commit that labeled.
     data_commit: str = ""
     label_commits: dict[str, str] = Field(default_factory=dict)
+    # The round whose weights its student started from; None from scratch.
+    started_from: int | None = None
     # The watch on its labels (`t2t.watch`), and the topic that most of them speak for.
     watch: dict[str, float] = Field(default_factory=dict)
     largest_topic: str | None = None
@@ -70,7 +72,7 @@ class Ledger:
         self.prefix = f"{dataset}/campaigns/{campaign}/ledger/"
 
     def records(self) -> list[Record]:
-        """The finished rounds as they count now, oldest first: retracted ones have that status (`t2t.lineage`)."""
+        """The finished rounds as they count now, oldest first: retracted ones have that status (`t2t.descent`)."""
         try:
             head = self.lake.resolve("main")
         except UnknownRef:

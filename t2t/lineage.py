@@ -1,70 +1,204 @@
-"""What descends from what: which teachers and rounds a retraction takes along, and which rounds still stand.
+"""`t2t lineage`: where a checkpoint, a round or a teacher comes from, read from the lake alone.
 
-Only the retracted teachers themselves carry a mark (`t2t.retraction`). Everything else follows from who learned from
-whom, so that taking a mark back brings all of it back. Nothing here reads a lake.
+checkpoint <- round <- teachers with fingerprints (self-training ones by their own checkpoints) <- label commits <- data
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from t2t.ledger import Record
+from rich.markup import escape
+from rich.tree import Tree
 
-RETRACTED = "retracted"
+from t2t.dataset import HUMAN
+from t2t.descent import RETRACTED
+from t2t.errors import T2TError, nearest
+from t2t.files import sha256_file
+from t2t.lake import Commit, Lake
+from t2t.ledger import Ledger, Record, champion
+from t2t.registration import registered
+from t2t.registry import Workspace
+from t2t.retraction import retracted
+from t2t.show import campaigns, console, lakes
+
+Node = dict[str, Any]
+"""`kind` (checkpoint, round, teacher, labels, data), `id`, `facts`, `retracted` (the reason, or None), `from` (what it
+descends from) and `repeated` (its own `from` stands where it was named first)."""
 
 
-def descended(parents: Mapping[str, Iterable[str]], marked: Collection[str]) -> dict[str, str]:
-    """The teachers that are out, each with the marked teacher that is the reason.
+class Ancestry:
+    """The family of one dataset's teachers and rounds in one lake."""
 
-    Args:
-        parents: of each self-training teacher, the teachers whose labels its student learned from.
-        marked: the teachers that were retracted by name.
+    def __init__(self, lake: Lake, dataset: str):
+        self.lake, self.dataset = lake, dataset
+        self.head = lake.resolve("main")
+        self.out = retracted(lake, dataset, self.head)
+        self._records: dict[str, list[Record]] = {}
+        self._seen: set[tuple[str, str]] = set()
 
-    Returns: the marked ones (each its own reason), and all that learned from one of them, at any distance. A teacher
-        with several reasons has the first in the order of its parents.
+    def records(self, campaign: str) -> list[Record]:
+        if campaign not in self._records:
+            self._records[campaign] = Ledger(self.lake, self.dataset, campaign).records()
+        return self._records[campaign]
+
+    def checkpoint(self, record: Record) -> Node:
+        facts = {"sha256": record.weights_sha256, "folder": record.checkpoint}
+        reason = record.reason if record.status == RETRACTED else None
+        return self._node("checkpoint", record.weights_sha256, facts, reason, lambda: [self.round(record)])
+
+    def round(self, record: Record) -> Node:
+        facts = {"status": record.status, "reason": record.reason, "pr_auc": record.test["pr_auc"]}
+        facts |= {"validation_pr_auc": record.score, "rows": record.rows, "branch": record.branch}
+        facts |= {"commit": record.commit, "data_commit": record.data_commit}
+
+        def sources() -> list[Node]:
+            return [self.teacher(teacher.id, teacher.fingerprint, record) for teacher in record.teachers]
+
+        reason = record.reason if record.status == RETRACTED else None
+        return self._node("round", f"{record.campaign}/{record.round}", facts, reason, sources)
+
+    def teacher(self, teacher: str, fingerprint: str | None = None, record: Record | None = None) -> Node:
+        """A teacher as a round read it, or as it is on `main`."""
+        # Rounds of an older version did not note where they read: their own commit comes soon after.
+        at = (record.label_commits.get(teacher) or record.data_commit or record.commit) if record else self.head
+        known = registered(self.lake, self.dataset, teacher, at) or {}
+        entry = known.get("entry", {})
+        facts = {"kind": known.get("kind", "?"), "fingerprint": fingerprint or known.get("fingerprint", "")}
+        if entry.get("description"):
+            facts["description"] = entry["description"]
+        reason = None
+        if teacher in self.out:
+            cause = self.out[teacher]
+            reason = "retracted" if cause == teacher else f"descends from {cause}, which was retracted"
+
+        def sources() -> list[Node]:
+            found = [self._labels(commit) for commit in self._label_commits(teacher, at, facts["fingerprint"])]
+            if entry.get("parents"):
+                made = [r for r in self.records(entry["campaign"]) if r.round == entry["round"]]
+                found += [self.checkpoint(r) for r in made if r.weights_sha256 == entry["weights_sha256"]]
+            return found
+
+        return self._node("teacher", teacher, facts, reason, sources)
+
+    def _label_commits(self, teacher: str, at: str, fingerprint: str) -> list[Commit]:
+        """The commits whose labels are still there at `at`, newest first: those of this fingerprint, up to another."""
+        found: list[Commit] = []
+        for commit in self.lake.log(at):
+            if commit.key.startswith(f"teacher:{self.dataset}:{teacher}:"):
+                if commit.metadata.get("fingerprint") != fingerprint:
+                    break
+                found.append(commit)
+                # The first commit of a teacher's has the bare fingerprint in its key.
+                if commit.key.endswith(f":{fingerprint}"):
+                    break
+        # People's labels are replaced, not added to, when they change.
+        return found[:1] if teacher == HUMAN else found
+
+    def _labels(self, commit: Commit) -> Node:
+        facts = {"rows": int(commit.metadata.get("rows", 0)), "commit": commit.id, "time": commit.time.isoformat()}
+        return self._node("labels", commit.id, facts, None, lambda: self._data(commit.id))
+
+    def _data(self, at: str) -> list[Node]:
+        prefix = f"data:{self.dataset}:"
+        found = next((commit for commit in self.lake.log(at) if commit.key.startswith(prefix)), None)
+        if found is None:
+            return []
+        facts = {"dataset": self.dataset, "commit": found.id, "fingerprint": found.metadata.get("fingerprint", "")}
+        return [self._node("data", found.id, facts, None, list)]
+
+    def _node(
+        self, kind: str, name: str, facts: dict[str, Any], reason: str | None, sources: Callable[[], list[Node]]
+    ) -> Node:
+        # Every later round has the earlier students among its teachers: a family is told once, not 2^k times.
+        repeated = (kind, name) in self._seen
+        self._seen.add((kind, name))
+        node: Node = {"kind": kind, "id": name, "facts": facts, "retracted": reason, "repeated": repeated}
+        return node | {"from": [] if repeated else sources()}
+
+
+def lineage(workspace: Workspace, target: str) -> Node:
+    """The tree of a teacher's id, `CAMPAIGN/ROUND`, a campaign (its champion) or a checkpoint folder.
+
+    Raises T2TError, with the nearest name that is known, when there is none of that name.
     """
-    out = {teacher: teacher for teacher in marked}
-    found = True
-    while found:
-        found = False
-        for teacher, learned_from in parents.items():
-            if teacher not in out:
-                reason = next((out[parent] for parent in learned_from if parent in out), None)
-                if reason is not None:
-                    out[teacher] = reason
-                    found = True
-    return out
+    known: list[tuple[Lake, str, str]] = []
+    for lake, prefix in campaigns(workspace):
+        dataset, _, campaign = prefix.partition("/campaigns/")
+        known.append((lake, dataset, campaign))
+    name, _, number = target.rpartition("/")
+    for lake, dataset, campaign in known:
+        family = Ancestry(lake, dataset)
+        if campaign == name and re.fullmatch(r"\d+", number):
+            records = family.records(campaign)
+            if int(number) >= len(records):
+                raise T2TError(f"Campaign {campaign!r} has no finished round {number}; it has {len(records)} rounds.")
+            return family.checkpoint(records[int(number)])
+        if campaign == target:
+            best = champion(family.records(campaign))
+            if best is None:
+                raise T2TError(f"Campaign {campaign!r} has no champion: no round that stands has passed.")
+            return family.checkpoint(best)
+    for lake, dataset in teacher_places(workspace).get(target, []):
+        return Ancestry(lake, dataset).teacher(target)
+    folder = Path(target)
+    weights = folder / "model.safetensors"
+    if folder.is_dir():
+        if not weights.is_file():
+            raise T2TError(f"{folder}: not a checkpoint folder, it has no model.safetensors.")
+        digest = sha256_file(weights)
+        for lake, dataset, campaign in known:
+            family = Ancestry(lake, dataset)
+            for record in family.records(campaign):
+                if record.weights_sha256 == digest:
+                    return family.checkpoint(record)
+        raise T2TError(f"{folder}: no round of the lakes here left these weights (SHA-256 {digest[:12]}).")
+    names = [*teacher_places(workspace), *(campaign for _, _, campaign in known)]
+    raise T2TError(
+        f"{target!r} is no teacher, CAMPAIGN/ROUND, campaign or checkpoint folder here.{nearest(target, names)}"
+    )
 
 
-def standing(records: Sequence[Record], out: Mapping[str, str]) -> list[Record]:
-    """The records as they count now: a round that learned from a teacher that is out has the status `retracted`.
-
-    A retracted round keeps its place and number; it is no champion, does not count among the rounds that a campaign
-    has done, and its student does not teach.
-
-    Args:
-        records: as they were written.
-        out: what `descended` returns.
-    """
-    return [_standing(record, out) for record in records]
+def teacher_places(workspace: Workspace) -> dict[str, list[tuple[Lake, str]]]:
+    """Of every teacher that has labels, the lakes and datasets in which it has them."""
+    found: dict[str, list[tuple[Lake, str]]] = {}
+    for lake in lakes(workspace):
+        for entry in lake.list("main"):
+            match = re.fullmatch(r"([^/]+)/teachers/([^/]+)/entry\.json", entry.path)
+            if match:
+                found.setdefault(match[2], []).append((lake, match[1]))
+    return found
 
 
-def _standing(record: Record, out: Mapping[str, str]) -> Record:
-    names = [teacher.id for teacher in record.teachers if teacher.id in out]
-    if not names:
-        return record
-    reasons = list(dict.fromkeys(out[name] for name in names))
-    reason = f"learned from {', '.join(reasons)}, which was retracted; was {record.status}: {record.reason}"
-    return record.model_copy(update={"status": RETRACTED, "reason": reason, "stop": None})
+def print_lineage(node: Node) -> None:
+    tree = Tree(_line(node), guide_style="dim")
+    _grow(tree, node)
+    console.print(tree)
 
 
-def retracted_rounds(records: Sequence[Record]) -> list[Record]:
-    """Those of `standing`'s records that are retracted."""
-    return [record for record in records if record.status == RETRACTED]
+def _grow(tree: Tree, node: Node) -> None:
+    for child in node["from"]:
+        _grow(tree.add(_line(child)), child)
 
 
-def last_passed(records: Sequence[Record]) -> Record | None:
-    """The latest round that passed and still stands: what `training.initialise: previous` goes on from."""
-    return next((record for record in reversed(records) if record.status == "passed"), None)
+def _line(node: Node) -> str:
+    facts = node["facts"]
+    if node["kind"] == "checkpoint":
+        text = f"[bold]checkpoint[/bold] {facts['sha256'][:12]}  {escape(facts['folder'])}"
+    elif node["kind"] == "round":
+        text = f"[bold]round[/bold] {node['id']}  {facts['status']}, PR-AUC {facts['pr_auc']:.3f} on test"
+        text += f" ({facts['validation_pr_auc']:.3f} on validation), {facts['rows']:,} rows"
+        text += f", commit {facts['commit'][:12]}"
+    elif node["kind"] == "teacher":
+        text = f"[bold]teacher[/bold] {node['id']}  {facts['kind']}, fingerprint {facts['fingerprint'][:12]}"
+    elif node["kind"] == "labels":
+        text = f"[bold]labels[/bold] commit {facts['commit'][:12]}, {facts['rows']:,} rows, {facts['time'][:16]}"
+    else:
+        text = f"[bold]data[/bold] {facts['dataset']}, commit {facts['commit'][:12]}"
+    if node["retracted"]:
+        # What the round was before stands in `t2t rounds`.
+        why = escape(node["retracted"].split(";")[0].removesuffix(", which was retracted").removesuffix("retracted"))
+        text += f"  [red]RETRACTED{': ' * bool(why)}{why}[/red]"
+    return text + ("  [dim](see above)[/dim]" if node["repeated"] and node["kind"] != "data" else "")

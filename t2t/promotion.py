@@ -52,8 +52,14 @@ def promote(rounds: Rounds, record: Record) -> Record:
 
 def _register(rounds: Rounds, record: Record) -> str:
     settings = rounds.config.self_training
-    parents = tuple(Parent(id=teacher.id, fingerprint=teacher.fingerprint) for teacher in record.teachers)
-    identity = rounds.roster.identity(settings.identity, [parent.id for parent in parents])
+    # Weights that it started from carry what those learned from, too.
+    records = {earlier.round: earlier for earlier in rounds.ledger.written()}
+    learned, link = list(record.teachers), record.started_from
+    while link is not None:
+        learned += records[link].teachers
+        link = records[link].started_from
+    parents = tuple(Parent(id=one.id, fingerprint=one.fingerprint) for one in dict.fromkeys(learned))
+    identity = rounds.roster.identity(settings.identity, [teacher.id for teacher in record.teachers])
     entry = Entry(
         id=rounds.config.self_teacher(record.round),
         description=f"Student of round {record.round} of campaign {record.campaign}.",

@@ -86,16 +86,34 @@ def commit_data(lake: Lake, dataset: Dataset, quarantine: pa.Table, work: Path) 
         )
 
 
-def freeze_campaign(lake: Lake, prefix: str, config: CampaignConfig, retracted: Collection[str] = frozenset()) -> None:
+def freeze_campaign(
+    lake: Lake,
+    prefix: str,
+    config: CampaignConfig,
+    retracted: Collection[str] = frozenset(),
+    taught: Collection[str] = frozenset(),
+) -> None:
     """Writes the campaign's configuration at its first start; later it is compared.
 
-    Teachers may be added, retracted ones may be taken out, rounds prolonged, and health checks and watches set anew.
-    Any other change would make rounds that cannot be compared, so it raises T2TError that names the changed keys.
+    Teachers may be added, retracted ones may be taken out, rounds prolonged, snapshots made more or less often, and
+    health checks and watches set anew. Any other change would make rounds that cannot be compared, so it raises
+    T2TError that names the changed keys. So does a campaign of the same name on another dataset: their branches would
+    be the same.
+
+    Args:
+        taught: the teachers that the rounds so far learned from; they may not be taken out either.
     """
     current = json.loads(config.model_dump_json())
     path = f"{prefix}campaign.json"
     known = read_json(lake, "main", path)
     if known is None:
+        end = f"/campaigns/{config.name}/campaign.json"
+        other = next((entry.path for entry in lake.list("main") if entry.path.endswith(end)), "")
+        if other:
+            raise T2TError(
+                f"A campaign {config.name!r} on dataset {other.split('/')[0]!r} is in this lake already, and a "
+                "campaign's name is also that of its branches: run this one under another name (--name)."
+            )
         lake.commit(
             "main",
             {path: json.dumps(current, indent=2).encode()},
@@ -109,8 +127,12 @@ def freeze_campaign(lake: Lake, prefix: str, config: CampaignConfig, retracted: 
     with suppress(T2TError):
         known = json.loads(parse(CampaignConfig, known, path).model_dump_json())
     free = {"description", "rounds", "health", "watch"}
-    if set(known["teachers"]) - set(retracted) <= set(current["teachers"]):
+    own = {teacher for teacher in taught if config.is_own(teacher)}
+    if {*known["teachers"], *taught} - own - set(retracted) <= set(current["teachers"]):
         free.add("teachers")
+    for settings in (known, current):
+        for key in ("snapshot_minutes", "snapshot_steps"):
+            settings.get("training", {}).pop(key, None)
     changed = sorted(key for key in {*known, *current} - free if known.get(key) != current.get(key))
     if changed:
         raise T2TError(

@@ -42,6 +42,7 @@ class Tracker(Protocol):
     def log_checkpoint(self, k: int, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str: ...
     def champion(self, k: int | None) -> None: ...
     def finish_round(self, k: int, status: str, tags: dict[str, str]) -> None: ...
+    def discard_round(self, k: int) -> None: ...
     def finish(self, status: str) -> None: ...
 
 
@@ -77,6 +78,11 @@ class Reporter:
             inputs.append(DataInput(teacher, rounds.lake.uri(commit, path), commit[:12], "training"))
         self.tracker.log_inputs(k, inputs)
         return run
+
+    def discard(self, k: int) -> None:
+        """Round k begins again: what was told of it no longer counts."""
+        if self.tracker is not None:
+            self.tracker.discard_round(k)
 
     def curve(self, k: int, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Points of the curve. PR-AUC by step has a name of its own: the round's is that of its best step."""
@@ -129,9 +135,9 @@ class Reporter:
     def _repair(self, tracker: Tracker) -> None:
         """Tells the tracker of rounds that the ledger has and it has not, or not as finished (DESIGN, section 6)."""
         records = self.rounds.ledger.records()
-        for k, record in enumerate(records):
-            if tracker.finished(k):
-                continue
+        missing = [record for record in records if not tracker.finished(record.round)]
+        for record in missing:
+            k = record.round
             folder = self.rounds.round_folder(k)
             if not (folder / "evaluation").is_dir() or not (folder / "student").is_dir():
                 log.warning("Round %d is missing in MLflow, and its files are no longer in %s.", k, folder)
@@ -140,6 +146,9 @@ class Reporter:
             self.start(k, record.data_commit or record.commit, [teacher.id for teacher in record.teachers])
             self.curve(k, json.loads((folder / "student" / "config.json").read_text())["curve"])
             self.round(record, records[:k])
+        best = champion(records)
+        if missing and best is not None and tracker.finished(best.round):
+            tracker.champion(best.round)
 
     def _retractions(self, tracker: Tracker) -> None:
         """Tells the tracker which rounds are retracted, or stand again, and which one is the best of those that do."""

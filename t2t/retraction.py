@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from t2t.dataset import HUMAN
+from t2t.descent import descended
 from t2t.errors import T2TError, nearest
 from t2t.lake import Lake, UnknownRef
-from t2t.lineage import descended
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def parents(lake: Lake, dataset: str, ref: str = "main") -> dict[str, list[str]]
 
 
 def retracted(lake: Lake, dataset: str, ref: str = "main") -> dict[str, str]:
-    """The teachers that are out as of a commit, each with the marked one it descends from (see `lineage.descended`)."""
+    """The teachers that are out as of a commit, each with the marked one it descends from (see `descent.descended`)."""
     marked = marks(lake, dataset, ref)
     # Reading every entry is only needed once somebody has retracted something.
     return descended(parents(lake, dataset, ref), marked) if marked else {}

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 from t2t import watch
 from t2t.campaign import NEWEST, CampaignConfig
 from t2t.dataset import HUMAN
+from t2t.descent import last_passed
 from t2t.errors import T2TError
 from t2t.ledger import Ledger, Record, TeacherRef, stop_reason
-from t2t.lineage import last_passed
 from t2t.registration import label_commit, registered
 from t2t.retraction import retracted
 
@@ -57,7 +57,7 @@ class Roster:
 
     def own(self, teachers: Iterable[str]) -> list[str]:
         """Those of some teachers that are this campaign's own students."""
-        return [teacher for teacher in teachers if teacher.startswith(self.config.self_teacher(0)[:-1])]
+        return [teacher for teacher in teachers if self.config.is_own(teacher)]
 
     def tasks(self, teachers: Sequence[str]) -> tuple[str, ...]:
         """The tasks that teachers' labels make: one each, or a single one where they are averaged."""

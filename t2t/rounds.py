@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -24,8 +23,10 @@ import pyarrow.parquet as pq
 import torch
 
 from t2t.campaign import CampaignConfig
+from t2t.config import Config, parse
 from t2t.dataset import HUMAN, Dataset
 from t2t.decision import ask, read_decision
+from t2t.descent import RETRACTED, last_passed
 from t2t.errors import T2TError
 from t2t.evaluation import (
     Evaluation,
@@ -36,8 +37,8 @@ from t2t.evaluation import (
     pairs_of,
     teacher_scores,
 )
-from t2t.files import atomic_folder, exclusive, remove_leftovers, sha256_file, write_text
-from t2t.gate import WaitingForDecision, judge
+from t2t.files import atomic_folder, exclusive, remove_folder, remove_leftovers, sha256_file, write_text
+from t2t.gate import Verdict, WaitingForDecision, judge
 from t2t.health import check_health, health
 from t2t.labeling import Asked
 from t2t.labels import LabelMatrix, build_matrix, conventional_average
@@ -45,7 +46,6 @@ from t2t.lake import Lake, open_lake
 from t2t.lake.known import check_lake, remember_lake
 from t2t.lake.tables import read_table, write_parquet
 from t2t.ledger import Ledger, Record, champion, stop_reason
-from t2t.lineage import RETRACTED, last_passed
 from t2t.media import Embedded, embed_samples
 from t2t.promotion import promote, promote_later
 from t2t.registration import (
@@ -59,7 +59,7 @@ from t2t.registration import (
 from t2t.registry import Workspace
 from t2t.reporting import Reporter, Tracker
 from t2t.roster import Roster, refuse_retracted
-from t2t.students.checkpoint import read_config, save, start_from
+from t2t.students.checkpoint import save, start_from
 from t2t.students.dual_encoder import Student, build_student
 from t2t.teachers import Teacher, TeacherContext, build, parse_entry
 from t2t.teachers.annotations import Entry as HumanEntry
@@ -67,6 +67,19 @@ from t2t.training import train
 from t2t.watch import self_share
 
 log = logging.getLogger("t2t")
+BEGUN, VERDICT = "begun.json", "verdict.json"
+
+
+class Beginning(Config):
+    """What a round begins with, noted before anything else of it.
+
+    commit: where its labels are read: `main` when it began.
+    started_from: the round whose weights its student starts from; None from scratch.
+    """
+
+    commit: str
+    teachers: tuple[str, ...]
+    started_from: int | None = None
 
 
 class Rounds:
@@ -149,7 +162,8 @@ class Rounds:
                 )
         out = self.roster.retracted()
         remember_lake(self.folder, self.config.lake)
-        freeze_campaign(self.lake, self.prefix, self.config, out)
+        taught = {teacher.id for record in self.ledger.records() for teacher in record.teachers}
+        freeze_campaign(self.lake, self.prefix, self.config, out, taught - {HUMAN})
         refuse_retracted(self.config, out)
         for name in self.config.teachers:
             if name in out:
@@ -194,21 +208,20 @@ class Rounds:
     def train(self, k: int) -> None:
         """Builds the label matrix of round k and trains its student; leaves `round-<k>/student/`."""
         self._started = time.monotonic()
-        commit = self._start_branch(k)
-        teachers = self._trained_on(k, commit)
-        self.report.start(k, commit, teachers)
+        begun = self.begin(k)
+        self.report.start(k, begun.commit, begun.teachers)
         snapshot = self.round_folder(k) / "training.safetensors"
         if (self.round_folder(k) / "student").is_dir():
             snapshot.unlink(missing_ok=True)
             log.info("Round %d: the student is trained already.", k)
             return
         labels = self.round_folder(k) / "labels"
-        if not labels.is_dir() or LabelMatrix.load(labels).teachers != self.roster.tasks(teachers):
-            self._matrix(k, commit, teachers).save(labels)
+        if not labels.is_dir():
+            self._matrix(k, begun).save(labels)
         matrix = LabelMatrix.load(labels)
         counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
         log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
-        student = self._new_student(k, matrix)
+        student = self._new_student(k, matrix, begun.started_from)
         pairs = human_pairs(self.dataset.human, self._ids("validation"), self.dataset.topics)
         where = self._positions(pairs.sample_ids)
         identity = self.roster.identity(self.config.evaluation.identity, matrix.teachers)
@@ -217,7 +230,7 @@ class Rounds:
             scores = student.predict(self.embedded.embeddings, where, pairs.topics, identity)
             return average_precision(pairs.with_score(scores[pairs.sample, pairs.topic]))
 
-        begun = time.monotonic()
+        now = time.monotonic()
         trained = train(
             student,
             matrix,
@@ -229,14 +242,12 @@ class Rounds:
             lambda step, metrics: self.report.curve(k, [(step, metrics)]),
             snapshot,
         )
-        passed = time.monotonic() - begun
+        passed = time.monotonic() - now
         facts = {
             "campaign": self.config.name,
             "round": k,
             "encoder": self.config.encoder.model_dump(mode="json"),
             "rows_by_teacher": matrix.rows_by_teacher(),
-            "label_teachers": teachers,
-            "data_commit": commit,
             "best_step": trained.best_step,
             "curve": trained.curve,
             "seconds": time.monotonic() - self._started - passed + trained.seconds,
@@ -255,7 +266,7 @@ class Rounds:
         with atomic_folder(target) as folder:
             metrics: dict[str, Any] = {"identity": identity}
             for split in ("validation", "test"):
-                evaluation = self.measure(student, split, identity)
+                evaluation = self.measure(student, split, identity, self.begun(k))
                 metrics[split] = evaluation.metrics()
                 write_parquet(evaluation.pairs.table(), folder / f"{split}.parquet")
                 evaluation.by_topic.to_csv(folder / f"{split}_topics.csv", index=False)
@@ -277,17 +288,9 @@ class Rounds:
         metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
         facts = json.loads((folder / "student" / "config.json").read_text())
         # As it was trained, whatever was added or retracted since.
-        teachers = facts.get("label_teachers") or self.roster.of_round(k)
-        data_commit = facts.get("data_commit", "")
-        topics = self.dataset.topics
+        begun = self.begun(k)
         best = champion(records)
-        verdict = judge(
-            self.config.gate,
-            pairs_of(pq.read_table(folder / "evaluation" / "validation.parquet"), self._ids("validation"), topics),
-            self.pairs(best, "validation") if best else None,
-            self.config.evaluation.resamples,
-            decision=read_decision(self.lake, self.prefix, k) if self.config.gate == "manual" else None,
-        )
+        verdict = self._verdict(k, best)
         branch = self.branch(k)
         about = {"campaign": self.config.name, "round": str(k), "status": verdict.status}
         commit = self.lake.commit(
@@ -299,12 +302,21 @@ class Rounds:
             | {"pr_auc": f"{metrics['test']['pr_auc']:.6f}", "rows": str(sum(facts["rows_by_teacher"].values()))}
             | {"weights": sha256_file(folder / "student" / "model.safetensors")},
         )
+        if self.config.gate == "manual" and verdict.passed is not None:
+            # The commit above was made while the round waited.
+            commit = self.lake.commit(
+                branch,
+                {f"{self.prefix}round-{k:03}/{VERDICT}": folder / VERDICT},
+                key=f"round:{self.prefix}{k}:decided",
+                message=f"Round {k} of {self.config.name}: {about['status']}, {verdict.reason}",
+                metadata=about,
+            )
         record = Record(
             campaign=self.config.name,
             round=k,
             status=verdict.status,
             reason=verdict.reason,
-            teachers=tuple(self.roster.reference(teacher, commit) for teacher in teachers),
+            teachers=tuple(self.roster.reference(teacher, commit) for teacher in begun.teachers),
             identity=metrics["identity"],
             rows=sum(facts["rows_by_teacher"].values()),
             rows_by_teacher=facts["rows_by_teacher"],
@@ -313,11 +325,12 @@ class Rounds:
             best_step=facts["best_step"],
             checkpoint=str((folder / "student").relative_to(self.workspace.work)),
             weights_sha256=sha256_file(folder / "student" / "model.safetensors"),
-            run_id=self.report.start(k, data_commit or commit, teachers),
+            run_id=self.report.start(k, begun.commit, begun.teachers),
             branch=branch,
             commit=commit,
-            data_commit=data_commit,
-            label_commits=self.roster.label_commits(teachers, data_commit),
+            data_commit=begun.commit,
+            label_commits=self.roster.label_commits(begun.teachers, begun.commit),
+            started_from=begun.started_from,
             self_teacher=None,
             seconds=0.0,
             watch={"self_share": self_share(facts["rows_by_teacher"], self.roster.own(facts["rows_by_teacher"]))},
@@ -344,6 +357,24 @@ class Rounds:
         self.ledger.append(record)
         return record
 
+    def _verdict(self, k: int, best: Record | None) -> Verdict:
+        """The gate's verdict on round k: once it is said it stays, whatever is retracted before the round ends."""
+        path = self.round_folder(k) / VERDICT
+        if path.is_file():
+            known = json.loads(path.read_text(encoding="utf-8"))
+            return Verdict(known["passed"], known["reason"])
+        table = pq.read_table(self.round_folder(k) / "evaluation" / "validation.parquet")
+        verdict = judge(
+            self.config.gate,
+            pairs_of(table, self._ids("validation"), self.dataset.topics),
+            self.pairs(best, "validation") if best else None,
+            self.config.evaluation.resamples,
+            decision=read_decision(self.lake, self.prefix, k) if self.config.gate == "manual" else None,
+        )
+        if verdict.passed is not None:
+            write_text(path, json.dumps({"passed": verdict.passed, "reason": verdict.reason}, indent=2))
+        return verdict
+
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def round_folder(self, k: int) -> Path:
@@ -367,64 +398,85 @@ class Rounds:
     def _positions(self, sample_ids: Sequence[str]) -> np.ndarray:
         return pd.Index(self.embedded.sample_ids).get_indexer(pd.Index(sample_ids))
 
-    def _trained_on(self, k: int, commit: str) -> list[str]:
-        """The teachers of round k, which may have begun before.
-
-        Where one of its teachers was retracted meanwhile (or counts again), what there is of the round is thrown
-        away, unless it is in the lake already: then it ends as it began, and counts as retracted.
-        """
-        wanted = self.roster.of_round(k, commit)
-        folder = self.round_folder(k)
-        if (folder / "student").is_dir():
-            begun = read_config(folder / "student").get("label_teachers", wanted)
-            if self.lake.find(self.branch(k), f"round:{self.prefix}{k}"):
-                return begun
-        elif (folder / "labels").is_dir():
-            begun = list(LabelMatrix.load(folder / "labels").teachers)
-            begun = wanted if tuple(begun) == self.roster.tasks(wanted) else begun
-        else:
-            return wanted
-        if begun != wanted:
-            log.warning("Round %d begins again with %s; it had %s.", k, ", ".join(wanted), ", ".join(begun))
-            shutil.rmtree(folder)
-        return wanted
-
-    def _start_branch(self, k: int) -> str:
-        """Makes the round's branch; returns the commit it began at, which is where its labels are read.
+    def begin(self, k: int) -> Beginning:
+        """Makes the round's branch, and notes what the round begins with (`round-<k>/begun.json`).
 
         A campaign that is prolonged, or that goes on after a retraction, first makes its last student that stands a
         teacher, which its last round had no reason to do.
+
+        A round that has begun keeps what it began with. Where that no longer holds (one of its teachers was retracted
+        or counts again, or the lake is another one) what there is of it is thrown away, unless it is in the lake
+        already: then it ends as it began, and counts as retracted.
         """
-        standing = [record for record in self.ledger.records()[:k] if record.status != RETRACTED]
+        records = self.ledger.records()[:k]
+        standing = [record for record in records if record.status != RETRACTED]
         previous = standing[-1] if standing else None
         if previous is not None and previous.status == "passed" and previous.self_teacher is None:
             promote_later(self, previous)
         head = self.lake.branch(self.branch(k), "main")
         # A round that was killed late has commits of its own on its branch already.
-        own = (f"round:{self.prefix}{k}", f"teacher:{self.config.dataset}:{self.config.self_teacher(k)}:")
-        return next((commit.id for commit in self.lake.log(head) if not commit.key.startswith(own)), head)
+        own = (f"round:{self.prefix}{k}", f"round:{self.prefix}{k}:")
+        student = f"teacher:{self.config.dataset}:{self.config.self_teacher(k)}:"
+        log_of_branch = ((commit.id, commit.key) for commit in self.lake.log(head))
+        point = next((i for i, key in log_of_branch if key != own[0] and not key.startswith((own[1], student))), head)
+        wanted = Beginning(
+            commit=point, teachers=tuple(self.roster.of_round(k, point)), started_from=self._starts_from(records)
+        )
+        folder = self.round_folder(k)
+        if not (folder / BEGUN).is_file():
+            remove_folder(folder)  # nothing of a round counts before its beginning
+        elif (begun := self.begun(k)) != wanted:
+            if self.lake.find(head, own[0]):
+                return begun
+            log.warning("Round %d begins again: it was to learn from %s.", k, ", ".join(begun.teachers))
+            self.report.discard(k)
+            remove_folder(folder)
+        write_text(folder / BEGUN, wanted.model_dump_json(indent=2))
+        return wanted
 
-    def _matrix(self, k: int, commit: str, teachers: Sequence[str]) -> LabelMatrix:
+    def begun(self, k: int) -> Beginning:
+        """What round k began with."""
+        path = self.round_folder(k) / BEGUN
+        return parse(Beginning, json.loads(path.read_text(encoding="utf-8")), path)
+
+    def _starts_from(self, records: Sequence[Record]) -> int | None:
+        """The round whose weights the next student starts from: the last that passed, stands and may teach."""
+        if self.config.training.initialise != "previous":
+            return None
+        sound = [record for record in records if not self.roster.collapse(record)]
+        previous = last_passed(sound)
+        return previous.round if previous else None
+
+    def _matrix(self, k: int, begun: Beginning) -> LabelMatrix:
         """The training rows of a round: human labels of `train`, teachers' labels of `train` and `unlabeled`.
 
         Their health is checked and written to `round-<k>/health.csv` first; raises T2TError where it blocks.
         """
-        dataset = self.dataset
-        tables = [read_labels(self.lake, commit, dataset.name, teacher) for teacher in teachers]
-        if self.config.teachers_see_unseen:
-            seen = pa.array(dataset.seen)
-            tables[0] = tables[0].filter(pc.is_in(tables[0]["topic"], value_set=seen))
-        # Human labels of the unlabeled split would be an accident of the annotation tool: that split has none.
-        tables[0] = tables[0].filter(pc.is_in(tables[0]["sample_id"], value_set=pa.array(self._ids("train"))))
-        topics = dataset.topics if self.config.teachers_see_unseen else dataset.seen
-        report = health(dict(zip(teachers, tables, strict=True)), self._ids("train", "unlabeled"), topics)
+        tables = self.training_tables(begun.commit, begun.teachers)
+        samples, topics = self._ids("train", "unlabeled"), self.training_topics
+        report = health(tables, samples, topics)
         write_text(self.round_folder(k) / "health.csv", report.to_csv(index=False))
         check_health(report, self.config.health, self.config.name)
+        rows = list(tables.values())
         if self.config.method == "conventional-average":
-            tables = [conventional_average(tables)]
-        return build_matrix(tables, self._ids("train", "unlabeled"), topics, self.roster.tasks(teachers))
+            rows = [conventional_average(rows)]
+        return build_matrix(rows, samples, topics, self.roster.tasks(begun.teachers))
 
-    def _new_student(self, k: int, matrix: LabelMatrix) -> Student:
+    @property
+    def training_topics(self) -> tuple[str, ...]:
+        """The topics that teachers' labels are trained on."""
+        return self.dataset.topics if self.config.teachers_see_unseen else self.dataset.seen
+
+    def training_tables(self, commit: str, teachers: Sequence[str]) -> dict[str, pa.Table]:
+        """Teachers' labels at a commit, as far as they may be trained on: people's of `train` and seen topics only."""
+        tables = {name: read_labels(self.lake, commit, self.dataset.name, name) for name in teachers}
+        # Human labels of the unlabeled split would be an accident of the annotation tool: that split has none.
+        human = tables[HUMAN]
+        human = human.filter(pc.is_in(human["sample_id"], value_set=pa.array(self._ids("train"))))
+        tables[HUMAN] = human.filter(pc.is_in(human["topic"], value_set=pa.array(self.dataset.seen)))
+        return tables
+
+    def _new_student(self, k: int, matrix: LabelMatrix, started_from: int | None) -> Student:
         student = build_student(
             self.config.student,
             self.embedded.embeddings.dim,
@@ -433,20 +485,20 @@ class Rounds:
             self.seed(k),
             prior=float(matrix.confidence.mean()),
         )
-        previous = last_passed(self.ledger.records()[:k]) if self.config.training.initialise == "previous" else None
-        if previous is not None:
-            start_from(student, Student.load(self.workspace.work / previous.checkpoint))
+        if started_from is not None:
+            start_from(student, Student.load(self.round_folder(started_from) / "student"))
         else:
             student.frontend.fit(self.embedded.embeddings, self._positions(matrix.sample_ids))
         return student.to(self.device)
 
-    def measure(self, student: Student, split: str, identity: str) -> Evaluation:
+    def measure(self, student: Student, split: str, identity: str, begun: Beginning) -> Evaluation:
+        """A student on a split, asked as `identity`, beside the outside teachers that it learned from."""
         pairs = human_pairs(self.dataset.human, self._ids(split), self.dataset.topics)
         scores = student.predict(self.embedded.embeddings, self._positions(pairs.sample_ids), pairs.topics, identity)
-        head = self.lake.resolve("main")
         teachers = {
-            name: teacher_scores(pairs, read_labels(self.lake, head, self.dataset.name, name))
-            for name in self.roster.outside(head)
+            name: teacher_scores(pairs, read_labels(self.lake, begun.commit, self.dataset.name, name))
+            for name in begun.teachers
+            if name in self.config.teachers
         }
         return evaluate(
             pairs.with_score(scores[pairs.sample, pairs.topic]),
@@ -457,8 +509,9 @@ class Rounds:
 
     def _files(self, k: int) -> list[Path]:
         """What round k leaves in the lake."""
-        health = self.round_folder(k) / "health.csv"
-        return [*sorted((self.round_folder(k) / "evaluation").iterdir()), *([health] if health.is_file() else [])]
+        folder = self.round_folder(k)
+        further = [folder / name for name in ("health.csv", VERDICT)]
+        return [*sorted((folder / "evaluation").iterdir()), *(path for path in further if path.is_file())]
 
     def pairs(self, record: Record, split: str) -> Pairs:
         """The scored pairs that a round left in the lake, for `validation` or `test`."""

@@ -11,11 +11,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from t2t.descent import RETRACTED
 from t2t.errors import T2TError
 from t2t.lake import Lake
 from t2t.lake.known import known_lakes, lake_of
 from t2t.ledger import Ledger, Record, champion, rounds_table
-from t2t.lineage import RETRACTED
 from t2t.registry import Workspace
 from t2t.watch import MEASURES, after_collapse
 

@@ -338,6 +338,14 @@ class MLflowTracker:
                 tags["mlflow.note.content"] += f"\n\nThe campaign stopped: {tags['t2t.stop']}."
         self._finish(self._need(k), status, tags)
 
+    def discard_round(self, k: int) -> None:
+        """Sets round k's run aside, marked as discarded, where there is one: the round begins again, and its points,
+        which cannot be taken back, would stand in the way of the new ones."""
+        run = self.run_id(k) if self.run_id() else None
+        if run is not None:
+            self._finish(run, "KILLED", {"t2t.kind": "discarded", "t2t.status": "discarded"})
+            del self._runs[k]
+
     def finish(self, status: str = "FINISHED", tags: Mapping[str, Any] | None = None) -> None:
         """Ends the campaign's run; does nothing where it was never opened, so that error handlers can call this."""
         run = self.run_id()

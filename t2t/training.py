@@ -339,11 +339,14 @@ def build_optimizer(student: Student, config: TrainingConfig) -> torch.optim.Ada
 
 
 def training_identity(student: Student, matrix: LabelMatrix, config: TrainingConfig, seed: int) -> str:
-    """What a training depends on, as a hash: recipe, student, seed, device type and the label matrix's content."""
+    """What a training depends on, as a hash: recipe, the student as it comes, seed, device type, torch, and the label
+    matrix's content."""
     settings = config.model_dump_json(exclude={"snapshot_minutes", "snapshot_steps"})
     names = json.dumps([matrix.teachers, matrix.topics, list(matrix.sample_ids)])
     arrays = (hashlib.sha256(np.ascontiguousarray(getattr(matrix, name)).data).hexdigest() for name in ARRAYS)
-    return sha256(settings, student.config.model_dump_json(), str(seed), student.device.type, names, *arrays)
+    own = [student.config.model_dump_json(), str(seed), student.device.type, torch.__version__]
+    start = (value.detach().cpu().contiguous().numpy().tobytes() for value in student.state_dict().values())
+    return sha256(settings, *own, names, *arrays, *(hashlib.sha256(value).digest() for value in start))
 
 
 class Prepared:

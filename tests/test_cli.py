@@ -156,7 +156,8 @@ def test_teachers_check_says_which_are_sound(world, tmp_path):
     assert sound.output.count("sound") == 2
     gone = invoke(*words, "gone", "--dataset", "demo")
     assert gone.exit_code == 1
-    assert "no such file" in gone.output
+    # The table folds long paths wherever the terminal is too narrow for them.
+    assert "nosuchfile" in "".join(gone.output.replace("│", "").split())
 
 
 def test_importing_is_light():

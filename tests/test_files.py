@@ -14,6 +14,7 @@ from t2t.files import (
     atomic_file,
     atomic_folder,
     exclusive,
+    remove_folder,
     remove_leftovers,
     sha256,
     sha256_file,
@@ -160,7 +161,13 @@ def test_an_interrupted_write_is_a_leftover(tmp_path):
     """The names that `atomic_file`, `atomic_folder` and `staging` give are those that are cleared away."""
     with atomic_file(tmp_path / "a.txt") as file, atomic_folder(tmp_path / "b") as folder, staging(tmp_path) as stage:
         file.write_text("half")
-        assert set(remove_leftovers(tmp_path)) == {file, folder, stage}
+        # A staging folder is held by whoever works in it, whatever number that process has where it lives.
+        assert set(remove_leftovers(tmp_path)) == {file, folder}
+        file.write_text("half")
+        folder.mkdir()
+        left = tmp_path / stage.name.replace("staging-", "staging-left")
+        left.mkdir()
+        assert remove_leftovers(tmp_path)[-1] == left
         file.write_text("half")
         folder.mkdir()
 
@@ -180,3 +187,17 @@ def test_a_lock_is_held_once_and_names_its_holder(tmp_path):
         pass
     with exclusive(path, "Campaign 'a'"):
         pass
+
+
+def test_a_folder_is_removed_whole(tmp_path, monkeypatch):
+    folder = tmp_path / "round-000"
+    (folder / "student").mkdir(parents=True)
+    (folder / "student" / "config.json").write_text("{}")
+    with monkeypatch.context() as patch:
+        # A kill before the first file is gone: nobody finds half of the folder under its name.
+        patch.setattr("t2t.files.shutil.rmtree", lambda *_, **__: None)
+        remove_folder(folder)
+    assert not folder.exists()
+    assert len(remove_leftovers(tmp_path)) == 1
+    assert everything(tmp_path) == []
+    remove_folder(folder)  # it is gone already

@@ -343,6 +343,7 @@ def test_labeling_goes_on_after_its_last_part(lake, work, dataset, dies_at, capl
     assert registered(lake, "tiny", "vendor") is None
     assert len(list(work.glob("labeling/*/part-*.parquet"))) == dies_at
     again = Counting(2)
+    caplog.clear()
     with caplog.at_level(logging.INFO, "t2t"):
         ask(lake, work, dataset, again, samples, "red", "blue")
     assert again.calls == whole.calls[dies_at:]

@@ -388,3 +388,87 @@ def test_rounds_and_compare_show_the_watch_and_a_collapse(campaign, monkeypatch,
     text = " ".join(capture.get().split())
     assert "Stopped: collapse: all 320 confidences of tiny-self-0 are the same" in text
     assert "t2t teachers retract tiny-self-0" in text
+
+
+# -- what a round began with, and what was once said of it ------------------------------------------------------------
+
+
+def test_a_round_folder_of_another_lake_is_not_taken_up(campaign):
+    first = campaign()
+    first.prepare()
+    first.train(0)
+    weights = first.round_folder(0) / "student" / "model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(b"of a life before")
+    shutil.rmtree(first.workspace.work / "lake.git")
+    record = run(campaign())[0]
+    assert weights.read_bytes() == kept  # trained again
+    assert record.data_commit != ""
+
+
+def test_a_round_without_its_beginning_is_begun_anew(campaign):
+    rounds = campaign()
+    rounds.prepare()
+    rounds.train(0)
+    (rounds.round_folder(0) / "begun.json").unlink()
+    (rounds.round_folder(0) / "student" / "config.json").unlink()  # as a kill in the middle of removing may leave it
+    assert len(run(campaign())) == 2
+
+
+def test_a_verdict_once_said_stays(campaign):
+    rounds = campaign(gate="must-improve", rounds={"max": 2, "patience": 2})
+    rounds.prepare()
+    rounds.run_round(0)
+    rounds.train(1)
+    rounds.evaluate(1)
+    (rounds.round_folder(1) / "verdict.json").write_text('{"passed": false, "reason": "said before a kill"}')
+    record = campaign(gate="must-improve", rounds={"max": 2, "patience": 2}).publish(1)
+    assert (record.status, record.reason) == ("rejected", "said before a kill")
+    with rounds.lake.read("tiny-round-1", "demo/campaigns/tiny/round-001/verdict.json") as file:
+        assert json.load(file)["passed"] is False
+
+
+def test_a_manual_verdict_stands_on_the_rounds_branch(campaign):
+    from t2t.decision import decide
+    from t2t.gate import WaitingForDecision
+
+    rounds = campaign(gate="manual", rounds={"max": 1})
+    rounds.prepare()
+    with pytest.raises(WaitingForDecision):
+        rounds.run_round(0)
+    decide(rounds.ledger, "tiny", 0, passed=False, reason="Looks odd")
+    assert rounds.run_round(0).status == "rejected"
+    newest = next(rounds.lake.log("tiny-round-0"))
+    assert newest.metadata["status"] == "rejected"
+    assert "Looks odd" in newest.message
+    # The branch's own commits do not count as the data that the round began with.
+    assert campaign(gate="manual", rounds={"max": 1}).begin(0).commit == rounds.ledger.records()[0].data_commit
+
+
+def test_one_name_on_two_datasets_is_refused(campaign, world, tmp_path):
+    rounds = campaign(rounds={"max": 1})
+    run(rounds)
+    registry = tmp_path / "registry"
+    shutil.copytree(world / "registry", registry)
+    text = (registry / "datasets" / "demo.yaml").read_text()
+    (registry / "datasets" / "other.yaml").write_text(text.replace("name: demo", "name: other"))
+    place = Workspace.find(registry, world / "data", rounds.workspace.work)
+    other = Rounds(parse(CampaignConfig, {**rounds.config.model_dump(), "dataset": "other"}, "test"), place)
+    with pytest.raises(T2TError, match=r"'tiny' on dataset 'demo' is in this lake already.*--name"):
+        other.prepare()
+    assert (rounds.round_folder(0) / "student" / "config.json").is_file()
+
+
+def test_a_warm_start_carries_what_its_weights_learned_from(campaign):
+    from t2t.retraction import retract
+
+    training = {**yaml.safe_load(CAMPAIGN)["training"], "initialise": "previous"}
+    teaching = {"retention": {"window": 0}}
+    records = run(campaign(training=training, self_training=teaching, rounds={"max": 2, "patience": 9}))
+    assert [record.started_from for record in records] == [None, 0]
+    rounds = campaign(training=training, self_training=teaching, teachers=["vendor"], rounds={"max": 3, "patience": 9})
+    retract(rounds.lake, "demo", "vendor")
+    rounds = campaign(training=training, self_training=teaching, teachers=[], rounds={"max": 1, "patience": 9})
+    records = run(rounds)
+    assert [record.status for record in records] == ["retracted", "retracted", "passed"]
+    assert records[2].started_from is None

@@ -25,7 +25,7 @@ __all__ = [
 def _open_git(rest: str, work: Path, create: bool, wait: float | None) -> Lake:
     from t2t.lake.git import GitLake
 
-    return GitLake(Path(rest) if rest else work / "lake.git", create)
+    return GitLake(work / (rest or "lake.git"), create)
 
 
 def _open_lakefs(rest: str, work: Path, create: bool, wait: float | None) -> Lake:

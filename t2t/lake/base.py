@@ -1,7 +1,8 @@
 """The lake's interface: versioned tables. Two backends keep this contract, one test checks it (tests/lake).
 
-Every operation that writes takes an idempotency key and can be repeated: it looks for its key in the log first. Names
-of branches hold letters, digits, `_` and `-` only, since not every backend allows more; tags may hold `/`.
+Every operation that writes can be repeated: commits and merges take an idempotency key and look for it in the log
+first, branches and tags are known by their names. Names of branches hold letters, digits, `_` and `-` only, since not
+every backend allows more; tags may hold `/`.
 """
 
 from __future__ import annotations

@@ -224,7 +224,7 @@ class GitLake:
 def _create(path: Path) -> None:
     """Makes the repository with an empty first commit in a temporary folder and renames it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=f".{os.getpid()}.tmp", dir=path.parent))
     try:
         repository = pygit2.init_repository(str(temporary), bare=True, initial_head=MAIN)
         # Parquet is compressed already; doing it twice costs a second for each 28 MB.

@@ -42,8 +42,6 @@ def whole(victims: Victims, world: Path, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize(
     "point",
     [
-        "before commit teacher:demo:vendor",
-        "after replace round-000/training.safetensors",
         "before rename round-000/student",
         "before log_artifacts",
         "before merge tiny-round-1",

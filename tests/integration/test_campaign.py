@@ -77,13 +77,13 @@ def test_the_students_labels_have_an_identity_of_their_own_in_one_commit(done):
     assert len(made) == 1
     before = {entry.path for entry in lake.list(made[0].parents[0])}
     new = sorted(entry.path for entry in lake.list(made[0].id) if entry.path not in before)
-    assert new == ["demo/teachers/tiny-self-0/entry.json", "demo/teachers/tiny-self-0/labels.parquet"]
-    labels = read_table(lake, "main", new[1]).to_pandas()
+    assert new == [f"demo/teachers/tiny-self-0/{name}" for name in ("asked.parquet", "entry.json", "labels.parquet")]
+    labels = read_table(lake, "main", new[2]).to_pandas()
     assert set(labels["teacher_id"]) == {"tiny-self-0"}
     assert labels["sample_id"].nunique() == 16  # the unlabeled videos, and only these
     assert labels["confidence"].between(0, 1).all()
     assert labels.groupby("sample_id").size().unique().tolist() == [20]  # top 10 and 10 random ones
-    with lake.read("main", new[0]) as file:
+    with lake.read("main", new[1]) as file:
         entry = json.load(file)
     assert [parent["id"] for parent in entry["entry"]["parents"]] == [
         "human",
