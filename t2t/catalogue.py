@@ -15,6 +15,7 @@ from rich.tree import Tree
 from t2t.campaign import RoundsConfig
 from t2t.config import load_yaml, read_yaml
 from t2t.dataset import HUMAN, Dataset
+from t2t.decision import waiting
 from t2t.descent import RETRACTED
 from t2t.errors import T2TError, nearest
 from t2t.files import write_text
@@ -199,10 +200,15 @@ def _retract(workspace: Workspace, lake: Lake, dataset: str, teacher: str, reaso
         what = f"is out: it descends from {now[other]}" if other in now else "counts again"
         tree.add(f"self-training teacher [bold]{other}[/bold] {what}")
     for name, ledger in ledgers.items():
+        waits = waiting(ledger)
+        if waits is not None and (gone := [one.id for one in waits.teachers if (one.id in now) != (one.id in out)]):
+            tree.add(f"round {waits.round} of {name}, which waits for a decision, learned from {', '.join(gone)}")
         _add_campaign(tree, workspace, name, before[name], ledger.records(), read_frozen(ledger))
     console.print(tree)
     if not undo:
         console.print(f"Nothing was deleted. Take it back: t2t teachers retract {teacher} --undo")
+    if changed:
+        console.print("MLflow's champion and marks follow with the campaign's next `t2t run`.")
 
 
 def _add_campaign(

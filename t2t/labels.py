@@ -79,9 +79,12 @@ class LabelMatrix:
 
     @classmethod
     def load(cls, folder: Path) -> LabelMatrix:
-        """Opens a saved matrix; the arrays stay on disk until they are touched."""
-        names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
+        """Opens a saved matrix; the arrays stay on disk until they are touched. Raises T2TError when it is damaged."""
+        try:
+            names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
+        except (OSError, ValueError, EOFError) as error:
+            raise T2TError(f"{folder}: cannot be read ({error}). Delete the folder: it is made again.") from None
         return cls(names["sample_ids"], tuple(names["topics"]), tuple(names["teachers"]), **arrays)
 
 

@@ -53,6 +53,8 @@ class Record(Config):
     label_commits: dict[str, str] = Field(default_factory=dict)
     # The round whose weights its student started from; None from scratch.
     started_from: int | None = None
+    # Of the validation pairs and their truth: rounds with another one were measured by something else.
+    yardstick: str = ""
     # The watch on its labels (`t2t.watch`), and the topic that most of them speak for.
     watch: dict[str, float] = Field(default_factory=dict)
     largest_topic: str | None = None

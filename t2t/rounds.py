@@ -22,12 +22,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
+from t2t.beginning import Beginning, begin, begun
 from t2t.campaign import CampaignConfig
-from t2t.config import Config, parse
 from t2t.dataset import HUMAN, Dataset
-from t2t.decision import ask, read_decision
-from t2t.descent import RETRACTED, last_passed
-from t2t.errors import T2TError
+from t2t.decision import ask, read_decision, waiting
+from t2t.errors import T2TError, one_line
 from t2t.evaluation import (
     Evaluation,
     Pairs,
@@ -37,7 +36,7 @@ from t2t.evaluation import (
     pairs_of,
     teacher_scores,
 )
-from t2t.files import atomic_folder, exclusive, remove_folder, remove_leftovers, sha256_file, write_text
+from t2t.files import atomic_folder, exclusive, remove_folder, remove_leftovers, sha256, sha256_file, write_text
 from t2t.gate import Verdict, WaitingForDecision, judge
 from t2t.health import check_health, health
 from t2t.labeling import Asked
@@ -47,7 +46,7 @@ from t2t.lake.known import check_lake, remember_lake
 from t2t.lake.tables import read_table, write_parquet
 from t2t.ledger import Ledger, Record, champion, stop_reason
 from t2t.media import Embedded, embed_samples
-from t2t.promotion import promote, promote_later
+from t2t.promotion import promote
 from t2t.registration import (
     asked,
     commit_data,
@@ -59,7 +58,7 @@ from t2t.registration import (
 from t2t.registry import Workspace
 from t2t.reporting import Reporter, Tracker
 from t2t.roster import Roster, refuse_retracted
-from t2t.students.checkpoint import save, start_from
+from t2t.students.checkpoint import load_checked, save, start_from
 from t2t.students.dual_encoder import Student, build_student
 from t2t.teachers import Teacher, TeacherContext, build, parse_entry
 from t2t.teachers.annotations import Entry as HumanEntry
@@ -67,19 +66,7 @@ from t2t.training import train
 from t2t.watch import self_share
 
 log = logging.getLogger("t2t")
-BEGUN, VERDICT = "begun.json", "verdict.json"
-
-
-class Beginning(Config):
-    """What a round begins with, noted before anything else of it.
-
-    commit: where its labels are read: `main` when it began.
-    started_from: the round whose weights its student starts from; None from scratch.
-    """
-
-    commit: str
-    teachers: tuple[str, ...]
-    started_from: int | None = None
+VERDICT = "verdict.json"
 
 
 class Rounds:
@@ -193,7 +180,8 @@ class Rounds:
     def next_round(self) -> int | None:
         """The first round that is not in the ledger, or None when the campaign has ended."""
         records = self.ledger.records()
-        if self.roster.stop(records):
+        # A round that waits for a person is to be ended, whatever was decided about further ones meanwhile.
+        if self.roster.stop(records) and waiting(self.ledger) is None:
             return None
         return len(records)
 
@@ -208,20 +196,23 @@ class Rounds:
     def train(self, k: int) -> None:
         """Builds the label matrix of round k and trains its student; leaves `round-<k>/student/`."""
         self._started = time.monotonic()
-        begun = self.begin(k)
-        self.report.start(k, begun.commit, begun.teachers)
+        beginning = begin(self, k)
+        self.report.start(k, beginning.commit, beginning.teachers)
         snapshot = self.round_folder(k) / "training.safetensors"
         if (self.round_folder(k) / "student").is_dir():
             snapshot.unlink(missing_ok=True)
             log.info("Round %d: the student is trained already.", k)
             return
         labels = self.round_folder(k) / "labels"
+        if labels.is_dir() and not set(LabelMatrix.load(labels).sample_ids) <= set(self.embedded.sample_ids):
+            log.warning("Round %d: clips were removed or became unreadable since it began; its rows are made anew.", k)
+            remove_folder(labels)
         if not labels.is_dir():
-            self._matrix(k, begun).save(labels)
+            self._matrix(k, beginning).save(labels)
         matrix = LabelMatrix.load(labels)
         counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
         log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
-        student = self._new_student(k, matrix, begun.started_from)
+        student = self._new_student(k, matrix, beginning.started_from)
         pairs = human_pairs(self.dataset.human, self._ids("validation"), self.dataset.topics)
         where = self._positions(pairs.sample_ids)
         identity = self.roster.identity(self.config.evaluation.identity, matrix.teachers)
@@ -266,7 +257,7 @@ class Rounds:
         with atomic_folder(target) as folder:
             metrics: dict[str, Any] = {"identity": identity}
             for split in ("validation", "test"):
-                evaluation = self.measure(student, split, identity, self.begun(k))
+                evaluation = self.measure(student, split, identity, begun(self, k))
                 metrics[split] = evaluation.metrics()
                 write_parquet(evaluation.pairs.table(), folder / f"{split}.parquet")
                 evaluation.by_topic.to_csv(folder / f"{split}_topics.csv", index=False)
@@ -285,11 +276,18 @@ class Rounds:
         if k < len(records):
             return records[k]
         folder = self.round_folder(k)
-        metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
+        metrics = self._metrics(k)
         facts = json.loads((folder / "student" / "config.json").read_text())
         # As it was trained, whatever was added or retracted since.
-        begun = self.begun(k)
+        beginning = begun(self, k)
         best = champion(records)
+        if best is not None and best.yardstick not in ("", self._yardstick()):
+            log.warning(
+                "The validation split or its annotations changed since round %d: PR-AUCs of before and after are "
+                "measured by other pairs. The gate compares the pairs that both rounds scored; champion and patience "
+                "go by the numbers as they were measured.",
+                best.round,
+            )
         verdict = self._verdict(k, best)
         branch = self.branch(k)
         about = {"campaign": self.config.name, "round": str(k), "status": verdict.status}
@@ -316,7 +314,7 @@ class Rounds:
             round=k,
             status=verdict.status,
             reason=verdict.reason,
-            teachers=tuple(self.roster.reference(teacher, commit) for teacher in begun.teachers),
+            teachers=tuple(self.roster.reference(teacher, commit) for teacher in beginning.teachers),
             identity=metrics["identity"],
             rows=sum(facts["rows_by_teacher"].values()),
             rows_by_teacher=facts["rows_by_teacher"],
@@ -325,12 +323,13 @@ class Rounds:
             best_step=facts["best_step"],
             checkpoint=str((folder / "student").relative_to(self.workspace.work)),
             weights_sha256=sha256_file(folder / "student" / "model.safetensors"),
-            run_id=self.report.start(k, begun.commit, begun.teachers),
+            run_id=self.report.start(k, beginning.commit, beginning.teachers),
             branch=branch,
             commit=commit,
-            data_commit=begun.commit,
-            label_commits=self.roster.label_commits(begun.teachers, begun.commit),
-            started_from=begun.started_from,
+            data_commit=beginning.commit,
+            label_commits=self.roster.label_commits(beginning.teachers, beginning.commit),
+            started_from=beginning.started_from,
+            yardstick=self._yardstick(),
             self_teacher=None,
             seconds=0.0,
             watch={"self_share": self_share(facts["rows_by_teacher"], self.roster.own(facts["rows_by_teacher"]))},
@@ -356,6 +355,23 @@ class Rounds:
         self.report.round(record, records)
         self.ledger.append(record)
         return record
+
+    def _yardstick(self) -> str:
+        """SHA-256 of the pairs of the validation split and which of them are positive."""
+        pairs = human_pairs(self.dataset.human, self._ids("validation"), self.dataset.topics)
+        codes = np.stack([pairs.sample, pairs.topic, pairs.positive.astype(np.int64)])
+        return sha256(json.dumps([list(pairs.sample_ids), list(pairs.topics)]), codes.tobytes())
+
+    def _metrics(self, k: int) -> dict[str, Any]:
+        path = self.round_folder(k) / "evaluation" / "metrics.json"
+        try:
+            metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise T2TError(
+                f"{path}: cannot be read ({one_line(error, 100)}). Delete the folder {path.parent}: the round is "
+                "measured again."
+            ) from None
+        return metrics
 
     def _verdict(self, k: int, best: Record | None) -> Verdict:
         """The gate's verdict on round k: once it is said it stays, whatever is retracted before the round ends."""
@@ -396,63 +412,20 @@ class Rounds:
         return self.samples(*splits)["sample_id"].to_pylist()
 
     def _positions(self, sample_ids: Sequence[str]) -> np.ndarray:
-        return pd.Index(self.embedded.sample_ids).get_indexer(pd.Index(sample_ids))
+        """Where samples stand in `embedded`, int64. Raises T2TError for one that has no embedding."""
+        found = pd.Index(self.embedded.sample_ids).get_indexer(pd.Index(sample_ids))
+        if (found < 0).any():
+            raise T2TError(
+                f"Sample {sample_ids[int(found.argmin())]!r} has no embedding: it was removed or is unreadable."
+            )
+        return found
 
-    def begin(self, k: int) -> Beginning:
-        """Makes the round's branch, and notes what the round begins with (`round-<k>/begun.json`).
-
-        A campaign that is prolonged, or that goes on after a retraction, first makes its last student that stands a
-        teacher, which its last round had no reason to do.
-
-        A round that has begun keeps what it began with. Where that no longer holds (one of its teachers was retracted
-        or counts again, or the lake is another one) what there is of it is thrown away, unless it is in the lake
-        already: then it ends as it began, and counts as retracted.
-        """
-        records = self.ledger.records()[:k]
-        standing = [record for record in records if record.status != RETRACTED]
-        previous = standing[-1] if standing else None
-        if previous is not None and previous.status == "passed" and previous.self_teacher is None:
-            promote_later(self, previous)
-        head = self.lake.branch(self.branch(k), "main")
-        # A round that was killed late has commits of its own on its branch already.
-        own = (f"round:{self.prefix}{k}", f"round:{self.prefix}{k}:")
-        student = f"teacher:{self.config.dataset}:{self.config.self_teacher(k)}:"
-        log_of_branch = ((commit.id, commit.key) for commit in self.lake.log(head))
-        point = next((i for i, key in log_of_branch if key != own[0] and not key.startswith((own[1], student))), head)
-        wanted = Beginning(
-            commit=point, teachers=tuple(self.roster.of_round(k, point)), started_from=self._starts_from(records)
-        )
-        folder = self.round_folder(k)
-        if not (folder / BEGUN).is_file():
-            remove_folder(folder)  # nothing of a round counts before its beginning
-        elif (begun := self.begun(k)) != wanted:
-            if self.lake.find(head, own[0]):
-                return begun
-            log.warning("Round %d begins again: it was to learn from %s.", k, ", ".join(begun.teachers))
-            self.report.discard(k)
-            remove_folder(folder)
-        write_text(folder / BEGUN, wanted.model_dump_json(indent=2))
-        return wanted
-
-    def begun(self, k: int) -> Beginning:
-        """What round k began with."""
-        path = self.round_folder(k) / BEGUN
-        return parse(Beginning, json.loads(path.read_text(encoding="utf-8")), path)
-
-    def _starts_from(self, records: Sequence[Record]) -> int | None:
-        """The round whose weights the next student starts from: the last that passed, stands and may teach."""
-        if self.config.training.initialise != "previous":
-            return None
-        sound = [record for record in records if not self.roster.collapse(record)]
-        previous = last_passed(sound)
-        return previous.round if previous else None
-
-    def _matrix(self, k: int, begun: Beginning) -> LabelMatrix:
+    def _matrix(self, k: int, beginning: Beginning) -> LabelMatrix:
         """The training rows of a round: human labels of `train`, teachers' labels of `train` and `unlabeled`.
 
         Their health is checked and written to `round-<k>/health.csv` first; raises T2TError where it blocks.
         """
-        tables = self.training_tables(begun.commit, begun.teachers)
+        tables = self.training_tables(beginning.commit, beginning.teachers)
         samples, topics = self._ids("train", "unlabeled"), self.training_topics
         report = health(tables, samples, topics)
         write_text(self.round_folder(k) / "health.csv", report.to_csv(index=False))
@@ -460,7 +433,7 @@ class Rounds:
         rows = list(tables.values())
         if self.config.method == "conventional-average":
             rows = [conventional_average(rows)]
-        return build_matrix(rows, samples, topics, self.roster.tasks(begun.teachers))
+        return build_matrix(rows, samples, topics, self.roster.tasks(beginning.teachers))
 
     @property
     def training_topics(self) -> tuple[str, ...]:
@@ -486,18 +459,19 @@ class Rounds:
             prior=float(matrix.confidence.mean()),
         )
         if started_from is not None:
-            start_from(student, Student.load(self.round_folder(started_from) / "student"))
+            record = self.ledger.records()[started_from]
+            start_from(student, load_checked(self.workspace.work / record.checkpoint, record.weights_sha256))
         else:
             student.frontend.fit(self.embedded.embeddings, self._positions(matrix.sample_ids))
         return student.to(self.device)
 
-    def measure(self, student: Student, split: str, identity: str, begun: Beginning) -> Evaluation:
+    def measure(self, student: Student, split: str, identity: str, beginning: Beginning) -> Evaluation:
         """A student on a split, asked as `identity`, beside the outside teachers that it learned from."""
         pairs = human_pairs(self.dataset.human, self._ids(split), self.dataset.topics)
         scores = student.predict(self.embedded.embeddings, self._positions(pairs.sample_ids), pairs.topics, identity)
         teachers = {
-            name: teacher_scores(pairs, read_labels(self.lake, begun.commit, self.dataset.name, name))
-            for name in begun.teachers
+            name: teacher_scores(pairs, read_labels(self.lake, beginning.commit, self.dataset.name, name))
+            for name in beginning.teachers
             if name in self.config.teachers
         }
         return evaluate(

@@ -122,6 +122,7 @@ def markdown_table(records: Sequence[Record]) -> str:
 
 def print_rounds(workspace: Workspace, campaign: str) -> None:
     from t2t.decision import read_decision, waiting
+    from t2t.retraction import retracted
 
     ledger = ledger_of(workspace, campaign)
     records, waits = ledger.records(), waiting(ledger)
@@ -136,6 +137,10 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
             console.print(f"Round {record.round} is retracted: it {record.reason}")
     if waits is not None:
         decision = read_decision(ledger.lake, ledger.prefix.removesuffix("ledger/"), waits.round)
+        out = retracted(ledger.lake, ledger.dataset)
+        gone = sorted({out[teacher.id] for teacher in waits.teachers if teacher.id in out})
+        if gone:
+            console.print(f"[yellow]It learned from {', '.join(gone)}, which is retracted: it will not count.[/yellow]")
         if decision is None:
             console.print(f"Round {waits.round} {waits.reason} (branch {waits.branch}). Type one of:")
             console.print(f"  t2t decide {campaign} {waits.round} --pass")
@@ -158,7 +163,8 @@ def print_comparison(workspace: Workspace, campaign: str, first: int, second: in
     records = ledger.records()
     for k in (first, second):
         if not 0 <= k < len(records):
-            raise T2TError(f"Campaign {campaign!r} has no round {k}; it has rounds 0 to {len(records) - 1}.")
+            known = f"rounds 0 to {len(records) - 1}" if records else "no finished round yet"
+            raise T2TError(f"Campaign {campaign!r} has no round {k}; it has {known}.")
     a, b = records[first], records[second]
     prefix = ledger.prefix.removesuffix("ledger/")
 
@@ -233,15 +239,15 @@ def predict_file(
     import torch
 
     from t2t.media import embed_file
-    from t2t.students.checkpoint import load, read_encoder
+    from t2t.students.checkpoint import load_checked, read_encoder
 
     ledger = ledger_of(workspace, campaign)
     best = champion(ledger.records())
     if best is None:
-        raise T2TError(f"Campaign {campaign!r} has no champion yet: no round has passed.")
+        raise T2TError(f"Campaign {campaign!r} has no champion: no round that stands has passed.")
     folder = workspace.work / best.checkpoint
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    student = load(folder, device)
+    student = load_checked(folder, best.weights_sha256, device)
     embeddings = embed_file(video, read_encoder(folder), device)
     dataset = ledger.prefix.split("/")[0]
     names = list(topics) or list(workspace.dataset(dataset).topics)

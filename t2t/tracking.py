@@ -8,7 +8,6 @@ files are written over, and a checkpoint is known by its content. One process wr
 from __future__ import annotations
 
 import functools
-import getpass
 import json
 import logging
 import math
@@ -20,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
-from urllib.parse import urlsplit, urlunsplit
 from urllib.request import urlopen
 
 from t2t.errors import T2TError
 from t2t.files import sha256, sha256_file, staging
 from t2t.mlflow_store import create_store, lake_source, load_mlflow, server_command, store_path
+from t2t.mlflow_text import CHAMPION, flatten, note, short, shown, user
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +36,6 @@ log = logging.getLogger("t2t")
 # own PR-AUC hardly changes between rounds, so it stays on the children, in the picture and in the tables.
 HEADLINE = ("pr_auc", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc")
 TABLE = ("pr_auc", "pr_auc_low", "pr_auc_high", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc")
-CHAMPION = "champion"
 MODE = "?workflowType=machine_learning"  # without it the UI opens in its mode for language-model applications
 # MLflow's own limits: entries in one call, characters of a tag, of a parameter and of a dataset's digest.
 METRICS_A_CALL, PARAMS_A_CALL, TAG_LENGTH, PARAM_LENGTH, DIGEST_LENGTH = 1000, 100, 8000, 6000, 36
@@ -88,12 +86,12 @@ class MLflowTracker:
             except HTTPError:
                 pass  # it answers, and that is all that was asked
             except OSError as error:
-                raise T2TError(f"No MLflow server answers at {_shown(self.uri)}: {error}. Is it running?") from None
+                raise T2TError(f"No MLflow server answers at {shown(self.uri)}: {error}. Is it running?") from None
         client = mlflow.MlflowClient(self.uri, self.uri)
         try:
             client.search_experiments(max_results=1)
         except mlflow.MlflowException as error:
-            raise T2TError(f"MLflow store {_shown(self.uri)}: {error}") from None
+            raise T2TError(f"MLflow store {shown(self.uri)}: {error}") from None
         return client
 
     @functools.cached_property
@@ -171,9 +169,9 @@ class MLflowTracker:
         own = {**own, "t2t.campaign": self.campaign, "t2t.dataset": self.dataset}
         run = self.run_id(k)
         if run is None:
-            origin = {"mlflow.user": _user(), "mlflow.source.name": f"t2t run {self.campaign}"}
+            origin = {"mlflow.user": user(), "mlflow.source.name": f"t2t run {self.campaign}"}
             origin["mlflow.source.type"] = "LOCAL"
-            wanted = {key: _short(value, TAG_LENGTH) for key, value in {**origin, **tags, **own}.items()}
+            wanted = {key: short(value, TAG_LENGTH) for key, value in {**origin, **tags, **own}.items()}
             run = str(self._client.create_run(self._experiment, tags=wanted, run_name=name).info.run_id)
             self._runs[k] = run
             self._new.add(run)
@@ -184,7 +182,7 @@ class MLflowTracker:
             known, changed_tags = found.data.params, dict(tags)
             if found.info.status != "RUNNING" and (k is None or found.info.status != "FINISHED"):
                 self._client.update_run(run, status="RUNNING")
-        flat = {key: _short(value, PARAM_LENGTH) for key, value in _flatten(params)}
+        flat = {key: short(value, PARAM_LENGTH) for key, value in flatten(params)}
         changed = {key: value for key, value in flat.items() if known.get(key, value) != value}
         if changed:
             log.warning("MLflow keeps the first values of parameters that changed: %s", ", ".join(sorted(changed)))
@@ -350,6 +348,10 @@ class MLflowTracker:
         """Ends the campaign's run; does nothing where it was never opened, so that error handlers can call this."""
         run = self.run_id()
         if run is not None:
+            for child in self._rounds():
+                if child.info.status == "RUNNING":
+                    # Under way when the campaign failed, or of a round that was never ended.
+                    self._client.set_terminated(child.info.run_id, "FAILED" if status == "FAILED" else "KILLED")
             self._summarise()
             self._finish(run, status, tags)
 
@@ -366,13 +368,13 @@ class MLflowTracker:
             arguments, environment = server_command(self._database)
             settings = [f"{name}={value}" for name, value in environment.items()]
             return shlex.join([*settings, *arguments])
-        return self.url() or f"mlflow server --host 127.0.0.1 --backend-store-uri {_shown(self.uri)}"
+        return self.url() or f"mlflow server --host 127.0.0.1 --backend-store-uri {shown(self.uri)}"
 
     def url(self, k: int | None = None) -> str | None:
         """The web page of round k, or of the campaign; None where the store is no server."""
         if not self.uri.startswith(("http://", "https://")):
             return None
-        return f"{_shown(self.uri).rstrip('/')}/#/experiments/{self._experiment}/runs/{self._need(k)}{MODE}"
+        return f"{shown(self.uri).rstrip('/')}/#/experiments/{self._experiment}/runs/{self._need(k)}{MODE}"
 
     # Pieces
 
@@ -383,7 +385,7 @@ class MLflowTracker:
         for start in range(0, len(wanted), PARAMS_A_CALL):
             self._client.log_batch(run, params=wanted[start : start + PARAMS_A_CALL])
         if tags:
-            self._client.log_batch(run, tags=[RunTag(key, _short(value, TAG_LENGTH)) for key, value in tags.items()])
+            self._client.log_batch(run, tags=[RunTag(key, short(value, TAG_LENGTH)) for key, value in tags.items()])
 
     def _history(self, run: str, key: str) -> dict[int, tuple[int, float]]:
         if (run, key) not in self._points:
@@ -456,52 +458,5 @@ class MLflowTracker:
         self._files(self._need(), {}, {"rounds": table.drop(columns="status")})
         verdicts = [run.data.tags.get("t2t.status", "") for run in runs]
         stop = runs[-1].data.tags.get("t2t.stop") if runs else None
-        note = _note(self.campaign, self.dataset, table, verdicts, stop)
-        self._batch(self._need(), {}, {"mlflow.note.content": note})
-
-
-def _note(campaign: str, dataset: str, table: pd.DataFrame, verdicts: list[str], stop: str | None) -> str:
-    def number(value: float) -> str:
-        return "" if math.isnan(value) else f"{value:.3f}"
-
-    rows = table.to_dict("records")
-    lines = [f"Campaign **{campaign}** on dataset **{dataset}**: {len(rows)} round{'s' * (len(rows) != 1)}."]
-    lines[0] += "".join(f" Champion: round {r['round']}, PR-AUC {number(r['pr_auc'])}." for r in rows if r["champion"])
-    lines += ["", "| round | PR-AUC | 95 % interval | seen | unseen | validation | |", "|---|---|---|---|---|---|---|"]
-    for row, verdict in zip(rows, verdicts, strict=True):
-        interval = " to ".join(filter(None, (number(row["pr_auc_low"]), number(row["pr_auc_high"]))))
-        cells = [str(row["round"]), number(row["pr_auc"]), interval, number(row["pr_auc_seen"])]
-        cells += [number(row["pr_auc_unseen"]), number(row["validation_pr_auc"])]
-        cells.append(CHAMPION if row["champion"] else verdict.replace("passed", ""))
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", f"Stopped: {stop}."] if stop else []
-    return "\n".join(lines)
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _short(value: Any, length: int) -> str:
-    """A value as text: lists as JSON, cut with an ellipsis where MLflow would refuse it."""
-    text = json.dumps(value, default=str) if isinstance(value, list | tuple | dict) else str(value)
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"  # a container's user need not have a name
-
-
-def _shown(uri: str) -> str:
-    """The address without the password that it may hold."""
-    parts = urlsplit(uri)
-    if parts.password is None and parts.username is None:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        text = note(self.campaign, self.dataset, table, verdicts, stop)
+        self._batch(self._need(), {}, {"mlflow.note.content": text})

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from t2t.beginning import begin
 from t2t.catalogue import print_health, print_teachers, retract_teacher
 from t2t.errors import T2TError
 from t2t.lake.tables import read_table
@@ -80,7 +81,7 @@ def test_a_teacher_that_is_added_teaches_from_the_next_round_on(campaign):  # no
 def test_a_round_that_has_begun_goes_on_with_its_own_teachers(campaign):  # noqa: F811
     begun = campaign()
     begun.prepare()
-    begun.begin(0)
+    begin(begun, 0)
     records = run(campaign(teachers=BOTH))
     assert [teachers(record) for record in records] == [["human", "vendor"], ["human", *BOTH, "tiny-self-0"]]
 

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from t2t.config import Config, parse
 from t2t.errors import T2TError, one_line
-from t2t.files import atomic_folder
+from t2t.files import atomic_folder, sha256_file
 from t2t.media.encoders import EncoderConfig
 from t2t.students.dual_encoder import DualEncoderConfig, Student, text_encoder_from_config
 
@@ -108,6 +108,14 @@ def _told(error: Exception) -> str:
     text = one_line(error).rstrip(".")
     # A KeyError's own words are the key.
     return f"{type(error).__name__} {text}." if isinstance(error, LookupError | AttributeError) else f"{text}."
+
+
+def load_checked(folder: Path, weights_sha256: str, device: str = "cpu") -> Student:
+    """`load`, for a checkpoint whose weights are known. Raises T2TError where the file holds others."""
+    path = folder / "model.safetensors"
+    if path.is_file() and sha256_file(path) != weights_sha256:
+        raise T2TError(f"{path}: not the weights that the round left (their SHA-256 differs): the file was damaged.")
+    return load(folder, device)
 
 
 def _weights(student: Student) -> dict[str, Tensor]:

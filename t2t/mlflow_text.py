@@ -1,0 +1,62 @@
+"""Texts for MLflow: notes, flat parameters, values within its limits, addresses without their passwords."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHAMPION = "champion"
+
+
+def note(campaign: str, dataset: str, table: pd.DataFrame, verdicts: list[str], stop: str | None) -> str:
+    def number(value: float) -> str:
+        return "" if math.isnan(value) else f"{value:.3f}"
+
+    rows = table.to_dict("records")
+    lines = [f"Campaign **{campaign}** on dataset **{dataset}**: {len(rows)} round{'s' * (len(rows) != 1)}."]
+    lines[0] += "".join(f" Champion: round {r['round']}, PR-AUC {number(r['pr_auc'])}." for r in rows if r["champion"])
+    lines += ["", "| round | PR-AUC | 95 % interval | seen | unseen | validation | |", "|---|---|---|---|---|---|---|"]
+    for row, verdict in zip(rows, verdicts, strict=True):
+        interval = " to ".join(filter(None, (number(row["pr_auc_low"]), number(row["pr_auc_high"]))))
+        cells = [str(row["round"]), number(row["pr_auc"]), interval, number(row["pr_auc_seen"])]
+        cells += [number(row["pr_auc_unseen"]), number(row["validation_pr_auc"])]
+        cells.append(CHAMPION if row["champion"] else verdict.replace("passed", ""))
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", f"Stopped: {stop}."] if stop else []
+    return "\n".join(lines)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def short(value: Any, length: int) -> str:
+    """A value as text: lists as JSON, cut with an ellipsis where MLflow would refuse it."""
+    text = json.dumps(value, default=str) if isinstance(value, list | tuple | dict) else str(value)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # a container's user need not have a name
+
+
+def shown(uri: str) -> str:
+    """The address without the password that it may hold."""
+    parts = urlsplit(uri)
+    if parts.password is None and parts.username is None:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
