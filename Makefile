@@ -26,7 +26,7 @@ crash: $(VENV)/installed-test  ## Kills campaigns more than a hundred times and 
 	T2T_CRASH_KILLS=120 $(BIN)/python -m pytest -q -rs tests/crash
 
 test: $(VENV)/installed-test  ## Runs every test.
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-test  ## Linter, formatter check and type checker.
 	$(BIN)/ruff check .

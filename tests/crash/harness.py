@@ -21,7 +21,7 @@ SETTINGS = [
     "training.steps=24",
     "training.evaluate_every=8",
     "training.snapshot_steps=5",
-    "rounds.max=3",
+    "rounds.max=2",
     "self_training.top_k=4",
     "self_training.random=4",
 ]
