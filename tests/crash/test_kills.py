@@ -65,6 +65,7 @@ def disturb(victims: Victims, place: Place, wanted: list[str | float], first: di
     return killed
 
 
+@pytest.mark.timeout(200 + 40 * KILLS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_campaign_that_is_killed_comes_to_the_same(
     backend: str, world: Path, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture
