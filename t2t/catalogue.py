@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from t2t.descent import RETRACTED
 from t2t.errors import T2TError, nearest
 from t2t.files import write_text
 from t2t.lake import Lake
+from t2t.lake.tables import read_json
 from t2t.ledger import Ledger, Record, champion, stop_reason
 from t2t.lineage import teacher_places
 from t2t.registry import Workspace
@@ -35,13 +35,8 @@ def generated(workspace: Workspace) -> list[tuple[str, dict[str, Any]]]:
     for lake in lakes(workspace):
         for entry in lake.list("main"):
             if entry.path.endswith("/entry.json") and "/teachers/" in entry.path:
-                found.append((entry.path.split("/")[0], _read(lake, entry.path)))
+                found.append((entry.path.split("/")[0], read_json(lake, "main", entry.path) or {}))
     return found
-
-
-def _read(lake: Lake, path: str) -> dict[str, Any]:
-    with lake.read("main", path) as file:
-        return json.load(file)
 
 
 def print_teachers(workspace: Workspace) -> None:
@@ -248,7 +243,7 @@ def _add_campaign(
 
 def read_frozen(ledger: Ledger) -> dict[str, Any]:
     """A campaign's configuration as it was at its first start."""
-    return _read(ledger.lake, f"{ledger.prefix.removesuffix('ledger/')}campaign.json")
+    return read_json(ledger.lake, "main", f"{ledger.campaign_prefix}campaign.json") or {}
 
 
 # -- health ----------------------------------------------------------------------------------------------------------

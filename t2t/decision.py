@@ -11,11 +11,11 @@ from __future__ import annotations
 import getpass
 import json
 from datetime import UTC, datetime
-from typing import Any
 
 from t2t.config import Config, parse
 from t2t.errors import T2TError
-from t2t.lake import Lake, UnknownPath, UnknownRef
+from t2t.lake import Lake
+from t2t.lake.tables import read_json
 from t2t.ledger import Ledger, Record
 
 
@@ -33,15 +33,6 @@ class Decision(Config):
 
 def _path(prefix: str, k: int, name: str) -> str:
     return f"{prefix}round-{k:03}/{name}.json"
-
-
-def _read(lake: Lake, path: str) -> dict[str, Any] | None:
-    try:
-        with lake.read("main", path) as file:
-            content: dict[str, Any] = json.load(file)
-            return content
-    except (UnknownPath, UnknownRef):
-        return None
 
 
 def ask(lake: Lake, prefix: str, record: Record) -> None:
@@ -63,15 +54,15 @@ def ask(lake: Lake, prefix: str, record: Record) -> None:
 def read_decision(lake: Lake, prefix: str, k: int) -> Decision | None:
     """What was decided on round k, or None."""
     path = _path(prefix, k, "decision")
-    content = _read(lake, path)
+    content = read_json(lake, "main", path)
     return None if content is None else parse(Decision, content, lake.uri("main", path))
 
 
 def waiting(ledger: Ledger) -> Record | None:
     """The round that waits for a person, or None. One that was decided waits until `t2t run` has taken note."""
-    prefix, k = ledger.prefix.removesuffix("ledger/"), len(ledger.records())
+    prefix, k = ledger.campaign_prefix, len(ledger.records())
     path = _path(prefix, k, "waiting")
-    content = _read(ledger.lake, path)
+    content = read_json(ledger.lake, "main", path)
     return None if content is None else parse(Record, content, ledger.lake.uri("main", path))
 
 
@@ -82,7 +73,7 @@ def decide(ledger: Ledger, campaign: str, k: int, passed: bool, reason: str = ""
 
     Raises T2TError where another answer was given before, and for a round that does not wait, saying what it is.
     """
-    lake, prefix = ledger.lake, ledger.prefix.removesuffix("ledger/")
+    lake, prefix = ledger.lake, ledger.campaign_prefix
     known = read_decision(lake, prefix, k)
     if known is None:
         _check_waits(ledger, campaign, k)

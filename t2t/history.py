@@ -26,7 +26,7 @@ FACTS = ("round", "status", "teacher", "rows", "pr_auc", "fingerprint", "weights
 def commits_of(ledger: Ledger, campaign: str) -> Iterator[Commit]:
     """The commits of `main` that a campaign stands on, newest first: its own, its data's and its teachers'."""
     dataset = ledger.prefix.partition("/")[0]
-    with ledger.lake.read("main", f"{ledger.prefix.removesuffix('ledger/')}campaign.json") as file:
+    with ledger.lake.read("main", f"{ledger.campaign_prefix}campaign.json") as file:
         teachers = {HUMAN, *json.load(file).get("teachers", ())}
     teachers |= {teacher.id for record in ledger.records() for teacher in record.teachers}
     for commit in ledger.lake.log("main"):

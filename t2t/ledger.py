@@ -71,7 +71,8 @@ class Ledger:
     def __init__(self, lake: Lake, dataset: str, campaign: str):
         self.lake = lake
         self.dataset = dataset
-        self.prefix = f"{dataset}/campaigns/{campaign}/ledger/"
+        self.campaign_prefix = f"{dataset}/campaigns/{campaign}/"
+        self.prefix = f"{self.campaign_prefix}ledger/"
 
     def records(self) -> list[Record]:
         """The finished rounds as they count now, oldest first: retracted ones have that status (`t2t.descent`)."""
@@ -92,23 +93,22 @@ class Ledger:
 
     def append(self, record: Record) -> str:
         """Writes a round's record, the last step of the round. Writing it again changes nothing."""
-        path = f"{self.prefix}round-{record.round:03}.json"
-        return self.lake.commit(
-            "main",
-            {path: json.dumps(record.model_dump(mode="json"), indent=2).encode()},
-            key=f"ledger:{self.prefix}{record.round}",
-            message=f"Ledger: {record.campaign} round {record.round} {record.status}",
-            metadata={"campaign": record.campaign, "round": str(record.round), "status": record.status},
-        )
+        return self._write(record, "", record.status)
 
     def amend(self, record: Record) -> str:
         """Writes a round's record again: its student became a teacher after all, since its campaign was prolonged."""
-        path = f"{self.prefix}round-{record.round:03}.json"
+        return self._write(record, f":{record.self_teacher}", f"became a teacher, {record.self_teacher}")
+
+    def _write(self, record: Record, key: str, what: str) -> str:
         return self.lake.commit(
             "main",
-            {path: json.dumps(record.model_dump(mode="json"), indent=2).encode()},
-            key=f"ledger:{self.prefix}{record.round}:{record.self_teacher}",
-            message=f"Ledger: {record.campaign} round {record.round} became a teacher, {record.self_teacher}",
+            {
+                f"{self.prefix}round-{record.round:03}.json": json.dumps(
+                    record.model_dump(mode="json"), indent=2
+                ).encode()
+            },
+            key=f"ledger:{self.prefix}{record.round}{key}",
+            message=f"Ledger: {record.campaign} round {record.round} {what}",
             metadata={"campaign": record.campaign, "round": str(record.round), "status": record.status},
         )
 

@@ -29,8 +29,8 @@ from t2t.dataset import Dataset
 from t2t.errors import T2TError
 from t2t.files import sha256, staging
 from t2t.labeling import Asked, label, parts_folder, parts_key, read_asked, remove_parts, shard_samples, stored
-from t2t.lake import Commit, Lake, UnknownPath, UnknownRef
-from t2t.lake.tables import LABEL_SCHEMA, read_table, write_parquet
+from t2t.lake import Commit, Lake
+from t2t.lake.tables import LABEL_SCHEMA, read_json, read_table, write_parquet
 from t2t.ledger import TeacherRef
 from t2t.teachers import Teacher
 
@@ -39,15 +39,6 @@ log = logging.getLogger("t2t")
 
 def teacher_prefix(dataset: str, teacher_id: str) -> str:
     return f"{dataset}/teachers/{teacher_id}/"
-
-
-def read_json(lake: Lake, ref: str, path: str) -> dict[str, Any] | None:
-    """A JSON file of the lake, or None where the reference or the path does not exist."""
-    try:
-        with lake.read(ref, path) as file:
-            return json.load(file)
-    except (UnknownPath, UnknownRef):
-        return None
 
 
 def _latest(lake: Lake, ref: str, prefix: str) -> Commit | None:

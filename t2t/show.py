@@ -136,7 +136,7 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
         elif record.status == RETRACTED:
             console.print(f"Round {record.round} is retracted: it {record.reason}")
     if waits is not None:
-        decision = read_decision(ledger.lake, ledger.prefix.removesuffix("ledger/"), waits.round)
+        decision = read_decision(ledger.lake, ledger.campaign_prefix, waits.round)
         out = retracted(ledger.lake, ledger.dataset)
         gone = sorted({out[teacher.id] for teacher in waits.teachers if teacher.id in out})
         if gone:
@@ -166,7 +166,7 @@ def print_comparison(workspace: Workspace, campaign: str, first: int, second: in
             known = f"rounds 0 to {len(records) - 1}" if records else "no finished round yet"
             raise T2TError(f"Campaign {campaign!r} has no round {k}; it has {known}.")
     a, b = records[first], records[second]
-    prefix = ledger.prefix.removesuffix("ledger/")
+    prefix = ledger.campaign_prefix
 
     metrics = [{"metric": "rows", str(first): float(a.rows), str(second): float(b.rows)}]
     metrics += [{"metric": "teachers", str(first): float(len(a.teachers)), str(second): float(len(b.teachers))}]

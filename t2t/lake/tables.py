@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from t2t.files import atomic_file
-from t2t.lake.base import Lake
+from t2t.lake.base import Lake, UnknownPath, UnknownRef
 
 LABEL_SCHEMA = pa.schema(
     [
@@ -54,3 +56,12 @@ def read_table(lake: Lake, ref: str, path: str, columns: list[str] | None = None
     """A Parquet file of the lake. Pass a commit id to be sure of what is read."""
     with lake.read(ref, path) as file:
         return pq.read_table(file, columns=columns)
+
+
+def read_json(lake: Lake, ref: str, path: str) -> dict[str, Any] | None:
+    """A JSON file of the lake, or None where the reference or the path does not exist."""
+    try:
+        with lake.read(ref, path) as file:
+            return json.load(file)
+    except (UnknownPath, UnknownRef):
+        return None

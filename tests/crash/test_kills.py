@@ -17,7 +17,7 @@ from tests.crash.harness import SETTINGS, Place, Victims, differences, outcome
 from tests.lakefs import BACKENDS
 
 KILLS = int(os.environ.get("T2T_CRASH_KILLS", "12"))
-KILLS_A_CAMPAIGN = 10
+KILLS_A_CAMPAIGN = 12
 # The long form has a round more: two self-training teachers, and rounds that the gate compares with one another.
 ROUNDS = 3 if KILLS > 20 else 2
 SEED = int(os.environ.get("T2T_CRASH_SEED", "0"))
