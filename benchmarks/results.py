@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import typer
 
+from t2t.beginning import begun
 from t2t.evaluation import Evaluation, Pairs, average_precision, bootstrap, human_pairs, teacher_scores
 from t2t.registration import read_labels
 from t2t.registry import Workspace
@@ -76,7 +77,7 @@ def main(
                     label = f"{line}, asked as {identity}"
                     row = found.setdefault(label, {"validation": [], "test": []})
                     for split in row:
-                        row[split].append(engine.measure(student, split, identity))
+                        row[split].append(engine.measure(student, split, identity, begun(engine, record.round)))
                 print(f"{config.name} round {record.round}: {record.status}", file=sys.stderr)
             if name.endswith(f"{len(teachers)} teachers") and not references:
                 references = own_scores(engine)
