@@ -7,10 +7,10 @@ import tempfile
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from t2t.errors import T2TError, one_line
+from t2t.mlflow_text import shown
 
 # Each is optional: without it the run starts, or writes, its own.
 SERVERS = {"PREFECT_API_URL": "Prefect", "MLFLOW_TRACKING_URI": "MLflow"}
@@ -48,12 +48,6 @@ def check_server(name: str, variable: str, url: str, timeout: float = 10) -> Non
         pass
     except (OSError, HTTPException, ValueError) as error:
         raise T2TError(
-            f"{variable}: no {name} server answers at {_shown(url)}: {one_line(error, 200)}. Start it, correct the "
+            f"{variable}: no {name} server answers at {shown(url)}: {one_line(error, 200)}. Start it, correct the "
             "variable, or unset it."
         ) from None
-
-
-def _shown(url: str) -> str:
-    """A URL without the user and the password that may stand in it."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

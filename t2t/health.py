@@ -20,13 +20,13 @@ from sklearn.metrics import average_precision_score
 from t2t.config import Config
 from t2t.dataset import HUMAN
 from t2t.errors import T2TError
+from t2t.evaluation import POSITIVE
 from t2t.labels import refuse_outside
 
 log = logging.getLogger("t2t")
 
 ENTROPY_BINS = 32
 CALIBRATION_BINS = 10
-POSITIVE = 0.5
 COLUMNS = (
     "teacher",
     "rows",

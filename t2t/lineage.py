@@ -18,6 +18,7 @@ from t2t.descent import RETRACTED
 from t2t.errors import T2TError, nearest
 from t2t.files import sha256_file
 from t2t.lake import Commit, Lake
+from t2t.lake.tables import latest_commit
 from t2t.ledger import Ledger, Record, champion
 from t2t.registration import registered
 from t2t.registry import Workspace
@@ -102,8 +103,7 @@ class Ancestry:
         return self._node("labels", commit.id, facts, None, lambda: self._data(commit.id))
 
     def _data(self, at: str) -> list[Node]:
-        prefix = f"data:{self.dataset}:"
-        found = next((commit for commit in self.lake.log(at) if commit.key.startswith(prefix)), None)
+        found = latest_commit(self.lake, at, f"data:{self.dataset}:")
         if found is None:
             return []
         facts = {"dataset": self.dataset, "commit": found.id, "fingerprint": found.metadata.get("fingerprint", "")}

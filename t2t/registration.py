@@ -29,8 +29,8 @@ from t2t.dataset import Dataset
 from t2t.errors import T2TError
 from t2t.files import sha256, staging
 from t2t.labeling import Asked, label, parts_folder, parts_key, read_asked, remove_parts, shard_samples, stored
-from t2t.lake import Commit, Lake
-from t2t.lake.tables import LABEL_SCHEMA, read_json, read_table, write_parquet
+from t2t.lake import Lake
+from t2t.lake.tables import LABEL_SCHEMA, latest_commit, read_json, read_table, write_parquet
 from t2t.ledger import TeacherRef
 from t2t.teachers import Teacher
 
@@ -41,12 +41,6 @@ def teacher_prefix(dataset: str, teacher_id: str) -> str:
     return f"{dataset}/teachers/{teacher_id}/"
 
 
-def _latest(lake: Lake, ref: str, prefix: str) -> Commit | None:
-    """The newest commit whose key begins so. What may change more than once, and back, needs it: a key that holds the
-    content alone would be found again in the log when an earlier content returns, and nothing would be written."""
-    return next((commit for commit in lake.log(ref) if commit.key.startswith(prefix)), None)
-
-
 def commit_data(lake: Lake, dataset: Dataset, quarantine: pa.Table, work: Path) -> str:
     """Commits samples, annotations, topics and quarantine to `main`; the same data again changes nothing."""
     prefix = f"{dataset.name}/data/"
@@ -54,7 +48,7 @@ def commit_data(lake: Lake, dataset: Dataset, quarantine: pa.Table, work: Path) 
     quarantine = quarantine.select(["sample_id", "reason"])
     unreadable = sha256(json.dumps(quarantine.to_pylist()))
     about = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "quarantine": unreadable}
-    latest = _latest(lake, "main", f"data:{dataset.name}:")
+    latest = latest_commit(lake, "main", f"data:{dataset.name}:")
     if latest is not None and latest.metadata == about:
         return latest.id
     with staging(work) as folder:
@@ -222,7 +216,7 @@ def _label(
     prefix = teacher_prefix(dataset.name, entry.id)
     now = (before or Asked()) | wanted
     key = f"teacher:{dataset.name}:{entry.id}:"
-    latest = _latest(lake, head, key) if registered(lake, dataset.name, entry.id, head) is not None else None
+    latest = latest_commit(lake, head, key) if registered(lake, dataset.name, entry.id, head) is not None else None
     if latest is None:
         key += fingerprint
     elif before is None:
@@ -268,5 +262,5 @@ def read_labels(lake: Lake, ref: str, dataset: str, teacher_id: str) -> pa.Table
 
 def label_commit(lake: Lake, ref: str, dataset: str, teacher_id: str) -> str:
     """The id of the last commit behind `ref` that wrote a teacher's labels; "" when there is none."""
-    found = _latest(lake, ref, f"teacher:{dataset}:{teacher_id}:")
+    found = latest_commit(lake, ref, f"teacher:{dataset}:{teacher_id}:")
     return found.id if found else ""

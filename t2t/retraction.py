@@ -14,6 +14,7 @@ from t2t.dataset import HUMAN
 from t2t.descent import descended
 from t2t.errors import T2TError, nearest
 from t2t.lake import Lake, UnknownRef
+from t2t.lake.tables import latest_commit
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def retract(lake: Lake, dataset: str, teacher: str, reason: str = "", undo: bool
         return False
     # The marks of a teacher may come and go, so each one's key names the one before it.
     prefix = f"retract:{dataset}:{teacher}:"
-    latest = next((commit.id for commit in lake.log(head) if commit.key.startswith(prefix)), "first")
+    latest = latest_commit(lake, head, prefix)
     time = datetime.now(UTC).isoformat(timespec="seconds")
     what = "taken back" if undo else "retracted"
     lake.commit(
@@ -96,7 +97,7 @@ def retract(lake: Lake, dataset: str, teacher: str, reason: str = "", undo: bool
                 {"retracted": not undo, "reason": reason, "time": time}, indent=2, ensure_ascii=False
             ).encode()
         },
-        key=f"{prefix}{latest}",
+        key=f"{prefix}{latest.id if latest else 'first'}",
         message=f"Teacher {teacher}: {'retraction ' if undo else ''}{what}" + (f", {reason}" if reason else ""),
         metadata={"dataset": dataset, "teacher": teacher, "retracted": str(not undo).lower()},
     )

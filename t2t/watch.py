@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from t2t.config import Config
+from t2t.evaluation import POSITIVE
 
 # What the numbers are called where people read them.
 MEASURES = {
@@ -40,7 +41,6 @@ MIN_PAIRS = 10
 MIN_JUDGED = 1000
 BINS = 10
 HISTOGRAM = 20
-POSITIVE = 0.5
 
 
 class WatchConfig(Config):

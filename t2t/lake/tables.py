@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from t2t.files import atomic_file
-from t2t.lake.base import Lake, UnknownPath, UnknownRef
+from t2t.lake.base import Commit, Lake, UnknownPath, UnknownRef
 
 LABEL_SCHEMA = pa.schema(
     [
@@ -65,3 +65,9 @@ def read_json(lake: Lake, ref: str, path: str) -> dict[str, Any] | None:
             return json.load(file)
     except (UnknownPath, UnknownRef):
         return None
+
+
+def latest_commit(lake: Lake, ref: str, prefix: str) -> Commit | None:
+    """The newest commit whose key begins so. What may change more than once, and back, needs it: a key that holds the
+    content alone would be found again in the log when an earlier content returns, and nothing would be written."""
+    return next((commit for commit in lake.log(ref) if commit.key.startswith(prefix)), None)
