@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test crash lint format ui clean
+.PHONY: help demo test crash bench bench-full lint format ui clean
 
 help:  ## Lists the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,6 +18,10 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@
 
+$(VENV)/installed-bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	touch $@
+
 demo: $(VENV)/installed  ## Renders the demo's clips and teachers, runs four rounds, prints the table of rounds.
 	$(BIN)/t2t demo
 	$(BIN)/t2t run demo
@@ -27,6 +31,12 @@ crash: $(VENV)/installed-test  ## Kills campaigns more than a hundred times and 
 
 test: $(VENV)/installed-test  ## Runs every test.
 	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+bench: $(VENV)/installed-bench  ## Measures t2t against what one would use instead; fails when a ratio fell by a quarter.
+	$(BIN)/python -m benchmarks
+
+bench-full: $(VENV)/installed-bench  ## The same at all sizes, and writes docs/performance.md; about an hour.
+	$(BIN)/python -m benchmarks --full --save
 
 lint: $(VENV)/installed-test  ## Linter, formatter check and type checker.
 	$(BIN)/ruff check .

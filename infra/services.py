@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
@@ -98,7 +98,7 @@ def _end_all(service: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def prefect_server(home: Path, timeout: float = 90) -> Iterator[str]:
+def prefect_server(home: Path, timeout: float = 90, meanwhile: Callable[[], object] = bool) -> Iterator[str]:
     """A Prefect server of one's own, for the length of the block. Yields its API's URL.
 
     `PREFECT_API_URL`, `PREFECT_HOME` and the settings that keep Prefect quiet stand in the environment for the block
@@ -111,6 +111,7 @@ def prefect_server(home: Path, timeout: float = 90) -> Iterator[str]:
     Args:
         home: Prefect's folder; made where it is missing.
         timeout: seconds until the server must answer. The first start makes the database: 22 s on a slow machine.
+        meanwhile: what to do while the server starts, with the environment set already.
     Raises:
         T2TError: the server did not come up; the message has the log's last lines.
     """
@@ -123,7 +124,11 @@ def prefect_server(home: Path, timeout: float = 90) -> Iterator[str]:
         for attempt in range(3):
             port = _free_port()
             settings = _prefect_settings(home, port)
-            with _service(_prefect_command(port), settings, home / "server.log", lock) as service:
+            with (
+                _service(_prefect_command(port), settings, home / "server.log", lock) as service,
+                _environment(settings),
+            ):
+                meanwhile()
                 address = f"http://{HOST}:{port}"
                 if not _wait(service, f"{address}/api/health", timeout):
                     # Between choosing the port and using it another process may have taken it.
@@ -131,8 +136,7 @@ def prefect_server(home: Path, timeout: float = 90) -> Iterator[str]:
                         continue
                     raise _failed("Prefect server", home / "server.log", timeout, service)
                 complete.touch()
-                with _environment(settings):
-                    yield settings["PREFECT_API_URL"]
+                yield settings["PREFECT_API_URL"]
                 return
 
 

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from t2t.coding import MOST_TEACHERS
 from t2t.config import Config, load_yaml
 from t2t.dataset import HUMAN
 from t2t.errors import T2TError
 from t2t.health import HealthConfig
-from t2t.labels import MOST_TEACHERS
 from t2t.media.encoders import EncoderConfig
 from t2t.students.dual_encoder import DualEncoderConfig
 from t2t.tagging import TaggingConfig

@@ -11,7 +11,6 @@ import yaml
 from rich.markup import escape
 from rich.tree import Tree
 
-from t2t.campaign import RoundsConfig
 from t2t.config import load_yaml, read_yaml
 from t2t.dataset import HUMAN, Dataset
 from t2t.decision import waiting
@@ -227,6 +226,8 @@ def _add_campaign(
     # The registry's own numbers count where it has the campaign: rounds may be prolonged.
     if name in workspace.names("campaigns"):
         config = {**config, **read_yaml(workspace.file("campaigns", name))}
+    from t2t.campaign import RoundsConfig  # with the students' configuration comes PyTorch
+
     rounds = RoundsConfig.model_validate(config.get("rounds", {}))
     stands = len(after) - len(out)
     stop = stop_reason(after, rounds.max, rounds.patience)
@@ -265,8 +266,7 @@ def print_health(workspace: Workspace, campaign: str) -> None:
     rounds = Rounds(config, workspace, device="cpu")
     head = rounds.lake.resolve("main")
     names = rounds.roster.of_round(len(rounds.ledger.records()), head)
-    samples = rounds.samples("train", "unlabeled")["sample_id"].to_pylist()
-    report = health(rounds.training_tables(head, names), samples, rounds.training_topics)
+    report = health(rounds.training_rows(head, names))
     short = {
         "at_zero": "at 0",
         "at_one": "at 1",

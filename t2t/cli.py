@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from t2t.errors import T2TError, explain
-from t2t.registry import Workspace
 
 app = typer.Typer(
     help="Self-training rounds for multi-teacher learning (Teacher2Task): many teachers in, one better student out.",
@@ -38,6 +37,8 @@ def common(
     work: Annotated[Path | None, typer.Option(help="Folder for everything that runs write.", envvar="T2T_WORK")] = None,
 ) -> None:
     """Options for every command; they stand before the command's name."""
+    from t2t.registry import Workspace
+
     # The engine's own lines only: other libraries have theirs, and print what matters themselves.
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))

@@ -37,6 +37,8 @@ SPLITS = ("train", "unlabeled", "validation", "test")
 MODALITIES = ("video", "image")
 ALLOWED_SCHEMES = ("file",)
 HUMAN = "human"
+# A pair is positive from this human relevance, or confidence, on.
+POSITIVE = 0.5
 # A dataset's name is a folder of the lake.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 # A topic is a name or a sentence; what is longer is another file by mistake.

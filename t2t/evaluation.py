@@ -12,10 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from scipy.sparse import csr_array  # type: ignore[import-untyped]
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-BLOCK = 1 << 22
-POSITIVE = 0.5
+from t2t.coding import codes
+from t2t.dataset import POSITIVE
+
+# Numbers of a block of resamples that are held at once, in each of a few arrays.
+BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,13 @@ def human_pairs(human: pa.Table, sample_ids: list[str], topics: tuple[str, ...])
         human: columns sample_id, topic, confidence.
         sample_ids: the split's samples.
     """
-    frame = human.select(["sample_id", "topic", "confidence"]).to_pandas()
-    sample = pd.Index(sample_ids).get_indexer(frame["sample_id"])
-    topic = pd.Index(topics).get_indexer(frame["topic"])
+    sample, topic = (
+        codes(human[column], names).astype(np.int64) for column, names in (("sample_id", sample_ids), ("topic", topics))
+    )
     keep = (sample >= 0) & (topic >= 0)
-    target = frame["confidence"].to_numpy(np.float32)[keep]
+    target = human["confidence"].to_numpy().astype(np.float32)[keep]
     score = np.full(len(target), np.nan, np.float32)
-    return Pairs(tuple(sample_ids), topics, sample[keep].astype(np.int64), topic[keep].astype(np.int64), target, score)
+    return Pairs(tuple(sample_ids), topics, sample[keep], topic[keep], target, score)
 
 
 def teacher_scores(pairs: Pairs, labels: pa.Table) -> np.ndarray:
@@ -95,13 +99,19 @@ def teacher_scores(pairs: Pairs, labels: pa.Table) -> np.ndarray:
     Args:
         labels: the teacher's table, columns sample_id, topic, confidence.
     """
-    frame = labels.select(["sample_id", "topic", "confidence"]).to_pandas()
-    sample = pd.Index(pairs.sample_ids).get_indexer(frame["sample_id"])
-    topic = pd.Index(pairs.topics).get_indexer(frame["topic"])
-    keep = (sample >= 0) & (topic >= 0)
-    dense = np.full((len(pairs.sample_ids), len(pairs.topics)), np.nan, np.float32)
-    dense[sample[keep], topic[keep]] = frame["confidence"].to_numpy(np.float32)[keep]
-    return dense[pairs.sample, pairs.topic]
+    sample = codes(labels["sample_id"], pairs.sample_ids).astype(np.int64)
+    kept = np.flatnonzero(sample >= 0)
+    if len(kept) < len(labels):
+        # A teacher labels far more samples than those of a split: the rest need not be looked at.
+        sample, labels = sample[kept], labels.take(pa.array(kept))
+    topic = codes(labels["topic"], pairs.topics)
+    labeled = np.where(topic >= 0, sample * len(pairs.topics) + topic, -1)
+    wanted, where = np.unique(pairs.sample * len(pairs.topics) + pairs.topic, return_inverse=True)
+    at = np.searchsorted(wanted, labeled)
+    found = np.flatnonzero(wanted[np.minimum(at, len(wanted) - 1)] == labeled) if len(wanted) else at[:0]
+    values = np.full(len(wanted), np.nan, np.float32)
+    values[at[found]] = labels["confidence"].to_numpy()[found]
+    return values[where]
 
 
 def pairs_of(table: pa.Table, sample_ids: list[str], topics: tuple[str, ...]) -> Pairs:
@@ -120,31 +130,40 @@ def average_precision(pairs: Pairs) -> float:
 def bootstrap(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> np.ndarray:
     """PR-AUC on samples drawn with replacement, float64 [resamples].
 
-    The same seed draws the same samples, so two students' arrays can be subtracted (a paired comparison). Scores are
-    sorted once: a resample only changes each pair's weight, and average precision is a sum over the sorted order.
-    A draw without a positive gives NaN.
+    The same seed draws the same samples, so two students' arrays can be subtracted (a paired comparison). A draw
+    without a positive gives NaN.
+
+    A resample only changes how often each sample counts, and average precision is a sum over the thresholds at which
+    positives are gained. So the pairs, sorted once by score, are counted by segment (from one such threshold to the
+    next) and sample, in a sparse matrix; its product with a block of draws, summed up over the segments, is all that
+    the block needs.
     """
     order = np.argsort(-pairs.score, kind="stable")
-    score, positive, sample = pairs.score[order], pairs.positive[order].astype(np.float64), pairs.sample[order]
-    # Equal scores share one threshold: precision is taken at the last pair of each run of equal scores.
-    ends = np.flatnonzero(np.diff(score, append=-np.inf))
-    samples = len(pairs.sample_ids)
-    generator = np.random.default_rng(seed)
-    values = np.empty(resamples)
-    block = max(1, BLOCK // max(len(score), 1))
+    score, positive = pairs.score[order], pairs.positive[order]
     # Only samples that have pairs can be drawn, else an unlabeled one would shrink the draw.
-    present = np.unique(pairs.sample)
-    for start in range(0, resamples, block):
+    present, sample = np.unique(pairs.sample[order], return_inverse=True)
+    # Equal scores share one threshold: precision is taken at the last pair of each run of equal scores.
+    run = np.cumsum(np.diff(score, prepend=score[:1]) != 0)
+    gains = np.bincount(run, weights=positive) > 0
+    segment: np.ndarray = (np.cumsum(gains) - gains)[run]
+    segments = int(gains.sum())
+
+    def counted(keep: np.ndarray) -> csr_array:
+        entries = np.ones(int(keep.sum())), (segment[keep], sample[keep])
+        return csr_array(entries, shape=(segments, len(present)))
+
+    of_pairs, of_positives = counted(np.less(segment, segments)), counted(positive)
+    generator = np.random.default_rng(seed)
+    values = np.full(resamples, np.nan)
+    block = max(1, BLOCK // max(segments, len(present), 1))
+    for start in range(0, resamples if segments else 0, block):
         n = min(block, resamples - start)
-        drawn = present[generator.integers(0, len(present), (n, len(present)))]
-        counts = np.zeros((n, samples))
-        np.add.at(counts, (np.arange(n)[:, None], drawn), 1)
-        weight = counts[:, sample]
-        true = np.cumsum(weight * positive, axis=1)[:, ends]
-        total = np.cumsum(weight, axis=1)[:, ends]
-        gained = np.diff(true, axis=1, prepend=0)
+        drawn = generator.integers(0, len(present), (n, len(present))) * n + np.arange(n)[:, None]
+        draws = np.bincount(drawn.ravel(), minlength=len(present) * n).reshape(-1, n).astype(np.float64)
+        gained, total = of_positives @ draws, np.cumsum(of_pairs @ draws, axis=0)
+        true = np.cumsum(gained, axis=0)
         with np.errstate(invalid="ignore"):
-            values[start : start + n] = (gained * (true / np.maximum(total, 1))).sum(axis=1) / true[:, -1]
+            values[start : start + n] = (gained * true / np.maximum(total, 1)).sum(axis=0) / true[-1]
     return values
 
 
@@ -194,12 +213,6 @@ def evaluate(
             compared with the student on that part.
     """
     seen = frozenset(pairs.topics) - unseen
-    topics = []
-    for index, name in enumerate(pairs.topics):
-        own = pairs.where(pairs.topic == index)
-        if len(own.score):
-            row = {"topic": name, "unseen": name in unseen, "pairs": len(own.score)}
-            topics.append(row | {"positives": int(own.positive.sum()), "pr_auc": average_precision(own)})
     beside = []
     for name, score in (teachers or {}).items():
         covered = ~np.isnan(score)
@@ -213,9 +226,30 @@ def evaluate(
         interval(pairs, resamples, seed),
         interval(pairs.of_topics(seen), resamples, seed),
         interval(pairs.of_topics(unseen), resamples, seed) if unseen else Interval(float("nan")),
-        pd.DataFrame(topics, columns=["topic", "unseen", "pairs", "positives", "pr_auc"]),
+        topic_table(pairs, unseen),
         pd.DataFrame(beside, columns=["teacher", "pairs", "pr_auc", "student"]),
     )
+
+
+def topic_table(pairs: Pairs, unseen: frozenset[str]) -> pd.DataFrame:
+    """Columns topic, unseen, pairs, positives, pr_auc (NaN without a positive), for each topic that has pairs."""
+    order = np.lexsort((-pairs.score, pairs.topic))
+    score, positive = pairs.score[order], pairs.positive[order]
+    present, first, topic, counts = np.unique(
+        pairs.topic[order], return_index=True, return_inverse=True, return_counts=True
+    )
+    positives = np.bincount(topic, weights=positive, minlength=len(present))
+    rank = np.arange(1, len(order) + 1) - first[topic]
+    true = np.cumsum(positive) - (np.cumsum(positives) - positives)[topic]
+    # As in `bootstrap`: the last pair of each run of equal scores of a topic.
+    ends = np.flatnonzero((np.diff(score, append=np.inf) != 0) | (np.diff(topic, append=-1) != 0))
+    gained = np.diff(true[ends], prepend=0)
+    gained = np.where(np.diff(topic[ends], prepend=-1) != 0, true[ends], gained)
+    area = np.bincount(topic[ends], weights=gained * true[ends] / rank[ends], minlength=len(present))
+    names = [pairs.topics[i] for i in present]
+    with np.errstate(invalid="ignore"):
+        columns = {"topic": names, "unseen": [name in unseen for name in names], "pairs": counts}
+        return pd.DataFrame(columns | {"positives": positives.astype(np.int64), "pr_auc": area / positives})
 
 
 def curve(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, float]:

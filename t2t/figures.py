@@ -24,7 +24,8 @@ SMALLEST_SPAN = 0.1
 Curve = tuple[np.ndarray, np.ndarray, float]
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def axes_of(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of so many inches, and its axes, in the style of all pictures here."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -52,7 +53,7 @@ def pr_curves(
     student = next(iter(curves)) if student is None else student
     if student not in curves:
         raise ValueError(f"{student!r} is none of the curves: {', '.join(curves)}")
-    figure, axes = _figure(8.4, 4.8)
+    figure, axes = axes_of(8.4, 4.8)
     # A colour belongs to a name by its place in `curves`, so that it stays when the order of merit changes.
     teachers = [name for name in curves if name != student]
     styles = dict(zip(teachers, _styles(), strict=False))
@@ -107,7 +108,7 @@ def rounds(table: pd.DataFrame, title: str = "", references: Mapping[str, float]
     table = table.sort_values("round")
     k = table["round"].to_numpy(int)
     overall = table["pr_auc"].to_numpy(float)
-    figure, axes = _figure(8.4, 4.4)
+    figure, axes = axes_of(8.4, 4.4)
     label = "all topics"
     if {"pr_auc_low", "pr_auc_high"} <= set(table.columns) and table["pr_auc_low"].notna().any():
         label += " (95 % interval)"

@@ -7,7 +7,6 @@ opinion. That is checked; the other numbers are for people. Nothing is ever sele
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,11 +16,10 @@ import pyarrow.compute as pc
 from pydantic import Field
 from sklearn.metrics import average_precision_score
 
+from t2t.coding import Coded
 from t2t.config import Config
-from t2t.dataset import HUMAN
+from t2t.dataset import HUMAN, POSITIVE
 from t2t.errors import T2TError
-from t2t.evaluation import POSITIVE
-from t2t.labels import refuse_outside
 
 log = logging.getLogger("t2t")
 
@@ -53,28 +51,27 @@ class HealthConfig(Config):
     )
 
 
-def health(tables: Mapping[str, pa.Table], sample_ids: Sequence[str], topics: Sequence[str]) -> pd.DataFrame:
+def health(coded: Coded) -> pd.DataFrame:
     """Measures the labels that a round trains on.
 
     Args:
-        tables: each teacher's labels (LABEL_SCHEMA); those of `human` are what the others are held against.
-        sample_ids, topics: what is trained on; other rows do not count.
+        coded: the labels, whose tables came teacher by teacher in the order of `coded.teachers`; those of `human` are
+            what the others are held against.
 
-    Returns: one row a teacher, in the order of `tables`, with the columns of COLUMNS. `entropy` is in bits, of the
+    Returns: one row a teacher, in the same order, with the columns of COLUMNS. `entropy` is in bits, of the
         histogram of confidences in 32 equal bins over 0..1 (0 to 5); `at_zero` and `at_one` are shares of the rows;
         PR-AUC and expected calibration error (10 equal bins) are over the pairs that people labeled too, NaN where
         there are none, and for `human` itself.
     """
-    names = pa.array(sample_ids, pa.string()), pa.array(topics, pa.string())
     human_keys, human_values = np.empty(0, np.int64), np.empty(0, np.float32)
-    if HUMAN in tables:
-        human_keys, human_values = _coded(tables[HUMAN], *names)
+    if HUMAN in coded.teachers:
+        human_keys, human_values = _pairs(coded, HUMAN)
         order = np.argsort(human_keys)
         human_keys, human_values = human_keys[order], human_values[order]
     rows = []
-    for teacher, table in tables.items():
-        keys, confidence = _coded(table, *names)
-        row = {"teacher": teacher, **_distribution(keys, confidence, len(topics))}
+    for teacher in coded.teachers:
+        keys, confidence = _pairs(coded, teacher)
+        row = {"teacher": teacher, **_distribution(keys, confidence, len(coded.topics))}
         row |= {"human_pairs": 0, "pr_auc": float("nan"), "calibration_error": float("nan")}
         if teacher != HUMAN and len(human_keys):
             place = np.searchsorted(human_keys, keys).clip(max=len(human_keys) - 1)
@@ -84,14 +81,10 @@ def health(tables: Mapping[str, pa.Table], sample_ids: Sequence[str], topics: Se
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _coded(table: pa.Table, sample_ids: pa.Array, topics: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Of the rows that count: the pair as a number, int64 [rows] (sample x topics + topic), and float32 confidence."""
-    sample = pc.index_in(table["sample_id"], value_set=sample_ids)
-    topic = pc.index_in(table["topic"], value_set=topics)
-    known = pc.and_(sample.is_valid(), topic.is_valid())
-    sample, topic, confidence = (column.filter(known).to_numpy() for column in (sample, topic, table["confidence"]))
-    refuse_outside(confidence)
-    return sample.astype(np.int64) * len(topics) + topic, confidence.astype(np.float32)
+def _pairs(coded: Coded, teacher: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of a teacher's rows: the pair as a number, int64 [rows] (sample x topics + topic), and float32 confidence."""
+    rows = coded.of(coded.teachers.index(teacher))
+    return coded.sample[rows].astype(np.int64) * len(coded.topics) + coded.topic[rows], coded.confidence[rows]
 
 
 def _distribution(keys: np.ndarray, confidence: np.ndarray, topics: int) -> dict[str, Any]:

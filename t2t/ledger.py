@@ -73,6 +73,10 @@ class Ledger:
         self.dataset = dataset
         self.campaign_prefix = f"{dataset}/campaigns/{campaign}/"
         self.prefix = f"{self.campaign_prefix}ledger/"
+        # A commit's content never changes: what was read at the last one, and each file's record by its digest.
+        self._written: tuple[str, list[Record]] = ("", [])
+        self._retracted: tuple[str, dict[str, str]] = ("", {})
+        self._parsed: dict[tuple[str, str], Record] = {}
 
     def records(self) -> list[Record]:
         """The finished rounds as they count now, oldest first: retracted ones have that status (`t2t.descent`)."""
@@ -80,16 +84,28 @@ class Ledger:
             head = self.lake.resolve("main")
         except UnknownRef:
             return []
-        return standing(self.written(head), retracted(self.lake, self.dataset, head))
+        return standing(self.written(head), self.retracted(head))
+
+    def retracted(self, ref: str = "main") -> dict[str, str]:
+        """The dataset's teachers that are out, each with the retracted one it descends from (`t2t.retraction`)."""
+        head = self.lake.resolve(ref)
+        if self._retracted[0] != head:
+            self._retracted = head, retracted(self.lake, self.dataset, head)
+        return dict(self._retracted[1])
 
     def written(self, ref: str = "main") -> list[Record]:
         """The finished rounds as they were written, oldest first, whatever was retracted since."""
         head = self.lake.resolve(ref)
-        found = []
-        for entry in self.lake.list(head, self.prefix):
-            with self.lake.read(head, entry.path) as file:
-                found.append(parse(Record, json.load(file), self.lake.uri(head, entry.path)))
-        return sorted(found, key=lambda record: record.round)
+        if self._written[0] != head:
+            found = []
+            for entry in self.lake.list(head, self.prefix):
+                known = (entry.path, entry.digest)
+                if known not in self._parsed:
+                    with self.lake.read(head, entry.path) as file:
+                        self._parsed[known] = parse(Record, json.load(file), self.lake.uri(head, entry.path))
+                found.append(self._parsed[known])
+            self._written = head, sorted(found, key=lambda record: record.round)
+        return list(self._written[1])
 
     def append(self, record: Record) -> str:
         """Writes a round's record, the last step of the round. Writing it again changes nothing."""

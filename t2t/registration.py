@@ -14,25 +14,27 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from t2t.campaign import CampaignConfig
 from t2t.config import parse
 from t2t.dataset import Dataset
 from t2t.errors import T2TError
 from t2t.files import sha256, staging
 from t2t.labeling import Asked, label, parts_folder, parts_key, read_asked, remove_parts, shard_samples, stored
 from t2t.lake import Lake
-from t2t.lake.tables import LABEL_SCHEMA, latest_commit, read_json, read_table, write_parquet
+from t2t.lake.tables import LABEL_SCHEMA, label_blocks, latest_commit, read_json, read_table, write_parquet
 from t2t.ledger import TeacherRef
 from t2t.teachers import Teacher
+
+if TYPE_CHECKING:
+    from t2t.campaign import CampaignConfig
 
 log = logging.getLogger("t2t")
 
@@ -107,6 +109,8 @@ def freeze_campaign(
             metadata={"campaign": config.name},
         )
         return
+    from t2t.campaign import CampaignConfig  # with it comes PyTorch, which those who only look at the lake do without
+
     # A newer version may have keys that the one that froze it had not: they have their defaults. Where it cannot be
     # read any more, the keys that differ are at least named.
     with suppress(T2TError):
@@ -255,12 +259,26 @@ def _label(
     )
 
 
+def label_tables(lake: Lake, ref: str, dataset: str, teacher_id: str) -> Iterator[pa.Table]:
+    """A registered teacher's labels at a commit in tables of about a million rows, their names as dictionaries."""
+    with lake.read(ref, f"{teacher_prefix(dataset, teacher_id)}labels.parquet") as file:
+        yield from label_blocks(file)
+
+
 def read_labels(lake: Lake, ref: str, dataset: str, teacher_id: str) -> pa.Table:
     """A registered teacher's labels at a commit."""
     return read_table(lake, ref, f"{teacher_prefix(dataset, teacher_id)}labels.parquet")
 
 
-def label_commit(lake: Lake, ref: str, dataset: str, teacher_id: str) -> str:
-    """The id of the last commit behind `ref` that wrote a teacher's labels; "" when there is none."""
-    found = latest_commit(lake, ref, f"teacher:{dataset}:{teacher_id}:")
-    return found.id if found else ""
+def label_commits(lake: Lake, ref: str, dataset: str, teachers: Sequence[str]) -> dict[str, str]:
+    """Of each teacher the id of the last commit behind `ref` that wrote its labels; "" when there is none."""
+    found = dict.fromkeys(teachers, "")
+    left = {name: f"teacher:{dataset}:{name}:" for name in teachers}
+    for commit in lake.log(ref):
+        if not left:
+            break
+        if commit.key.startswith(f"teacher:{dataset}:"):
+            for name in [name for name, key in left.items() if commit.key.startswith(key)]:
+                found[name] = commit.id
+                del left[name]
+    return found

@@ -52,6 +52,8 @@ class Reporter:
     def __init__(self, rounds: Rounds, tracker: Tracker | None):
         self.rounds = rounds
         self.tracker = tracker
+        # What rounds were started with, and the runs that this gave: telling it again would change nothing.
+        self._started: dict[tuple[int, str, tuple[str, ...]], str] = {}
 
     def open(self) -> None:
         """Opens the campaign, and puts right what killed runs left and what was retracted since."""
@@ -67,6 +69,9 @@ class Reporter:
         """Starts round k, which reads its labels at `commit`; returns the tracker's id of it."""
         if self.tracker is None:
             return None
+        known = (k, commit, tuple(teachers))
+        if known in self._started:
+            return self._started[known]
         rounds = self.rounds
         own = {"round": k, "seed": rounds.seed(k), "teachers": ",".join(teachers), "tasks": len(teachers)}
         settings = rounds.config.model_dump(mode="json", include={"method", "encoder", "student", "training"})
@@ -77,10 +82,12 @@ class Reporter:
             path = f"{teacher_prefix(dataset, teacher)}labels.parquet"
             inputs.append(DataInput(teacher, rounds.lake.uri(commit, path), commit[:12], "training"))
         self.tracker.log_inputs(k, inputs)
+        self._started[known] = run
         return run
 
     def discard(self, k: int) -> None:
         """Round k begins again: what was told of it no longer counts."""
+        self._started.clear()
         if self.tracker is not None:
             self.tracker.discard_round(k)
 

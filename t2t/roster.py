@@ -10,8 +10,7 @@ from t2t.dataset import HUMAN
 from t2t.descent import last_passed
 from t2t.errors import T2TError
 from t2t.ledger import Ledger, Record, TeacherRef, stop_reason
-from t2t.registration import label_commit, registered
-from t2t.retraction import retracted
+from t2t.registration import label_commits, registered
 
 
 class Roster:
@@ -24,7 +23,7 @@ class Roster:
 
     def retracted(self) -> dict[str, str]:
         """The teachers that are out, each with the retracted one it descends from (itself, or one it learned from)."""
-        return retracted(self.lake, self.config.dataset)
+        return self.ledger.retracted()
 
     def outside(self, ref: str | None = None) -> list[str]:
         """The campaign's outside teachers that are not retracted; with `ref`, those that had labels at that commit."""
@@ -59,10 +58,6 @@ class Roster:
         """Those of some teachers that are this campaign's own students."""
         return [teacher for teacher in teachers if self.config.is_own(teacher)]
 
-    def tasks(self, teachers: Sequence[str]) -> tuple[str, ...]:
-        """The tasks that teachers' labels make: one each, or a single one where they are averaged."""
-        return (HUMAN,) if self.config.method == "conventional-average" else tuple(teachers)
-
     def collapse(self, record: Record) -> str | None:
         """Why a round's student must not teach, by the bounds of today."""
         teacher = self.config.self_teacher(record.round)
@@ -85,7 +80,7 @@ class Roster:
         """Of each teacher the commit that wrote the labels which are read at `commit`."""
         if not commit:
             return {}
-        return {name: label_commit(self.lake, commit, self.config.dataset, name) for name in teachers}
+        return label_commits(self.lake, commit, self.config.dataset, teachers)
 
 
 def refuse_retracted(config: CampaignConfig, out: Collection[str]) -> None:

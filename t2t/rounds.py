@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,6 +24,7 @@ import torch
 
 from t2t.beginning import Beginning, begin, begun
 from t2t.campaign import CampaignConfig
+from t2t.coding import Coded, code, codes, positions, strings
 from t2t.dataset import HUMAN, Dataset
 from t2t.decision import ask, read_decision, waiting
 from t2t.errors import T2TError, one_line
@@ -40,7 +41,7 @@ from t2t.files import atomic_folder, exclusive, remove_folder, remove_leftovers,
 from t2t.gate import Verdict, WaitingForDecision, judge
 from t2t.health import check_health, health
 from t2t.labeling import Asked
-from t2t.labels import LabelMatrix, build_matrix, conventional_average
+from t2t.labels import LabelMatrix, assemble, conventional_average
 from t2t.lake import Lake, open_lake
 from t2t.lake.known import check_lake, remember_lake
 from t2t.lake.tables import read_table, write_parquet
@@ -51,6 +52,7 @@ from t2t.registration import (
     asked,
     commit_data,
     freeze_campaign,
+    label_tables,
     read_labels,
     register,
     registered,
@@ -218,8 +220,9 @@ class Rounds:
         identity = self.roster.identity(self.config.evaluation.identity, matrix.teachers)
 
         def validate(student: Student) -> float:
-            scores = student.predict(self.embedded.embeddings, where, pairs.topics, identity)
-            return average_precision(pairs.with_score(scores[pairs.sample, pairs.topic]))
+            chosen = pairs.sample, pairs.topic
+            scores = student.predict_pairs(self.embedded.embeddings, where, pairs.topics, *chosen, identity)
+            return average_precision(pairs.with_score(scores))
 
         now = time.monotonic()
         trained = train(
@@ -405,15 +408,23 @@ class Rounds:
 
     def samples(self, *splits: str) -> pa.Table:
         """The readable samples of some splits, in file order."""
-        table = self.dataset.split(*splits)
-        return table.filter(pc.is_in(table["sample_id"], value_set=pa.array(self.embedded.sample_ids)))
+        return self._readable.filter(pc.is_in(self._readable["split"], value_set=pa.array(splits)))
+
+    @cached_property
+    def _embedded_ids(self) -> pa.Array:
+        return pa.array(self.embedded.sample_ids, pa.string())
+
+    @cached_property
+    def _readable(self) -> pa.Table:
+        samples = self.dataset.samples
+        return samples.filter(pa.array(codes(samples["sample_id"], self._embedded_ids) >= 0))
 
     def _ids(self, *splits: str) -> list[str]:
         return self.samples(*splits)["sample_id"].to_pylist()
 
     def _positions(self, sample_ids: Sequence[str]) -> np.ndarray:
         """Where samples stand in `embedded`, int64. Raises T2TError for one that has no embedding."""
-        found = pd.Index(self.embedded.sample_ids).get_indexer(pd.Index(sample_ids))
+        found = positions(strings(sample_ids), self._embedded_ids).astype(np.int64)
         if (found < 0).any():
             raise T2TError(
                 f"Sample {sample_ids[int(found.argmin())]!r} has no embedding: it was removed or is unreadable."
@@ -425,29 +436,31 @@ class Rounds:
 
         Their health is checked and written to `round-<k>/health.csv` first; raises T2TError where it blocks.
         """
-        tables = self.training_tables(beginning.commit, beginning.teachers)
-        samples, topics = self._ids("train", "unlabeled"), self.training_topics
-        report = health(tables, samples, topics)
+        rows = self.training_rows(beginning.commit, beginning.teachers)
+        report = health(rows)
         write_text(self.round_folder(k) / "health.csv", report.to_csv(index=False))
         check_health(report, self.config.health, self.config.name)
-        rows = list(tables.values())
-        if self.config.method == "conventional-average":
-            rows = [conventional_average(rows)]
-        return build_matrix(rows, samples, topics, self.roster.tasks(beginning.teachers))
+        matrix = assemble(rows)
+        return conventional_average(matrix) if self.config.method == "conventional-average" else matrix
 
     @property
     def training_topics(self) -> tuple[str, ...]:
         """The topics that teachers' labels are trained on."""
         return self.dataset.topics if self.config.teachers_see_unseen else self.dataset.seen
 
-    def training_tables(self, commit: str, teachers: Sequence[str]) -> dict[str, pa.Table]:
+    def training_rows(self, commit: str, teachers: Sequence[str]) -> Coded:
         """Teachers' labels at a commit, as far as they may be trained on: people's of `train` and seen topics only."""
-        tables = {name: read_labels(self.lake, commit, self.dataset.name, name) for name in teachers}
-        # Human labels of the unlabeled split would be an accident of the annotation tool: that split has none.
-        human = tables[HUMAN]
-        human = human.filter(pc.is_in(human["sample_id"], value_set=pa.array(self._ids("train"))))
-        tables[HUMAN] = human.filter(pc.is_in(human["topic"], value_set=pa.array(self.dataset.seen)))
-        return tables
+        tables = chain.from_iterable(self._training_tables(commit, name) for name in teachers)
+        samples = self.samples("train", "unlabeled")["sample_id"].combine_chunks()
+        return code(tables, samples, self.training_topics, teachers)
+
+    def _training_tables(self, commit: str, teacher: str) -> Iterator[pa.Table]:
+        for table in label_tables(self.lake, commit, self.dataset.name, teacher):
+            if teacher == HUMAN:
+                # Human labels of the unlabeled split would be an accident of the annotation tool: that split has none.
+                sample = codes(table["sample_id"], self.samples("train")["sample_id"].combine_chunks())
+                table = table.filter(pa.array((sample >= 0) & (codes(table["topic"], self.dataset.seen) >= 0)))
+            yield table
 
     def _new_student(self, k: int, matrix: LabelMatrix, started_from: int | None) -> Student:
         student = build_student(
@@ -468,14 +481,15 @@ class Rounds:
     def measure(self, student: Student, split: str, identity: str, beginning: Beginning) -> Evaluation:
         """A student on a split, asked as `identity`, beside the outside teachers that it learned from."""
         pairs = human_pairs(self.dataset.human, self._ids(split), self.dataset.topics)
-        scores = student.predict(self.embedded.embeddings, self._positions(pairs.sample_ids), pairs.topics, identity)
+        where, chosen = self._positions(pairs.sample_ids), (pairs.sample, pairs.topic)
+        scores = student.predict_pairs(self.embedded.embeddings, where, pairs.topics, *chosen, identity)
         teachers = {
             name: teacher_scores(pairs, read_labels(self.lake, beginning.commit, self.dataset.name, name))
             for name in beginning.teachers
             if name in self.config.teachers
         }
         return evaluate(
-            pairs.with_score(scores[pairs.sample, pairs.topic]),
+            pairs.with_score(scores),
             self.dataset.unseen,
             teachers,
             self.config.evaluation.resamples,

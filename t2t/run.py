@@ -37,8 +37,8 @@ def run_campaign(workspace: Workspace, campaign: str, name: str | None, settings
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     from infra.services import prefect_server
 
-    with nullcontext() if os.environ.get("PREFECT_API_URL") else prefect_server(workspace.work / "prefect"):
-        # Prefect reads its settings when it is imported, so that has to come after the server has set them.
+    own = None if os.environ.get("PREFECT_API_URL") else prefect_server(workspace.work / "prefect", meanwhile=_load)
+    with own or nullcontext():
         from flows.self_training import self_training
 
         self_training(config, workspace)
@@ -48,3 +48,11 @@ def run_campaign(workspace: Workspace, campaign: str, name: str | None, settings
     Console().print("\nLook at the rounds in MLflow:  [bold]t2t ui[/bold]")
     if len(rounds.ledger.records()) > 1:
         Console().print(f"Two rounds side by side:       [bold]t2t compare {config.name} 0 1[/bold]")
+
+
+def _load() -> None:
+    """Imports what the flow needs while its server starts; Prefect reads its settings at its import."""
+    import flows.self_training  # noqa: F401
+    from t2t.mlflow_store import load_mlflow
+
+    load_mlflow()

@@ -3,6 +3,8 @@
 Samples and topics are encoded once each; scores are a matrix product by blocks of samples. For each sample the top k
 topics are kept, and r random others: a teacher's low confidences teach as much as its high ones, and the new identity's
 task is to be learned over the whole input distribution. Confidences are stored raw.
+
+A confidence rises with the cosine, so the top k are those of the cosines, and only chosen pairs get a confidence.
 """
 
 from __future__ import annotations
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
     from t2t.media.store import Embeddings
     from t2t.students.dual_encoder import Student
 
+# Cosines are held for as many samples at once as fit into so many bytes: 1,677 samples with 10,000 topics.
+COSINE_BYTES = 64 << 20
+
+# Columns of a group whose best number stands for all of them in `top_columns`.
+GROUP = 16
+
 
 class TaggingConfig(Config):
     """Which pairs a self-training teacher labels, and as whom."""
@@ -34,7 +42,7 @@ class TaggingConfig(Config):
     identity: str = Field(HUMAN, description="The identity that the student is asked for when it labels.")
     top_k: int = Field(10, ge=0)
     random: int = Field(10, ge=0)
-    block: int = Field(1024, ge=1, description="Samples scored at once; memory is block x topics.")
+    block: int = Field(1024, ge=1, description="Samples labeled at once: those of one table.")
 
 
 def tag(
@@ -61,18 +69,65 @@ def tag(
     names = pa.array(topics, pa.string())
     ids = pa.array(sample_ids, pa.string())
     texts = student.encode_topics(topics, config.identity) if texts is None else texts
+    rows = max(1, min(config.block, len(ids), COSINE_BYTES // (4 * max(len(topics), 1))))
+    buffer = texts.new_empty(rows, len(topics))
     with progress(f"Tagging as {teacher_id}", len(sample_ids), "samples", part=True) as advance:
         for start in range(0, len(sample_ids), config.block):
             block = np.arange(start, min(start + config.block, len(sample_ids)))
-            scores = student.score(embeddings, block, texts)
-            top = torch.topk(torch.from_numpy(scores), k, dim=1).indices.numpy()
-            chosen = np.concatenate([top, random_others(top, len(topics), r, ids.take(pa.array(block)), seed)], axis=1)
-            owner = pa.array(np.repeat(block, chosen.shape[1]))
+            chosen = np.empty((len(block), k + r), np.int64)
+            confidence = np.empty((len(block), k + r), np.float32)
+            for at, samples in enumerate(student.embed(embeddings, block).split(rows)):
+                part = slice(at * rows, at * rows + len(samples))
+                cosine = torch.mm(samples, texts.T, out=buffer[: len(samples)])
+                chosen[part, :k] = top_columns(cosine, k).cpu().numpy()
+                part_ids = ids.slice(start + part.start, len(samples))
+                chosen[part, k:] = random_others(chosen[part, :k], len(topics), r, part_ids, seed)
+                pairs = torch.from_numpy(chosen[part]).to(cosine.device)
+                confidence[part] = student.confidences(cosine.gather(1, pairs)).cpu().numpy()
+            owner = pa.array(np.repeat(block, k + r))
             columns = [ids.take(owner), names.take(pa.array(chosen.ravel()))]
             columns.append(pa.repeat(pa.scalar(teacher_id), len(owner)))
-            columns.append(pa.array(np.take_along_axis(scores, chosen, axis=1).ravel(), pa.float32()))
+            columns.append(pa.array(confidence.ravel()))
             yield pa.table(columns, schema=LABEL_SCHEMA)
             advance(len(block))
+
+
+def top_columns(scores: Tensor, k: int) -> Tensor:
+    """The k best columns of each row, best first, of equal ones the first: int64 [N, k].
+
+    Exact. The k + 1 best numbers of a row lie in the k + 1 groups of columns whose best are highest, so that the
+    selection goes over groups first, and then over the columns of a few groups. The number behind the k-th tells
+    whether equal numbers stand at the border; only then it matters which of them a selection takes.
+
+    Args:
+        scores: float [N, M], M >= k.
+    """
+    rows, columns = scores.shape
+    if not k:
+        return torch.empty(rows, 0, dtype=torch.int64, device=scores.device)
+    look = min(k + 1, columns)
+    if 2 * look * GROUP < columns:
+        groups = columns // GROUP
+        best = scores[:, : groups * GROUP].unflatten(1, (GROUP, groups)).amax(1).topk(look, sorted=False).indices
+        members = torch.arange(0, groups * GROUP, groups, device=scores.device)
+        rest = torch.arange(groups * GROUP, columns, device=scores.device).expand(rows, -1)
+        candidates = torch.cat([(best.unsqueeze(2) + members).flatten(1), rest], dim=1)
+        values, at = scores.gather(1, candidates).topk(look)
+        found = candidates.gather(1, at)[:, :k]
+    else:
+        values, found = scores.topk(look)
+        found = found[:, :k]
+    if look > k and (unsure := values[:, k - 1] == values[:, k]).any():
+        found[unsure] = _first_at_border(scores[unsure], values[unsure, k - 1 : k], k)
+    found = found.sort(dim=1).values
+    return found.gather(1, scores.gather(1, found).sort(dim=1, descending=True, stable=True).indices)
+
+
+def _first_at_border(scores: Tensor, border: Tensor, k: int) -> Tensor:
+    """The columns above the k-th best number, and the first of those that equal it: int64 [N, k]."""
+    above, equal = ~(scores <= border), scores == border
+    taken = above | (equal & (equal.cumsum(1) <= k - above.sum(1, keepdim=True)))
+    return taken.nonzero()[:, 1].view(-1, k)
 
 
 def random_others(top: np.ndarray, topics: int, r: int, sample_ids: pa.Array, seed: int) -> np.ndarray:
@@ -86,16 +141,17 @@ def random_others(top: np.ndarray, topics: int, r: int, sample_ids: pa.Array, se
     """
     n, k = top.shape
     left = topics - k
-    drawn = np.full((n, r), -1, np.int64)
-    key = pd.util.hash_array(np.asarray(sample_ids.to_pylist(), dtype=object), hash_key=f"{seed:016x}"[-16:])
+    drawn = np.empty((r, n), np.int64)
+    names = np.asarray(sample_ids.to_pylist(), dtype=object)
+    key = pd.util.hash_array(names, hash_key=f"{seed:016x}"[-16:], categorize=False)
     for step in range(r):
         limit = left - r + step
         candidate = (_mix(key, step) % np.uint64(limit + 1)).astype(np.int64)
-        taken = (drawn == candidate[:, None]).any(axis=1)
-        drawn[:, step] = np.where(taken, limit, candidate)
+        taken = (drawn[:step] == candidate).any(axis=0)
+        drawn[step] = np.where(taken, limit, candidate)
     for lowest in np.sort(top, axis=1).T:
-        drawn += drawn >= lowest[:, None]
-    return drawn
+        drawn += drawn >= lowest
+    return drawn.T
 
 
 def _mix(key: np.ndarray, step: int) -> np.ndarray:

@@ -37,8 +37,9 @@ log = logging.getLogger("t2t")
 HEADLINE = ("pr_auc", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc")
 TABLE = ("pr_auc", "pr_auc_low", "pr_auc_high", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc")
 MODE = "?workflowType=machine_learning"  # without it the UI opens in its mode for language-model applications
-# MLflow's own limits: entries in one call, characters of a tag, of a parameter and of a dataset's digest.
-METRICS_A_CALL, PARAMS_A_CALL, TAG_LENGTH, PARAM_LENGTH, DIGEST_LENGTH = 1000, 100, 8000, 6000, 36
+# Within MLflow's own limits: 1000 entries in a call, 100 of them parameters; characters of a tag, of a
+# parameter and of a dataset's digest.
+METRICS_A_CALL, PARAMS_A_CALL, TAG_LENGTH, PARAM_LENGTH, DIGEST_LENGTH = 800, 100, 8000, 6000, 36
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,13 @@ class MLflowTracker:
         self._runs: dict[int | None, str] = {}
         # Per run and metric: step -> (timestamp, value) of the points that are there, asked for at most once.
         self._points: dict[tuple[str, str], dict[int, tuple[int, float]]] = {}
+        # Every call costs a search or a write of the database, so what this process knows is not asked for: which runs
+        # it made, in what state runs are, which inputs and tables they have, that the registered model is there.
         self._new: set[str] = set()
+        self._status: dict[str, str] = {}
+        self._inputs: dict[str, set[tuple[str, str]]] = {}
+        self._listed: dict[str, list[dict[str, str]]] = {}
+        self._model_is_there = False
 
     # Connecting and finding
 
@@ -175,19 +182,22 @@ class MLflowTracker:
             run = str(self._client.create_run(self._experiment, tags=wanted, run_name=name).info.run_id)
             self._runs[k] = run
             self._new.add(run)
+            self._status[run] = "RUNNING"
             known: dict[str, str] = {}
             changed_tags: dict[str, Any] = {}
         else:
             found = self._client.get_run(run)
             known, changed_tags = found.data.params, dict(tags)
+            self._status[run] = found.info.status
             if found.info.status != "RUNNING" and (k is None or found.info.status != "FINISHED"):
                 self._client.update_run(run, status="RUNNING")
+                self._status[run] = "RUNNING"
         flat = {key: short(value, PARAM_LENGTH) for key, value in flatten(params)}
         changed = {key: value for key, value in flat.items() if known.get(key, value) != value}
         if changed:
             log.warning("MLflow keeps the first values of parameters that changed: %s", ", ".join(sorted(changed)))
             changed_tags["t2t.changed_params"] = json.dumps(changed)
-        self._batch(run, {key: value for key, value in flat.items() if key not in known}, changed_tags)
+        self._write(run, params={key: value for key, value in flat.items() if key not in known}, tags=changed_tags)
         return run
 
     def log_inputs(self, k: int, inputs: Sequence[DataInput]) -> None:
@@ -197,8 +207,10 @@ class MLflowTracker:
         from mlflow.entities import DatasetInput, InputTag
 
         run = self._need(k)
-        there = {(i.dataset.name, i.dataset.digest) for i in self._client.get_run(run).inputs.dataset_inputs}
-        wanted = []
+        if run not in self._inputs:
+            known = [] if run in self._new else self._client.get_run(run).inputs.dataset_inputs
+            self._inputs[run] = {(i.dataset.name, i.dataset.digest) for i in known}
+        there, wanted = set(self._inputs[run]), []
         for item in inputs:
             digest = item.digest[:DIGEST_LENGTH]  # the URI has all of it
             if (item.name, digest) not in there:
@@ -208,6 +220,7 @@ class MLflowTracker:
                 wanted.append(DatasetInput(dataset._to_mlflow_entity(), tags))
         if wanted:
             self._client.log_inputs(run, wanted)
+            self._inputs[run] = there
 
     def log_curve(self, k: int, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
         """Logs (step, values) points of round k, in batches. NaN and infinite values are left out, and steps that a
@@ -224,10 +237,9 @@ class MLflowTracker:
         """Logs what round k came to: its metrics (step k), pictures and tables on the child; the HEADLINE metrics and
         the table of rounds on the parent."""
         child, parent = self._need(k), self._need()
-        self._metrics(child, [(k, metrics)])
-        self._files(child, figures, tables)
-        self._metrics(parent, [(k, {key: metrics[key] for key in HEADLINE if key in metrics})])
-        self._summarise()
+        self._metrics(child, [(k, metrics)], self._files(child, figures, tables))
+        headline = {key: metrics[key] for key in HEADLINE if key in metrics}
+        self._metrics(parent, [(k, headline)], self._summary())
 
     def log_checkpoint(
         self, k: int, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, Any] | None = None
@@ -263,7 +275,7 @@ class MLflowTracker:
         if str(model.status) != "READY":
             self._client.log_model_artifacts(model.model_id, str(folder))
             self._client.finalize_logged_model(model.model_id, "READY")
-        self._link(run, k, model, metrics)
+        self._link(run, k, model, metrics, new=not found)
         if not any(version.tags.get("t2t.digest") == digest for version in self._versions(k)):
             # The registry of a local store looks `models:/` up in the process's global store, which is another one.
             source = model.artifact_location if self._database else f"models:/{model.model_id}"
@@ -272,15 +284,16 @@ class MLflowTracker:
             self._client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": registered})
         return f"models:/{model.model_id}"
 
-    def _link(self, run: str, k: int, model: Any, metrics: Mapping[str, float]) -> None:
+    def _link(self, run: str, k: int, model: Any, metrics: Mapping[str, float], new: bool) -> None:
         """Ties a model to its run and its metrics, without a second point in the run's own history."""
         from mlflow.entities import LoggedModelOutput, Metric
 
-        outputs = self._client.get_run(run).outputs
+        outputs = None if new else self._client.get_run(run).outputs
         if model.model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
             self._client.log_outputs(run, [LoggedModelOutput(model.model_id, k)])
         self._metrics(run, [(k, metrics)])
-        has = {metric.key for metric in (self._client.get_logged_model(model.model_id).metrics or [])}
+        known = [] if new else self._client.get_logged_model(model.model_id).metrics
+        has = {metric.key for metric in known or []}
         points = {key: self._history(run, key).get(k) for key in metrics if key not in has}
         # The same key, step, time and value as in the run: MLflow takes that for the same point there.
         linked = [Metric(key, p[1], p[0], k, model.model_id, run_id=run) for key, p in points.items() if p]
@@ -289,13 +302,14 @@ class MLflowTracker:
 
     def _versions(self, k: int) -> list[Any]:
         """Registered versions of round k, oldest first; makes the registered model where there is none."""
-        mlflow = load_mlflow()
-        try:
-            note = f"Students of campaign {self.campaign}, one version a round. The best one is @{CHAMPION}."
-            self._client.create_registered_model(self.model_name, {"t2t.campaign": self.campaign}, note)
-        except mlflow.MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+        if not self._model_is_there:
+            try:
+                note = f"Students of campaign {self.campaign}, one version a round. The best one is @{CHAMPION}."
+                self._client.create_registered_model(self.model_name, {"t2t.campaign": self.campaign}, note)
+            except load_mlflow().MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            self._model_is_there = True
         found = self._client.search_model_versions(f"name = '{self.model_name}'", max_results=1000)
         run = self._need(k)
         return sorted((version for version in found if version.run_id == run), key=lambda v: int(v.version))
@@ -319,9 +333,8 @@ class MLflowTracker:
             if other.info.run_id != run and "t2t.champion" in other.data.tags:
                 self._client.delete_tag(other.info.run_id, "t2t.champion")
         if run is not None:
-            self._batch(run, {}, {"t2t.champion": "true"})
-        self._batch(self._need(), {}, {"t2t.champion_round": "none" if k is None else k})
-        self._summarise()
+            self._write(run, tags={"t2t.champion": "true"})
+        self._write(self._need(), tags={"t2t.champion_round": "none" if k is None else k, **self._summary()})
 
     def finish_round(self, k: int, status: str = "FINISHED", tags: Mapping[str, Any] | None = None) -> None:
         """Ends round k's run with FINISHED, FAILED or KILLED, or leaves it SCHEDULED while it waits for a person.
@@ -351,14 +364,14 @@ class MLflowTracker:
             for child in self._rounds():
                 if child.info.status == "RUNNING":
                     # Under way when the campaign failed, or of a round that was never ended.
-                    self._client.set_terminated(child.info.run_id, "FAILED" if status == "FAILED" else "KILLED")
-            self._summarise()
-            self._finish(run, status, tags)
+                    self._finish(child.info.run_id, "FAILED" if status == "FAILED" else "KILLED", {})
+            self._finish(run, status, {**(tags or {}), **self._summary()})
 
     def _finish(self, run: str, status: str, tags: Mapping[str, Any] | None) -> None:
-        self._batch(run, {}, tags or {})
-        if self._client.get_run(run).info.status != status:
+        self._write(run, tags=tags)
+        if (self._status.get(run) or self._client.get_run(run).info.status) != status:
             self._client.set_terminated(run, status)
+            self._status[run] = status
 
     # Looking
 
@@ -378,14 +391,21 @@ class MLflowTracker:
 
     # Pieces
 
-    def _batch(self, run: str, params: Mapping[str, str], tags: Mapping[str, Any]) -> None:
+    def _write(
+        self,
+        run: str,
+        metrics: Sequence[Any] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Writes everything at once, or in as few calls as MLflow allows."""
         from mlflow.entities import Param, RunTag
 
-        wanted = [Param(key, value) for key, value in params.items()]
-        for start in range(0, len(wanted), PARAMS_A_CALL):
-            self._client.log_batch(run, params=wanted[start : start + PARAMS_A_CALL])
-        if tags:
-            self._client.log_batch(run, tags=[RunTag(key, short(value, TAG_LENGTH)) for key, value in tags.items()])
+        points, pairs = list(metrics), [Param(key, value) for key, value in (params or {}).items()]
+        marks = [RunTag(key, short(value, TAG_LENGTH)) for key, value in (tags or {}).items()]
+        while points or pairs or marks:
+            self._client.log_batch(run, points[:METRICS_A_CALL], pairs[:PARAMS_A_CALL], marks)
+            points, pairs, marks = points[METRICS_A_CALL:], pairs[PARAMS_A_CALL:], []
 
     def _history(self, run: str, key: str) -> dict[int, tuple[int, float]]:
         if (run, key) not in self._points:
@@ -394,7 +414,9 @@ class MLflowTracker:
             self._points[run, key] = {metric.step: (metric.timestamp, metric.value) for metric in found}
         return self._points[run, key]
 
-    def _metrics(self, run: str, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
+    def _metrics(
+        self, run: str, points: Iterable[tuple[int, Mapping[str, float]]], tags: Mapping[str, Any] | None = None
+    ) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -404,16 +426,14 @@ class MLflowTracker:
                 value = float(number)
                 if math.isfinite(value) and step not in self._history(run, key):
                     wanted[key, step] = Metric(key, value, now, step)
-        metrics = list(wanted.values())
-        for start in range(0, len(metrics), METRICS_A_CALL):
-            part = metrics[start : start + METRICS_A_CALL]
-            self._client.log_batch(run, metrics=part)
-            for metric in part:
-                self._history(run, metric.key)[metric.step] = (metric.timestamp, metric.value)
+        self._write(run, list(wanted.values()), tags=tags)
+        for metric in wanted.values():
+            self._history(run, metric.key)[metric.step] = (metric.timestamp, metric.value)
 
-    def _files(self, run: str, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> None:
+    def _files(self, run: str, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+        """Logs pictures and tables; returns the tag that is to be written for the UI to show the tables."""
         if not figures and not tables:
-            return
+            return {}
         with staging(self._work) as folder:
             for name, figure in figures.items():
                 path = Path(folder, "figures", name).with_suffix(".png")
@@ -427,10 +447,11 @@ class MLflowTracker:
                 table.to_json(path, orient="split", index=False, date_format="iso")
                 listed.append({"path": path.relative_to(folder).as_posix(), "type": "table"})
             self._client.log_artifacts(run, folder)
-        known = json.loads(self._client.get_run(run).data.tags.get("mlflow.loggedArtifacts", "[]"))
-        new = [entry for entry in listed if entry not in known]
-        if new:
-            self._batch(run, {}, {"mlflow.loggedArtifacts": json.dumps(known + new)})
+        if run not in self._listed:
+            there = {} if run in self._new else self._client.get_run(run).data.tags
+            self._listed[run] = json.loads(there.get("mlflow.loggedArtifacts", "[]"))
+        self._listed[run] += [entry for entry in listed if entry not in self._listed[run]]
+        return {"mlflow.loggedArtifacts": json.dumps(self._listed[run])}
 
     def _rounds(self) -> list[Any]:
         found = self._search("round", **{"mlflow.parentRunId": self._need()})
@@ -451,12 +472,12 @@ class MLflowTracker:
             rows.append(row | {"status": run.info.status, "run_id": run.info.run_id})
         return pd.DataFrame(rows, columns=["round", "champion", *TABLE, "status", "run_id"])
 
-    def _summarise(self) -> None:
-        """Writes the table of rounds and a readable note (the run page's description) on the parent."""
+    def _summary(self) -> dict[str, str]:
+        """Logs the table of rounds on the parent; returns the tags that are to be written with it, with a readable note
+        (the run page's description)."""
         runs = self._rounds()
         table = self._table(runs)
-        self._files(self._need(), {}, {"rounds": table.drop(columns="status")})
+        listed = self._files(self._need(), {}, {"rounds": table.drop(columns="status")})
         verdicts = [run.data.tags.get("t2t.status", "") for run in runs]
         stop = runs[-1].data.tags.get("t2t.stop") if runs else None
-        text = note(self.campaign, self.dataset, table, verdicts, stop)
-        self._batch(self._need(), {}, {"mlflow.note.content": text})
+        return {**listed, "mlflow.note.content": note(self.campaign, self.dataset, table, verdicts, stop)}

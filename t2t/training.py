@@ -1,4 +1,4 @@
-"""Training a student on the N+1 tasks (paper, sections 3.2 and 4.1): grouped batches and one visible loop."""
+"""Training a student on the N+1 tasks (paper, sections 3.2 and 4.1): one visible loop over grouped batches."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from t2t.batches import Ahead, Batch, Batches, row_weights
 from t2t.config import Config
 from t2t.errors import T2TError
 from t2t.files import sha256
@@ -39,6 +41,9 @@ HEAD, HEAD_FACTOR = ("scale", "bias"), 10.0
 # Prepared frames are kept in memory up to this size, and made in blocks of so many samples.
 PREPARED_BYTES = 4 << 30
 PREPARE_BLOCK = 256
+
+# Steps between looks at the loss on a GPU.
+CHECK_EVERY = 50
 
 
 class TrainingConfig(Config):
@@ -70,101 +75,17 @@ class TrainingConfig(Config):
     )
     snapshot_steps: int | None = Field(None, ge=1, description="Steps between snapshots, besides the minutes.")
     initialise: Literal["scratch", "previous"] = "scratch"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Of the towers' arithmetic; auto: bfloat16 on CUDA, else float32. Weights are float32."
+    )
+    recompute: bool = Field(
+        False, description="Compute the towers twice instead of keeping what they compute, for batches beyond memory."
+    )
 
-
-@dataclass(frozen=True)
-class Batch:
-    """V samples with their rows R, and the U distinct (teacher, topic) texts that the rows need.
-
-    samples: int64 [V], indices of samples of the matrix.
-    row_sample: int64 [R], each row's position in `samples`.
-    row_text: int64 [R], each row's position in `text_teacher` and `text_topic`.
-    text_teacher, text_topic: int64 [U].
-    target, weight: float32 [R].
-    """
-
-    samples: np.ndarray
-    row_sample: np.ndarray
-    row_text: np.ndarray
-    text_teacher: np.ndarray
-    text_topic: np.ndarray
-    target: np.ndarray
-    weight: np.ndarray
-
-
-def row_weights(matrix: LabelMatrix, config: TrainingConfig) -> np.ndarray:
-    """Weight of each teacher's rows in the loss, float32 [teachers], with mean 1 over all rows.
-
-    Weights belong to tasks, never to single rows: all of a teacher's labels are learned, whatever their confidence.
-    """
-    for name in config.task_weight:
-        if name not in matrix.teachers:
-            raise T2TError(f"task_weight names {name!r}, which is no teacher here: {', '.join(matrix.teachers)}.")
-    counts = np.bincount(matrix.teacher, minlength=len(matrix.teachers)).astype(np.float64)
-    weight = np.array([config.task_weight.get(name, 1.0) for name in matrix.teachers])
-    if not (weight * counts).any():
-        raise T2TError("training.task_weight: every teacher with labels has weight 0, so there is nothing to learn.")
-    weight = weight * np.maximum(counts, 1) ** -config.balance
-    return (weight * counts.sum() / (weight * counts).sum()).astype(np.float32)
-
-
-class Batches(Iterator[Batch]):
-    """Grouped batches without end: every epoch goes through all samples that have rows, in a new order.
-
-    A batch takes samples until their rows reach `batch_rows`, or until there are `batch_samples` of them. Nothing here
-    loops over rows. `state` is where the sequence stands, as JSON; `restore` goes on from there.
-    """
-
-    def __init__(self, matrix: LabelMatrix, config: TrainingConfig, weight: np.ndarray, seed: int):
-        self.matrix, self.config, self.weight = matrix, config, weight
-        self.lengths = np.diff(matrix.indptr)
-        if config.rows_per_sample:
-            self.lengths = np.minimum(self.lengths, config.rows_per_sample)
-        self.labeled = np.flatnonzero(self.lengths)
-        self.generator = np.random.default_rng(seed)
-        self._shuffle()
-
-    def _shuffle(self) -> None:
-        self.drawn_from = self.generator.bit_generator.state
-        self.order = self.generator.permutation(self.labeled)
-        self.ends = np.cumsum(self.lengths[self.order])
-        self.start = 0
-
-    def __next__(self) -> Batch:
-        if self.start >= len(self.order):
-            self._shuffle()
-        done = self.ends[self.start - 1] if self.start else 0
-        stop = int(np.searchsorted(self.ends, done + self.config.batch_rows)) + 1
-        stop = min(stop, self.start + (self.config.batch_samples or len(self.order)), len(self.order))
-        samples = self.order[self.start : stop]
-        self.start = stop
-        return _batch(self.matrix, samples, self.config.rows_per_sample, self.weight, self.generator)
-
-    def state(self) -> dict[str, Any]:
-        return {"epoch": self.drawn_from, "start": self.start, "generator": self.generator.bit_generator.state}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.generator.bit_generator.state = state["epoch"]
-        self._shuffle()
-        self.start = state["start"]
-        self.generator.bit_generator.state = state["generator"]
-
-
-def _batch(
-    matrix: LabelMatrix, samples: np.ndarray, limit: int | None, weight: np.ndarray, generator: np.random.Generator
-) -> Batch:
-    rows, owner = matrix.take(samples)
-    if limit:
-        # Rank each sample's rows by a random number and keep the first `limit`.
-        shuffled = np.lexsort((generator.random(len(rows)), owner))
-        lengths = np.bincount(owner, minlength=len(samples))
-        rank = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        kept = shuffled[rank < limit]
-        rows, owner = rows[kept], owner[kept]
-    teacher = matrix.teacher[rows].astype(np.int64)
-    texts, row_text = np.unique(teacher * len(matrix.topics) + matrix.topic[rows], return_inverse=True)
-    text_teacher, text_topic = np.divmod(texts, len(matrix.topics))
-    return Batch(samples, owner, row_text, text_teacher, text_topic, matrix.confidence[rows], weight[teacher])
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The arithmetic of the towers' forward pass on a device."""
+        wanted = self.precision == "bfloat16" or (self.precision == "auto" and device.type == "cuda")
+        return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
 def grouped_loss(
@@ -200,6 +121,18 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
+
+
+class Loaded(NamedTuple):
+    """A batch with what can be made ready for it while the device works on the one before.
+
+    frames: what `Prepared.read` gave. ids: int64 [U, L] and ids_mask: bool [U, L], the texts.
+    """
+
+    batch: Batch
+    frames: tuple[Tensor, Tensor] | None
+    ids: Tensor
+    ids_mask: Tensor
 
 
 @dataclass(frozen=True)
@@ -242,6 +175,7 @@ def train(
     tokens = TopicTokens(student.tokenizer, matrix.topics, student.config.text.max_tokens)
     identities = student.token_ids(matrix.teachers)
     generator = torch.Generator(device).manual_seed(seed)
+    student.recompute = config.recompute
     prepare = Prepared(student, embeddings)
     optimizer = build_optimizer(student, config)
     source = Batches(matrix, config, row_weights(matrix, config), seed)
@@ -267,7 +201,16 @@ def train(
         log.info("%s goes on at step %d.", title, first)
     saved = time.monotonic()
 
-    with progress(title, config.steps, "steps", done=max(first, 0)) as advance:
+    def load() -> Loaded:
+        batch = next(source)
+        texts = tokens.texts(batch.text_topic, identities[batch.text_teacher])
+        return Loaded(batch, prepare.read(batch.samples), *(prepare.host(array) for array in texts))
+
+    batches = Ahead(load, source.state)
+    with (
+        closing(batches),
+        progress(title, config.steps, "steps", done=max(first, 0)) as advance,
+    ):
         for step in range(max(first, 0), config.steps + 1):
             # evaluate
             last = step == config.steps
@@ -275,6 +218,7 @@ def train(
                 score = validate(kept)
                 point = {"loss": float(torch.stack(running).mean())}
                 running.clear()
+                refuse_divergence(point["loss"], title, step)
                 point |= {"validation_pr_auc": score, "learning_rate": learning_rate(step, config)}
                 curve.append((step, point))
                 report(step, point)
@@ -289,25 +233,25 @@ def train(
                 tensors = {f"best.{name}": value for name, value in best.items()}
                 tensors |= {"running": torch.stack(running)} if running else {}
                 facts = {"step": step, "best_step": best_step, "best_score": best_score}
-                facts |= {"curve": curve, "batches": source.state(), "seconds": time.monotonic() - begun}
+                facts |= {"curve": curve, "batches": batches.state(), "seconds": time.monotonic() - begun}
                 save_snapshot(snapshot, identity, modules, optimizer, generator, tensors, facts)
                 saved = time.monotonic()
             if last:
                 break
 
             # step
-            batch = next(source)
-            prepared, mask = augment(*prepare(batch.samples), config, generator)
-            ids, ids_mask = (
-                torch.from_numpy(a).to(device) for a in tokens.texts(batch.text_topic, identities[batch.text_teacher])
-            )
+            loaded = next(batches)
+            batch = loaded.batch
+            prepared, mask = augment(*prepare(batch.samples, loaded.frames), config, generator)
+            ids, ids_mask = (tensor.to(device, non_blocking=True) for tensor in (loaded.ids, loaded.ids_mask))
             student.train()
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, config) * group["factor"]
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            with config.autocast(device):
                 loss = grouped_loss(student, batch, prepared, mask, ids, ids_mask, config.loss)
-            if not torch.isfinite(loss):
-                raise T2TError(f"{title}: the loss is {loss.item()} at step {step}. Lower training.learning_rate.")
+            # Looking at a number of a GPU waits for all that is queued there.
+            if device.type == "cpu" or step % CHECK_EVERY == 0:
+                refuse_divergence(loss.item(), title, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(student.parameters(), config.clip)
@@ -324,6 +268,12 @@ def train(
     student.load_state_dict(best)
     student.eval()
     return Trained(best_step, best_score, curve, time.monotonic() - begun)
+
+
+def refuse_divergence(loss: float, title: str, step: int) -> None:
+    """Raises T2TError when the loss is infinite or NaN."""
+    if not math.isfinite(loss):
+        raise T2TError(f"{title}: the loss is {loss} at step {step}. Lower training.learning_rate.")
 
 
 def build_optimizer(student: Student, config: TrainingConfig) -> torch.optim.AdamW:
@@ -361,18 +311,36 @@ class Prepared:
         self.frames: Tensor | None = None
         if len(embeddings) * embeddings.frames * student.frontend.out_dim * 4 <= PREPARED_BYTES:
             blocks = np.array_split(np.arange(len(embeddings)), max(1, len(embeddings) // PREPARE_BLOCK))
-            self.frames, self.mask = (torch.cat(part) for part in zip(*map(self._compute, blocks), strict=True))
+            parts = (self._prepare(*self._read(block)) for block in blocks)
+            self.frames, self.mask = (torch.cat(part) for part in zip(*parts, strict=True))
 
-    def __call__(self, samples: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Samples' prepared frames, float32 [V, F, D], and their mask, bool [V, F], on the student's device."""
+    def host(self, array: np.ndarray) -> Tensor:
+        """An array as a tensor that can be copied to the student's device while that computes."""
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory() if self.student.device.type == "cuda" else tensor
+
+    def read(self, samples: np.ndarray) -> tuple[Tensor, Tensor] | None:
+        """Samples' embeddings and mask from the disk where the prepared frames are not held, else None."""
+        return self._read(samples) if self.frames is None else None
+
+    def __call__(self, samples: np.ndarray, embeddings: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Samples' prepared frames, float32 [V, F, D], and their mask, bool [V, F], on the student's device.
+
+        Args:
+            embeddings: what `read` gave for these samples, where it was called ahead.
+        """
         if self.frames is None:
-            return self._compute(samples)
+            return self._prepare(*(embeddings or self._read(samples)))
         index = torch.from_numpy(samples).to(self.frames.device)
         return self.frames.index_select(0, index), self.mask.index_select(0, index)
 
+    def _read(self, samples: np.ndarray) -> tuple[Tensor, Tensor]:
+        frames, mask = self.embeddings.gather(samples)
+        return self.host(frames), self.host(mask)
+
     @torch.no_grad()
-    def _compute(self, samples: np.ndarray) -> tuple[Tensor, Tensor]:
-        frames, mask = (torch.from_numpy(a).to(self.student.device) for a in self.embeddings.gather(samples))
+    def _prepare(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        frames, mask = (tensor.to(self.student.device, non_blocking=True) for tensor in (frames, mask))
         return self.student.frontend(frames.float(), mask), mask
 
 
@@ -380,6 +348,8 @@ def augment(
     prepared: Tensor, mask: Tensor, config: TrainingConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Hides random frames (never all of a sample's) and adds noise; returns new frames and mask."""
+    if not config.frame_dropout and not config.noise:
+        return prepared, mask
     if config.frame_dropout:
         chance = torch.rand(mask.shape, generator=generator, device=mask.device).masked_fill(~mask, -1.0)
         keep = mask & (chance >= config.frame_dropout)

@@ -14,11 +14,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
+from t2t.coding import codes, distinct
 from t2t.config import Config
-from t2t.evaluation import POSITIVE
+from t2t.dataset import POSITIVE
 
 # What the numbers are called where people read them.
 MEASURES = {
@@ -73,7 +73,7 @@ def self_share(rows_by_teacher: Mapping[str, int], own: Collection[str]) -> floa
 
 def shared_pairs(first: pa.Table, second: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """The confidences, float64 [P] each, of the P (sample, topic) pairs that both tables label."""
-    samples, topics = second["sample_id"].unique(), second["topic"].unique()
+    samples, topics = distinct(second["sample_id"]), distinct(second["topic"])
     left, right = _pair_codes(first, samples, topics), _pair_codes(second, samples, topics)
     known = np.flatnonzero(left >= 0)
     _, a, b = np.intersect1d(left[known], right, assume_unique=True, return_indices=True)
@@ -82,8 +82,7 @@ def shared_pairs(first: pa.Table, second: pa.Table) -> tuple[np.ndarray, np.ndar
 
 def _pair_codes(table: pa.Table, samples: pa.Array, topics: pa.Array) -> np.ndarray:
     """One number a (sample, topic) pair, int64 [rows]; -1 where either is not among the known ones."""
-    sample = pc.fill_null(pc.index_in(table["sample_id"], value_set=samples), -1).to_numpy().astype(np.int64)
-    topic = pc.fill_null(pc.index_in(table["topic"], value_set=topics), -1).to_numpy().astype(np.int64)
+    sample, topic = codes(table["sample_id"], samples).astype(np.int64), codes(table["topic"], topics)
     return np.where((sample < 0) | (topic < 0), -1, sample * len(topics) + topic)
 
 
@@ -154,7 +153,7 @@ def class_shares(labels: pa.Table, topics: Sequence[str]) -> pd.DataFrame:
     Args:
         topics: the topics that the teacher could label.
     """
-    code = pc.fill_null(pc.index_in(labels["topic"], value_set=pa.array(topics, pa.string())), -1).to_numpy()
+    code = codes(labels["topic"], topics)
     kept = code >= 0
     code, confidence = code[kept], _confidences(labels)[kept]
     size = len(topics)

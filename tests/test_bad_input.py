@@ -32,11 +32,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from t2t.campaign import CampaignConfig, override
+from t2t.coding import MOST_TEACHERS
 from t2t.config import expand, parse, read_yaml
 from t2t.dataset import Dataset, DatasetConfig, read_dataset
 from t2t.environment import check_environment
 from t2t.errors import T2TError
-from t2t.labels import MOST_TEACHERS, build_matrix
+from t2t.labels import build_matrix
 from t2t.lake.git import GitLake
 from t2t.lake.tables import LABEL_SCHEMA
 from t2t.media import decode, embed_samples
@@ -848,7 +849,8 @@ def test_more_teachers_than_can_be_counted_are_refused(tmp_path):
 
 
 def test_weights_that_leave_nothing_to_learn_are_refused():
-    from t2t.training import TrainingConfig, row_weights
+    from t2t.batches import row_weights
+    from t2t.training import TrainingConfig
 
     table = pa.table([["a"], ["x"], ["human"], [0.5]], schema=LABEL_SCHEMA)
     matrix = build_matrix([table], ["a"], ["x"], ["human", "vendor"])

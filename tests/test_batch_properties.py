@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from t2t.batches import Ahead, Batch, Batches, row_weights
 from t2t.labels import LabelMatrix
-from t2t.training import Batch, Batches, TrainingConfig, row_weights
+from t2t.training import TrainingConfig
 
 bounded = settings(deadline=None, max_examples=100)
 
@@ -154,3 +157,30 @@ def test_the_same_seed_gives_the_same_batches_also_from_the_middle(
     third.restore(json.loads(json.dumps(second.state())))
     for one, other in zip(islice(first, after), islice(third, after), strict=True):
         assert same(one, other)
+
+
+def test_items_made_ahead_keep_their_order_and_the_state_is_that_of_the_next_one() -> None:
+    made = []
+
+    def make() -> int:
+        made.append(threading.current_thread())
+        return len(made)
+
+    ahead = Ahead(make, lambda: len(made))
+    taken = []
+    for _ in range(4):
+        # One is being made already, and is not counted before it is taken.
+        assert ahead.state() == len(taken)
+        taken.append(next(ahead))
+    ahead.close()
+    assert taken == [1, 2, 3, 4]
+    assert threading.main_thread() not in made
+
+
+def test_what_goes_wrong_ahead_is_raised_where_the_item_is_taken() -> None:
+    items = iter([12, 0, 4])
+    ahead = Ahead(lambda: 12 // next(items), lambda: None)
+    assert next(ahead) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(ahead)
+    ahead.close()

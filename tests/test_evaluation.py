@@ -21,6 +21,7 @@ from t2t.evaluation import (
     interval,
     pairs_of,
     teacher_scores,
+    topic_table,
 )
 
 # Few scores, so that most lists have ties.
@@ -92,6 +93,23 @@ def test_the_bootstrap_is_a_plain_loop_over_drawn_samples(
 ) -> None:
     pairs = make_pairs(content)
     np.testing.assert_allclose(bootstrap(pairs, 12, seed), resampled(pairs, 12, seed), atol=1e-12)
+
+
+def test_the_bootstrap_of_many_pairs_is_that_of_scikit_learn_with_the_samples_counts_as_weights() -> None:
+    generator = np.random.default_rng(0)
+    n, samples = 20_000, 300
+    blank = np.zeros(n)
+    pairs = make_pairs([(0, 0, 0.0, 0.0)] * n, samples)
+    positive = generator.random(n) < 0.1
+    # Scores to three digits: some thresholds are shared by positive and negative pairs.
+    score = (generator.normal(size=n) + positive).round(3).astype(np.float32)
+    pairs = Pairs(pairs.sample_ids, pairs.topics, generator.integers(0, samples, n), blank.astype(int), positive, score)
+    draws = np.random.default_rng(4)
+    expected = []
+    for _ in range(5):
+        counts = np.bincount(draws.integers(0, samples, samples), minlength=samples)
+        expected.append(average_precision_score(positive, score, sample_weight=counts[pairs.sample]))
+    np.testing.assert_allclose(bootstrap(pairs, 5, 4), expected, rtol=0, atol=1e-12)
 
 
 def test_the_bootstrap_does_not_depend_on_how_it_is_cut_into_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +216,19 @@ def test_every_topic_has_its_own_row() -> None:
     assert frame.pr_auc.tolist() == [1.0, 0.5, 0.5]
 
 
+@settings(deadline=None, max_examples=40)
+@given(pairs_lists)
+def test_the_table_of_topics_is_each_topic_measured_alone(content: list[tuple[int, int, float, float]]) -> None:
+    pairs = make_pairs(content)
+    table = topic_table(pairs, frozenset({"green"}))
+    assert table.topic.tolist() == [name for i, name in enumerate(pairs.topics) if (pairs.topic == i).any()]
+    for row in table.itertuples():
+        own = pairs.where(pairs.topic == pairs.topics.index(row.topic))
+        assert (row.pairs, row.positives) == (len(own.score), own.positive.sum())
+        assert row.unseen == (row.topic == "green")
+        np.testing.assert_allclose(row.pr_auc, average_precision(own), rtol=0, atol=1e-12)
+
+
 def test_a_teacher_is_compared_with_the_student_on_the_pairs_it_covers() -> None:
     found = evaluated()
     assert found.by_teacher.teacher.tolist() == ["part"]
@@ -233,6 +264,14 @@ def test_a_teachers_scores_are_aligned_with_the_pairs_and_missing_ones_are_nan()
     given = {("s4", "red"): 0.5, ("s0", "green"): 0.25, ("s2", "red"): 0.9, ("nowhere", "red"): 0.1}
     scores = teacher_scores(WORLD, labels(given))
     np.testing.assert_array_equal(scores, np.array([np.nan, 0.25, *[np.nan] * 4, 0.5], np.float32))
+
+
+def test_of_a_pair_that_is_labeled_twice_the_last_score_counts() -> None:
+    table = pa.table(
+        {"sample_id": ["s0", "s0"], "topic": ["red", "red"], "confidence": pa.array([0.2, 0.7], pa.float32())}
+    )
+    assert teacher_scores(WORLD, table)[0] == np.float32(0.7)
+    assert np.isnan(teacher_scores(WORLD, table.slice(2))).all()
 
 
 def test_pairs_survive_their_table() -> None:

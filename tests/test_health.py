@@ -6,10 +6,12 @@ import logging
 import math
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score
 
+from t2t.coding import code
 from t2t.errors import T2TError
 from t2t.health import COLUMNS, HealthConfig, check_health, health, nearly_constant
 from t2t.lake.tables import LABEL_SCHEMA
@@ -34,10 +36,14 @@ def people(seed: int = 7, samples: list[str] = SAMPLES) -> list[tuple[str, str, 
     return [(sample, topic, float(value > 0.6)) for sample, topic, value in rows(seed, samples)]
 
 
+def health_of(tables: dict[str, pa.Table], samples: list[str], topics: list[str]) -> pd.DataFrame:
+    return health(code(tables.values(), samples, topics, list(tables)))
+
+
 def test_measures_are_those_of_plain_loops():
     said, truth = rows(), people(samples=SAMPLES[:25])
     said[0], said[5] = ("s0", "red", 0.0), ("s1", "blue", 1.0)
-    report = health({"human": table("human", truth), "vendor": table("vendor", said)}, SAMPLES, TOPICS)
+    report = health_of({"human": table("human", truth), "vendor": table("vendor", said)}, SAMPLES, TOPICS)
     assert tuple(report.columns) == COLUMNS
     assert report.teacher.tolist() == ["human", "vendor"]
     found = report.iloc[1]
@@ -63,7 +69,7 @@ def test_measures_are_those_of_plain_loops():
 
 
 def test_people_are_not_held_against_themselves():
-    report = health({"human": table("human", people())}, SAMPLES, TOPICS)
+    report = health_of({"human": table("human", people())}, SAMPLES, TOPICS)
     assert report.distinct.tolist() == [2]
     assert report[["pr_auc", "calibration_error"]].isna().all().all()
     assert nearly_constant(report, HealthConfig(min_distinct=9)) == {}
@@ -71,20 +77,20 @@ def test_people_are_not_held_against_themselves():
 
 def test_a_perfect_teacher_scores_one_and_is_calibrated():
     truth = people()
-    report = health({"human": table("human", truth), "echo": table("echo", truth)}, SAMPLES, TOPICS)
+    report = health_of({"human": table("human", truth), "echo": table("echo", truth)}, SAMPLES, TOPICS)
     assert report.pr_auc[1] == 1
     assert report.calibration_error[1] == 0
 
 
 def test_rows_that_nothing_is_trained_on_do_not_count():
-    report = health({"vendor": table("vendor", rows())}, SAMPLES[:10], TOPICS[:2])
+    report = health_of({"vendor": table("vendor", rows())}, SAMPLES[:10], TOPICS[:2])
     assert (report.rows[0], report.samples[0], report.topics[0]) == (20, 10, 2)
 
 
 @pytest.mark.parametrize("truth", [[], [("s39", "red", 1.0)], [("s0", "red", 0.0)]])
 def test_without_a_common_positive_pair_there_is_no_pr_auc(truth):
     said = rows(samples=SAMPLES[:10])
-    report = health({"human": table("human", truth), "vendor": table("vendor", said)}, SAMPLES, TOPICS)
+    report = health_of({"human": table("human", truth), "vendor": table("vendor", said)}, SAMPLES, TOPICS)
     assert math.isnan(report.pr_auc[1])
     assert report.human_pairs[1] == (truth == [("s0", "red", 0.0)])
 
@@ -99,14 +105,14 @@ CONSTANT = {
 @pytest.mark.parametrize("teacher", CONSTANT)
 def test_nearly_constant_teachers_are_found_by_their_measure(teacher):
     said, measure = CONSTANT[teacher]
-    report = health({"vendor": table("vendor", rows()), teacher: table(teacher, said)}, SAMPLES, TOPICS)
+    report = health_of({"vendor": table("vendor", rows()), teacher: table(teacher, said)}, SAMPLES, TOPICS)
     found = nearly_constant(report, HealthConfig())
     assert list(found) == [teacher]
     assert found[teacher].startswith(measure)
 
 
 def test_hard_labels_are_an_opinion():
-    report = health({"detector": table("detector", people())}, SAMPLES, TOPICS)
+    report = health_of({"detector": table("detector", people())}, SAMPLES, TOPICS)
     assert nearly_constant(report, HealthConfig()) == {}
     assert list(nearly_constant(report, HealthConfig(min_distinct=3))) == ["detector"]
     assert list(nearly_constant(report, HealthConfig(min_entropy=1.5))) == ["detector"]
@@ -114,7 +120,7 @@ def test_hard_labels_are_an_opinion():
 
 def test_a_campaign_warns_blocks_or_does_not_look(caplog):
     said = {"vendor": table("vendor", rows()), "stuck": table("stuck", CONSTANT["always"][0])}
-    report = health(said, SAMPLES, TOPICS)
+    report = health_of(said, SAMPLES, TOPICS)
     with caplog.at_level(logging.WARNING, "t2t"):
         check_health(report, HealthConfig(constant="off"), "demo")
         assert caplog.messages == []
@@ -122,7 +128,7 @@ def test_a_campaign_warns_blocks_or_does_not_look(caplog):
         assert [message for message in caplog.messages if "stuck" in message and "health.min_distinct" in message]
         with pytest.raises(T2TError, match=r"'stuck'.*1 distinct.*health demo.*retract stuck.*health.constant: warn"):
             check_health(report, HealthConfig(constant="block"), "demo")
-    check_health(health({"vendor": said["vendor"]}, SAMPLES, TOPICS), HealthConfig(constant="block"), "demo")
+    check_health(health_of({"vendor": said["vendor"]}, SAMPLES, TOPICS), HealthConfig(constant="block"), "demo")
 
 
 def test_pairs_are_matched_among_many_samples():
@@ -131,9 +137,11 @@ def test_pairs_are_matched_among_many_samples():
     ids = pa.array(samples).take(pa.array(np.repeat(np.arange(n), 3)))
     topics = pa.array(TOPICS).take(pa.array(np.tile(np.arange(3), n)))
     confidence = pa.array(np.random.default_rng(0).random(3 * n, np.float32))
-    columns = [ids, topics, pa.repeat(pa.scalar("v"), 3 * n), confidence]
-    big = pa.table(columns, schema=LABEL_SCHEMA)
-    report = health({"human": big, "v": big}, samples, TOPICS)
+    tables = {
+        name: pa.table([ids, topics, pa.repeat(pa.scalar(name), 3 * n), confidence], schema=LABEL_SCHEMA)
+        for name in ("human", "v")
+    }
+    report = health_of(tables, samples, TOPICS)
     assert report.rows.tolist() == [3 * n, 3 * n]
     assert report.human_pairs[1] == 3 * n
     assert report.pr_auc[1] == 1

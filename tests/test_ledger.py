@@ -73,6 +73,22 @@ def test_rounds_are_in_the_order_of_their_numbers(lake: Lake) -> None:
     assert [found.round for found in ledger.records()] == [0, 1, 2, 1000]
 
 
+def test_a_record_is_read_once_and_again_only_where_it_changed(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, other = Ledger(lake, "jhmdb", "demo"), Ledger(lake, "jhmdb", "demo")
+    other.append(record(0, self_teacher=None))
+    other.append(record(1))
+    read: list[str] = []
+    whole = type(lake).read
+    monkeypatch.setattr(type(lake), "read", lambda self, ref, path: read.append(path) or whole(self, ref, path))
+    assert ledger.records() == ledger.records() == [record(0, self_teacher=None), record(1)]
+    assert len(read) == 2
+    other.amend(record(0))
+    lake.commit("main", {"something/else": b""}, "k", "m", {})
+    assert ledger.records() == [record(0), record(1)]
+    assert [path[-14:] for path in read[2:]] == ["round-000.json"]
+    assert ledger.written(next(lake.log("main")).parents[0]) == ledger.records()
+
+
 def test_campaigns_and_datasets_keep_apart(lake: Lake) -> None:
     places = [("jhmdb", "demo"), ("jhmdb", "demo-2"), ("other", "demo")]
     for i, (dataset, campaign) in enumerate(places):

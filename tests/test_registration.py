@@ -26,7 +26,7 @@ from t2t.progress import progress
 from t2t.registration import (
     commit_data,
     freeze_campaign,
-    label_commit,
+    label_commits,
     read_json,
     read_labels,
     register,
@@ -278,7 +278,7 @@ def test_only_what_is_missing_is_asked_for(lake, work, dataset, shard):
     assert (known["rows"], known["topics"]) == (6, ["red", "blue"])
     assert read_table(lake, "main", "tiny/teachers/vendor/asked.parquet")["sample_id"].to_pylist() == ["a", "b", "c"]
     assert len(set(keys(lake))) == 2
-    assert label_commit(lake, "main", "tiny", "vendor") == lake.resolve("main")
+    assert label_commits(lake, "main", "tiny", ["vendor", "nobody"]) == {"vendor": lake.resolve("main"), "nobody": ""}
     # A round that read the first commit still reads what it read.
     assert content(lake, first) == before
     assert [path.name for path in work.iterdir()] == ["lake.git"]

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from t2t.beginning import begin
@@ -283,12 +284,10 @@ def test_the_gate_compares_with_the_best_round_that_still_stands(campaign, monke
 
 def constant(monkeypatch):
     """Students that say 0.3 to everything, as one whose training collapsed would."""
-    monkeypatch.setattr(
-        Student, "score", lambda self, embeddings, rows, texts: 0 * SCORE(self, embeddings, rows, texts) + 0.3
-    )
+    monkeypatch.setattr(Student, "confidences", lambda self, cosine: torch.full_like(cosine, 0.3))
 
 
-SCORE = Student.score
+CONFIDENCES = Student.confidences
 
 
 def test_the_watch_is_kept_with_every_round(campaign):
@@ -320,7 +319,7 @@ def test_a_collapsed_student_stops_the_campaign_and_does_not_teach(campaign, mon
     assert told.of("finish_round")[-1][2]["t2t.stop"] == record.stop
     # Its labels are there to be looked at.
     assert len(read_labels(rounds.lake, "main", "demo", "tiny-self-0")) == 320
-    monkeypatch.setattr(Student, "score", SCORE)
+    monkeypatch.setattr(Student, "confidences", CONFIDENCES)
     for changes in ({}, {"rounds": {"max": 9, "patience": 9}}):
         assert run(campaign(**{"rounds": {"max": 3, "patience": 9}, **changes})) == [record]
 
@@ -328,7 +327,7 @@ def test_a_collapsed_student_stops_the_campaign_and_does_not_teach(campaign, mon
 def test_a_campaign_goes_on_once_the_collapsed_student_is_retracted(campaign, monkeypatch):
     constant(monkeypatch)
     run(campaign(rounds={"max": 2, "patience": 9}))
-    monkeypatch.setattr(Student, "score", SCORE)
+    monkeypatch.setattr(Student, "confidences", CONFIDENCES)
     rounds = campaign(rounds={"max": 2, "patience": 9})
     retract(rounds.lake, "demo", "tiny-self-0")
     second = run(rounds)[1]

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 from t2t import figures
 from t2t.errors import T2TError
 from t2t.mlflow_store import create_store, store_path
+from t2t.reporting import Reporter
 from t2t.tracking import HEADLINE, DataInput, MLflowTracker
 
 Make = Callable[..., MLflowTracker]
@@ -148,6 +150,27 @@ def test_the_gates_verdict_and_its_reason_are_on_the_pages_of_round_and_campaign
     ]
     assert lines[-1] == "Stopped: collapse: all the same."
     assert client(tracker).get_run(tracker.run_id()).info.status == "SCHEDULED"
+
+
+def test_a_round_is_started_once_and_anew_after_it_was_discarded(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    class Told:
+        def start_round(self, k: int, params: Any, tags: Any) -> str:
+            calls.append("start")
+            return f"run-{len(calls)}"
+
+        def log_inputs(self, k: int, inputs: Any) -> None: ...
+        def discard_round(self, k: int) -> None: ...
+
+    config = SimpleNamespace(dataset="tiny", model_dump=lambda **_: {})
+    lake = SimpleNamespace(uri=lambda ref, path: f"{ref}/{path}")
+    rounds = SimpleNamespace(config=config, lake=lake, seed=int, branch=str)
+    report = Reporter(rounds, Told())  # type: ignore[arg-type]
+    assert [report.start(0, "c0", ["human"]) for _ in range(2)] == ["run-1", "run-1"]
+    assert report.start(0, "c1", ["human"]) == "run-2"
+    report.discard(0)
+    assert report.start(0, "c1", ["human"]) == "run-3"
 
 
 def test_campaigns_of_one_dataset_do_not_mix(make: Make) -> None:

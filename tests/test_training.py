@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from t2t import training
+from t2t.batches import Batch, Batches, row_weights
 from t2t.errors import T2TError
 from t2t.evaluation import Pairs, average_precision
 from t2t.labels import LabelMatrix, build_matrix
@@ -25,15 +26,12 @@ from t2t.media.store import Embeddings
 from t2t.students.dual_encoder import Student
 from t2t.students.text import TopicTokens
 from t2t.training import (
-    Batch,
-    Batches,
     Prepared,
     Trained,
     TrainingConfig,
     augment,
     grouped_loss,
     learning_rate,
-    row_weights,
     train,
 )
 from tests.students import TEACHERS, TOPICS, random_clips, tiny_config, tiny_student
@@ -336,6 +334,19 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(changes: dict[str, Any
     state = first.state_dict()
     assert all(torch.equal(value, second.state_dict()[name]) for name, value in state.items())
     assert not torch.equal(state["project.weight"], other.state_dict()["project.weight"])
+
+
+def test_bfloat16_arithmetic_comes_to_the_same_student() -> None:
+    settings = {"steps": 60, "evaluate_every": 60}
+    exact, _ = run_toy(**settings)
+    rough, trained = run_toy(**settings, precision="bfloat16")
+    embeddings = toy()[1]
+    every = np.arange(len(embeddings))
+    assert all(value.dtype == torch.float32 for value in rough.state_dict().values())
+    difference = rough.predict(embeddings, every, TOPICS) - exact.predict(embeddings, every, TOPICS)
+    assert 0 < np.abs(difference).max() < 2e-2
+    assert abs(pr_auc(rough, embeddings) - pr_auc(exact, embeddings)) < 0.005
+    assert trained.curve[-1][1]["loss"] < 0.2
 
 
 def test_the_curve_has_a_point_for_every_look_and_the_last_step() -> None:

@@ -8,7 +8,8 @@ every backend allows more; tags may hold `/`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -35,7 +36,22 @@ class UnknownRef(T2TError):
 
 
 class UnknownPath(T2TError):
-    """No file of that name at a commit."""
+    """No file of that name at a commit.
+
+    `hint` names the nearest one, once somebody reads the message: most misses are expected, and looking is dear.
+    """
+
+    def __init__(self, message: str, hint: Callable[[], str] = str):
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        with suppress(T2TError):
+            return super().__str__() + self.hint()
+        return super().__str__()
+
+    def __reduce__(self) -> tuple[type[UnknownPath], tuple[str]]:
+        return UnknownPath, (str(self),)
 
 
 class MergeConflict(T2TError):

@@ -60,10 +60,15 @@ class GitLake:
                 raise UnknownLake(f"There is no lake at {self.path}.")
             _create(self.path)
         self.repository = pygit2.Repository(str(self.path))
+        # Commits never change, so each is read once. What is in here has all its ancestors in here.
+        self._commits: dict[str, Commit] = {}
+        self._by_key: dict[str, list[Commit]] = {}
 
     # -- reading -------------------------------------------------------------------------------------------------
 
     def resolve(self, ref: str) -> str:
+        if ref in self._commits:
+            return ref
         for name in (f"refs/heads/{ref}", f"refs/tags/{ref}"):
             found = self.repository.references.get(name)
             if found is not None:
@@ -84,18 +89,41 @@ class GitLake:
         for index, commit in enumerate(walker):
             if limit is not None and index >= limit:
                 return
-            yield _commit(commit)
+            yield self._commits.get(str(commit.id)) or _commit(commit)
 
     def find(self, ref: str, key: str) -> Commit | None:
-        return next((commit for commit in self.log(ref) if commit.key == key), None)
+        head = self.resolve(ref)
+        self._learn(head)
+        known = [commit.id for commit in self._by_key.get(key, ())]
+        if not any(one == head or self.repository.descendant_of(head, one) for one in known):
+            return None
+        # Branches that were merged may each have a commit of that key: the newest one counts.
+        return next(commit for commit in self.log(head) if commit.key == key)
+
+    def _learn(self, head: str) -> None:
+        """Reads all commits behind `head` that are not known yet."""
+        new: dict[str, Commit] = {}
+        ahead = [head]
+        while ahead:
+            one = ahead.pop()
+            if one not in self._commits and one not in new:
+                new[one] = _commit(self.repository[one])  # type: ignore[arg-type]
+                ahead += new[one].parents
+        self._commits |= new
+        for commit in new.values():
+            self._by_key.setdefault(commit.key, []).append(commit)
 
     def read(self, ref: str, path: str) -> BinaryIO:
         tree = self._tree(ref)
         try:
             blob = tree[path]
         except KeyError:
-            names = [entry.path for entry in self.list(ref)]
-            raise UnknownPath(f"{self.uri(ref)} has no file {path!r}.{nearest(path, names[:10_000])}") from None
+            commit = self.resolve(ref)
+
+            def hint() -> str:
+                return nearest(path, [entry.path for entry in self.list(commit)][:10_000])
+
+            raise UnknownPath(f"{self.uri(commit)} has no file {path!r}.", hint) from None
         if not isinstance(blob, pygit2.Blob):
             raise UnknownPath(f"{self.uri(ref, path)} is a folder, not a file.")
         return io.BytesIO(blob.data)
@@ -195,12 +223,21 @@ class GitLake:
             return self.repository.create_blob(content)
         return self.repository.create_blob_fromdisk(str(content))
 
-    def _with_files(self, tree: pygit2.Tree, blobs: Mapping[str, pygit2.Oid]) -> pygit2.Oid:
-        index = pygit2.Index()
-        index.read_tree(tree)
+    def _with_files(self, tree: pygit2.Tree | None, blobs: Mapping[str, pygit2.Oid]) -> pygit2.Oid:
+        """A tree with these files in place of its own of the same paths. Only the folders on their way are written."""
+        builder = self.repository.TreeBuilder() if tree is None else self.repository.TreeBuilder(tree)
+        below: dict[str, dict[str, pygit2.Oid]] = {}
         for path, blob in blobs.items():
-            index.add(pygit2.IndexEntry(path, blob, FileMode.BLOB))
-        return index.write_tree(self.repository)
+            name, _, rest = path.partition("/")
+            if rest:
+                below.setdefault(name, {})[rest] = blob
+            else:
+                builder.insert(name, blob, FileMode.BLOB)
+        for name, inner in below.items():
+            old = tree[name] if tree is not None and name in tree else None
+            folder = self._with_files(old if isinstance(old, pygit2.Tree) else None, inner)
+            builder.insert(name, folder, FileMode.TREE)
+        return builder.write()
 
     def _move(
         self, branch: str, tree: pygit2.Oid, parents: Sequence[str], key: str, message: str, metadata: Mapping[str, str]

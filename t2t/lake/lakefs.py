@@ -71,6 +71,7 @@ class LakeFSLake:
         self._repository.open(create)
         # Commits never change: what was once read of the log needs no second request.
         self._commits: dict[str, Commit] = {}
+        self._ids: set[str] = set()
 
     def __str__(self) -> str:
         return f"lakefs://{self._repository.name}"
@@ -78,10 +79,14 @@ class LakeFSLake:
     # -- reading -------------------------------------------------------------------------------------------------
 
     def resolve(self, ref: str) -> str:
+        if ref in self._ids:
+            return ref
         # lakeFS would read `main~1` and `main@` as expressions; a name is a name here, as in the other backend.
         if TAG.match(ref):
             try:
-                return self._repository.resolve(_on_server(ref))
+                found = self._repository.resolve(_on_server(ref))
+                self._ids.add(found)
+                return found
             except Refused as error:
                 if error.status != 404:
                     raise
@@ -130,9 +135,12 @@ class LakeFSLake:
         except Refused as error:
             if error.status != 404:
                 raise
-        # Only the neighbourhood: a lake can hold more names than one wants to compare.
-        near = [entry.path for entry in self._entries(commit, path.split("/")[0], PAGE)]
-        raise UnknownPath(f"{self.uri(commit)} has no file {path!r}.{nearest(path, near) if near else ''}")
+
+        def hint() -> str:
+            # Only the neighbourhood: a lake can hold more names than one wants to compare.
+            return nearest(path, [entry.path for entry in self._entries(commit, path.split("/")[0], PAGE)])
+
+        raise UnknownPath(f"{self.uri(commit)} has no file {path!r}.", hint)
 
     def diff(self, left: str, right: str) -> list[Change]:
         found = self._repository.diff(self.resolve(left), self.resolve(right), "two_dot")

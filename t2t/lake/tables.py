@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ LABEL_SCHEMA = pa.schema(
         pa.field("confidence", pa.float32(), nullable=False),
     ]
 )
+
+
+# Columns of names: read as dictionaries, each name once and an index for each row.
+LABEL_DICTIONARIES = ["sample_id", "topic", "teacher_id"]
 
 
 def write_parquet(tables: pa.Table | Iterable[pa.Table], path: str | Path, schema: pa.Schema | None = None) -> int:
@@ -56,6 +60,18 @@ def read_table(lake: Lake, ref: str, path: str, columns: list[str] | None = None
     """A Parquet file of the lake. Pass a commit id to be sure of what is read."""
     with lake.read(ref, path) as file:
         return pq.read_table(file, columns=columns)
+
+
+def label_blocks(file: Any, rows: int = 1 << 20) -> Iterator[pa.Table]:
+    """A Parquet file of LABEL_SCHEMA in tables of about `rows` rows, its names as dictionaries."""
+    with pq.ParquetFile(file, read_dictionary=LABEL_DICTIONARIES) as parquet:
+        groups, size = [], 0
+        for group in range(parquet.num_row_groups):
+            groups.append(group)
+            size += parquet.metadata.row_group(group).num_rows
+            if size >= rows or group == parquet.num_row_groups - 1:
+                yield parquet.read_row_groups(groups)
+                groups, size = [], 0
 
 
 def read_json(lake: Lake, ref: str, path: str) -> dict[str, Any] | None:

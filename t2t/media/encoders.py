@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -23,10 +24,14 @@ from t2t.config import Config
 from t2t.errors import T2TError, nearest
 from t2t.files import sha256
 from t2t.media.decode import Crop, Interpolation
+from t2t.media.folding import folded
 from t2t.media.pixels import describe, width
 
-# Raised whenever the same configuration and weights would give other numbers.
+# Raised whenever the same configuration and weights would give other numbers (but for float16's last digit, which
+# differs between processors too).
 CODE_VERSION = 2
+# Blocks of frames that a batch has for each thread: enough that threads seldom wait for the last one.
+BLOCKS_A_THREAD = 4
 
 log = logging.getLogger("t2t")
 
@@ -62,7 +67,7 @@ class TimmModelConfig(Config):
     crop: Crop = "squash"
     interpolation: Interpolation | None = Field(None, description="For scaling; None: the model's own.")
     frames: int = Field(8, ge=1, description="Frames of each clip, at most.")
-    batch_size: int | None = Field(None, ge=1, description="Frames encoded at once; None: 8 on the CPU, 256 on a GPU.")
+    batch_size: int | None = Field(None, ge=1, description="Frames encoded at once; None: 4 on the CPU, 256 on a GPU.")
 
 
 class TimmConfig(TimmModelConfig):
@@ -121,23 +126,28 @@ class PixelsEncoder:
 class TimmModel:
     """A timm model on a device, with its preprocessing: uint8 frames in, float32 outputs out.
 
-    It computes with channels last, on the CPU in float32, on CUDA in bfloat16. On the CPU a frame's numbers do not
-    depend on the frames it shares a batch with, bit for bit: the last batch is filled up, so that all have one shape.
-    They do depend, in the last bits, on the number of threads, and on CUDA on the batch too.
+    It computes with channels last, on the CPU in float32, on CUDA in bfloat16. On the CPU every block of frames is the
+    work of one thread, blocks run side by side in as many threads as torch has, and the last block is filled up. So a
+    frame's numbers do not depend on the frames it shares a block with or on the number of threads, bit for bit. On
+    CUDA they depend, in the last bits, on the batch.
 
     Args:
         num_classes: 0 gives pooled features, and drops the file's classifier; None keeps the model's own classifier.
 
     Attributes:
         outputs: how many numbers a frame gives. identity: all that changes them, for a fingerprint.
+        block: frames of one forward pass. batch_size: frames that are best given at once.
     """
 
     def __init__(self, config: TimmModelConfig, num_classes: int | None, device: str = "cpu"):
         self.device = torch.device(device)
         self.frames, self.crop = config.frames, config.crop
-        # Measured on two cores with MobileNetV2: batches of 8 run 2.5 times as fast as batches of 32, which outgrow the
-        # cache; channels last 1.3 times as fast as channels first.
-        self.batch_size = config.batch_size or (256 if self.device.type == "cuda" else 8)
+        # Measured (docs/performance.md): blocks of 8 and more outgrow what the allocator keeps; two blocks side by side
+        # take half to two thirds of the time that two threads take on one after the other, and much less where decoding
+        # or another program holds a core, because no thread waits for another in each layer.
+        cpu = self.device.type == "cpu"
+        self.block = config.batch_size or (4 if cpu else 256)
+        self.batch_size = self.block * (BLOCKS_A_THREAD * torch.get_num_threads() if cpu else 1)
         model = _create(config, num_classes)
         from timm.data import resolve_model_data_config
 
@@ -165,37 +175,55 @@ class TimmModel:
         self.scale = scale.view(1, 3, 1, 1).to(self.device)
         self.shift = shift.view(1, 3, 1, 1).to(self.device)
         model = model.eval().requires_grad_(False)
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         try:
-            blank = np.zeros((1, self.size, self.size, 3), dtype=np.uint8)
-            self.outputs = self._forward(blank).shape[1]
+            noise = np.random.default_rng(0).integers(0, 256, (1, self.size, self.size, 3), np.uint8)
+            if cpu:
+                model = folded(model, self._input(noise))
+            self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.outputs = self._forward(noise).shape[1]
         except (AssertionError, RuntimeError, IndexError) as error:
             raise T2TError(f"{config.model}: cannot work on {self.size}x{self.size} frames: {error}") from None
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """uint8 [N, size, size, 3] to float32 [N, outputs]."""
         out = np.empty((len(frames), self.outputs), dtype=np.float32)
-        for block in _blocks(frames, self.batch_size, self.size):
+        cpu = self.device.type == "cpu"
+
+        def run(block: slice) -> None:
             part = frames[block]
-            missing = self.batch_size - len(part)
-            if missing and self.device.type == "cpu":
+            missing = self.block - len(part)
+            if missing and cpu:
                 part = np.concatenate([part, np.zeros((missing, *part.shape[1:]), np.uint8)])
             out[block] = self._forward(part)[: block.stop - block.start]
+
+        blocks = _blocks(frames, self.block, self.size)
+        threads = torch.get_num_threads()
+        if cpu and threads > 1:
+            try:
+                with ThreadPoolExecutor(threads, "encode", torch.set_num_threads, (1,)) as pool:
+                    list(pool.map(run, blocks))
+            finally:
+                torch.set_num_threads(threads)  # What a thread sets holds for threads started later, and for MKL.
+        else:
+            for block in blocks:
+                run(block)
         return out
 
     @torch.inference_mode()
     def _forward(self, frames: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(frames)
-        cuda = self.device.type == "cuda"
-        if cuda:
-            x = x.pin_memory().to(self.device, non_blocking=True)
-        # [N, H, W, 3] seen as [N, 3, H, W] is channels last already: no copy.
-        x = torch.addcmul(self.shift, x.permute(0, 3, 1, 2).float(), self.scale)
-        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=cuda):
-            y = self.model(x)
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            y = self.model(self._input(frames))
         if y.ndim != 2:
             raise RuntimeError(f"gives outputs of shape {tuple(y.shape)}, not one row for each frame")
         return y.float().cpu().numpy()
+
+    def _input(self, frames: np.ndarray) -> torch.Tensor:
+        """uint8 [N, size, size, 3] to normalised float32 [N, 3, size, size] on the device."""
+        x = torch.from_numpy(frames)
+        if self.device.type == "cuda":
+            x = x.pin_memory().to(self.device, non_blocking=True)
+        # [N, H, W, 3] seen as [N, 3, H, W] is channels last already: no copy.
+        return torch.addcmul(self.shift, x.permute(0, 3, 1, 2).float(), self.scale)
 
 
 class TimmEncoder:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.numpy import save_file
 
 from t2t.errors import T2TError
@@ -109,7 +110,10 @@ class EmbeddingStore:
         self.folder = self.root / encoder_fingerprint
         self.fingerprint = encoder_fingerprint
         self.dim: int | None = None
-        self._entries: dict[str, tuple[int, int, int]] = {}
+        # Each sample's number; of the samples, shard by shard: the shard's number, first rows and frames, int64.
+        self._entries: dict[str, int] = {}
+        self._places: list[np.ndarray] = []
+        self._samples = 0
         self._shards: list[np.ndarray] = []
         self._known: set[str] = set()
         self._files: dict[str, tuple[int, int, str]] = {}
@@ -160,8 +164,9 @@ class EmbeddingStore:
 
     def view(self, keys: Sequence[str]) -> Embeddings:
         """The embeddings of `keys`, in that order. Raises KeyError for one that the store lacks."""
-        places = np.array([self._entries[key] for key in keys], dtype=np.int64).reshape(-1, 3)
-        return Embeddings(self._shards, places[:, 0], places[:, 1], places[:, 2], self.dim or 0)
+        numbers = np.fromiter(map(self._entries.__getitem__, keys), np.int64, len(keys))
+        shard, start, count = np.concatenate([np.empty((3, 0), np.int64), *self._places], axis=1)[:, numbers]
+        return Embeddings(self._shards, shard, start, count, self.dim or 0)
 
     def hash_file(self, path: str | Path) -> str:
         """Hex SHA-256 of a file, remembered for as long as path, size and time of change (in ns) stay the same.
@@ -191,18 +196,21 @@ class EmbeddingStore:
     def _take(self, path: Path) -> None:
         """Maps a finished shard and adds its samples. Raises ValueError when it is not whole."""
         tensors = _map(path)
-        embeddings, offsets, keys = tensors["embeddings"], np.asarray(tensors["offsets"]), tensors["keys"]
+        embeddings, offsets, keys = tensors["embeddings"], tensors["offsets"], tensors["keys"]
         if self.dim not in (None, embeddings.shape[1]):
             raise T2TError(f"{path}: {embeddings.shape[1]} numbers a frame, but other shards have {self.dim}.")
         if len(offsets) != len(keys) + 1 or offsets[0] != 0 or offsets[-1] != len(embeddings):
             raise ValueError("its offsets do not fit")
         self.dim = int(embeddings.shape[1])
-        number = len(self._shards)
+        self._places.append(np.stack([np.full(len(keys), len(self._shards)), offsets[:-1], np.diff(offsets)]))
         self._shards.append(embeddings)
-        text = np.ascontiguousarray(keys).tobytes().hex()
-        for i, (start, stop) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
-            # Two writers may have done the same file: the first one read stays.
-            self._entries.setdefault(text[64 * i : 64 * i + 64], (number, start, stop - start))
+        text = keys.tobytes().hex()
+        names = [text[at : at + 64] for at in range(0, len(text), 64)]
+        new = dict(zip(names, range(self._samples, self._samples + len(names)), strict=True))
+        for name in new.keys() & self._entries.keys():
+            del new[name]  # Two writers may have done the same file: the first one read stays.
+        self._entries.update(new)
+        self._samples += len(names)
 
     def _clean(self) -> None:
         """Removes what killed writers left: temporary files of this machine's dead processes, or very old ones."""
@@ -258,17 +266,24 @@ def _alive(name: str) -> bool:
 
 
 def _map(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file as memory maps. (The library's own NumPy reader copies them into memory.)"""
+    """The tensors of a safetensors file, read-only, from a memory map. (The library's own NumPy reader copies them.)
+
+    PyTorch's map, because Python's own keeps a file descriptor for as long as it lives: with the usual limit of 1,024
+    of them, a store would end at 260,000 samples.
+    """
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        size = path.stat().st_size
+        size = os.fstat(file.fileno()).st_size
         if not 0 < length <= size - 8:
             raise ValueError("its header is cut off")
         header: dict[str, Any] = json.loads(file.read(length))
     header.pop("__metadata__", None)
     if 8 + length + max(entry["data_offsets"][1] for entry in header.values()) != size:
         raise ValueError("its length is wrong")
-    return {
-        name: np.memmap(path, DTYPES[entry["dtype"]], "r", 8 + length + entry["data_offsets"][0], tuple(entry["shape"]))
-        for name, entry in header.items()
-    }
+    content = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()[8 + length :]
+    content.flags.writeable = False
+    tensors = {}
+    for name, entry in header.items():
+        start, stop = entry["data_offsets"]
+        tensors[name] = content[start:stop].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return tensors

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoConfig,
     AutoModelForTextEncoding,
@@ -26,6 +27,7 @@ from transformers import (
     T5Config,
     T5EncoderModel,
 )
+from transformers.activations import NewGELUActivation
 
 from t2t.config import Config
 from t2t.dataset import HUMAN
@@ -36,7 +38,12 @@ from t2t.students.text import TopicTokens, fit_tokenizer, identity_token, warn_o
 if TYPE_CHECKING:
     from t2t.media.store import Embeddings
 
-ENCODE_BLOCK = 1024
+# Samples, texts and pairs that are scored at once.
+ENCODE_BLOCK, TEXT_BLOCK, PAIR_BLOCK = 1024, 1 << 14, 1 << 16
+
+# Texts go through a tower in blocks of so many tokens at most, long ones together and short ones together: less
+# padding, and on the CPU a block stays in the cache: 1.4 times as fast for 1,740 texts of 3 to 7 tokens.
+BLOCK_TOKENS = {"cpu": 4096, "cuda": 1 << 15}
 
 
 class TowerConfig(Config):
@@ -111,6 +118,8 @@ class Student(nn.Module):
         super().__init__()
         self.config = config
         self.input_dim = input_dim
+        # Compute a block again in the backward pass, instead of keeping what is in it: `TrainingConfig.recompute`.
+        self.recompute = False
         self.tokenizer = tokenizer
         self.teachers = list(teachers)
         self.words = len(tokenizer) - len(self.teachers)
@@ -128,6 +137,7 @@ class Student(nn.Module):
             row.copy_(_identity_start(teacher, width, config.text.identity_std))
         if config.text.freeze:
             self.text_encoder.requires_grad_(False)
+        _fuse(self)
 
     @property
     def device(self) -> torch.device:
@@ -146,6 +156,9 @@ class Student(nn.Module):
 
     def encode_prepared(self, prepared: Tensor, mask: Tensor) -> Tensor:
         """`encode_samples` of what the frontend has made of the frames already: float [V, F, frontend.out_dim]."""
+        return self._in_blocks(self._encode_frames, prepared, mask)
+
+    def _encode_frames(self, prepared: Tensor, mask: Tensor) -> Tensor:
         x = self.project(prepared)
         hidden = self.sample_encoder(inputs_embeds=x, attention_mask=mask.long()).last_hidden_state
         return F.normalize(self.sample_head(_mean(hidden, mask)).float(), dim=-1)
@@ -159,11 +172,34 @@ class Student(nn.Module):
 
         Returns: float [U, dim].
         """
+        return self._in_blocks(self._encode_tokens, ids, mask)
+
+    def _encode_tokens(self, ids: Tensor, mask: Tensor) -> Tensor:
         words = self.text_encoder.get_input_embeddings()
         embedded = words(ids.clamp(max=self.words - 1))
         embedded = torch.cat([self.identity(ids[:, :1] - self.words).to(embedded.dtype), embedded[:, 1:]], dim=1)
         hidden = self.text_encoder(inputs_embeds=embedded, attention_mask=mask.long()).last_hidden_state
         return F.normalize(self.text_head(_mean(hidden, mask)).float(), dim=-1)
+
+    def _in_blocks(self, encode: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor) -> Tensor:
+        """`encode(x, mask)` of rows of about equal length at a time, without the columns that none of them uses."""
+        at_once = BLOCK_TOKENS.get(x.device.type, 1 << 15)
+        if mask.numel() <= at_once:
+            return self._run(encode, x, mask)
+        positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+        lengths, order = (mask * positions).amax(1).cpu().sort(descending=True, stable=True)
+        parts, start = [], 0
+        while start < len(order):
+            width = max(int(lengths[start]), 1)
+            rows = order[start : start + max(at_once // width, 1)].to(x.device)
+            parts.append(self._run(encode, x.index_select(0, rows)[:, :width], mask.index_select(0, rows)[:, :width]))
+            start += len(rows)
+        return torch.cat(parts).index_select(0, order.argsort().to(x.device))
+
+    def _run(self, encode: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(encode, x, mask, use_reentrant=False)
+        return encode(x, mask)
 
     def logits(self, cosine: Tensor) -> Tensor:
         return self.scale.exp() * cosine + self.bias
@@ -181,14 +217,33 @@ class Student(nn.Module):
         self.eval()
         tokens = TopicTokens(self.tokenizer, topics, self.config.text.max_tokens)
         identities = np.full(len(topics), self.token_ids([identity])[0])
-        parts = []
-        for start in range(0, len(topics), ENCODE_BLOCK):
+        out = torch.empty(len(topics), self.config.dim, device=self.device)
+        for start in range(0, len(topics), TEXT_BLOCK):
+            block = slice(start, start + TEXT_BLOCK)
+            texts = tokens.texts(np.arange(len(topics))[block], identities[block])
+            ids, mask = (torch.from_numpy(a).to(self.device) for a in texts)
+            out[block] = self.encode_texts(ids, mask)
+        return out
+
+    @torch.no_grad()
+    def embed(self, embeddings: Embeddings, indices: np.ndarray) -> Tensor:
+        """Sample embeddings, float32 [N, dim] on the student's device.
+
+        Args:
+            indices: int64 [N], positions in `embeddings`.
+        """
+        self.eval()
+        out = torch.empty(len(indices), self.config.dim, device=self.device)
+        for start in range(0, len(indices), ENCODE_BLOCK):
             block = slice(start, start + ENCODE_BLOCK)
-            ids, mask = tokens.texts(np.arange(len(topics))[block], identities[block])
-            parts.append(
-                self.encode_texts(torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device))
-            )
-        return torch.cat(parts)
+            frames, mask = (torch.from_numpy(a).to(self.device) for a in embeddings.gather(indices[block]))
+            out[block] = self.encode_samples(frames.float(), mask)
+        return out
+
+    @torch.no_grad()
+    def confidences(self, cosine: Tensor) -> Tensor:
+        """Confidences, 0..1, of cosines of sample and text embeddings; they rise with the cosine."""
+        return self.logits(cosine).sigmoid()
 
     @torch.no_grad()
     def score(self, embeddings: Embeddings, indices: np.ndarray, texts: Tensor) -> np.ndarray:
@@ -198,15 +253,11 @@ class Student(nn.Module):
             indices: int64 [N], positions in `embeddings`.
             texts: float [M, dim], as `encode_topics` gives.
         """
-        self.eval()
+        samples = self.embed(embeddings, indices)
         out = np.empty((len(indices), len(texts)), np.float32)
         for start in range(0, len(indices), ENCODE_BLOCK):
             block = slice(start, start + ENCODE_BLOCK)
-            frames, mask = embeddings.gather(indices[block])
-            samples = self.encode_samples(
-                torch.from_numpy(frames).to(self.device).float(), torch.from_numpy(mask).to(self.device)
-            )
-            out[block] = self.logits(samples @ texts.T).sigmoid().cpu().numpy()
+            out[block] = self.confidences(samples[block] @ texts.T).cpu().numpy()
         return out
 
     def predict(
@@ -214,6 +265,35 @@ class Student(nn.Module):
     ) -> np.ndarray:
         """`score` of topics under an identity, float32 [N, M]. Any identity can be asked; the default is `human`."""
         return self.score(embeddings, indices, self.encode_topics(topics, identity))
+
+    @torch.no_grad()
+    def predict_pairs(
+        self,
+        embeddings: Embeddings,
+        indices: np.ndarray,
+        topics: Sequence[str],
+        sample: np.ndarray,
+        topic: np.ndarray,
+        identity: str = HUMAN,
+    ) -> np.ndarray:
+        """`predict(...)[sample, topic]`, float32 [P], without the matrix: only samples and topics of pairs are encoded.
+
+        Args:
+            sample, topic: int64 [P], each pair's positions in `indices` and in `topics`.
+        """
+        if not len(sample):
+            return np.empty(0, np.float32)
+        used, sample = np.unique(sample, return_inverse=True)
+        asked, topic = np.unique(topic, return_inverse=True)
+        samples = self.embed(embeddings, indices[used])
+        texts = self.encode_topics([topics[i] for i in asked], identity)
+        out = np.empty(len(sample), np.float32)
+        for start in range(0, len(out), PAIR_BLOCK):
+            block = slice(start, start + PAIR_BLOCK)
+            rows, columns = (torch.from_numpy(a[block]).to(self.device) for a in (sample, topic))
+            cosine = (samples.index_select(0, rows) * texts.index_select(0, columns)).sum(-1)
+            out[block] = self.confidences(cosine).cpu().numpy()
+        return out
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Student:
@@ -299,6 +379,13 @@ def _pretrained(source: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
             f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})."
         )
     return tokenizer, encoder
+
+
+def _fuse(model: nn.Module) -> None:
+    """T5's activation as one kernel instead of eight: on two cores a text tower trains 1.3 times as fast."""
+    for module in model.modules():
+        if isinstance(getattr(module, "act", None), NewGELUActivation):
+            module.act = nn.GELU(approximate="tanh")
 
 
 def _mean(hidden: Tensor, mask: Tensor) -> Tensor:

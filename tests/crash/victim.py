@@ -77,8 +77,8 @@ class Points:
 def install(points: Points, lake: Any) -> None:
     import mlflow
 
+    from t2t.batches import Ahead
     from t2t.tracking import MLflowTracker
-    from t2t.training import Batches
 
     def target(_source: Any, path: Any, *_: Any) -> str:
         parts = Path(path).parts[-2:]
@@ -91,7 +91,7 @@ def install(points: Points, lake: Any) -> None:
     points.wrap(lake, "commit", lambda _self, branch, files, key, *_, **__: ":".join(key.split(":")[:3]))
     points.wrap(lake, "merge", lambda _self, source, *_: source)
     points.wrap(lake, "tag", lambda _self, name, *_: name)
-    points.wrap(Batches, "__next__", points.step)
+    points.wrap(Ahead, "__next__", points.step)
     for name in TRACKER:
         points.wrap(MLflowTracker, name, lambda _self, k=None, *_, **__: str(k) if isinstance(k, int) else "")
     for name in (*MLFLOW, *MODELS, *REGISTRY):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -375,6 +376,20 @@ def test_find_looks_through_the_whole_log(lake):
     assert lake.find("main", "k") is None
 
 
+def test_a_key_known_from_elsewhere_is_looked_for_behind_the_reference_only(lake, opener):
+    """What a lake has read of the log it keeps; another branch's commit, or another process's, is not mixed up."""
+    lake.branch("work")
+    there = write(lake, "work", "k", a="1")
+    assert lake.find("work", "k").id == there
+    assert lake.find("main", "k") is None
+    here = write(opener(), "main", "k", b="1")
+    assert (lake.find("main", "k").id, lake.find("work", "k").id) == (here, there)
+    merge(lake, "work", "m")
+    assert lake.find("main", "k").id in (here, there)
+    assert write(lake, "main", "k", c="1") == lake.find("main", "k").id
+    assert paths(lake, "main") == ["a.txt", "b.txt"]
+
+
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -398,6 +413,30 @@ def test_an_unknown_path_names_the_nearest(lake):
     lake.commit("main", {"demo/teachers/appearance/labels.parquet": b"1", "other": b"2"}, "k", "A", {})
     with pytest.raises(UnknownPath, match=r"Did you mean 'demo/teachers/appearance/labels\.parquet'"):
         lake.read("main", "demo/teachers/apearance/labels.parquet")
+
+
+def test_an_expected_miss_does_not_look_for_the_nearest():
+    looked = []
+
+    def hint() -> str:
+        looked.append("")
+        return " Did you mean 'a'?"
+
+    error = UnknownPath("no file 'b'.", hint)
+    assert not looked
+    assert str(error) == "no file 'b'. Did you mean 'a'?" == str(pickle.loads(pickle.dumps(error)))
+
+
+def test_a_file_takes_the_place_of_a_folder_and_a_folder_that_of_a_file(tmp_path):
+    lake = open_lake("git", tmp_path)
+    lake.commit("main", {"a/b/c.txt": b"1", "d": b"2", "e/f": b"3"}, "k1", "A", {})
+    lake.commit("main", {"a/b": b"4", "d/x/y": b"5", "d/z": b"6"}, "k2", "B", {})
+    assert {path: text(lake, "main", path) for path in paths(lake, "main")} == {
+        "a/b": "4",
+        "d/x/y": "5",
+        "d/z": "6",
+        "e/f": "3",
+    }
 
 
 def test_a_path_of_a_later_commit_is_unknown_before(lake):

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from t2t.errors import T2TError
 from t2t.media.encoders import EncoderConfig, PixelsConfig, TimmConfig, TimmModel, TimmModelConfig, build_encoder
+from t2t.media.folding import folded
 
 MODEL = "resnet10t"
 
@@ -80,6 +81,51 @@ def test_a_frame_does_not_depend_on_its_batch(weights):
     whole = encoder.encode(x)
     assert encoder.encode(x[3:6]).tobytes() == whole[3:6].tobytes()
     assert encoder.encode(x[::-1].copy()).tobytes() == whole[::-1].tobytes()
+
+
+def test_numbers_do_not_depend_on_the_number_of_threads(weights):
+    """Wide layers are summed in another order by more threads; here every block is one thread's work."""
+    x = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            encoder = build_encoder(config(weights, size=64, batch_size=2))
+            found.append(encoder.model(x))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found[0].tobytes() == found[1].tobytes()
+
+
+class Tangled(torch.nn.Module):
+    """A normalisation that follows another convolution than the one before it in the module."""
+
+    def __init__(self):
+        super().__init__()
+        self.second, self.norm = torch.nn.Conv2d(4, 4, 1), torch.nn.BatchNorm2d(4)
+        self.first = torch.nn.Conv2d(3, 4, 3)
+        self.norm.running_mean.fill_(0.5)
+        self.norm.weight.data.fill_(2.0)
+
+    def forward(self, x):
+        return self.second(self.norm(self.first(x))).mean((2, 3))
+
+
+def test_folding_keeps_the_outputs_or_the_model(weights):
+    model = timm.create_model("mobilenetv2_035", num_classes=0).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 3, 64, 64)
+    lean = folded(model, x)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in lean.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(lean(x), model(x), rtol=1e-4, atol=1e-5)
+    tangled = Tangled().eval()
+    assert folded(tangled, x) is tangled
 
 
 def test_timm_defaults_are_the_models_own():

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,10 +66,24 @@ def test_take_and_views_in_memory():
 def test_reading_is_memory_mapped(tmp_path):
     store = EmbeddingStore(tmp_path, "encoder")
     store.write([key(0)], clips([4]))
-    assert all(isinstance(shard, np.memmap) for shard in store._shards)
+    assert ".safetensors" in Path("/proc/self/maps").read_text() or sys.platform != "linux"
+    with pytest.raises(ValueError, match="read-only"):
+        store._shards[0][:] = 0
     values, _ = store.view([key(0)]).gather(np.array([0]))
     values[:] = 0  # A copy: the store's own numbers stay.
     assert store.view([key(0)]).gather(np.array([0]))[0].any()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+def test_shards_hold_no_file_descriptors(tmp_path):
+    """A process may have 1,024 of them; a store has a shard for every 256 samples."""
+    store = EmbeddingStore(tmp_path, "encoder")
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(5):
+        store.write([key(number)], clips([4]))
+    again = EmbeddingStore(tmp_path, "encoder")
+    assert len(again) == 5
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_encoders_do_not_mix(tmp_path):

@@ -145,6 +145,17 @@ def test_predict_is_the_score_of_encoded_topics_and_asks_people_by_default() -> 
     np.testing.assert_allclose(scores, expected.detach().numpy(), atol=1e-6)
 
 
+def test_pairs_alone_are_scored_as_in_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    student = tiny_student()
+    whole = student.predict(CLIPS, EVERY[::-1].copy(), TOPICS, "shape")
+    monkeypatch.setattr("t2t.students.dual_encoder.PAIR_BLOCK", 2)
+    sample, topic = np.array([1, 0, 1, 3, 1]), np.array([3, 1, 1, 0, 3])
+    scores = student.predict_pairs(CLIPS, EVERY[::-1].copy(), TOPICS, sample, topic, "shape")
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, whole[sample, topic], rtol=0, atol=1e-6)
+    assert student.predict_pairs(CLIPS, EVERY, TOPICS, sample[:0], topic[:0]).shape == (0,)
+
+
 def test_scores_follow_the_indices_and_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     student = tiny_student()
     whole = student.predict(CLIPS, EVERY, TOPICS)

@@ -1,0 +1,88 @@
+"""Writes the measured numbers into docs/performance.md, between its markers, and draws a figure of each benchmark.
+
+The prose of the page is written by hand; `<!-- measured: training -->` ... `<!-- end -->` is replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from benchmarks.harness import Result
+from t2t.figures import BLUE, GREY, VERMILION, axes_of
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+PICTURES = PAGE.parent / "performance"
+MARKED = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+COLOURS = (BLUE, VERMILION, "#009E73", "#E69F00", "#CC79A7", GREY)
+
+
+def document(measured: Path) -> None:
+    """Brings the page up to date with the committed results in `measured`."""
+    results = {path.stem: Result.model_validate_json(path.read_text()) for path in sorted(measured.glob("*.json"))}
+    for result in results.values():
+        if len({m.size for m in result.measured}) >= 3:
+            PICTURES.mkdir(exist_ok=True)
+            growth(result).savefig(PICTURES / f"{result.name}.png")
+
+    def block(match: re.Match[str]) -> str:
+        name = match[2]
+        found = results.get(f"{name}-full") or results.get(name)
+        text = "Not measured yet.\n" if found is None else table(found)
+        if (PICTURES / f"{name}.png").is_file():
+            text += f"\n![{found.title if found else name}](performance/{name}.png)\n"
+        return f"{match[1]}{text}{match[3]}"
+
+    PAGE.write_text(MARKED.sub(block, PAGE.read_text()))
+
+
+def table(result: Result) -> str:
+    """A result as Markdown."""
+    lines = []
+    if result.measured:
+        memory = any(m.memory is not None for m in result.measured)
+        lines += [f"| {result.axis} | | seconds | {result.unit} |" + (" peak memory, MiB |" if memory else "")]
+        lines += ["|---:|---|---:|---:|" + ("---:|" if memory else "")]
+        for m in result.measured:
+            peak = "" if m.memory is None else f"{m.memory / 2**20:,.0f}"
+            lines.append(
+                f"| {m.size:,.0f} | {m.side} | {m.median:.3g} | {_number(m.rate)} |" + (f" {peak} |" if memory else "")
+            )
+        lines.append("")
+    if result.ratios:
+        lines += ["| t2t against | ratio | to reach |", "|---|---:|---:|"]
+        for name, ratio in result.ratios.items():
+            target = result.targets.get(name)
+            lines.append(f"| {name} | {ratio:.2f} | {'' if target is None else f'{target:g}'} |")
+        lines.append("")
+    lines += [f"- {name}: {text}" for name, text in result.figures.items()]
+    slopes = {side: result.slope(side) for side in result.sides()}
+    told = [f"{side} {slope:.2f}" for side, slope in slopes.items() if slope is not None]
+    if told:
+        lines.append(f"- slope in log-log, seconds by {result.axis}: {', '.join(told)}")
+    versions = ", ".join(f"{name} {number}" for name, number in result.versions.items())
+    lines += ["", f"{result.machine}; {versions}. `{result.command}`", ""]
+    return "\n".join(lines)
+
+
+def growth(result: Result) -> Figure:
+    """Seconds by size of every side, both logarithmic."""
+    figure, axes = axes_of(7.2, 3.8)
+    for side, colour in zip(result.sides(), COLOURS, strict=False):
+        points = sorted((m.size, m.median) for m in result.measured if m.side == side)
+        slope = result.slope(side)
+        label = side if slope is None else f"{side} (slope {slope:.2f})"
+        wide = 2.6 if side.startswith("t2t") else 1.5
+        axes.plot(*zip(*points, strict=True), color=colour, marker="o", linewidth=wide, label=label)
+    axes.set(xscale="log", yscale="log")
+    axes.set_xlabel(result.axis, fontsize=11)
+    axes.set_ylabel("seconds", fontsize=11)
+    axes.set_title(result.title, fontsize=12, loc="left")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=10)
+    return figure
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,181 @@
+"""The label table: 100 teachers' Parquet files to one CSR matrix, against the same by pandas.
+
+Every teacher labels a random part of 2 million samples (and of some that are not trained on), ten of 10,000 topics for
+each; four teachers of five write sample after sample, the fifth in any order.
+
+pandas has its fast way here: names read as dictionaries (categoricals), one `Index` of each list of names, codes taken
+from the categories, then a stable sort and a group-by. "plain columns" is the same without dictionaries: all files in
+one frame, `Categorical` with the known names, sort, group-by.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from benchmarks.harness import Measured, Result, alone, interleave
+from t2t.labels import ARRAYS, LabelMatrix, build_matrix
+from t2t.lake.tables import LABEL_DICTIONARIES, LABEL_SCHEMA, label_blocks, write_parquet
+
+SAMPLES, TOPICS, TEACHERS, OF_A_SAMPLE = 2_000_000, 10_000, 100, 10
+NAMES = tuple(f"teacher-{i:03}" for i in range(TEACHERS))
+READ, T2T, PANDAS, PLAIN = "reading alone (the limit)", "t2t", "pandas", "pandas, plain columns"
+# Of the matrix and its sample ids.
+MOST_MEMORY = 2.5
+
+
+class Task(NamedTuple):
+    files: list[Path]
+    samples: pa.Array
+    topics: list[str]
+
+
+def sample_ids() -> pa.Array:
+    """Ids of 11 to 19 characters; the last twentieth are of samples that nothing is trained on."""
+    numbers = np.random.default_rng(0).integers(16**8, size=SAMPLES + SAMPLES // 20)
+    return pa.array([f"v{n:08x}_{i:x}{'_part' * (i % 3 == 0)}" for i, n in enumerate(numbers)])
+
+
+def topic_names() -> list[str]:
+    return [f"topic {i:05}{' of interest' * (i % 2)}" for i in range(TOPICS)]
+
+
+def make(folder: Path, rows: int, ids: pa.Array) -> None:
+    """Writes every teacher's file, with `rows` rows in all."""
+    folder.mkdir()
+    topics, count = pa.array(topic_names()), rows // TEACHERS
+    for number, name in enumerate(NAMES):
+        rng = np.random.default_rng([rows, number])
+        sample = np.sort(rng.choice(len(ids), count // OF_A_SAMPLE, replace=False)).repeat(OF_A_SAMPLE)
+        if number % 5 == 4:
+            rng.shuffle(sample)
+        columns = [ids.take(pa.array(sample)), topics.take(pa.array(rng.integers(TOPICS, size=count)))]
+        columns += [pa.repeat(pa.scalar(name), count), pa.array(rng.random(count, np.float32))]
+        write_parquet(pa.table(columns, schema=LABEL_SCHEMA), folder / f"{name}.parquet")
+
+
+def task(folder: Path) -> Task:
+    # A copy: a slice would hold the names that are left out.
+    return Task(sorted(folder.iterdir()), pa.concat_arrays([sample_ids()[:SAMPLES]]), topic_names())
+
+
+def read(of: Task) -> int:
+    return sum(len(table) for file in of.files for table in label_blocks(file))
+
+
+def with_t2t(of: Task) -> LabelMatrix:
+    tables = chain.from_iterable(label_blocks(file) for file in of.files)
+    return build_matrix(tables, of.samples, of.topics, NAMES)
+
+
+def with_pandas(of: Task, names: Sequence[list[str]]) -> LabelMatrix:
+    index, parts = [pd.Index(values) for values in names], []
+    for file in of.files:
+        frame = pd.read_parquet(file, read_dictionary=LABEL_DICTIONARIES)
+        columns = [frame[name].cat for name in LABEL_DICTIONARIES]
+        codes = [i.get_indexer(c.categories)[c.codes] for i, c in zip(index, columns, strict=True)]
+        parts.append(frame_of(codes, frame["confidence"]))
+    return in_order(pd.concat(parts, ignore_index=True), of, names)
+
+
+def with_plain_columns(of: Task, names: Sequence[list[str]]) -> LabelMatrix:
+    frame = pd.concat([pd.read_parquet(file) for file in of.files], ignore_index=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # names that are left out get no category, as they should
+        pairs = zip(LABEL_DICTIONARIES, names, strict=True)
+        codes = [np.asarray(pd.Categorical(frame[name], categories=values).codes) for name, values in pairs]
+    return in_order(frame_of(codes, frame["confidence"]), of, names)
+
+
+def frame_of(codes: Sequence[np.ndarray], confidence: pd.Series) -> pd.DataFrame:
+    sample, topic, teacher = codes[0].astype(np.int32), codes[1].astype(np.int32), codes[2].astype(np.int16)
+    frame = pd.DataFrame({"sample": sample, "topic": topic, "teacher": teacher, "confidence": confidence})
+    return frame[(sample >= 0) & (topic >= 0) & (teacher >= 0)]
+
+
+def in_order(frame: pd.DataFrame, of: Task, names: Sequence[list[str]]) -> LabelMatrix:
+    frame = frame.sort_values("sample", kind="stable")
+    counts = frame.groupby("sample").size().reindex(range(SAMPLES), fill_value=0)
+    indptr = np.concatenate([[0], counts.cumsum()])
+    columns = (frame[name].to_numpy() for name in ARRAYS[1:])
+    return LabelMatrix(of.samples, tuple(names[1]), tuple(names[2]), indptr, *columns)
+
+
+def size(matrix: LabelMatrix) -> int:
+    return sum(getattr(matrix, name).nbytes for name in ARRAYS)
+
+
+def print_of(matrix: LabelMatrix) -> tuple[int, list[int]]:
+    """Bytes of the arrays, and a checksum of each (of every 101st number, which costs no time)."""
+    return size(matrix), [zlib.crc32(getattr(matrix, name)[::101].tobytes()) for name in ARRAYS]
+
+
+def side(name: str, folder: Path) -> Callable[[], LabelMatrix]:
+    """One side's work, with the names ready in memory as that side takes them."""
+    of = task(folder)
+    if name == T2T:
+        return partial(with_t2t, of)
+    names = [of.samples.to_pylist(), of.topics, list(NAMES)]
+    return partial(with_pandas if name == PANDAS else with_plain_columns, of, names)
+
+
+def once(work: Callable[[], LabelMatrix]) -> tuple[int, list[int]]:
+    return print_of(work())
+
+
+once.prepare = side  # type: ignore[attr-defined]
+
+
+def run(full: bool) -> Result:
+    """One million rows; full: 1, 10 and 100 million, pandas with plain columns up to 10: 100 would not fit."""
+    title = "Label table: Parquet to CSR, 100 teachers, 2 million samples, 10,000 topics"
+    result = Result(name="labels", title=title, axis="rows", unit="rows/s")
+    ids = sample_ids()
+    with tempfile.TemporaryDirectory(prefix="t2t-benchmark-") as temporary:
+        for rows in (1_000_000, 10_000_000, 100_000_000) if full else (1_000_000,):
+            folder = Path(temporary) / str(rows)
+            make(folder, rows, ids)
+            measure(result, folder, rows, full)
+            shutil.rmtree(folder)
+    return result
+
+
+def measure(result: Result, folder: Path, rows: int, full: bool) -> None:
+    sides = [T2T, PANDAS, *([PLAIN] if full and rows <= 10_000_000 else [])]
+    memory: dict[str, int | None] = dict.fromkeys(sides)
+    prints, seconds = {}, {}
+    for name in sides if full else [T2T]:
+        found = alone(once, name, folder)
+        memory[name], prints[name], seconds[name] = found.memory, found.value, [found.seconds]
+    if rows <= 10_000_000:
+        work: dict[str, Callable[[], Any]] = {name: side(name, folder) for name in sides}
+        prints |= {name: once(work[name]) for name in sides}
+        seconds = interleave({READ: partial(read, task(folder)), **work}, runs=3 if full else 2, warm=False)
+    assert all(prints[name] == prints[T2T] for name in sides), "the sides made different matrices"
+    for name in seconds:
+        memory_of = memory.get(name)
+        result.measured.append(Measured(side=name, size=rows, amount=rows, seconds=seconds[name], memory=memory_of))
+    text = f"{rows // 10**6} million rows"
+    for name in sides[1:]:
+        ratio = result.at(name, rows).median / result.at(T2T, rows).median
+        result.ratios[f"{name}, {text}"], result.targets[f"{name}, {text}"] = ratio, 5
+    arrays, ids = prints[T2T][0], sample_ids()[:SAMPLES].nbytes
+    peak = memory[T2T] or 1
+    allowed = f"{MOST_MEMORY} finished matrices of memory, {text}"
+    if rows > 1_000_000:  # what the allocator happens to have free decides the peak of a small one
+        result.ratios[allowed], result.targets[allowed] = MOST_MEMORY * (arrays + ids) / peak, 1
+    result.figures[f"peak memory, {text}"] = (
+        f"{peak / 2**20:,.0f} MiB beside the sample ids, {peak / (arrays + ids):.2f} times the finished matrix (arrays "
+        f"{arrays / 2**20:,.0f} MiB, sample ids {ids / 2**20:,.0f} MiB), {peak / arrays:.2f} times its arrays alone"
+    )

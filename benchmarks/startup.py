@@ -1,0 +1,57 @@
+"""Starting: what `import t2t` and the commands cost before they do anything, in processes of their own.
+
+Bare Python is the limit; the help of MLflow's and Prefect's command lines is what people are used to.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from benchmarks.harness import Measured, Result, interleave
+
+TARGETS = {"import t2t": 0.3, "t2t --help": 0.5}
+SIDES = {
+    "bare Python": ("-c", "pass"),
+    "import t2t": ("-c", "import t2t"),
+    "t2t --help": ("-m", "t2t", "--help"),
+}
+OTHERS = {
+    "t2t rounds": ("-m", "t2t", "rounds", "demo"),
+    "t2t teachers": ("-m", "t2t", "teachers"),
+    "import torch": ("-c", "import torch"),
+    "import t2t.rounds": ("-c", "import t2t.rounds"),
+    "mlflow --help": ("-m", "mlflow", "--help"),
+    "prefect --help": ("-m", "prefect", "--help"),
+}
+
+
+def run(full: bool) -> Result:
+    result = Result(name="startup", title="Starting a process", axis="processes", unit="starts/s")
+    with tempfile.TemporaryDirectory() as work:
+        quick = _time(SIDES, 15 if full else 7, work)
+        slow = _time(OTHERS if full else {}, 3, work)
+    for side, seconds in {**quick, **slow}.items():
+        result.measured.append(Measured(side=side, size=1, amount=1, seconds=seconds))
+    for side, allowed in TARGETS.items():
+        name = f"{allowed} s for {side}"
+        result.ratios[name] = allowed / median(quick[side])
+        result.targets[name] = 1.0
+    return result
+
+
+def _time(sides: dict[str, tuple[str, ...]], runs: int, work: str) -> dict[str, list[float]]:
+    return interleave({name: partial(_start, arguments, work) for name, arguments in sides.items()}, runs)
+
+
+def _start(arguments: tuple[str, ...], work: str) -> None:
+    """A process from its start to its end. What it says does not matter: there is no campaign to tell of."""
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "T2T_WORK": work, "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment |= {"PREFECT_HOME": work, "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    subprocess.run([sys.executable, *arguments], cwd=root, env=environment, capture_output=True, check=False)

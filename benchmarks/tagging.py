@@ -1,0 +1,197 @@
+"""Tagging: samples x topics scored, the top 10 and 10 random topics of each sample kept, Parquet out.
+
+All sides begin from the same sample and text embeddings, so that the student's towers, which would be the same work on
+every side, hide nothing; one line shows t2t and the limit with the sample tower, as a campaign runs it. t2t does more
+than the others: it also draws the random topics and ends with the labels in a Parquet file, where the others end with
+indices and cosines in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.harness import Measured, Result, alone, interleave
+from t2t.lake.tables import LABEL_SCHEMA, write_parquet
+from t2t.media.store import Embeddings
+from t2t.students.dual_encoder import DualEncoderConfig, Student, build_student
+from t2t.tagging import TaggingConfig, tag, top_columns
+
+TOPICS, K, RANDOM, FRAMES, WIDTH = 10_000, 10, 10, 2, 32
+CONFIG = TaggingConfig(top_k=K, random=RANDOM)
+T2T, LIMIT, NEIGHBORS, SEARCH = "t2t", "torch.matmul + topk", "NearestNeighbors", "semantic_search"
+COSINE = 'NearestNeighbors(metric="cosine")'
+WITH_TOWER, LIMIT_WITH_TOWER = "t2t with the sample tower", "tower, torch.matmul + topk"
+
+
+class Encoded(Student):
+    """A student whose sample embeddings are there already: what `tag` costs besides the tower."""
+
+    samples: torch.Tensor
+
+    def embed(self, embeddings: Embeddings, indices: np.ndarray) -> torch.Tensor:
+        return self.samples[indices]
+
+
+def run(full: bool) -> Result | str:
+    try:
+        from sentence_transformers import util
+        from sklearn.neighbors import NearestNeighbors
+    except ImportError as error:
+        return f"{error.name} is not installed"
+    sizes = (4096, 10_240, 40_960) if full else (4096,)
+    result = Result(
+        name="tagging",
+        title=f"Tagging with {TOPICS:,} topics",
+        axis="samples",
+        unit="samples/s",
+        targets={LIMIT: 1 / 1.5, NEIGHBORS: 3, COSINE: 3, SEARCH: 3},
+    )
+    student, names = tiny_student(), topics()
+    texts = student.encode_topics(names)
+    for size in sizes:
+        frames, ids = clips(size), sample_ids(size)
+        samples = student.embed(frames, np.arange(size))
+        encoded = student_with(samples)
+
+        def tagged(by: Student, frames: Embeddings, ids: list[str]) -> None:
+            with labels_file() as out:
+                write_parquet(tag(by, frames, ids, names, "self", CONFIG, texts=texts), out, LABEL_SCHEMA)
+
+        def dense(samples: torch.Tensor) -> torch.Tensor:
+            return torch.topk(torch.matmul(samples, texts.T), K, dim=1).indices
+
+        def dense_with_tower(frames: Embeddings) -> torch.Tensor:
+            return dense(student.embed(frames, np.arange(len(frames))))
+
+        def neighbors(samples: torch.Tensor, **settings: str) -> np.ndarray:
+            return NearestNeighbors(n_neighbors=K, **settings).fit(texts.numpy()).kneighbors(samples.numpy())[1]
+
+        def search(samples: torch.Tensor) -> list[Any]:
+            return util.semantic_search(samples, texts, top_k=K, score_function=util.dot_score)
+
+        if size == sizes[0]:
+            agree(dense(samples), neighbors(samples), search(samples), top_columns(samples @ texts.T, K))
+        sides: dict[str, Callable[[], object]] = {
+            T2T: partial(tagged, encoded, frames, ids),
+            LIMIT: partial(dense, samples),
+            # Of unit vectors the nearest have the highest cosine, and scikit-learn has a faster way for distances.
+            NEIGHBORS: partial(neighbors, samples, algorithm="brute"),
+            COSINE: partial(neighbors, samples, metric="cosine"),
+            SEARCH: partial(search, samples),
+            WITH_TOWER: partial(tagged, student, frames, ids),
+            LIMIT_WITH_TOWER: partial(dense_with_tower, frames),
+        }
+        for side, seconds in interleave(sides, runs=3, warm=size == sizes[0]).items():
+            result.measured.append(Measured(side=side, size=size, amount=size, seconds=seconds))
+    size = sizes[len(sizes) // 2]
+    own = result.at(T2T, size).median
+    result.ratios = {side: result.at(side, size).median / own for side in (LIMIT, NEIGHBORS, COSINE, SEARCH)}
+    with_tower = result.at(LIMIT_WITH_TOWER, size).median / result.at(WITH_TOWER, size).median
+    result.figures["against the limit, both with the sample tower"] = f"{with_tower:.2f}"
+    for number in (10_000, 100_000, 1_000_000) if full else []:
+        found = alone(in_memory_of_its_own, number)
+        memory = f"{found.memory / 2**20:,.0f} MiB"
+        result.figures[f"memory added by {number:,} samples, tower included"] = (
+            f"{memory} at most, {found.value / 2**20:,.0f} MiB of it pages of the mapped embeddings "
+            f"({found.seconds:.0f} s)"
+        )
+    return result
+
+
+def agree(dense: torch.Tensor, neighbors: np.ndarray, search: list[Any], own: torch.Tensor) -> None:
+    """All sides find the same topics (but for a pair of cosines that differ in their last bit)."""
+    searched = np.array([[hit["corpus_id"] for hit in hits] for hits in search])
+    for other in (neighbors, searched, own.numpy()):
+        shared = np.mean([len({*a} & {*b}) for a, b in zip(dense.tolist(), other.tolist(), strict=True)]) / K
+        if shared < 0.999:
+            raise AssertionError(f"the sides differ: {shared:.2%} of the top {K} are the same")
+
+
+def topics() -> list[str]:
+    words = ["red", "blue", "old", "wide", "quick", "child", "ninja", "warrior", "party", "dance", "ball", "kitchen"]
+    draw = np.random.default_rng(0).integers(0, len(words), (TOPICS, 3))
+    return [f"{words[a]} {words[b]} {words[c]} {number}" for number, (a, b, c) in enumerate(draw)]
+
+
+def tiny_student() -> Student:
+    """The default student with random weights, over small frame embeddings."""
+    return build_student(DualEncoderConfig(), WIDTH, topics()[:500], ["human"], seed=0).eval()
+
+
+def student_with(samples: torch.Tensor) -> Encoded:
+    student = tiny_student()
+    student.__class__ = Encoded
+    assert isinstance(student, Encoded)
+    student.samples = samples
+    return student
+
+
+def clips(size: int) -> Embeddings:
+    rows = np.random.default_rng(1).normal(size=(size * FRAMES, WIDTH)).astype(np.float16)
+    return mapped(rows)
+
+
+def mapped(rows: np.ndarray) -> Embeddings:
+    size = len(rows) // FRAMES
+    return Embeddings([rows], np.zeros(size, np.int64), np.arange(size) * FRAMES, np.full(size, FRAMES), WIDTH)
+
+
+def sample_ids(size: int) -> list[str]:
+    return [f"clip_{number:09}" for number in range(size)]
+
+
+def prepare(size: int) -> tuple[Student, torch.Tensor, list[str], Path]:
+    """The student and its texts, the samples' names, and their embeddings in a file."""
+    student = tiny_student()
+    path = Path(tempfile.mkdtemp()) / "embeddings"
+    generator = np.random.default_rng(1)
+    with path.open("wb") as file:
+        for start in range(0, size, 1 << 16):
+            count = min(1 << 16, size - start) * FRAMES
+            generator.normal(size=(count, WIDTH)).astype(np.float16).tofile(file)
+    texts = student.encode_topics(topics())
+    # The first blocks bring the libraries' own buffers, which belong to no number of samples.
+    with labels_file() as out:
+        tables = tag(student, clips(2048), sample_ids(2048), topics(), "self", CONFIG, texts=texts)
+        write_parquet(tables, out, LABEL_SCHEMA)
+    return student, texts, sample_ids(size), path
+
+
+def in_memory_of_its_own(prepared: tuple[Student, torch.Tensor, list[str], Path]) -> int:
+    """Tags all samples; returns how many bytes of the mapped embeddings are resident at the end."""
+    student, texts, ids, path = prepared
+    before = resident_pages()
+    frames = mapped(np.memmap(path, np.float16, "r").reshape(-1, WIDTH))
+    with labels_file() as out:
+        write_parquet(tag(student, frames, ids, topics(), "self", CONFIG, texts=texts), out, LABEL_SCHEMA)
+    resident = resident_pages() - before
+    path.unlink()
+    path.parent.rmdir()
+    return resident
+
+
+in_memory_of_its_own.prepare = prepare  # type: ignore[attr-defined]
+
+
+@contextmanager
+def labels_file() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / "labels.parquet"
+
+
+def resident_pages() -> int:
+    """Bytes of files that are mapped and resident in this process; 0 where the system does not tell."""
+    try:
+        shared = int(Path("/proc/self/statm").read_text().split()[2])
+    except OSError:
+        return 0
+    return shared * os.sysconf("SC_PAGE_SIZE")

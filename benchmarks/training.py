@@ -1,0 +1,307 @@
+"""Training, rows/s: t2t's grouped loop, a plain DataLoader loop, and Hugging Face's Trainer, all with one student.
+
+The others see what most people would feed them: one row at a time (sample, text, confidence), tokenised before, with
+frames that the frontend has prepared already; their collator gathers the frames. Batch size is the same number of rows
+for all; the others' own batches are those in which they are fastest, with gradients accumulated up to it.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+import t2t.batches
+import t2t.training
+from benchmarks.harness import Measured, Result, interleave
+from t2t.labels import LabelMatrix
+from t2t.media.store import Embeddings
+from t2t.students.dual_encoder import DualEncoderConfig, Student, build_student
+from t2t.students.text import TopicTokens
+from t2t.training import Prepared, TrainingConfig, augment, build_optimizer, learning_rate, row_loss, train
+
+FRAMES, DIM, ROWS_PER_SAMPLE, TOPICS = 8, 1280, 32, 500
+TEACHERS = ("human", "one", "two", "three")
+# The default recipe's batch, and the paper's.
+BATCHES = (4096, 16384, 65536)
+# In batches of so many rows the row-by-row loops are fastest on two cores (256 to 4,096 were tried).
+ROWS_AT_ONCE = 1024
+
+
+@dataclass
+class World:
+    """A student to be, what it learns from, and how: `weight` is that of each teacher's rows, float32 [teachers]."""
+
+    student: Student
+    matrix: LabelMatrix
+    embeddings: Embeddings
+    config: TrainingConfig
+    weight: np.ndarray
+
+    @classmethod
+    def make(cls, samples: int, seed: int = 0) -> World:
+        """`samples` x 32 rows of 4 teachers on 500 topics, all random."""
+        generator = np.random.default_rng(seed)
+        rows = samples * ROWS_PER_SAMPLE
+        topics = make_topics(generator, TOPICS)
+        clips = list(generator.standard_normal((samples, FRAMES, DIM), dtype=np.float32).astype(np.float16))
+        matrix = LabelMatrix(
+            [f"clip-{number:06}" for number in range(samples)],
+            topics,
+            TEACHERS,
+            np.arange(samples + 1) * ROWS_PER_SAMPLE,
+            generator.integers(0, TOPICS, rows).astype(np.int32),
+            generator.integers(0, len(TEACHERS), rows).astype(np.int16),
+            generator.random(rows, np.float32),
+        )
+        student = build_student(DualEncoderConfig(), DIM, topics, TEACHERS, seed)
+        return cls(student, matrix, Embeddings.of(clips), TrainingConfig(), np.ones(len(TEACHERS), np.float32))
+
+    def new_student(self) -> Student:
+        return copy.deepcopy(self.student)
+
+    @cached_property
+    def rows(self) -> Rows:
+        return Rows(self)
+
+    @cached_property
+    def table(self) -> Any:
+        return self.rows.table()
+
+
+def make_topics(generator: np.random.Generator, count: int) -> tuple[str, ...]:
+    """Topics of one to five made-up words, all different."""
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    words = ["".join(generator.choice(letters, generator.integers(3, 9))) for _ in range(300)]
+    found: dict[str, None] = {}
+    while len(found) < count:
+        found[" ".join(generator.choice(words, generator.integers(1, 6)))] = None
+    return tuple(found)
+
+
+class Rows(Dataset):
+    """One training row at a time, as a user would write it: frames, token ids, confidence."""
+
+    def __init__(self, world: World):
+        student, matrix, config = world.student, world.matrix, world.student.config
+        prepared = Prepared(student, world.embeddings)
+        self.frames, self.mask = prepared(np.arange(len(world.embeddings)))
+        self.sample = np.repeat(np.arange(len(world.embeddings)), np.diff(matrix.indptr)).tolist()
+        tokens = TopicTokens(student.tokenizer, matrix.topics, config.text.max_tokens)
+        ids, mask = tokens.texts(matrix.topic.astype(np.int64), student.token_ids(matrix.teachers)[matrix.teacher])
+        self.ids = [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
+        self.confidence = matrix.confidence.tolist()
+        self.weight = world.weight[matrix.teacher].tolist()
+        self.pad = tokens.pad
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {name: column[row] for name, column in self.columns().items()}
+
+    def columns(self) -> dict[str, list]:
+        return {"sample": self.sample, "input_ids": self.ids, "labels": self.confidence, "weight": self.weight}
+
+    def collate(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        samples = torch.tensor([row["sample"] for row in rows])
+        texts = [torch.as_tensor(row["input_ids"]) for row in rows]
+        ids = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=self.pad)
+        lengths = torch.tensor([len(text) for text in texts])
+        return {
+            "frames": self.frames[samples],
+            "mask": self.mask[samples],
+            "input_ids": ids,
+            "attention_mask": torch.arange(ids.shape[1]) < lengths[:, None],
+            "labels": torch.tensor([row["labels"] for row in rows]),
+            "weight": torch.tensor([row["weight"] for row in rows]),
+        }
+
+    def table(self) -> Any:
+        """The same rows as a table of the `datasets` library."""
+        from datasets import Dataset as Table
+
+        return Table.from_dict(self.columns())
+
+
+class RowByRow(nn.Module):
+    """The student as any other model: every row brings its frames and its text, and both are encoded."""
+
+    def __init__(self, world: World):
+        super().__init__()
+        # `config` would be taken for a model's of the library.
+        self.student, self.recipe = world.new_student(), world.config
+        self.generator = torch.Generator(self.student.device).manual_seed(0)
+
+    def forward(
+        self,
+        frames: Tensor,
+        mask: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        weight: Tensor,
+    ) -> dict[str, Tensor]:
+        samples = self.student.encode_prepared(*augment(frames, mask, self.recipe, self.generator))
+        texts = self.student.encode_texts(input_ids, attention_mask)
+        logits = self.student.logits((samples * texts).sum(-1))
+        losses = row_loss(logits, labels, self.recipe.loss)
+        return {"loss": (losses * weight).sum() / weight.sum(), "logits": logits}
+
+
+def by_t2t(world: World, rows: int, batch: int) -> Shares:
+    config = TrainingConfig(steps=max(1, rows // batch), batch_rows=batch, evaluate_every=10**9)
+    shares = Shares()
+    with shares.timed():
+        train(world.new_student(), world.matrix, world.embeddings, config, 0, lambda student: 0.0)
+    return shares
+
+
+def by_loader(world: World, rows: int, batch: int) -> float:
+    """A plain loop over a DataLoader, one optimiser step every `batch` rows. Returns its seconds."""
+    model = RowByRow(world).train()
+    config = TrainingConfig(steps=max(1, rows // batch), batch_rows=batch)
+    optimizer = build_optimizer(model.student, config)
+    at_once = min(rows, ROWS_AT_ONCE)
+    loader = DataLoader(world.rows, at_once, shuffle=True, collate_fn=world.rows.collate)
+    seen, step, start = 0, 0, time.perf_counter()
+    for inputs in loader:
+        loss = model(**inputs)["loss"] * (at_once / batch)
+        loss.backward()
+        seen += at_once
+        if seen % batch == 0 or seen >= rows:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, config) * group["factor"]
+            nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+        if seen >= rows:
+            break
+    return time.perf_counter() - start
+
+
+def by_trainer(world: World, rows: int, batch: int) -> float:
+    """Hugging Face's Trainer on a `datasets` table. Returns the seconds of its steps."""
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    class Clock(TrainerCallback):
+        begun = ended = 0.0
+
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            self.begun = time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.ended = time.perf_counter()
+
+    clock = Clock()
+    at_once = min(rows, ROWS_AT_ONCE)
+    with TemporaryDirectory() as folder:
+        settings = TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=at_once,
+            gradient_accumulation_steps=min(batch, rows) // at_once,
+            max_steps=max(1, rows // batch),
+            learning_rate=1e-3,
+            lr_scheduler_type="cosine",
+            adam_beta2=0.98,
+            report_to=[],
+            logging_strategy="no",
+            save_strategy="no",
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            log_level="error",
+            use_cpu=not torch.cuda.is_available(),
+            dataloader_pin_memory=torch.cuda.is_available(),
+        )
+        Trainer(RowByRow(world), settings, world.rows.collate, world.table, callbacks=[clock]).train()
+    return clock.ended - clock.begun
+
+
+class Shares:
+    """Seconds of the training loop, and of these the seconds in its forward and backward pass and optimiser."""
+
+    inside = total = 0.0
+
+    @property
+    def outside(self) -> float:
+        """Share of the loop's time that is not forward, backward or optimiser, 0..1."""
+        return 1 - self.inside / self.total
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Measures the `train` that is called inside, from its first batch on; clipping counts as optimiser."""
+        begun: list[float] = []
+
+        def around(function: Any) -> Any:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                start = time.perf_counter()
+                try:
+                    return function(*args, **kwargs)
+                finally:
+                    self.inside += time.perf_counter() - start
+
+            return call
+
+        class Ahead(t2t.batches.Ahead):
+            def __init__(self, *args: Any):
+                begun.append(time.perf_counter())
+                super().__init__(*args)
+
+        with (
+            patch.object(t2t.training, "Ahead", Ahead),
+            patch.object(t2t.training, "grouped_loss", around(t2t.training.grouped_loss)),
+            patch.object(Tensor, "backward", around(Tensor.backward)),
+            patch.object(nn.utils, "clip_grad_norm_", around(nn.utils.clip_grad_norm_)),
+            patch.object(torch.optim.AdamW, "step", around(torch.optim.AdamW.step)),
+        ):
+            yield
+            self.total = time.perf_counter() - begun[0]
+
+
+def run(full: bool) -> Result:
+    """Batches of three sizes; the others take `sample` rows, since their time is proportional to the rows."""
+    world = World.make(max(BATCHES) // ROWS_PER_SAMPLE)
+    result = Result(
+        name="training",
+        title="Training: seconds of a batch; dual-encoder, 8 frames, 32 rows a sample, 4 teachers, 500 topics",
+        axis="rows in a batch",
+        unit="rows/s",
+    )
+    sample, runs = (4096, 3) if full else (1024, 3)
+    for batch in BATCHES if full else BATCHES[::2]:
+        steps = max(2, 16384 // batch)
+        shares: list[Shares] = []
+
+        def ours(batch: int = batch, steps: int = steps, shares: list[Shares] = shares) -> float:
+            shares.append(by_t2t(world, steps * batch, batch))
+            return shares[-1].total
+
+        sides: dict[str, Callable[[], float]] = {
+            "t2t": ours,
+            "DataLoader loop": partial(by_loader, world, sample, batch),
+            "Trainer": partial(by_trainer, world, sample, batch),
+        }
+        worked = {"t2t": steps * batch, "DataLoader loop": sample, "Trainer": sample}
+        for side, seconds in interleave(sides, runs, warm=full).items():
+            scaled = [value * batch / worked[side] for value in seconds]
+            result.measured.append(Measured(side=side, size=batch, amount=batch, seconds=scaled))
+        for side, target in (("DataLoader loop", 10), ("Trainer", 15)):
+            name = f"{side}, {batch:,} rows in a batch"
+            result.ratios[name] = result.at("t2t", batch).rate / result.at(side, batch).rate
+            result.targets[name] = target
+        share = statistics.median(s.outside for s in shares)
+        result.figures[f"t2t's time outside forward, backward and optimiser, {batch:,} rows"] = f"{share:.1%}"
+    return result
