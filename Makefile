@@ -37,6 +37,7 @@ bench: $(VENV)/installed-bench  ## Measures t2t against what one would use inste
 
 bench-full: $(VENV)/installed-bench  ## The same at all sizes, and writes docs/performance.md; about an hour.
 	$(BIN)/python -m benchmarks --full --save
+	$(BIN)/python -m benchmarks --save
 
 lint: $(VENV)/installed-test  ## Linter, formatter check and type checker.
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ The prose of the page is written by hand; `<!-- measured: training -->` ... `<!-
 from __future__ import annotations
 
 import re
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -16,7 +17,7 @@ from t2t.figures import BLUE, GREY, VERMILION, axes_of
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 PICTURES = PAGE.parent / "performance"
 MARKED = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-COLOURS = (BLUE, VERMILION, "#009E73", "#E69F00", "#CC79A7", GREY)
+COLOURS = (BLUE, VERMILION, "#009E73", "#E69F00", "#CC79A7", GREY, "#56B4E9", "black")
 
 
 def document(measured: Path) -> None:
@@ -26,13 +27,17 @@ def document(measured: Path) -> None:
         if len({m.size for m in result.measured}) >= 3:
             PICTURES.mkdir(exist_ok=True)
             growth(result).savefig(PICTURES / f"{result.name}.png")
+        for panel, sides in result.curves.items():
+            PICTURES.mkdir(exist_ok=True)
+            over_time(result, panel, sides).savefig(PICTURES / f"{result.name}-{panel}.png")
 
     def block(match: re.Match[str]) -> str:
         name = match[2]
         found = results.get(f"{name}-full") or results.get(name)
         text = "Not measured yet.\n" if found is None else table(found)
-        if (PICTURES / f"{name}.png").is_file():
-            text += f"\n![{found.title if found else name}](performance/{name}.png)\n"
+        for picture in [name, *(f"{name}-{panel}" for panel in (found.curves if found else {}))]:
+            if (PICTURES / f"{picture}.png").is_file():
+                text += f"\n![{found.title if found else name}](performance/{picture}.png)\n"
         return f"{match[1]}{text}{match[3]}"
 
     PAGE.write_text(MARKED.sub(block, PAGE.read_text()))
@@ -43,13 +48,13 @@ def table(result: Result) -> str:
     lines = []
     if result.measured:
         memory = any(m.memory is not None for m in result.measured)
-        lines += [f"| {result.axis} | | seconds | {result.unit} |" + (" peak memory, MiB |" if memory else "")]
-        lines += ["|---:|---|---:|---:|" + ("---:|" if memory else "")]
+        lines += [f"| {result.axis} | | seconds | runs | {result.unit} |" + (" peak memory, MiB |" if memory else "")]
+        lines += ["|---:|---|---:|---:|---:|" + ("---:|" if memory else "")]
         for m in result.measured:
             peak = "" if m.memory is None else f"{m.memory / 2**20:,.0f}"
-            lines.append(
-                f"| {m.size:,.0f} | {m.side} | {m.median:.3g} | {_number(m.rate)} |" + (f" {peak} |" if memory else "")
-            )
+            side = m.side if m.scaled_from is None else f"{m.side}, scaled from {m.scaled_from:,.0f}"
+            row = f"| {m.size:,.0f} | {side} | {m.median:.3g} | {len(m.seconds)} | {_number(m.rate)} |"
+            lines.append(row + (f" {peak} |" if memory else ""))
         lines.append("")
     if result.ratios:
         lines += ["| t2t against | ratio | to reach |", "|---|---:|---:|"]
@@ -70,8 +75,8 @@ def table(result: Result) -> str:
 def growth(result: Result) -> Figure:
     """Seconds by size of every side, both logarithmic."""
     figure, axes = axes_of(7.2, 3.8)
-    for side, colour in zip(result.sides(), COLOURS, strict=False):
-        points = sorted((m.size, m.median) for m in result.measured if m.side == side)
+    for side, colour in zip(result.sides(), cycle(COLOURS), strict=False):
+        points = sorted((m.size, m.median) for m in result.measured if m.side == side and m.scaled_from is None)
         slope = result.slope(side)
         label = side if slope is None else f"{side} (slope {slope:.2f})"
         wide = 2.6 if side.startswith("t2t") else 1.5
@@ -80,6 +85,19 @@ def growth(result: Result) -> Figure:
     axes.set_xlabel(result.axis, fontsize=11)
     axes.set_ylabel("seconds", fontsize=11)
     axes.set_title(result.title, fontsize=12, loc="left")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=10)
+    return figure
+
+
+def over_time(result: Result, panel: str, sides: dict[str, list[float]]) -> Figure:
+    """Each side's values by share of the time."""
+    figure, axes = axes_of(7.2, 3.8)
+    for (side, values), colour in zip(sides.items(), cycle(COLOURS), strict=False):
+        at = [100 * (i + 1) / len(values) for i in range(len(values))]
+        axes.plot(at, values, color=colour, marker="o", linewidth=2.6 if side.startswith("t2t") else 1.5, label=side)
+    axes.set_xlabel(result.axis, fontsize=11)
+    axes.set_ylabel(result.unit, fontsize=11)
+    axes.set_title(f"{result.title}: {panel}", fontsize=12, loc="left")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=10)
     return figure
 

@@ -49,7 +49,7 @@ def measure(folder: Path, full: bool) -> Result:
     measured = []
     for size in sizes:
         some = paths[:size]
-        runs = 5 if size == sizes[-1] else 3
+        runs = 3 if full else 5
         sides = _sides(folder, some, encoder, plain)
         for side, seconds in interleave(sides, runs, warm=size == sizes[0]).items():
             measured.append(Measured(side=side, size=size, amount=size, seconds=seconds))
@@ -179,7 +179,7 @@ def _distance(folder: Path, paths: list[str], encoder: FrameEncoder, plain: Plai
 
 
 def _by_kind(folder: Path, encoder: FrameEncoder, plain: PlainLoop) -> dict[str, str]:
-    """Other resolutions and another codec: ratios to the plain loop and to the limit, 16 clips of 90 frames."""
+    """Other resolutions and another codec, 16 clips of 90 frames: clips/s of every side."""
     told = {}
     for codec, size in (("libx264", (320, 240)), ("libx264", (640, 480)), ("libx264", (1280, 720))):
         width, height = size

@@ -76,7 +76,8 @@ class Bench:
 
     def __init__(self, folder: Path, full: bool):
         self.folder = folder
-        make(folder / "data" / "demo", SPLITS if full else SMALL, 1.0 if full else 0.05)
+        # How good the demo's teachers are does not matter here, so that they are hardly trained.
+        make(folder / "data" / "demo", SPLITS if full else SMALL, effort=0.05)
         start = time.perf_counter()
         create_store(store_path(folder))
         self.database = time.perf_counter() - start
@@ -99,7 +100,8 @@ class Bench:
     def quick(self) -> Result:
         rounds, runs = 3, 3
         seconds = self.compare(rounds, runs, (DIRECT, TRACKED))
-        self.tell(seconds[TRACKED] - seconds[DIRECT])
+        self.tell(seconds[TRACKED] - seconds[DIRECT], "the engine's own time without Prefect, of each round")
+        self.result.ratios["the steps' time by the engine's, without Prefect"] = seconds[DIRECT] / seconds[TRACKED]
         return self.result
 
     def full(self) -> Result:
@@ -117,10 +119,12 @@ class Bench:
         start = time.perf_counter()
         direct(self.config(4, ()), self.place())
         whole = (time.perf_counter() - start) / 4
-        self.result.ratios["10 % of a round of the demo"] = SHARE * (whole + own) / own
-        self.result.targets["10 % of a round of the demo"] = 1.0
         figures = self.result.figures
-        figures["share of a round of the demo"] = f"{own / (whole + own):.1%}: the steps take {whole:.1f} s"
+        share = own / (whole + own)
+        reached = "reached" if share <= SHARE else "not reached"
+        figures["share of a round of the demo"] = (
+            f"{share:.1%} (under {SHARE:.0%}: {reached}): the steps take {whole:.1f} s"
+        )
         parts = {
             "Prefect": seconds[T2T] - seconds[TRACKED],
             "MLflow": seconds[TRACKED] - seconds[LAKE],
@@ -153,10 +157,10 @@ class Bench:
             self.result.measured.append(Measured(side=side, size=rounds, amount=rounds, seconds=seconds[side]))
         return {side: median(seconds[side]) / rounds for side in sides}
 
-    def tell(self, own: float) -> None:
-        self.result.figures["the engine's own time, of each round"] = f"{own:.2f} s"
-        self.result.ratios["5 s of its own a round"] = SECONDS / own
-        self.result.targets["5 s of its own a round"] = 1.0
+    def tell(self, own: float, name: str = "the engine's own time, of each round") -> None:
+        """Seconds, and a share of seconds, are told and not guarded: a difference of two times is no stable ratio."""
+        reached = "reached" if own <= SECONDS else "not reached"
+        self.result.figures[name] = f"{own:.2f} s (under {SECONDS:g} s: {reached})"
 
 
 def flow(config: CampaignConfig, workspace: Workspace) -> list[float]:

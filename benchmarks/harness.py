@@ -8,6 +8,7 @@ medians.
 from __future__ import annotations
 
 import gc
+import math
 import multiprocessing
 import os
 import platform
@@ -33,6 +34,7 @@ class Measured(BaseModel):
 
     size: what grows, in the benchmark's `axis`. amount: how much of it one run does, in the benchmark's `unit`.
     seconds: of each run. memory: the most resident memory that one run added, in bytes, where it was measured.
+    scaled_from: the size that was run, where the seconds of this one were calculated from it.
     """
 
     side: str
@@ -40,6 +42,7 @@ class Measured(BaseModel):
     amount: float
     seconds: list[float]
     memory: int | None = None
+    scaled_from: float | None = None
 
     @property
     def median(self) -> float:
@@ -55,6 +58,7 @@ class Result(BaseModel):
 
     ratios: name -> how many times better t2t is than what it is held against; higher is better; guarded.
     targets: name -> the ratio to reach. figures: further numbers, not guarded, ready to be printed.
+    curves: panel -> side -> values at equal steps of `axis` up to 100.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Result(BaseModel):
     ratios: dict[str, float] = {}
     targets: dict[str, float] = {}
     figures: dict[str, str] = {}
+    curves: dict[str, dict[str, list[float]]] = {}
     machine: str = ""
     versions: dict[str, str] = {}
     command: str = ""
@@ -77,7 +82,7 @@ class Result(BaseModel):
 
     def slope(self, side: str) -> float | None:
         """How cost grows: d log(seconds) / d log(size); 1 is linear. None for fewer than three sizes."""
-        points = [(m.size, m.median) for m in self.measured if m.side == side]
+        points = [(m.size, m.median) for m in self.measured if m.side == side and m.scaled_from is None]
         if len({size for size, _ in points}) < 3:
             return None
         sizes, seconds = np.log(np.array(points)).T
@@ -113,18 +118,18 @@ class Alone(NamedTuple):
     memory: int
 
 
-def alone(function: Callable[..., Any], *args: Any) -> Alone:
+def alone(function: Callable[..., Any], *args: Any, prepare: Callable[..., Any] | None = None) -> Alone:
     """Runs a module's function in a fresh process, for its time and its peak of memory.
 
-    What it imports and what `function.prepare(*args)` returns (passed on as its only argument, where there is one)
-    counts neither as time nor as memory.
+    Args:
+        prepare: another function of the module; `function` is called with what it makes of `args`. Neither that nor
+            what the module imports counts as time or memory.
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measure, function, args).result()
+        return pool.submit(_measure, function, args, prepare).result()
 
 
-def _measure(function: Callable[..., Any], args: Sequence[Any]) -> Alone:
-    prepare = getattr(function, "prepare", None)
+def _measure(function: Callable[..., Any], args: Sequence[Any], prepare: Callable[..., Any] | None) -> Alone:
     if prepare is not None:
         args = (prepare(*args),)
     gc.collect()
@@ -159,7 +164,7 @@ def _status(field: str) -> int:
 
 @dataclass(frozen=True)
 class Guarded:
-    """A ratio beside the committed one. `held`: it has not fallen by more than `ALLOWED`."""
+    """A ratio beside the committed one. `held`: it has not fallen by more than `ALLOWED`. NaN: it was not measured."""
 
     benchmark: str
     name: str
@@ -176,11 +181,11 @@ ALLOWED = 0.25
 
 
 def guard(result: Result, committed: Result | None) -> list[Guarded]:
-    """Each ratio of a run beside the committed run's."""
+    """Each ratio of a run beside the committed run's; one that is not there any more has fallen."""
     known = committed.ratios if committed else {}
     return [
-        Guarded(result.name, name, value, known.get(name), result.targets.get(name))
-        for name, value in result.ratios.items()
+        Guarded(result.name, name, result.ratios.get(name, math.nan), known.get(name), result.targets.get(name))
+        for name in dict.fromkeys([*known, *result.ratios])
     ]
 
 
@@ -203,7 +208,7 @@ def machine() -> str:
     except (OSError, StopIteration):
         pass
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    name = f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GB"
+    name = f"{model}, {os.cpu_count()} cores, {memory:.0f} GB"
     import torch
 
     return f"{name}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else f"{name}, no GPU"

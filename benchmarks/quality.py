@@ -7,10 +7,11 @@ average; the Trainer sees one row at a time, in small batches, the best of sever
 
 from __future__ import annotations
 
-import logging
 import os
+import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,18 +24,18 @@ import t2t.demo
 import t2t.rounds
 from benchmarks.harness import Result
 from benchmarks.training import RowByRow, Shares, World
+from t2t.batches import row_weights
 from t2t.registry import Workspace
 from t2t.rounds import Rounds
 from t2t.run import read_campaign
 from t2t.students.dual_encoder import Student
-from t2t.training import row_weights, train
+from t2t.training import build_optimizer, learning_rate, train
 
 TENTHS = 10
 # Rows in a batch of the Trainer's: small ones take more steps in the time there is.
 BATCHES = (64, 256, 1024)
-WORK = Path("work/bench")
-
-log = logging.getLogger("t2t")
+# The demo's data stay there for the next time.
+WORK = Path(__file__).parents[1] / "work" / "bench"
 
 
 class Captured(Exception):
@@ -46,11 +47,11 @@ class Captured(Exception):
 
 def capture(campaign: str, seed: int) -> tuple[World, Callable[[Student], float]]:
     """The first round of a registry's campaign, up to its training; and its validation."""
-    place = Workspace.find(None, Path(os.environ.get("T2T_DATA", WORK / "data")), WORK / f"{campaign}-{seed}")
+    data = WORK / "data" if campaign == "demo" else Path(os.environ["T2T_DATA"])
+    place = Workspace.find(None, data, WORK / "work")
     if campaign == "demo":
-        place = Workspace.find(None, WORK / "data", place.work)
-        t2t.demo.make(WORK / "data" / "demo")
-    engine = Rounds(read_campaign(place, campaign, None, [f"seed={seed}"]), place)
+        t2t.demo.make(data / "demo")
+    engine = Rounds(read_campaign(place, campaign, f"{campaign}-{seed}", [f"seed={seed}"]), place)
     engine.prepare()
 
     def stop(*args: Any, **_: Any) -> None:
@@ -85,54 +86,56 @@ def ours(world: World, validate: Callable[[Student], float], seed: int) -> tuple
 
 
 def theirs(
-    world: World, validate: Callable[[Student], float], seed: int, batch: int, budget: float, steps: int | None = None
+    world: World, validate: Callable[[Student], float], seed: int, batch: int, budget: float
 ) -> tuple[list[float], int]:
     """The same by the Trainer in `budget` seconds, and how many steps it took.
 
-    Args:
-        steps: for its schedule; None measures first how many it takes, for a tenth of the budget.
+    It has the recipe's optimiser, clipping and schedule; the schedule goes by the share of the budget that has passed.
     """
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    if steps is None:
-        _, tried = theirs(world, lambda student: 0.0, seed, batch, budget / TENTHS, steps=10**6)
-        steps = max(TENTHS, tried * TENTHS)
+    recipe = world.config
     model = RowByRow(world)
+    optimizer = build_optimizer(model.student, recipe)
     # The recipe's moving average of the weights, for them too.
     kept = world.new_student()
 
     class Clock(TrainerCallback):
         def __init__(self) -> None:
             self.scores: list[float] = []
-            self.looked, self.done = 0.0, 0
+            self.looked, self.done, self.begun = 0.0, 0, time.perf_counter()
+
+        def passed(self) -> float:
+            return time.perf_counter() - self.begun - self.looked
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             self.begun = time.perf_counter()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.done = state.global_step
-            decay = min(world.config.ema, self.done / (9 + self.done))
+            decay = min(recipe.ema, self.done / (9 + self.done))
             with torch.no_grad():
                 torch._foreach_lerp_(list(kept.parameters()), list(model.student.parameters()), 1 - decay)
-            now = time.perf_counter()
-            passed = now - self.begun - self.looked
-            while len(self.scores) < TENTHS and passed >= budget * (len(self.scores) + 1) / TENTHS:
+            while len(self.scores) < TENTHS and self.passed() >= budget * (len(self.scores) + 1) / TENTHS:
+                start = time.perf_counter()
                 self.scores.append(validate(kept.eval()))
-                self.looked += time.perf_counter() - now
-                now = time.perf_counter()
+                self.looked += time.perf_counter() - start
             control.should_training_stop = len(self.scores) == TENTHS
 
     clock = Clock()
+
+    def rate(factor: float, _: int) -> float:
+        share = min(clock.passed() / budget, 1.0)
+        return factor * learning_rate(int(share * recipe.steps), recipe) / recipe.learning_rate
+
+    factors: list[Callable[[int], float]] = [partial(rate, group["factor"]) for group in optimizer.param_groups]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
     with TemporaryDirectory() as folder:
         settings = TrainingArguments(
             output_dir=folder,
             per_device_train_batch_size=batch,
-            max_steps=steps,
-            learning_rate=world.config.learning_rate,
-            weight_decay=world.config.weight_decay,
-            adam_beta2=0.98,
-            lr_scheduler_type="cosine",
-            warmup_steps=round(world.config.warmup * steps),
+            max_steps=10**6,
+            max_grad_norm=recipe.clip,
             seed=seed,
             report_to=[],
             logging_strategy="no",
@@ -140,16 +143,16 @@ def theirs(
             remove_unused_columns=False,
             disable_tqdm=True,
             log_level="error",
-            use_cpu=not torch.cuda.is_available(),
-            dataloader_pin_memory=torch.cuda.is_available(),
+            use_cpu=True,
+            dataloader_pin_memory=False,
         )
-        Trainer(model, settings, world.rows.collate, world.table, callbacks=[clock]).train()
-    # A schedule that came out a little short leaves the last tenths as they are.
-    clock.scores += [validate(kept.eval())] * (TENTHS - len(clock.scores))
+        inputs = {"data_collator": world.rows.collate, "train_dataset": world.table}
+        Trainer(model, settings, **inputs, callbacks=[clock], optimizers=(optimizer, schedule)).train()
     return clock.scores, clock.done
 
 
 def run(full: bool) -> Result:
+    shutil.rmtree(WORK / "work", ignore_errors=True)  # of another version of the code, perhaps
     result = Result(name="quality", title="Validation PR-AUC by share of the time", axis="% of the time", unit="PR-AUC")
     campaigns = ["demo"]
     if full and {"T2T_DATA", "T2T_WEIGHTS"} <= set(os.environ):
@@ -169,6 +172,7 @@ def run(full: bool) -> Result:
                 scores, steps[name] = theirs(world, validate, seed, batch, budget)
                 curves.setdefault(name, []).append(scores)
         means = {name: np.mean(found, axis=0) for name, found in curves.items()}
+        result.curves[campaign] = {name: [float(value) for value in mean] for name, mean in means.items()}
         result.figures[f"{campaign}, the budget"] = f"{np.mean(budgets):.1f} s, {world.config.steps} steps of t2t"
         for name, mean in means.items():
             took = f" ({steps[name]} steps)" if name in steps else ""

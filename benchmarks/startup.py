@@ -15,14 +15,13 @@ from statistics import median
 
 from benchmarks.harness import Measured, Result, interleave
 
-TARGETS = {"import t2t": 0.3, "t2t --help": 0.5}
+ALLOWED = {"import t2t": 0.3, "t2t --help": 0.5}
 SIDES = {
     "bare Python": ("-c", "pass"),
     "import t2t": ("-c", "import t2t"),
     "t2t --help": ("-m", "t2t", "--help"),
 }
 OTHERS = {
-    "t2t rounds": ("-m", "t2t", "rounds", "demo"),
     "t2t teachers": ("-m", "t2t", "teachers"),
     "import torch": ("-c", "import torch"),
     "import t2t.rounds": ("-c", "import t2t.rounds"),
@@ -38,10 +37,13 @@ def run(full: bool) -> Result:
         slow = _time(OTHERS if full else {}, 3, work)
     for side, seconds in {**quick, **slow}.items():
         result.measured.append(Measured(side=side, size=1, amount=1, seconds=seconds))
-    for side, allowed in TARGETS.items():
-        name = f"{allowed} s for {side}"
-        result.ratios[name] = allowed / median(quick[side])
-        result.targets[name] = 1.0
+    bare = median(quick["bare Python"])
+    for side, allowed in ALLOWED.items():
+        took = median(quick[side])
+        reached = "reached" if took <= allowed else "not reached"
+        result.figures[f"{side} in {allowed} s"] = f"{reached}: {took:.2f} s"
+        # Seconds are a machine's own; so many bare starts are not.
+        result.ratios[f"bare Python's start by that of {side}"] = bare / took
     return result
 
 
@@ -50,8 +52,8 @@ def _time(sides: dict[str, tuple[str, ...]], runs: int, work: str) -> dict[str, 
 
 
 def _start(arguments: tuple[str, ...], work: str) -> None:
-    """A process from its start to its end. What it says does not matter: there is no campaign to tell of."""
+    """A process from its start to its end. Raises CalledProcessError where it fails."""
     root = Path(__file__).parents[1]
     environment = {**os.environ, "T2T_WORK": work, "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment |= {"PREFECT_HOME": work, "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    subprocess.run([sys.executable, *arguments], cwd=root, env=environment, capture_output=True, check=False)
+    subprocess.run([sys.executable, *arguments], cwd=root, env=environment, capture_output=True, check=True)

@@ -223,8 +223,8 @@ def by_trainer(world: World, rows: int, batch: int) -> float:
             remove_unused_columns=False,
             disable_tqdm=True,
             log_level="error",
-            use_cpu=not torch.cuda.is_available(),
-            dataloader_pin_memory=torch.cuda.is_available(),
+            use_cpu=True,
+            dataloader_pin_memory=False,
         )
         Trainer(RowByRow(world), settings, world.rows.collate, world.table, callbacks=[clock]).train()
     return clock.ended - clock.begun
@@ -272,7 +272,8 @@ class Shares:
 
 
 def run(full: bool) -> Result:
-    """Batches of three sizes; the others take `sample` rows, since their time is proportional to the rows."""
+    """Batches of three sizes, on the CPU. The others' time is proportional to the rows, so large batches of theirs are
+    calculated from `sample` rows."""
     world = World.make(max(BATCHES) // ROWS_PER_SAMPLE)
     result = Result(
         name="training",
@@ -280,7 +281,7 @@ def run(full: bool) -> Result:
         axis="rows in a batch",
         unit="rows/s",
     )
-    sample, runs = (4096, 3) if full else (1024, 3)
+    sample, runs = (16384, 3) if full else (1024, 3)
     for batch in BATCHES if full else BATCHES[::2]:
         steps = max(2, 16384 // batch)
         shares: list[Shares] = []
@@ -291,13 +292,20 @@ def run(full: bool) -> Result:
 
         sides: dict[str, Callable[[], float]] = {
             "t2t": ours,
-            "DataLoader loop": partial(by_loader, world, sample, batch),
-            "Trainer": partial(by_trainer, world, sample, batch),
+            "DataLoader loop": partial(by_loader, world, min(sample, batch), batch),
+            "Trainer": partial(by_trainer, world, min(sample, batch), batch),
         }
-        worked = {"t2t": steps * batch, "DataLoader loop": sample, "Trainer": sample}
-        for side, seconds in interleave(sides, runs, warm=full).items():
-            scaled = [value * batch / worked[side] for value in seconds]
-            result.measured.append(Measured(side=side, size=batch, amount=batch, seconds=scaled))
+        for side, seconds in interleave(sides, runs, warm=False).items():
+            worked = steps * batch if side == "t2t" else min(sample, batch)
+            result.measured.append(
+                Measured(
+                    side=side,
+                    size=batch,
+                    amount=batch,
+                    seconds=[value * batch / worked for value in seconds],
+                    scaled_from=worked if worked < batch else None,
+                )
+            )
         for side, target in (("DataLoader loop", 10), ("Trainer", 15)):
             name = f"{side}, {batch:,} rows in a batch"
             result.ratios[name] = result.at("t2t", batch).rate / result.at(side, batch).rate

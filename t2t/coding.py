@@ -31,7 +31,7 @@ def positions(wanted: pa.Array, names: pa.Array) -> np.ndarray:
     where = pc.index_in(names, value_set=few.dictionary, skip_nulls=True).fill_null(-1).to_numpy()
     known = np.flatnonzero(where >= 0)
     found = np.full(len(few.dictionary), -1, np.int32)
-    found[where[known]] = known
+    found[where[known[::-1]]] = known[::-1]  # of equal names the first
     return found[few.indices.to_numpy()]
 
 
@@ -56,12 +56,21 @@ def strings(names: Sequence[str] | pa.Array) -> pa.Array:
 
 def _encoded(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     """Index int32 [rows] into the dictionaries of all chunks, one after the other, and these; names may repeat."""
-    chunks = [c if pa.types.is_dictionary(c.type) else c.dictionary_encode("encode") for c in column.chunks]
+    chunks = [_as_dictionary(chunk) for chunk in column.chunks]
     if not chunks:
         return np.empty(0, np.int32), pa.array([], pa.string())
     starts = np.cumsum([0, *(len(chunk.dictionary) for chunk in chunks)]).astype(np.int32)
-    index = [chunk.indices.to_numpy() + start for chunk, start in zip(chunks, starts, strict=False)]
+    index = [chunk.indices.cast(pa.int32()).to_numpy() + start for chunk, start in zip(chunks, starts, strict=False)]
     return np.concatenate(index), pa.concat_arrays([chunk.dictionary for chunk in chunks])
+
+
+def _as_dictionary(chunk: pa.Array) -> pa.DictionaryArray:
+    """The chunk with every name in its dictionary, null as well, so that no index is null."""
+    if pa.types.is_dictionary(chunk.type):
+        if not chunk.indices.null_count:
+            return chunk
+        chunk = chunk.cast(chunk.type.value_type)
+    return chunk.dictionary_encode("encode")
 
 
 class Coded:

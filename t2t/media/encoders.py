@@ -147,7 +147,8 @@ class TimmModel:
         # or another program holds a core, because no thread waits for another in each layer.
         cpu = self.device.type == "cpu"
         self.block = config.batch_size or (4 if cpu else 256)
-        self.batch_size = self.block * (BLOCKS_A_THREAD * torch.get_num_threads() if cpu else 1)
+        self.threads = torch.get_num_threads() if cpu else 1
+        self.batch_size = self.block * (BLOCKS_A_THREAD * self.threads if cpu else 1)
         model = _create(config, num_classes)
         from timm.data import resolve_model_data_config
 
@@ -197,13 +198,13 @@ class TimmModel:
             out[block] = self._forward(part)[: block.stop - block.start]
 
         blocks = _blocks(frames, self.block, self.size)
-        threads = torch.get_num_threads()
-        if cpu and threads > 1:
+        own = torch.get_num_threads()
+        if self.threads > 1:
             try:
-                with ThreadPoolExecutor(threads, "encode", torch.set_num_threads, (1,)) as pool:
+                with ThreadPoolExecutor(self.threads, "encode", torch.set_num_threads, (1,)) as pool:
                     list(pool.map(run, blocks))
             finally:
-                torch.set_num_threads(threads)  # What a thread sets holds for threads started later, and for MKL.
+                torch.set_num_threads(own)  # What a thread sets holds for threads started later, and for MKL.
         else:
             for block in blocks:
                 run(block)

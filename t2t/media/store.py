@@ -197,18 +197,22 @@ class EmbeddingStore:
         """Maps a finished shard and adds its samples. Raises ValueError when it is not whole."""
         tensors = _map(path)
         embeddings, offsets, keys = tensors["embeddings"], tensors["offsets"], tensors["keys"]
+        if embeddings.ndim != 2 or keys.shape != (len(offsets) - 1, 32):
+            raise ValueError("its tensors have other shapes")
+        if offsets[0] != 0 or offsets[-1] != len(embeddings) or (np.diff(offsets) < 1).any():
+            raise ValueError("its offsets do not fit")
         if self.dim not in (None, embeddings.shape[1]):
             raise T2TError(f"{path}: {embeddings.shape[1]} numbers a frame, but other shards have {self.dim}.")
-        if len(offsets) != len(keys) + 1 or offsets[0] != 0 or offsets[-1] != len(embeddings):
-            raise ValueError("its offsets do not fit")
         self.dim = int(embeddings.shape[1])
         self._places.append(np.stack([np.full(len(keys), len(self._shards)), offsets[:-1], np.diff(offsets)]))
         self._shards.append(embeddings)
         text = keys.tobytes().hex()
         names = [text[at : at + 64] for at in range(0, len(text), 64)]
-        new = dict(zip(names, range(self._samples, self._samples + len(names)), strict=True))
+        numbers = range(self._samples, self._samples + len(names))
+        # Two writers may have done the same file: the first one read stays, in a shard too (hence from behind).
+        new = dict(zip(reversed(names), reversed(numbers), strict=True))
         for name in new.keys() & self._entries.keys():
-            del new[name]  # Two writers may have done the same file: the first one read stays.
+            del new[name]
         self._entries.update(new)
         self._samples += len(names)
 
@@ -277,6 +281,8 @@ def _map(path: Path) -> dict[str, np.ndarray]:
         if not 0 < length <= size - 8:
             raise ValueError("its header is cut off")
         header: dict[str, Any] = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no table")
     header.pop("__metadata__", None)
     if 8 + length + max(entry["data_offsets"][1] for entry in header.values()) != size:
         raise ValueError("its length is wrong")

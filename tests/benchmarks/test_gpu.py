@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import re
+from typing import Any
+
+import pytest
+from torch.utils.checkpoint import checkpoint
 
 from benchmarks.gpu import Setting, measure
+from t2t.students import dual_encoder
 
 
-def test_the_gpus_benchmark_works_without_a_gpu() -> None:
-    found = measure(Setting("cpu", batch=128, sizes=(("tiny", (16, 1, 2, 16)),), steps=1, tagged=9, topics=40))
+def test_the_gpus_benchmark_works_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    twice: list[object] = []
+
+    def counted(encode: Any, *args: Any, **named: Any) -> Any:
+        twice.append(encode)
+        return checkpoint(encode, *args, **named)
+
+    monkeypatch.setattr(dual_encoder, "checkpoint", counted)
+    tiny = (("tiny", (16, 1, 2, 16)),)
+    found = measure(Setting("cpu", batch=128, sizes=tiny, steps=1, tagged=9, topics=40, recompute=True))
+    # Both towers, in three steps before and one that is timed.
+    assert len(twice) == 8
     assert found.measured[0].rate > 0
     assert found.ratios["tiny: model FLOP utilisation"] > 0
     assert "180 labels written" in found.figures["tiny, tagging"]
-    agreement = found.figures["tiny, bfloat16 against float32"]
-    told = re.fullmatch(r".* score ([\d.]+), PR-AUC ([\d.]+) and ([\d.]+)", agreement)
-    assert told
-    difference, exact, rough = map(float, told.groups())
-    assert difference < 2e-2
-    assert abs(exact - rough) < 0.005
+    # bfloat16 is near, but it is not float32.
+    assert 1 < found.ratios["tiny: scores in bfloat16 within 0.02"] < 1000
+    assert found.ratios["tiny: PR-AUC in bfloat16 within 0.005"] > 1
