@@ -40,7 +40,7 @@ def run(full: bool) -> Result | str:
 def measure(folder: Path, full: bool) -> Result:
     config, source = _config()
     encoder = build_encoder(config)
-    sizes = (16, 32, 64) if full else (12,)
+    sizes = (8, 16, 32) if full else (12,)
     paths = _real(sizes[-1]) if source else [_clip(folder / f"{i}.avi", i) for i in range(sizes[-1])]
     plain = PlainLoop(config)
     far = _distance(folder, paths[:3], encoder, plain)

@@ -204,9 +204,7 @@ def direct(config: CampaignConfig, workspace: Workspace) -> list[float]:
     training = {**tables, HUMAN: human}
 
     def scored(student: Student, split: str, identity: str) -> Pairs:
-        chosen = pairs[split].sample, pairs[split].topic
-        scores = student.predict_pairs(embedded.embeddings, where[split], dataset.topics, *chosen, identity)
-        return pairs[split].with_score(scores)
+        return student.predict_pairs(embedded.embeddings, where[split], pairs[split], identity)
 
     found: list[float] = []
     best: Pairs | None = None

@@ -59,6 +59,7 @@ class Reporter:
         """Opens the campaign, and puts right what killed runs left and what was retracted since."""
         if self.tracker is None:
             return
+        self._started.clear()  # runs that were ended since are opened again
         config, lake = self.rounds.config, self.rounds.lake
         parameters = config.model_dump(mode="json", exclude={"name", "description"})
         self.tracker.open(parameters, {"t2t.dataset": config.dataset, "t2t.lake": lake.uri("main")})

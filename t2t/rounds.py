@@ -215,14 +215,12 @@ class Rounds:
         counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
         log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
         student = self._new_student(k, matrix, beginning.started_from)
-        pairs = human_pairs(self.dataset.human, self._ids("validation"), self.dataset.topics)
+        pairs = self._human_pairs("validation")
         where = self._positions(pairs.sample_ids)
         identity = self.roster.identity(self.config.evaluation.identity, matrix.teachers)
 
         def validate(student: Student) -> float:
-            chosen = pairs.sample, pairs.topic
-            scores = student.predict_pairs(self.embedded.embeddings, where, pairs.topics, *chosen, identity)
-            return average_precision(pairs.with_score(scores))
+            return average_precision(student.predict_pairs(self.embedded.embeddings, where, pairs, identity))
 
         now = time.monotonic()
         trained = train(
@@ -359,9 +357,13 @@ class Rounds:
         self.ledger.append(record)
         return record
 
+    def _human_pairs(self, split: str) -> Pairs:
+        """The human-labeled pairs of a split, not scored yet."""
+        return human_pairs(self.dataset.human, self._ids(split), self.dataset.topics)
+
     def _yardstick(self) -> str:
         """SHA-256 of the pairs of the validation split and which of them are positive."""
-        pairs = human_pairs(self.dataset.human, self._ids("validation"), self.dataset.topics)
+        pairs = self._human_pairs("validation")
         codes = np.stack([pairs.sample, pairs.topic, pairs.positive.astype(np.int64)])
         return sha256(json.dumps([list(pairs.sample_ids), list(pairs.topics)]), codes.tobytes())
 
@@ -480,16 +482,14 @@ class Rounds:
 
     def measure(self, student: Student, split: str, identity: str, beginning: Beginning) -> Evaluation:
         """A student on a split, asked as `identity`, beside the outside teachers that it learned from."""
-        pairs = human_pairs(self.dataset.human, self._ids(split), self.dataset.topics)
-        where, chosen = self._positions(pairs.sample_ids), (pairs.sample, pairs.topic)
-        scores = student.predict_pairs(self.embedded.embeddings, where, pairs.topics, *chosen, identity)
+        pairs = self._human_pairs(split)
         teachers = {
             name: teacher_scores(pairs, read_labels(self.lake, beginning.commit, self.dataset.name, name))
             for name in beginning.teachers
             if name in self.config.teachers
         }
         return evaluate(
-            pairs.with_score(scores),
+            student.predict_pairs(self.embedded.embeddings, self._positions(pairs.sample_ids), pairs, identity),
             self.dataset.unseen,
             teachers,
             self.config.evaluation.resamples,

@@ -36,6 +36,7 @@ from t2t.students.frontend import Frontend, FrontendConfig
 from t2t.students.text import TopicTokens, fit_tokenizer, identity_token, warn_of_twins
 
 if TYPE_CHECKING:
+    from t2t.evaluation import Pairs
     from t2t.media.store import Embeddings
 
 # Samples, texts and pairs that are scored at once.
@@ -246,54 +247,42 @@ class Student(nn.Module):
         return self.logits(cosine).sigmoid()
 
     @torch.no_grad()
-    def score(self, embeddings: Embeddings, indices: np.ndarray, texts: Tensor) -> np.ndarray:
-        """Confidences of samples x texts, float32 [N, M] in 0..1.
+    def predict(
+        self, embeddings: Embeddings, indices: np.ndarray, topics: Sequence[str], identity: str = HUMAN
+    ) -> np.ndarray:
+        """Confidences of samples x topics under an identity, float32 [N, M] in 0..1. Any identity can be asked; the
+        default is `human`.
 
         Args:
             indices: int64 [N], positions in `embeddings`.
-            texts: float [M, dim], as `encode_topics` gives.
         """
-        samples = self.embed(embeddings, indices)
+        texts, samples = self.encode_topics(topics, identity), self.embed(embeddings, indices)
         out = np.empty((len(indices), len(texts)), np.float32)
         for start in range(0, len(indices), ENCODE_BLOCK):
             block = slice(start, start + ENCODE_BLOCK)
             out[block] = self.confidences(samples[block] @ texts.T).cpu().numpy()
         return out
 
-    def predict(
-        self, embeddings: Embeddings, indices: np.ndarray, topics: Sequence[str], identity: str = HUMAN
-    ) -> np.ndarray:
-        """`score` of topics under an identity, float32 [N, M]. Any identity can be asked; the default is `human`."""
-        return self.score(embeddings, indices, self.encode_topics(topics, identity))
-
     @torch.no_grad()
-    def predict_pairs(
-        self,
-        embeddings: Embeddings,
-        indices: np.ndarray,
-        topics: Sequence[str],
-        sample: np.ndarray,
-        topic: np.ndarray,
-        identity: str = HUMAN,
-    ) -> np.ndarray:
-        """`predict(...)[sample, topic]`, float32 [P], without the matrix: only samples and topics of pairs are encoded.
+    def predict_pairs(self, embeddings: Embeddings, indices: np.ndarray, pairs: Pairs, identity: str = HUMAN) -> Pairs:
+        """The pairs with the scores that `predict` has for them, without its matrix: only what occurs is encoded.
 
         Args:
-            sample, topic: int64 [P], each pair's positions in `indices` and in `topics`.
+            indices: int64 [N], positions in `embeddings` of the pairs' samples.
         """
-        if not len(sample):
-            return np.empty(0, np.float32)
-        used, sample = np.unique(sample, return_inverse=True)
-        asked, topic = np.unique(topic, return_inverse=True)
+        if not len(pairs.sample):
+            return pairs
+        used, sample = np.unique(pairs.sample, return_inverse=True)
+        asked, topic = np.unique(pairs.topic, return_inverse=True)
         samples = self.embed(embeddings, indices[used])
-        texts = self.encode_topics([topics[i] for i in asked], identity)
-        out = np.empty(len(sample), np.float32)
-        for start in range(0, len(out), PAIR_BLOCK):
+        texts = self.encode_topics([pairs.topics[i] for i in asked], identity)
+        score = np.empty(len(sample), np.float32)
+        for start in range(0, len(score), PAIR_BLOCK):
             block = slice(start, start + PAIR_BLOCK)
             rows, columns = (torch.from_numpy(a[block]).to(self.device) for a in (sample, topic))
             cosine = (samples.index_select(0, rows) * texts.index_select(0, columns)).sum(-1)
-            out[block] = self.confidences(cosine).cpu().numpy()
-        return out
+            score[block] = self.confidences(cosine).cpu().numpy()
+        return pairs.with_score(score)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Student:

@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from t2t.errors import T2TError
+from t2t.evaluation import Pairs
 from t2t.students.dual_encoder import DualEncoderConfig, Student, build_student
 from t2t.students.text import TopicTokens, fit_tokenizer
 from tests.students import DIM, TEACHERS, TOPICS, random_clips, tiny_config, tiny_student
@@ -132,11 +133,11 @@ def test_an_unknown_identity_is_refused_with_the_nearest_known_one(name: str) ->
         tiny_student().predict(CLIPS, EVERY, TOPICS, name)
 
 
-def test_predict_is_the_score_of_encoded_topics_and_asks_people_by_default() -> None:
+def test_predict_scores_encoded_topics_and_asks_people_by_default() -> None:
     student = tiny_student().train()
     scores = student.predict(CLIPS, EVERY, TOPICS)
     assert not student.training
-    np.testing.assert_array_equal(scores, student.score(CLIPS, EVERY, student.encode_topics(TOPICS, "human")))
+    np.testing.assert_array_equal(scores, student.predict(CLIPS, EVERY, TOPICS, "human"))
     assert scores.dtype == np.float32
     assert scores.shape == (len(CLIPS), len(TOPICS))
     samples, texts = student.encode_samples(*frames()), student.encode_topics(TOPICS)
@@ -150,10 +151,12 @@ def test_pairs_alone_are_scored_as_in_the_matrix(monkeypatch: pytest.MonkeyPatch
     whole = student.predict(CLIPS, EVERY[::-1].copy(), TOPICS, "shape")
     monkeypatch.setattr("t2t.students.dual_encoder.PAIR_BLOCK", 2)
     sample, topic = np.array([1, 0, 1, 3, 1]), np.array([3, 1, 1, 0, 3])
-    scores = student.predict_pairs(CLIPS, EVERY[::-1].copy(), TOPICS, sample, topic, "shape")
+    blank = np.zeros(len(sample), np.float32)
+    pairs = Pairs(tuple("abcde"), TOPICS, sample, topic, blank, blank)
+    scores = student.predict_pairs(CLIPS, EVERY[::-1].copy(), pairs, "shape").score
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, whole[sample, topic], rtol=0, atol=1e-6)
-    assert student.predict_pairs(CLIPS, EVERY, TOPICS, sample[:0], topic[:0]).shape == (0,)
+    assert student.predict_pairs(CLIPS, EVERY, pairs.where(np.zeros(len(sample), bool))).score.shape == (0,)
 
 
 def test_scores_follow_the_indices_and_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
