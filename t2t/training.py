@@ -320,11 +320,12 @@ class Prepared:
         return tensor.pin_memory() if self.student.device.type == "cuda" else tensor
 
     def read(self, samples: np.ndarray) -> tuple[Tensor, Tensor] | None:
-        """What can be done for samples ahead, in another thread: their prepared frames where those are held in the
-        host's memory, their embeddings from the disk where they are not held, None where they are on a GPU."""
-        if self.frames is None:
-            return self._read(samples)
-        return self(samples) if self.frames.device.type == "cpu" else None
+        """Samples' embeddings and mask from the disk where the prepared frames are not held, else None.
+
+        For another thread, which leaves PyTorch's operations to the main one: each thread has a pool of its own for
+        them, and two pools on the same cores wait for one another.
+        """
+        return self._read(samples) if self.frames is None else None
 
     def __call__(self, samples: np.ndarray, ahead: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Samples' prepared frames, float32 [V, F, D], and their mask, bool [V, F], on the student's device.
@@ -334,8 +335,6 @@ class Prepared:
         """
         if self.frames is None:
             return self._prepare(*(ahead or self._read(samples)))
-        if ahead is not None:
-            return ahead
         index = torch.from_numpy(samples).to(self.frames.device)
         return self.frames.index_select(0, index), self.mask.index_select(0, index)
 
