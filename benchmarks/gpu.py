@@ -16,12 +16,10 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.harness import Measured, Result
-from benchmarks.training import DIM, FRAMES, ROWS_PER_SAMPLE, TEACHERS, TOPICS, Shares, World, make_topics
+from benchmarks.training import FRAMES, ROWS_PER_SAMPLE, TEACHERS, Shares, World, make_topics
 from t2t.evaluation import Pairs, average_precision
-from t2t.labels import LabelMatrix
 from t2t.lake.tables import LABEL_SCHEMA, write_parquet
-from t2t.media.store import Embeddings
-from t2t.students.dual_encoder import DualEncoderConfig, Student, build_student
+from t2t.students.dual_encoder import DualEncoderConfig, Student
 from t2t.students.text import TopicTokens
 from t2t.tagging import TaggingConfig, tag
 from t2t.training import TrainingConfig, train
@@ -68,7 +66,8 @@ def measure(setting: Setting) -> Result:
     peak = matmul_rate(setting.device)
     result.figures["the card's matrix products, bfloat16"] = f"{peak / 1e12:.0f} TFLOP/s"
     for name, shape in setting.sizes:
-        world = big_world(setting, shape)
+        # An epoch of two batches.
+        world = World.make(2 * setting.batch // ROWS_PER_SAMPLE, student_config(*shape), setting.device)
         parameters = sum(p.numel() for p in world.student.parameters())
         steps = setting.steps
         config = TrainingConfig(
@@ -114,27 +113,6 @@ def measure(setting: Setting) -> Result:
         if name == setting.sizes[0][0]:
             result.figures[f"{name}, tagging"] = tagging(world, setting)
     return result
-
-
-def big_world(setting: Setting, shape: tuple[int, int, int, int]) -> World:
-    """Random clips and labels for one epoch of a few batches."""
-    generator = np.random.default_rng(0)
-    samples = 2 * setting.batch // ROWS_PER_SAMPLE
-    rows = samples * ROWS_PER_SAMPLE
-    topics = make_topics(generator, TOPICS)
-    frames = generator.standard_normal((samples * FRAMES, DIM), dtype=np.float32).astype(np.float16)
-    matrix = LabelMatrix(
-        [f"clip-{number:06}" for number in range(samples)],
-        topics,
-        TEACHERS,
-        np.arange(samples + 1) * ROWS_PER_SAMPLE,
-        generator.integers(0, TOPICS, rows).astype(np.int32),
-        generator.integers(0, len(TEACHERS), rows).astype(np.int16),
-        generator.random(rows, np.float32),
-    )
-    student = build_student(student_config(*shape), DIM, topics, TEACHERS, 0).to(setting.device)
-    embeddings = Embeddings.of(np.split(frames, samples))
-    return World(student, matrix, embeddings, TrainingConfig(), np.ones(len(TEACHERS), np.float32))
 
 
 def matmul_rate(device: str, size: int | None = None, seconds: float = 1.0) -> float:

@@ -23,7 +23,7 @@ import torch
 import t2t.demo
 import t2t.rounds
 from benchmarks.harness import Result
-from benchmarks.training import RowByRow, Shares, World
+from benchmarks.training import RowByRow, Shares, World, quiet
 from t2t.batches import row_weights
 from t2t.registry import Workspace
 from t2t.rounds import Rounds
@@ -92,7 +92,7 @@ def theirs(
 
     It has the recipe's optimiser, clipping and schedule; the schedule goes by the share of the budget that has passed.
     """
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import Trainer, TrainerCallback
 
     recipe = world.config
     model = RowByRow(world)
@@ -131,20 +131,8 @@ def theirs(
     factors: list[Callable[[int], float]] = [partial(rate, group["factor"]) for group in optimizer.param_groups]
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
     with TemporaryDirectory() as folder:
-        settings = TrainingArguments(
-            output_dir=folder,
-            per_device_train_batch_size=batch,
-            max_steps=10**6,
-            max_grad_norm=recipe.clip,
-            seed=seed,
-            report_to=[],
-            logging_strategy="no",
-            save_strategy="no",
-            remove_unused_columns=False,
-            disable_tqdm=True,
-            log_level="error",
-            use_cpu=True,
-            dataloader_pin_memory=False,
+        settings = quiet(
+            folder, per_device_train_batch_size=batch, max_steps=10**6, max_grad_norm=recipe.clip, seed=seed
         )
         inputs = {"data_collator": world.rows.collate, "train_dataset": world.table}
         Trainer(model, settings, **inputs, callbacks=[clock], optimizers=(optimizer, schedule)).train()

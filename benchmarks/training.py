@@ -51,8 +51,12 @@ class World:
     weight: np.ndarray
 
     @classmethod
-    def make(cls, samples: int, seed: int = 0) -> World:
-        """`samples` x 32 rows of 4 teachers on 500 topics, all random."""
+    def make(cls, samples: int, config: DualEncoderConfig | None = None, device: str = "cpu", seed: int = 0) -> World:
+        """`samples` x 32 rows of 4 teachers on 500 topics, all random.
+
+        Args:
+            config: of the student; the default one where none is given.
+        """
         generator = np.random.default_rng(seed)
         rows = samples * ROWS_PER_SAMPLE
         topics = make_topics(generator, TOPICS)
@@ -66,7 +70,7 @@ class World:
             generator.integers(0, len(TEACHERS), rows).astype(np.int16),
             generator.random(rows, np.float32),
         )
-        student = build_student(DualEncoderConfig(), DIM, topics, TEACHERS, seed)
+        student = build_student(config or DualEncoderConfig(), DIM, topics, TEACHERS, seed).to(device)
         return cls(student, matrix, Embeddings.of(clips), TrainingConfig(), np.ones(len(TEACHERS), np.float32))
 
     def new_student(self) -> Student:
@@ -98,22 +102,21 @@ class Rows(Dataset):
         student, matrix, config = world.student, world.matrix, world.student.config
         prepared = Prepared(student, world.embeddings)
         self.frames, self.mask = prepared(np.arange(len(world.embeddings)))
-        self.sample = np.repeat(np.arange(len(world.embeddings)), np.diff(matrix.indptr)).tolist()
         tokens = TopicTokens(student.tokenizer, matrix.topics, config.text.max_tokens)
         ids, mask = tokens.texts(matrix.topic.astype(np.int64), student.token_ids(matrix.teachers)[matrix.teacher])
-        self.ids = [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
-        self.confidence = matrix.confidence.tolist()
-        self.weight = world.weight[matrix.teacher].tolist()
+        self.columns = {
+            "sample": np.repeat(np.arange(len(world.embeddings)), np.diff(matrix.indptr)).tolist(),
+            "input_ids": [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)],
+            "labels": matrix.confidence.tolist(),
+            "weight": world.weight[matrix.teacher].tolist(),
+        }
         self.pad = tokens.pad
 
     def __len__(self) -> int:
-        return len(self.sample)
+        return len(self.columns["sample"])
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        return {name: column[row] for name, column in self.columns().items()}
-
-    def columns(self) -> dict[str, list]:
-        return {"sample": self.sample, "input_ids": self.ids, "labels": self.confidence, "weight": self.weight}
+        return {name: column[row] for name, column in self.columns.items()}
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         samples = torch.tensor([row["sample"] for row in rows])
@@ -133,7 +136,7 @@ class Rows(Dataset):
         """The same rows as a table of the `datasets` library."""
         from datasets import Dataset as Table
 
-        return Table.from_dict(self.columns())
+        return Table.from_dict(self.columns)
 
 
 class RowByRow(nn.Module):
@@ -193,9 +196,27 @@ def by_loader(world: World, rows: int, batch: int) -> float:
     return time.perf_counter() - start
 
 
+def quiet(folder: str, **arguments: Any) -> Any:
+    """Arguments of the Trainer, which logs and saves nothing here and computes on the CPU."""
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=folder,
+        report_to=[],
+        logging_strategy="no",
+        save_strategy="no",
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        log_level="error",
+        use_cpu=True,
+        dataloader_pin_memory=False,
+        **arguments,
+    )
+
+
 def by_trainer(world: World, rows: int, batch: int) -> float:
     """Hugging Face's Trainer on a `datasets` table. Returns the seconds of its steps."""
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import Trainer, TrainerCallback
 
     class Clock(TrainerCallback):
         begun = ended = 0.0
@@ -209,22 +230,14 @@ def by_trainer(world: World, rows: int, batch: int) -> float:
     clock = Clock()
     at_once = min(rows, ROWS_AT_ONCE)
     with TemporaryDirectory() as folder:
-        settings = TrainingArguments(
-            output_dir=folder,
+        settings = quiet(
+            folder,
             per_device_train_batch_size=at_once,
             gradient_accumulation_steps=min(batch, rows) // at_once,
             max_steps=max(1, rows // batch),
             learning_rate=1e-3,
             lr_scheduler_type="cosine",
             adam_beta2=0.98,
-            report_to=[],
-            logging_strategy="no",
-            save_strategy="no",
-            remove_unused_columns=False,
-            disable_tqdm=True,
-            log_level="error",
-            use_cpu=True,
-            dataloader_pin_memory=False,
         )
         Trainer(RowByRow(world), settings, world.rows.collate, world.table, callbacks=[clock]).train()
     return clock.ended - clock.begun
