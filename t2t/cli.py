@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from t2t.errors import T2TError, explain
+from t2t.errors import T2TError, explain, interrupted
 
 app = typer.Typer(
     help="Self-training rounds for multi-teacher learning (Teacher2Task): many teachers in, one better student out.",
@@ -288,6 +288,9 @@ def main() -> None:
         typer.secho(f"Error: {error}", fg="red", err=True)
         raise SystemExit(1) from None
     except Exception as error:
+        if interrupted(error):
+            typer.echo("Aborted.", err=True)
+            raise SystemExit(130) from None
         told = explain(error)
         if told is None:
             raise

@@ -46,23 +46,34 @@ def one_line(error: object, limit: int = 400) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
+def chain(error: BaseException) -> list[BaseException]:
+    """An error and what led to it, newest first."""
+    found: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in found:
+        found.append(link)
+        link = link.__cause__ or link.__context__
+    return found
+
+
+def interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind an error: MLflow's store, stopped in a write, reports a locked database."""
+    return any(isinstance(link, KeyboardInterrupt) for link in chain(error))
+
+
 def explain(error: BaseException) -> T2TError | None:
     """Words for an error that is no bug but a full disk or a service out of reach; None for any other.
 
     Git, SQLite and MLflow wrap the system's error in their own, some keep its text only: the whole chain is looked at.
     """
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    for link in chain:
+    links = chain(error)
+    for link in links:
         text = str(link)
         if getattr(link, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in text for word in FULL):
             name = getattr(link, "filename", None)
             where = f" ({name})" if name else ""
             return T2TError(f"The disk is full{where}. Make room and start the same command again: it goes on.")
-    for link in chain:
+    for link in links:
         if type(link).__module__.startswith(("requests", "urllib3")) or isinstance(link, ConnectionError):
             return T2TError(
                 f"A service cannot be reached: {one_line(link, 200)} Start the same command again when it answers: it "

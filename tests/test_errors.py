@@ -8,7 +8,8 @@ import sqlite3
 
 import pytest
 
-from t2t.errors import explain, nearest, one_line
+from t2t import cli
+from t2t.errors import explain, interrupted, nearest, one_line
 
 
 class Wrapped(Exception):
@@ -39,7 +40,7 @@ def _caused(outer: Exception, inner: Exception) -> Exception:
     return outer
 
 
-def _during(outer: Exception, inner: Exception) -> Exception:
+def _during(outer: Exception, inner: BaseException) -> Exception:
     outer.__context__ = inner
     return outer
 
@@ -48,6 +49,26 @@ def test_a_service_out_of_reach_is_told():
     told = explain(_caused(Wrapped("API request failed"), ConnectionRefusedError(111, "Connection refused")))
     assert "A service cannot be reached" in str(told)
     assert "Connection refused" in str(told)
+
+
+def _interrupted_write() -> Exception:
+    """What MLflow's store makes of a Ctrl-C in the middle of a statement."""
+    locked = _during(sqlite3.OperationalError("database is locked"), KeyboardInterrupt())
+    return _caused(Wrapped("(sqlite3.OperationalError) database is locked"), locked)
+
+
+def test_ctrl_c_is_seen_behind_the_error_that_it_caused(monkeypatch, capsys):
+    assert interrupted(_interrupted_write())
+    assert not interrupted(Wrapped("(sqlite3.OperationalError) database is locked"))
+
+    def app():
+        raise _interrupted_write()
+
+    monkeypatch.setattr(cli, "app", app)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "Aborted.\n"
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.ENOENT, "No such file"), KeyError("x")])

@@ -137,18 +137,21 @@ def test_an_mlflow_server_that_is_restarted_in_the_middle(whole, world, tmp_path
     server = start()
     try:
         status: list[int] = []
-        with Victims(show={"MLFLOW_TRACKING_URI": address}) as own:
-            trace = tmp_path / "trace"
+        # A call whose answer is lost is repeated after pauses that double; a small first one keeps the test short.
+        with Victims(show={"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}) as own:
+            trace, at = tmp_path / "trace", "after start_round 1"
             trace.touch()
-            thread = threading.Thread(target=lambda: status.append(own.run(place, trace=str(trace))))
+            order = {"trace": str(trace), "at": at, "action": "wait"}
+            thread = threading.Thread(target=lambda: status.append(own.run(place, **order)))
             thread.start()
-            while "after start_round 1" not in trace.read_text():
+            while at not in trace.read_text():
                 assert thread.is_alive(), place.log.read_text()[-3000:]
                 time.sleep(0.05)
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
+            Path(f"{trace}.go").touch()
             server = start()
-            thread.join(180)
+            thread.join(240)
         assert status == [0], place.log.read_text()[-3000:]
         found = outcome(place, address)
     finally:

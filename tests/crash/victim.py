@@ -4,7 +4,7 @@ Run as a script it imports everything once and then forks a process for every li
 start costs milliseconds instead of seconds. A line is JSON:
 
     {"registry", "data", "work", "settings": [...], "log": file,
-     "at": name of the point to act at or null, "action": "kill" | "full", "kill_after": seconds or null,
+     "at": name of the point to act at or null, "action": "kill" | "full" | "wait", "kill_after": seconds or null,
      "trace": file or null, "clock": seconds}
 
 It answers with {"status"}. A *point* is the moment before or after one call that changes
@@ -54,6 +54,9 @@ class Points:
         if name == self.at and self.action == "full":
             self.at = None
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if name == self.at and self.action == "wait" and self.trace:
+            while not Path(f"{self.trace.name}.go").exists():
+                time.sleep(0.02)
 
     def wrap(self, owner: Any, name: str, label: Callable[..., str]) -> None:
         """Makes `owner.name` pass a point before and one after each of its calls."""
