@@ -11,7 +11,6 @@ from pydantic import BaseModel, Field, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_file
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from t2t.config import Config, parse
 from t2t.errors import T2TError, one_line
@@ -87,6 +86,8 @@ def read_encoder(folder: Path) -> EncoderConfig:
 
 def load(folder: Path, device: str = "cpu") -> Student:
     """Reads a checkpoint. Raises T2TError when it is not one, or is truncated."""
+    from transformers import AutoTokenizer
+
     config = parse(_Saved, read_config(folder), folder / "config.json")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True, trust_remote_code=False)

@@ -18,16 +18,6 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import (
-    AutoConfig,
-    AutoModelForTextEncoding,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    T5Config,
-    T5EncoderModel,
-)
-from transformers.activations import NewGELUActivation
 
 from t2t.config import Config
 from t2t.dataset import HUMAN
@@ -35,7 +25,10 @@ from t2t.errors import T2TError, nearest, one_line
 from t2t.students.frontend import Frontend, FrontendConfig
 from t2t.students.text import TopicTokens, fit_tokenizer, identity_token, warn_of_twins
 
+# transformers takes seconds to import, and a campaign is read by commands that build no student: it comes when one is.
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, T5Config
+
     from t2t.evaluation import Pairs
     from t2t.media.store import Embeddings
 
@@ -57,6 +50,8 @@ class TowerConfig(Config):
     dropout: float = Field(0.1, ge=0, lt=1)
 
     def t5(self, vocab_size: int) -> T5Config:
+        from transformers import T5Config
+
         return T5Config(
             vocab_size=vocab_size,
             d_model=self.d_model,
@@ -116,6 +111,8 @@ class Student(nn.Module):
         teachers: Sequence[str],
         text_encoder: PreTrainedModel | None = None,
     ):
+        from transformers import T5EncoderModel
+
         super().__init__()
         self.config = config
         self.input_dim = input_dim
@@ -339,6 +336,8 @@ def add_identities(tokenizer: PreTrainedTokenizerBase, teachers: Sequence[str]) 
 
 def text_encoder_from_config(config: dict) -> PreTrainedModel:
     """A text encoder of a saved configuration, weights still to be filled; nothing is fetched."""
+    from transformers import AutoConfig, AutoModelForTextEncoding
+
     config = dict(config)
     return AutoModelForTextEncoding.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
 
@@ -349,6 +348,8 @@ def _pretrained(source: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     Its weights must be safetensors: the older `pytorch_model.bin` is a pickle, and opening one can run what it holds.
     For the same reason the code that a folder brings is never run.
     """
+    from transformers import AutoModelForTextEncoding, AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         encoder, told = AutoModelForTextEncoding.from_pretrained(
@@ -372,6 +373,8 @@ def _pretrained(source: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
 
 def _fuse(model: nn.Module) -> None:
     """T5's activation as one kernel instead of eight: on two cores a text tower trains 1.3 times as fast."""
+    from transformers.activations import NewGELUActivation
+
     for module in model.modules():
         if isinstance(getattr(module, "act", None), NewGELUActivation):
             module.act = nn.GELU(approximate="tanh")

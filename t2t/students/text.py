@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 log = logging.getLogger("t2t")
 
@@ -24,6 +27,8 @@ def identity_token(teacher_id: str) -> str:
 
 def fit_tokenizer(topics: Sequence[str], vocab_size: int = 8192) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer fitted on the campaign's topics: any text has tokens, frequent words have one."""
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
