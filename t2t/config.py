@@ -141,6 +141,18 @@ def parse(model: type[C], content: Mapping[str, Any], where: object) -> C:
         raise T2TError(f"{where}: " + " ".join(problems)) from None
 
 
+def resolve(config: C) -> C:
+    """The configuration with every ``${NAME}`` in it replaced by this machine's environment variable.
+
+    A file of the registry is expanded when it is read (`expand`); what came another way, as a deployment's parameters
+    do, is expanded where it is used.
+
+    Raises T2TError that names a variable which is not set.
+    """
+    where = type(config).__name__
+    return parse(type(config), expand(config.model_dump(mode="json"), {}, where), where)
+
+
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
     """Keys of the model, or of all models a union allows, at a nested location of a validation error."""
     models = [model]

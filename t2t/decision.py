@@ -66,8 +66,13 @@ def waiting(ledger: Ledger) -> Record | None:
     return None if content is None else parse(Record, content, ledger.lake.uri("main", path))
 
 
-def decide(ledger: Ledger, campaign: str, k: int, passed: bool, reason: str = "") -> tuple[Decision, bool]:
+def decide(
+    ledger: Ledger, campaign: str, k: int, passed: bool, reason: str = "", by: str | None = None
+) -> tuple[Decision, bool]:
     """Answers for a round that waits.
+
+    Args:
+        by: who says so; the user of this process when None.
 
     Returns: the decision that holds, and whether it is new; the same answer again changes nothing.
 
@@ -77,7 +82,8 @@ def decide(ledger: Ledger, campaign: str, k: int, passed: bool, reason: str = ""
     known = read_decision(lake, prefix, k)
     if known is None:
         _check_waits(ledger, campaign, k)
-        made = Decision(passed=passed, reason=reason, by=_user(), time=datetime.now(UTC).isoformat(timespec="seconds"))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        made = Decision(passed=passed, reason=reason, by=by or _user(), time=now)
         lake.commit(
             "main",
             {_path(prefix, k, "decision"): json.dumps(made.model_dump(), indent=2, ensure_ascii=False).encode()},

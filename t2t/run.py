@@ -40,7 +40,10 @@ def run_campaign(workspace: Workspace, campaign: str, name: str | None, settings
     own = None if os.environ.get("PREFECT_API_URL") else prefect_server(workspace.work / "prefect", meanwhile=_load)
     with own or nullcontext():
         from flows.self_training import self_training
+        from flows.steps import make_limit
 
+        if own:
+            make_limit()
         self_training(config, workspace)
     from t2t.show import print_rounds
 

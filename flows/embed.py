@@ -1,0 +1,31 @@
+"""The flow `embed`: the embeddings of a dataset's new files, so that no campaign has to wait for them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from prefect import flow, get_run_logger
+
+from flows.repair import check_restarts
+from flows.steps import step
+from t2t.config import resolve
+from t2t.registry import Workspace
+from t2t.upkeep import EmbedConfig, embed_new, find_device
+
+
+@flow(name="embed", flow_run_name="{settings.dataset}")
+def embed(settings: EmbedConfig, workspace: Workspace | None = None) -> dict[str, Any]:
+    """Decodes and encodes the dataset's files that the store has not yet.
+
+    Args:
+        settings: which dataset, by which encoder.
+        workspace: folders `registry`, `data` and `work`; found as the command line does when left out.
+
+    Returns: what `t2t.upkeep.NewlyEmbedded` says.
+    """
+    check_restarts()
+    device = find_device()
+    done = step("embed", embed_new, workspace or Workspace.find(), resolve(settings), device, device=device)
+    get_run_logger().info("%s", done)
+    return asdict(done)
