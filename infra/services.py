@@ -3,7 +3,8 @@
 Both listen on loopback only, report nothing to anybody, and leave no process behind. A service is started through a
 *guard*: a small process (this file run as a script, standard library only) in a session of its own. A Ctrl-C in the
 terminal therefore does not reach the service before the flow that uses it has ended, and the guard ends the service
-with all its processes when it is told to, or when the process that started it is gone, be it by SIGKILL.
+with all its processes when it is told to, or when the process that started it is gone, be it by SIGKILL. Services that
+are to outlive their starter (`infra/local.py`) are let go of once they all answer.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -18,9 +20,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from types import FrameType
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 from urllib.request import ProxyHandler, build_opener
 
 HOST = "127.0.0.1"
@@ -51,15 +54,25 @@ def _descendants(pid: int) -> list[int]:
     return found[1:]
 
 
-def _guard(owner: int, command: list[str]) -> int:
-    """Runs `command` until it ends, SIGTERM comes, or the process `owner` is gone; then ends all that is left of it."""
-    stop = False
+def _guard(options: dict[str, Any], command: list[str]) -> int:
+    """Runs `command` until it ends, SIGTERM comes, or its owner is gone; then ends all that is left of it.
+
+    Args:
+        options: `owner`, the pid of the process that it belongs to until SIGUSR1 lets it go; `user`, the account to
+            run it as, or None; `stop`, the signal that ends it; `grace`, the seconds it then has before SIGKILL.
+    """
+    stop, owner = False, int(options["owner"])
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         nonlocal stop
         stop = True
 
+    def let_go(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal owner
+        owner = 0
+
     signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGUSR1, let_go)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what the service leaves behind becomes our child, so that we find it
 
@@ -67,16 +80,28 @@ def _guard(owner: int, command: list[str]) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # should somebody kill the guard itself
 
-    service = subprocess.Popen(command, preexec_fn=prepare, process_group=0)
-    while service.poll() is None and not stop and os.getppid() == owner:
+    service = subprocess.Popen(command, preexec_fn=prepare, process_group=0, **account(options["user"]))
+    while service.poll() is None and not stop:
+        parent = os.getppid()  # asked first: an owner that is gone has let go of us before, or never will
+        if owner not in (0, parent):
+            break
         time.sleep(POLL)
-    _end_all(service)
+    _end_all(service, options["stop"], options["grace"])
     return service.returncode if service.returncode is not None else 0
 
 
-def _end_all(service: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + GRACE
-    for sign in (signal.SIGTERM, signal.SIGKILL):
+def account(user: str | None) -> dict[str, Any]:
+    """Arguments that make subprocess run a command as another account, with that one's group only."""
+    if user is None:
+        return {}
+    import pwd
+
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+
+
+def _end_all(service: subprocess.Popen[bytes], stop: int, grace: float) -> None:
+    end = time.monotonic() + grace
+    for sign in (stop, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(service.pid, sign)
         if sign == signal.SIGKILL:
@@ -116,11 +141,7 @@ def prefect_server(home: Path, timeout: float = 90, meanwhile: Callable[[], obje
         T2TError: the server did not come up; the message has the log's last lines.
     """
     with _own_folder(Path(home).resolve()) as (home, lock):
-        # A database that never served was killed while it was made; the history is a convenience, so make it anew.
-        complete = home / "complete"
-        if not complete.exists():
-            for file in home.glob("prefect.db*"):
-                file.unlink()
+        complete = _whole_database(home)
         for attempt in range(3):
             port = _free_port()
             settings = _prefect_settings(home, port)
@@ -130,7 +151,7 @@ def prefect_server(home: Path, timeout: float = 90, meanwhile: Callable[[], obje
             ):
                 meanwhile()
                 address = f"http://{HOST}:{port}"
-                if not _wait(service, f"{address}/api/health", timeout):
+                if not _wait(service, lambda: answers(f"{address}/api/health"), timeout):  # noqa: B023
                     # Between choosing the port and using it another process may have taken it.
                     if attempt < 2 and "already in use" in _tail(home / "server.log"):
                         continue
@@ -155,18 +176,14 @@ def mlflow_ui(work: Path, port: int = 5000, timeout: float = 60) -> None:
     database = store_path(work)
     if not database.exists():
         raise T2TError(f"{database} does not exist: run a campaign first.")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise T2TError(f"Port {port} cannot be used ({error.strerror}): choose another one with --port.") from None
+    if reason := port_taken(port):
+        raise T2TError(f"Port {port} cannot be used ({reason}): choose another one with --port.")
     command, settings = server_command(database, port)
     output = database.with_name("mlflow-ui.log")
     # `t2t ui &` in a script, or a supervisor, ends it with SIGTERM: leave as with Ctrl-C.
     with _service(command, settings, output) as service, _terminated_as_interrupt():
         try:
-            if not _wait(service, f"http://{HOST}:{port}/health", timeout):
+            if not _wait(service, lambda: answers(f"http://{HOST}:{port}/health"), timeout):
                 raise _failed("MLflow server", output, timeout, service)
             print(f"MLflow: http://{HOST}:{port}/#/experiments{MODE}\nCtrl-C ends it.", flush=True)
             if service.wait():
@@ -196,6 +213,16 @@ def _own_folder(wanted: Path) -> Iterator[tuple[Path, IO[str]]]:
             return
 
 
+def _whole_database(home: Path) -> Path:
+    """Removes an SQLite database that never served: it was killed while it was made, and the history is a convenience,
+    so it is made anew. Returns the file that is to be made once the server answers."""
+    complete = home / "complete"
+    if not complete.exists():
+        for file in home.glob("prefect.db*"):
+            file.unlink()
+    return complete
+
+
 def _prefect_command(port: int) -> list[str]:
     return [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
 
@@ -216,22 +243,47 @@ def _prefect_settings(home: Path, port: int) -> dict[str, str]:
     }
 
 
-@contextlib.contextmanager
-def _service(
-    command: list[str], settings: Mapping[str, str], output: Path, lock: IO[str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a command under a guard for the length of the block."""
-    guard = [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(os.getpid())]
+def launch(
+    command: list[str],
+    settings: Mapping[str, str],
+    output: Path,
+    lock: IO[str] | None = None,
+    *,
+    cwd: Path | None = None,
+    user: str | None = None,
+    stop: int = signal.SIGTERM,
+    grace: float = GRACE,
+) -> subprocess.Popen[bytes]:
+    """Starts a command under a guard of this process; what it prints goes to `output`, which is written anew.
+
+    Args:
+        settings: what its environment has beside this process's.
+        lock: a locked file; the guard inherits the lock and keeps it until the service is gone.
+        user, stop, grace: as in `_guard`.
+    Returns:
+        the guard. SIGTERM ends it and the service, SIGUSR1 lets both outlive this process.
+    """
+    options = {"owner": os.getpid(), "user": user, "stop": int(stop), "grace": grace}
+    guard = [sys.executable, "-I", "-S", str(Path(__file__).resolve()), json.dumps(options)]
     with open(output, "wb") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [*guard, *command],
             env={**os.environ, **settings},
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=(lock.fileno(),) if lock else (),
         )
+
+
+@contextlib.contextmanager
+def _service(
+    command: list[str], settings: Mapping[str, str], output: Path, lock: IO[str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a command under a guard for the length of the block."""
+    process = launch(command, settings, output, lock)
     try:
         yield process
     finally:
@@ -296,17 +348,53 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(service: subprocess.Popen[bytes], url: str, timeout: float) -> bool:
-    """Whether `url` answers before the time is up or the service ends."""
-    opener = build_opener(ProxyHandler({}))
+def port_taken(port: int) -> str | None:
+    """Why nothing can listen on a port of the loopback interface; None if something can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            return error.strerror
+    return None
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether a process below `pid` listens on a port; True where /proc does not tell.
+
+    Of two services that were given the same port, the one that gets none must not take the other's answer for its own.
+    """
+    try:
+        sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    except OSError:
+        return True
+    # Columns: 1 is the local address and port in hexadecimal, 3 the state (0A: it listens), 9 the inode.
+    ours = {f"socket:[{one[9]}]" for one in sockets if one[3] == "0A" and one[1].endswith(f":{port:04X}")}
+    for process in _descendants(pid):
+        with contextlib.suppress(OSError):
+            for file in Path(f"/proc/{process}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if os.readlink(file) in ours:
+                        return True
+    return False
+
+
+def answers(url: str) -> bool:
+    """Whether a server on this machine answers at `url` without an error."""
+    try:
+        build_opener(ProxyHandler({})).open(url, timeout=2).close()
+    except (OSError, HTTPException):
+        return False
+    return True
+
+
+def _wait(service: subprocess.Popen[bytes], ready: Callable[[], bool], timeout: float) -> bool:
+    """Whether `ready` is true before the time is up or the service ends."""
     end = time.monotonic() + timeout
     while time.monotonic() < end and service.poll() is None:
-        try:
-            opener.open(url, timeout=2).close()
-        except OSError:
-            time.sleep(POLL)
-        else:
+        if ready():
             return True
+        time.sleep(POLL)
     return False
 
 
@@ -323,7 +411,7 @@ def _failed(name: str, output: Path, timeout: float, service: subprocess.Popen[b
 
 
 def _main() -> NoReturn:
-    sys.exit(_guard(int(sys.argv[1]), sys.argv[2:]))
+    sys.exit(_guard(json.loads(sys.argv[1]), sys.argv[2:]))
 
 
 if __name__ == "__main__":

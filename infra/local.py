@@ -1,0 +1,301 @@
+"""The services of infra/compose.yaml as plain processes of this machine: `make up`, `make status`, `make down`.
+
+PostgreSQL (the system's binaries, a cluster of its own; SQLite where there are none), a Prefect server with its work
+pool and a process worker, an MLflow server, and lakeFS where its binary is on the PATH. All listen on loopback, report
+nothing to anybody, and have their files and logs in `<work>/services/`. They go on until `make down`.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import secrets
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra import postgres
+from infra.daemons import Command, Daemons, daemons, private_file
+from infra.prepare import POOL, prepare_lakefs, prepare_prefect
+from infra.services import HOST, _environment, _prefect_command, _prefect_settings, _whole_database, answers
+from t2t.environment import check_work_folder
+from t2t.errors import T2TError
+
+PORTS = {"postgres": 5433, "prefect": 4200, "mlflow": 5000, "lakefs": 8000, "worker": 0}
+KINDS = ("auto", "postgresql", "sqlite")
+WORKER_GRACE = 20.0  # a flow run that is interrupted tells the server so
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def up(work: Path, database: str = "auto") -> dict[str, str]:
+    """Starts what does not run yet, waits until everything answers, and writes `services/env.sh`.
+
+    Args:
+        work: the work folder; each has services of its own.
+        database: `postgresql`, `sqlite`, or `auto`: what this folder had before, else PostgreSQL where it can be run.
+    Returns:
+        the environment variables that lead Prefect, MLflow and t2t to these services.
+    Raises:
+        T2TError: a service did not come up. What this call had started is ended again; the rest goes on.
+    """
+    work = Path(work).resolve()
+    check_work_folder(work)
+    with daemons(work / "services") as services:
+        kind = _database(services, database)
+        _make_way(services, kind)
+        cluster: tuple[Path, int] | None = None
+        if kind == "postgresql":
+            cluster = _postgres(services)
+        environment = _prefect(services, cluster)
+        environment |= _mlflow(services, cluster, work)
+        environment |= _lakefs(services, cluster)
+        _worker(services, environment, work)
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()]
+        private_file(services.folder / "env.sh", "".join(lines))
+    return environment
+
+
+def down(work: Path) -> list[str]:
+    """Ends the services of a work folder, their users before them; returns their names. Data and logs stay."""
+    folder = Path(work).resolve() / "services"
+    if not folder.is_dir():
+        return []
+    with daemons(folder) as services:
+        (folder / "env.sh").unlink(missing_ok=True)
+        return [name for name in reversed(PORTS) if services.stop(name)]
+
+
+def addresses(work: Path) -> dict[str, str]:
+    """Where each service that runs is to be found; for people, without passwords."""
+    from t2t.tracking import MODE
+
+    folder = Path(work).resolve() / "services"
+    if not folder.is_dir():
+        return {}
+    with daemons(folder) as services:
+        found = {name: running.port for name in PORTS if (running := services.running(name))}
+    show = {
+        "postgres": f"{HOST}:{{}}",
+        "mlflow": f"http://{HOST}:{{}}/#/experiments{MODE}",
+        "worker": f"work pool {POOL}",
+    }
+    return {name: show.get(name, f"http://{HOST}:{{}}").format(port) for name, port in found.items()}
+
+
+# The services, in the order in which they start
+
+
+def _database(services: Daemons, wanted: str) -> str:
+    """Which database these services use; noted, because a history in one of them is not in the other."""
+    if wanted not in KINDS:
+        raise T2TError(f"--database {wanted}: choose one of {', '.join(KINDS)}.")
+    note = services.folder / "database"
+    before = note.read_text().strip() if note.exists() else None
+    reason = postgres.unusable(services.folder / "postgres")
+    kind = wanted if wanted != "auto" else before or ("sqlite" if reason else "postgresql")
+    if kind == "postgresql" and reason:
+        raise T2TError(f"PostgreSQL cannot be used for {services.folder}: {reason}. Mend that, or --database sqlite.")
+    if before not in (None, kind) and services.running("prefect"):
+        raise T2TError(f"The services in {services.folder} run on {before}: `make down` first.")
+    if wanted == "auto" and before is None and reason:
+        typer.echo(f"SQLite instead of PostgreSQL: {reason}.")
+    note.write_text(f"{kind}\n")
+    return kind
+
+
+def _make_way(services: Daemons, kind: str) -> None:
+    """Ends what would go on with the old address of a service that is about to be started anew."""
+    servers = ["prefect", "mlflow"] + (["lakefs"] if shutil.which("lakefs") else [])
+    if kind == "postgresql" and not services.running("postgres"):
+        users = ["worker", "lakefs", "mlflow", "prefect"]
+    else:
+        users = [] if all(services.running(name) for name in servers) else ["worker"]
+    for name in users:
+        services.stop(name)
+
+
+def _postgres(services: Daemons) -> tuple[Path, int]:
+    folder = services.folder / "postgres"
+    postgres.create(folder)
+    port = services.ensure(
+        "postgres",
+        lambda port: (postgres.command(folder, port), {}),
+        lambda port: postgres.ready(folder, port),
+        PORTS["postgres"],
+        cwd=folder,
+        user=postgres.owner(),
+        stop=signal.SIGINT,  # does not wait for its clients to leave, and still writes everything down
+        grace=WORKER_GRACE,
+    )
+    postgres.create_databases(folder, port)
+    return folder, port
+
+
+def _prefect(services: Daemons, cluster: tuple[Path, int] | None) -> dict[str, str]:
+    home = services.folder / "prefect"
+    home.mkdir(exist_ok=True)
+
+    def command(port: int) -> Command:
+        settings = _prefect_settings(home, port)
+        # In memory, as by default, a restart of the server would forget who holds a slot, and leave the slot taken.
+        settings["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = "prefect.server.concurrency.lease_storage.filesystem"
+        if cluster:
+            settings["PREFECT_API_DATABASE_CONNECTION_URL"] = postgres.url(*cluster, "prefect", "postgresql+asyncpg")
+        else:
+            _whole_database(home)
+        return _prefect_command(port), settings
+
+    port = services.ensure("prefect", command, _health("/api/health"), PORTS["prefect"])
+    if not cluster:
+        (home / "complete").touch()
+    with _environment(_client_settings(home, port)):
+        prepare_prefect()
+    return {"PREFECT_API_URL": f"http://{HOST}:{port}/api"}
+
+
+def _mlflow(services: Daemons, cluster: tuple[Path, int] | None, work: Path) -> dict[str, str]:
+    from t2t.mlflow_store import PRIVATE, create_store, store_path
+
+    if cluster:
+        store = postgres.url(*cluster, "mlflow", "postgresql+psycopg")
+    else:
+        create_store(store_path(work))
+        store = f"sqlite:///{store_path(work)}"
+
+    def command(port: int) -> Command:
+        line = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+        line += ["--artifacts-destination", str(store_path(work).with_name("mlartifacts"))]
+        return line, {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **PRIVATE}
+
+    port = services.ensure("mlflow", command, _health("/health"), PORTS["mlflow"])
+    return {"MLFLOW_TRACKING_URI": f"http://{HOST}:{port}"}
+
+
+def _lakefs(services: Daemons, cluster: tuple[Path, int] | None) -> dict[str, str]:
+    """lakeFS, where it is installed, with the keys that it was first started with."""
+    binary, folder = shutil.which("lakefs"), services.folder / "lakefs"
+    if binary is None and services.running("lakefs") is None:
+        return {}
+    folder.mkdir(exist_ok=True)
+    file = folder / "keys.json"
+    if not file.exists():
+        fresh = {"id": f"AKIA{secrets.token_hex(8).upper()}", "secret": secrets.token_hex(20)}
+        private_file(file, json.dumps(fresh | {"encryption": secrets.token_hex(32)}))
+    keys = json.loads(file.read_text())
+
+    def command(port: int) -> Command:
+        settings = {
+            "LISTEN_ADDRESS": f"{HOST}:{port}",
+            "BLOCKSTORE_TYPE": "local",
+            "BLOCKSTORE_LOCAL_PATH": str(folder / "blocks"),
+            "COMMITTED_LOCAL_CACHE_DIR": str(folder / "cache"),
+            "AUTH_ENCRYPT_SECRET_KEY": keys["encryption"],
+            "STATS_ENABLED": "false",
+            "SECURITY_CHECK_LATEST_VERSION": "false",
+            "SECURITY_AUDIT_CHECK_URL": "",
+            "EMAIL_SUBSCRIPTION_ENABLED": "false",
+        }
+        if cluster:
+            settings["DATABASE_TYPE"] = "postgres"
+            url = postgres.url(*cluster, "lakefs", "postgres")
+            settings["DATABASE_POSTGRES_CONNECTION_STRING"] = f"{url}?sslmode=disable"
+            settings |= {"DATABASE_POSTGRES_MAX_OPEN_CONNECTIONS": "10", "DATABASE_POSTGRES_MAX_IDLE_CONNECTIONS": "2"}
+        else:
+            settings |= {"DATABASE_TYPE": "local", "DATABASE_LOCAL_PATH": str(folder / "metadata")}
+        return [str(binary), "run"], {"HOME": str(folder), **{f"LAKEFS_{key}": settings[key] for key in settings}}
+
+    port = services.ensure("lakefs", command, _health("/_health"), PORTS["lakefs"], cwd=folder)
+    environment = {
+        "LAKECTL_SERVER_ENDPOINT_URL": f"http://{HOST}:{port}",
+        "LAKECTL_CREDENTIALS_ACCESS_KEY_ID": keys["id"],
+        "LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY": keys["secret"],
+    }
+    prepare_lakefs(environment)
+    return environment
+
+
+def _worker(services: Daemons, environment: dict[str, str], work: Path) -> None:
+    """A process worker: each run of a deployment is a process of this machine, with these services around it."""
+    from prefect.client.orchestration import get_client
+
+    name, started = platform.node(), time.time()
+    if services.running("worker"):
+        started = 0.0
+    port = int(environment["PREFECT_API_URL"].rpartition(":")[2].partition("/")[0])
+    settings = _client_settings(services.folder / "prefect", port) | environment | {"T2T_WORK": str(work)}
+    line = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
+
+    def online(_port: int) -> bool:
+        with get_client(sync_client=True) as client:
+            known = [one for one in client.read_workers_for_work_pool(POOL) if one.name == name]
+        return any(one.last_heartbeat_time and one.last_heartbeat_time.timestamp() >= started for one in known)
+
+    with _environment(settings):
+        services.ensure("worker", lambda port: (line, settings), online, PORTS["worker"], grace=WORKER_GRACE)
+
+
+def _client_settings(home: Path, port: int) -> dict[str, str]:
+    settings = _prefect_settings(home, port)
+    del settings["PREFECT_API_DATABASE_CONNECTION_URL"]
+    return settings
+
+
+def _health(path: str) -> Callable[[int], bool]:
+    return lambda port: answers(f"http://{HOST}:{port}{path}")
+
+
+# The command line
+
+Work = Annotated[Path, typer.Option(help="The work folder.", envvar="T2T_WORK")]
+
+
+def _print(work: Path) -> None:
+    found = addresses(work)
+    for name in PORTS:
+        typer.echo(f"{name:<10}{found.get(name, '-')}")
+    typer.echo(f"Logs: {work / 'services'}/<service>.log")
+
+
+@app.command("up")
+def up_command(
+    work: Work = Path("work"), database: Annotated[str, typer.Option(help="auto, postgresql or sqlite.")] = "auto"
+) -> None:
+    """Start the services that do not run yet, and say where they are."""
+    environment = up(work, database)
+    _print(work)
+    shown = [name for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI") if name in environment]
+    typer.echo("\nexport " + " ".join(f"{name}={environment[name]}" for name in shown))
+    typer.echo(f"or, with lakeFS's keys if it runs:  . {shlex.quote(str(work / 'services' / 'env.sh'))}")
+
+
+@app.command("status")
+def status_command(work: Work = Path("work")) -> None:
+    """Say which services run, and where."""
+    _print(work)
+
+
+@app.command("down")
+def down_command(work: Work = Path("work")) -> None:
+    """End the services. Their data and logs stay."""
+    ended = down(work)
+    typer.echo(f"Ended: {', '.join(ended)}." if ended else "Nothing was running.")
+
+
+def main() -> None:
+    try:
+        app()
+    except T2TError as error:
+        typer.secho(f"Error: {error}", fg="red", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()
