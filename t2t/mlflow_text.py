@@ -12,6 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 if TYPE_CHECKING:
     import pandas as pd
 
+    from t2t.ledger import Record
+
 CHAMPION = "champion"
 
 
@@ -31,6 +33,35 @@ def note(campaign: str, dataset: str, table: pd.DataFrame, verdicts: list[str], 
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"Stopped: {stop}."] if stop else []
     return "\n".join(lines)
+
+
+def checkpoint_note(record: Record, dataset: str, lake: str) -> str:
+    """A checkpoint's description: what it is, where it comes from, how to ask it.
+
+    Args:
+        lake: the lake's address at the round's commit.
+    """
+    verdict, k = record.status, record.round
+    teachers = [
+        f"| {teacher.id} | `{teacher.fingerprint[:12]}` | {record.rows_by_teacher.get(teacher.id, 0):,} | "
+        f"`{record.label_commits.get(teacher.id, '')[:12]}` |"
+        for teacher in record.teachers
+    ]
+    return "\n".join(
+        [
+            f"Student of round {k} of campaign **{record.campaign}** on dataset **{dataset}**: {verdict}, PR-AUC "
+            f"{record.test['pr_auc']:.3f} on test, {record.score:.3f} on validation. Asked as `{record.identity}`.",
+            "",
+            f"Lake: `{lake}`. Labels were read at commit `{record.data_commit}`.",
+            "",
+            "| teacher | fingerprint | rows | labels' commit |",
+            "|---|---|---|---|",
+            *teachers,
+            "",
+            f"Where all of it comes from: `t2t lineage {record.campaign}/{k}`. To serve it: `mlflow models serve -m "
+            f"models:/t2t-{record.campaign}@{CHAMPION} --env-manager local` (the champion).",
+        ]
+    )
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

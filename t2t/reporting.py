@@ -16,8 +16,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from t2t import figures
-from t2t.evaluation import curve, teacher_scores
+from t2t.evaluation import Pairs, curve, teacher_scores
 from t2t.ledger import Record, champion, rounds_table
+from t2t.mlflow_text import checkpoint_note
 from t2t.registration import read_labels, teacher_prefix
 from t2t.retraction import all_marks
 from t2t.tracking import DataInput
@@ -126,13 +127,26 @@ class Reporter:
             self.tracker.finish("SCHEDULED")
             return
         checkpoint = rounds.workspace.work / record.checkpoint
-        self.tracker.log_checkpoint(k, checkpoint, {"pr_auc": record.test["pr_auc"]}, {"t2t.commit": record.commit})
+        self.tracker.log_checkpoint(k, checkpoint, {"pr_auc": record.test["pr_auc"]}, self._about(record))
         best = champion(everything)
         if best is not None:
             self.tracker.champion(best.round)
         self.tracker.finish_round(k, "FINISHED", tags | ({"t2t.stop": record.stop} if record.stop else {}))
         if record.stop:
             self.tracker.finish("FINISHED")
+
+    def _about(self, record: Record) -> dict[str, str]:
+        """The tags of a round's checkpoint, which lead from it to the lake and to its teachers."""
+        lake, dataset = self.rounds.lake, self.rounds.config.dataset
+        return {
+            "t2t.commit": record.commit,
+            "t2t.data_commit": record.data_commit,
+            "t2t.lake": lake.uri(record.commit),
+            "t2t.status": record.status,
+            "t2t.identity": record.identity,
+            "t2t.teachers": ", ".join(teacher.id for teacher in record.teachers),
+            "mlflow.note.content": checkpoint_note(record, dataset, lake.uri(record.commit)),
+        }
 
     def watched(self, record: Record) -> None:
         """What the watch found on a student that teaches only since its campaign was prolonged."""
@@ -173,19 +187,41 @@ class Reporter:
 
     def _picture(self, record: Record) -> Figure:
         """The student's PR curve on test against each teacher's own (paper, figure 5)."""
-        pairs = self.rounds.pairs(record, "test")
-        curves = {f"student, asked as {record.identity}": curve(pairs)}
-        for name in self.rounds.roster.outside(record.commit):
-            scores = teacher_scores(
-                pairs, read_labels(self.rounds.lake, record.commit, self.rounds.config.dataset, name)
-            )
-            covered = ~np.isnan(scores)
-            if covered.any():
-                part = pairs.where(covered).with_score(scores[covered])
-                share = "" if covered.all() else f" ({covered.mean():.0%} of pairs)"
-                curves[name + share] = curve(part)
-        title = f"{self.rounds.config.name}, round {record.round}: {len(pairs.sample_ids)} test samples"
-        return figures.pr_curves(curves, title, chance=float(pairs.positive.mean()))
+        rounds = self.rounds
+        pairs = rounds.pairs(record, "test")
+        scores = {
+            name: teacher_scores(pairs, read_labels(rounds.lake, record.commit, rounds.config.dataset, name))
+            for name in rounds.roster.outside(record.commit)
+        }
+        title = f"{rounds.config.name}, round {record.round}: {len(pairs.sample_ids)} test samples"
+        return pr_picture(pairs, record.identity, scores, title, figures.teacher_styles(rounds.config.teachers))
+
+
+def pr_picture(
+    pairs: Pairs,
+    identity: str,
+    scores: Mapping[str, np.ndarray],
+    title: str = "",
+    styles: Mapping[str, figures.Style] | None = None,
+    below: bool = False,
+) -> Figure:
+    """A student's PR curve against each teacher's own (paper, figure 5).
+
+    Args:
+        pairs: scored by the student, asked as `identity`.
+        scores: each teacher's confidences for these pairs, float [P], NaN where it gave none: its curve is of the pairs
+            that it has, and a teacher that has none is left out.
+        styles, below: as for `figures.pr_curves`.
+    """
+    curves, notes = {f"student, asked as {identity}": curve(pairs)}, {}
+    for name, score in scores.items():
+        covered = ~np.isnan(score)
+        if covered.any():
+            curves[name] = curve(pairs.where(covered).with_score(score[covered]))
+            if not covered.all():
+                notes[name] = f"{covered.mean():.0%} of pairs"
+    chance = float(pairs.positive.mean())
+    return figures.pr_curves(curves, title, chance=chance, styles=styles, notes=notes, below=below)
 
 
 def watch_metrics(record: Record) -> dict[str, float]:

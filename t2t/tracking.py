@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,11 +36,15 @@ log = logging.getLogger("t2t")
 # What a campaign's line in the chart view is drawn from: logged on the parent as well, with step = round. A teacher's
 # own PR-AUC hardly changes between rounds, so it stays on the children, in the picture and in the tables.
 HEADLINE = ("pr_auc", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc")
+# MLflow's page that compares runs shows files side by side, but only those that lie in no folder.
+COMPARED = ("pr_curves", "topics")
 TABLE = ("pr_auc", "pr_auc_low", "pr_auc_high", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc")
 MODE = "?workflowType=machine_learning"  # without it the UI opens in its mode for language-model applications
+CHART = f"/runs{MODE}&compareRunsMode=CHART"  # behind an experiment's address: one line for each campaign, by round
 # Within MLflow's own limits: 1000 entries in a call, 100 of them parameters; characters of a tag, of a
-# parameter and of a dataset's digest.
+# parameter, of a dataset's digest and of a model version's description.
 METRICS_A_CALL, PARAMS_A_CALL, TAG_LENGTH, PARAM_LENGTH, DIGEST_LENGTH = 800, 100, 8000, 6000, 36
+DESCRIPTION_LENGTH = 5000
 
 
 @dataclass(frozen=True)
@@ -109,14 +114,20 @@ class MLflowTracker:
             place = self._database and (self._database.with_name("mlartifacts") / self.dataset).as_uri()
             tags = {"mlflow.experimentKind": "custom_model_development"}
             try:
-                return str(self._client.create_experiment(self.dataset, place, tags))
+                found = self._client.get_experiment(self._client.create_experiment(self.dataset, place, tags))
             except load_mlflow().MlflowException:
                 found = self._client.get_experiment_by_name(self.dataset)  # another process was faster
                 if found is None:
                     raise
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+        experiment = str(found.experiment_id)
+        if "mlflow.note.content" not in found.tags:
+            # Stands above the experiment's runs, which the UI opens as a bare list.
+            about = f"Dataset **{self.dataset}**: each run is a campaign, the runs below it are its rounds. "
+            about += f"[PR-AUC by round](#/experiments/{experiment}{CHART})"
+            self._client.set_experiment_tag(experiment, "mlflow.note.content", about)
+        return experiment
 
     def _search(self, kind: str, **tags: str) -> list[Any]:
         """This campaign's runs of a kind, oldest first."""
@@ -250,9 +261,12 @@ class MLflowTracker:
         `mlflow.initialize_logged_model`, `log_model_artifacts` and `finalize_logged_model` through the client, since
         the first one of these depends on the process's active experiment.
 
+        Beside a student's files go those that let MLflow serve it (`t2t.serving`); they are no part of that content.
+
         Args:
             metrics: PR-AUC and the like, linked with the model (step k).
-            tags: for the model and its version, such as `t2t.commit`, the lake commit of this round.
+            tags: for the model and its version, such as `t2t.commit`, the lake commit of this round, and
+                `t2t.identity`, whom it answers as; `mlflow.note.content` is the description of both.
         Returns:
             the model's URI, `models:/<id>`.
         Raises:
@@ -274,15 +288,28 @@ class MLflowTracker:
             model = self._client.create_logged_model(self._experiment, name, run, own, params, "t2t-student")
         if str(model.status) != "READY":
             self._client.log_model_artifacts(model.model_id, str(folder))
+            self._make_servable(model, folder, own.get("t2t.identity"), run)
             self._client.finalize_logged_model(model.model_id, "READY")
         self._link(run, k, model, metrics, new=not found)
         if not any(version.tags.get("t2t.digest") == digest for version in self._versions(k)):
             # The registry of a local store looks `models:/` up in the process's global store, which is another one.
             source = model.artifact_location if self._database else f"models:/{model.model_id}"
-            version = self._client.create_model_version(self.model_name, source, run, own, model_id=model.model_id)
+            about = short(own.pop("mlflow.note.content", ""), DESCRIPTION_LENGTH) or None
+            version = self._client.create_model_version(
+                self.model_name, source, run, own, description=about, model_id=model.model_id
+            )
             registered = json.dumps([{"name": self.model_name, "version": version.version}])
             self._client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": registered})
         return f"models:/{model.model_id}"
+
+    def _make_servable(self, model: Any, folder: Path, identity: str | None, run: str) -> None:
+        if not (folder / "config.json").is_file():
+            return  # not a student's
+        from t2t.serving import write_model
+
+        with staging(self._work) as beside:
+            write_model(beside, folder, identity, model.model_id, run, model.creation_timestamp)
+            self._client.log_model_artifacts(model.model_id, str(beside))
 
     def _link(self, run: str, k: int, model: Any, metrics: Mapping[str, float], new: bool) -> None:
         """Ties a model to its run and its metrics, without a second point in the run's own history."""
@@ -304,7 +331,7 @@ class MLflowTracker:
         """Registered versions of round k, oldest first; makes the registered model where there is none."""
         if not self._model_is_there:
             try:
-                note = f"Students of campaign {self.campaign}, one version a round. The best one is @{CHAMPION}."
+                note = f"Students of campaign {self.campaign}, one version a round; the best is aliased `{CHAMPION}`."
                 self._client.create_registered_model(self.model_name, {"t2t.campaign": self.campaign}, note)
             except load_mlflow().MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -356,6 +383,16 @@ class MLflowTracker:
         if run is not None:
             self._finish(run, "KILLED", {"t2t.kind": "discarded", "t2t.status": "discarded"})
             del self._runs[k]
+
+    def log_page(self, path: Path) -> bool:
+        """Stores a page with the campaign's run, in the folder `report`; false where the campaign has no run."""
+        run = self.run_id()
+        try:
+            if run is not None:
+                self._client.log_artifact(run, str(path), "report")
+        except load_mlflow().MlflowException as error:
+            raise T2TError(f"MLflow at {shown(self.uri)} does not take {path}: {error}") from None
+        return run is not None
 
     def finish(self, status: str = "FINISHED", tags: Mapping[str, Any] | None = None) -> None:
         """Ends the campaign's run; does nothing where it was never opened, so that error handlers can call this."""
@@ -446,6 +483,11 @@ class MLflowTracker:
                 # As `log_table` writes it, which would append to a table that is there: a repeat doubled its rows.
                 table.to_json(path, orient="split", index=False, date_format="iso")
                 listed.append({"path": path.relative_to(folder).as_posix(), "type": "table"})
+            for name in COMPARED:
+                if name in figures:
+                    shutil.copy(Path(folder, "figures", f"{name}.png"), folder)
+                if name in tables:
+                    tables[name].to_csv(Path(folder, f"{name}.csv"), index=False)
             self._client.log_artifacts(run, folder)
         if run not in self._listed:
             there = {} if run in self._new else self._client.get_run(run).data.tags

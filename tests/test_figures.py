@@ -101,6 +101,39 @@ def test_one_round_without_an_interval_has_a_sober_scale() -> None:
         figures.rounds(pd.DataFrame({"round": [], "pr_auc": []}))
 
 
+def test_rounds_that_do_not_count_are_hollow() -> None:
+    table = pd.DataFrame({"round": [0, 1, 2], "pr_auc": [0.3, 0.4, 0.2], "status": ["passed", "rejected", "passed"]})
+    axes = figures.rounds(table).axes[0]
+    (hollow,) = [c for c in axes.collections if str(c.get_label()).startswith("does not count")]
+    assert np.asarray(hollow.get_offsets()).tolist() == [[1.0, 0.4]]
+    assert to_hex(hollow.get_facecolor()[0]) == figures.PAPER.lower()
+
+
+def test_teachers_keep_their_colours_and_a_narrow_picture_has_its_legend_below() -> None:
+    styles = figures.teacher_styles(["gone", "a", "b"])
+    curves = {"student": curve(0.9), "b": curve(0.3), "a": curve(0.2)}
+    figure = figures.pr_curves(curves, "", styles=styles, notes={"a": "40% of pairs"}, below=True)
+    axes = figure.axes[0]
+    colours = {str(line.get_label()).split("  ")[1]: to_hex(line.get_color()) for line in axes.lines[:3]}
+    assert colours == {"student": figures.BLUE.lower(), "a (40% of pairs)": figures.GREEN.lower(), "b": "#cc79a7"}
+    assert axes.get_legend() is None
+    assert figure.legends[0].get_texts()[0].get_text() == "0.900  student"
+    figure.draw_without_rendering()
+    assert figure.legends[0].get_window_extent().y1 < axes.get_window_extent().y0
+    assert png(figure).startswith(b"\x89PNG")
+
+
+def test_differences_stand_one_under_the_other_with_their_intervals() -> None:
+    table = pd.DataFrame({"name": ["a", "b"], "value": [0.1, -0.2], "low": [0.0, -0.3], "high": [0.2, -0.1]})
+    axes = figures.differences(table, "gain", figures.teacher_styles(["b"])).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    lines = [(np.asarray(line.get_xdata()).tolist(), to_hex(line.get_color())) for line in axes.lines[:4]]
+    grey, first = figures.GREY.lower(), figures.VERMILION.lower()
+    assert lines == [([0.0, 0.2], grey), ([0.1], grey), ([-0.3, -0.1], first), ([-0.2], first)]
+    with pytest.raises(ValueError, match="no differences"):
+        figures.differences(table[:0], "gain")
+
+
 def test_pyplot_is_not_imported() -> None:
     code = "import sys, t2t.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
