@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test crash bench bench-full lint format ui clean
+.PHONY: help demo test test-services crash bench bench-full lint format ui up status down screenshots clean
 
 help:  ## Lists the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,8 +18,20 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@
 
+$(VENV)/installed-postgres: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[postgres]'
+	touch $@
+
+$(VENV)/installed-ray: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
+	touch $@
+
 $(VENV)/installed-bench: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	touch $@
+
+$(VENV)/installed-screenshots: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[screenshots]'
 	touch $@
 
 demo: $(VENV)/installed  ## Renders the demo's clips and teachers, runs four rounds, prints the table of rounds.
@@ -29,8 +41,11 @@ demo: $(VENV)/installed  ## Renders the demo's clips and teachers, runs four rou
 crash: $(VENV)/installed-test  ## Kills campaigns more than a hundred times and compares what they come to; about 15 minutes.
 	T2T_CRASH_KILLS=120 $(BIN)/python -m pytest -q -rs tests/crash
 
-test: $(VENV)/installed-test  ## Runs every test.
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: $(VENV)/installed-test  ## Runs the tests, all but those of services.
+	$(BIN)/python -m pytest -q -m 'not services' --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-services: $(VENV)/installed-test $(VENV)/installed-postgres $(VENV)/installed-ray  ## Tests with Prefect workers, served models, PostgreSQL and a Ray cluster of two nodes; about half an hour.
+	$(BIN)/python -m pytest -q -rs -m services
 
 bench: $(VENV)/installed-bench  ## Measures t2t against what one would use instead; fails when a ratio fell by a quarter.
 	$(BIN)/python -m benchmarks
@@ -51,5 +66,18 @@ format: $(VENV)/installed-test  ## Formats the code and mends what the linter ca
 ui: $(VENV)/installed  ## Opens the MLflow UI on what has run here.
 	$(BIN)/t2t ui
 
-clean:  ## Removes the environment and everything that runs have made.
+up: $(VENV)/installed-postgres  ## Starts Prefect, a worker and MLflow on this machine, on PostgreSQL where it is installed.
+	$(BIN)/python -m infra.local up
+
+status: $(VENV)/installed  ## Says which services run, and where.
+	$(BIN)/python -m infra.local status
+
+down: $(VENV)/installed  ## Ends the services; data and logs stay.
+	$(BIN)/python -m infra.local down
+
+screenshots: $(VENV)/installed-screenshots  ## Takes the pictures of docs/guide.md from the servers of `make up`, over a finished demo.
+	$(BIN)/python -m infra.screenshots --report work/campaigns/demo/report/demo.html
+
+clean:  ## Ends the services, and removes the environment and everything that runs have made.
+	-test ! -x $(BIN)/python || $(BIN)/python -m infra.local down
 	rm -rf $(VENV) work data

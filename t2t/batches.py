@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from t2t.cluster.group import ALONE, Group
 from t2t.errors import T2TError
 from t2t.labels import LabelMatrix
 
@@ -31,6 +32,7 @@ class Batch:
     row_text: int64 [R], each row's position in `text_teacher` and `text_topic`.
     text_teacher, text_topic: int64 [U].
     target, weight: float32 [R].
+    total: weight of the rows that all workers have of this batch together; None where these are all.
     """
 
     samples: np.ndarray
@@ -40,6 +42,7 @@ class Batch:
     text_topic: np.ndarray
     target: np.ndarray
     weight: np.ndarray
+    total: float | None = None
 
 
 def row_weights(matrix: LabelMatrix, config: TrainingConfig) -> np.ndarray:
@@ -63,10 +66,15 @@ class Batches(Iterator[Batch]):
 
     A batch takes samples until their rows reach `batch_rows`, or until there are `batch_samples` of them. Nothing here
     loops over rows. `state` is where the sequence stands, as JSON; `restore` goes on from there.
+
+    Every worker of a group goes through the same sequence and makes its own share of each batch only: whole samples
+    with all their rows, so that shares are grouped as batches are, about as many rows as the others' shares.
     """
 
-    def __init__(self, matrix: LabelMatrix, config: TrainingConfig, weight: np.ndarray, seed: int):
-        self.matrix, self.config, self.weight = matrix, config, weight
+    def __init__(
+        self, matrix: LabelMatrix, config: TrainingConfig, weight: np.ndarray, seed: int, group: Group = ALONE
+    ):
+        self.matrix, self.config, self.weight, self.group = matrix, config, weight, group
         self.lengths = np.diff(matrix.indptr)
         if config.rows_per_sample:
             self.lengths = np.minimum(self.lengths, config.rows_per_sample)
@@ -88,7 +96,7 @@ class Batches(Iterator[Batch]):
         stop = min(stop, self.start + (self.config.batch_samples or len(self.order)), len(self.order))
         samples = self.order[self.start : stop]
         self.start = stop
-        return _batch(self.matrix, samples, self.config.rows_per_sample, self.weight, self.generator)
+        return _batch(self.matrix, samples, self.config.rows_per_sample, self.weight, self.generator, self.group)
 
     def state(self) -> dict[str, Any]:
         return {"epoch": self.drawn_from, "start": self.start, "generator": self.generator.bit_generator.state}
@@ -101,7 +109,12 @@ class Batches(Iterator[Batch]):
 
 
 def _batch(
-    matrix: LabelMatrix, samples: np.ndarray, limit: int | None, weight: np.ndarray, generator: np.random.Generator
+    matrix: LabelMatrix,
+    samples: np.ndarray,
+    limit: int | None,
+    weight: np.ndarray,
+    generator: np.random.Generator,
+    group: Group,
 ) -> Batch:
     rows, owner = matrix.take(samples)
     if limit:
@@ -111,10 +124,27 @@ def _batch(
         rank = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         kept = shuffled[rank < limit]
         rows, owner = rows[kept], owner[kept]
+    total, factor = None, 1.0
+    if group.size > 1:
+        total = float(weight[matrix.teacher[rows]].sum(dtype=np.float64))
+        mine = _share(owner, len(samples), group)
+        # Fewer samples than workers: one without a share computes the first sample too, which counts nothing there.
+        factor = float(mine.any())
+        mine[0] |= not factor
+        kept = mine[owner]
+        rows, owner, samples = rows[kept], (mine.cumsum() - 1)[owner[kept]], samples[mine]
     teacher = matrix.teacher[rows].astype(np.int64)
     texts, row_text = np.unique(teacher * len(matrix.topics) + matrix.topic[rows], return_inverse=True)
     text_teacher, text_topic = np.divmod(texts, len(matrix.topics))
-    return Batch(samples, owner, row_text, text_teacher, text_topic, matrix.confidence[rows], weight[teacher])
+    weights = weight[teacher] if total is None else weight[teacher] * factor
+    return Batch(samples, owner, row_text, text_teacher, text_topic, matrix.confidence[rows], weights, total)
+
+
+def _share(owner: np.ndarray, samples: int, group: Group) -> np.ndarray:
+    """Which samples of a batch are a worker's, bool [V]: those whose rows' middle lies in its part of all rows."""
+    counts = np.bincount(owner, minlength=samples)
+    worker = (2 * counts.cumsum() - counts) * group.size // (2 * len(owner))
+    return worker == group.rank
 
 
 class Ahead(Iterator[Item], Generic[Item, State]):

@@ -87,6 +87,9 @@ class CampaignConfig(Config):
     rounds: RoundsConfig = RoundsConfig()
     health: HealthConfig = HealthConfig()
     teachers_see_unseen: bool = Field(False, description="Let teachers' (never humans') labels of unseen topics in.")
+    engine: Literal["local", "ray"] = Field(
+        "local", description="Where videos are embedded and labeled: here, or on a Ray cluster (RAY_ADDRESS)."
+    )
     lake: str = Field(
         "git", description="`git` (a bare repository in the work folder), `git:<path>` or `lakefs://<repository>`."
     )

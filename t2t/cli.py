@@ -135,6 +135,35 @@ def compare(
 
 
 @app.command()
+def report(
+    context: typer.Context,
+    campaign: Campaign,
+    out: Annotated[Path | None, typer.Option(help="The page's file; in the work folder if left out.")] = None,
+    leave_one_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-one-out/--no-leave-one-out", help="Measure what each teacher adds, by short trainings without it."
+        ),
+    ] = True,
+    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Write one HTML page of what a campaign came to, to show around: rounds, teachers, topics, videos, lineage.
+
+    It needs nothing but a browser, and goes to MLflow too. What is missing or cannot be read is said on the page. The
+    short trainings are kept: a second report takes seconds.
+    """
+    import time
+
+    from t2t.report import write_report
+
+    start = time.monotonic()
+    path = write_report(context.obj, campaign, leave_one_out, out)
+    typer.echo(f"{path}  ({path.stat().st_size / 1e6:.1f} MB, {time.monotonic() - start:.0f} s)")
+    if show:
+        typer.launch(str(path))
+
+
+@app.command()
 def lineage(
     context: typer.Context,
     target: Annotated[
@@ -278,6 +307,28 @@ def lake_diff(
         typer.echo(json.dumps(diff_json(found), indent=2))
     else:
         print_diff(found)
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    campaign: Campaign,
+    name: Annotated[str | None, typer.Option(help="As for run: under another name.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="As for run: training.steps=500.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run would do, before it does it: samples to embed, pairs to label, rows of each round, time, disk.
+
+    Writes nothing and starts no server. Times are what was measured here; what nobody has measured is said to be so.
+    """
+    from t2t.plan import plan, plan_json, print_plan
+    from t2t.run import read_campaign
+
+    found = plan(context.obj, read_campaign(context.obj, campaign, name, settings or []))
+    if as_json:
+        typer.echo(json.dumps(plan_json(found), indent=2))
+    else:
+        print_plan(found)
 
 
 def main() -> None:

@@ -59,6 +59,18 @@ class Asked:
         return sha256(*self.samples, "", *self.topics)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some of a teacher's labels, and the file where they go. Made twice it is the same."""
+
+    file: Path
+    samples: pa.Table
+    topics: tuple[str, ...]
+
+    def label(self, teacher: Teacher) -> None:
+        write_parquet(teacher.label(self.samples, self.topics), self.file, LABEL_SCHEMA)
+
+
 def read_asked(lake: Lake, ref: str, prefix: str, topics: Sequence[str]) -> Asked:
     """What a registered teacher was asked.
 
@@ -101,13 +113,22 @@ def label(teacher: Teacher, samples: pa.Table, blocks: Sequence[Asked], parts: P
             yield from teacher.label(table, block.topics)
         return
     files = [parts / f"part-{number:05}.parquet" for number in range(len(calls))]
-    done = next((number for number, file in enumerate(files) if not file.is_file()), len(files))
-    if done:
+    missing = [
+        Part(file, table, block.topics) for file, (table, block) in zip(files, calls, strict=True) if not file.is_file()
+    ]
+    if len(missing) < len(files):
+        done = len(files) - len(missing)
         log.info("Teacher %s: %d of %d parts are labeled already.", teacher.entry.id, done, len(files))
-    counts = [len(table) for table, _ in calls]
-    with whole(sum(counts), sum(counts[:done])):
-        for file, (table, block) in list(zip(files, calls, strict=True))[done:]:
-            write_parquet(teacher.label(table, block.topics), file, LABEL_SCHEMA)
+    count = sum(len(table) for table, _ in calls)
+    with whole(count, count - sum(len(part.samples) for part in missing)):
+        context = getattr(teacher, "context", None)
+        if missing and context is not None and context.engine == "ray":
+            from t2t.cluster.pipelines import label_parts
+
+            label_parts(teacher.entry, context, missing)
+        else:
+            for part in missing:
+                part.label(teacher)
     for file in files:
         yield from stored(file)
 

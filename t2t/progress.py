@@ -73,6 +73,19 @@ def whole(total: int, done: int = 0) -> Iterator[None]:
 
 
 @contextmanager
+def silent() -> Iterator[None]:
+    """Parts inside show nothing: work that is only tried."""
+
+    def advance(n: int = 1, note: str = "") -> None: ...
+
+    token = _WHOLE.set(_Whole(ExitStack(), 0, 0, advance))
+    try:
+        yield
+    finally:
+        _WHOLE.reset(token)
+
+
+@contextmanager
 def _bar(title: str, total: int, unit: str, before: int) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -82,10 +82,10 @@ def freeze_campaign(
 ) -> None:
     """Writes the campaign's configuration at its first start; later it is compared.
 
-    Teachers may be added, retracted ones may be taken out, rounds prolonged, snapshots made more or less often, and
-    health checks and watches set anew. Any other change would make rounds that cannot be compared, so it raises
-    T2TError that names the changed keys. So does a campaign of the same name on another dataset: their branches would
-    be the same.
+    Teachers may be added, retracted ones may be taken out, rounds prolonged, snapshots made more or less often, health
+    checks and watches set anew, and the work may move to other machines or more workers. Any other change would make
+    rounds that cannot be compared, so it raises T2TError that names the changed keys. So does a campaign of the same
+    name on another dataset: their branches would be the same.
 
     Args:
         taught: the teachers that the rounds so far learned from; they may not be taken out either.
@@ -115,12 +115,12 @@ def freeze_campaign(
     # read any more, the keys that differ are at least named.
     with suppress(T2TError):
         known = json.loads(parse(CampaignConfig, known, path).model_dump_json())
-    free = {"description", "rounds", "health", "watch"}
+    free = {"description", "rounds", "health", "watch", "engine"}
     own = {teacher for teacher in taught if config.is_own(teacher)}
     if {*known["teachers"], *taught} - own - set(retracted) <= set(current["teachers"]):
         free.add("teachers")
     for settings in (known, current):
-        for key in ("snapshot_minutes", "snapshot_steps"):
+        for key in ("snapshot_minutes", "snapshot_steps", "workers"):
             settings.get("training", {}).pop(key, None)
     changed = sorted(key for key in {*known, *current} - free if known.get(key) != current.get(key))
     if changed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from itertools import chain
@@ -24,6 +24,8 @@ import torch
 
 from t2t.beginning import Beginning, begin, begun
 from t2t.campaign import CampaignConfig
+from t2t.cluster.group import ALONE, Group
+from t2t.cluster.workers import fit_by_workers
 from t2t.coding import Coded, code, codes, positions, strings
 from t2t.dataset import HUMAN, Dataset
 from t2t.decision import ask, read_decision, waiting
@@ -64,7 +66,7 @@ from t2t.students.checkpoint import load_checked, save, start_from
 from t2t.students.dual_encoder import Student, build_student
 from t2t.teachers import Teacher, TeacherContext, build, parse_entry
 from t2t.teachers.annotations import Entry as HumanEntry
-from t2t.training import train
+from t2t.training import Trained, train
 from t2t.watch import self_share
 
 log = logging.getLogger("t2t")
@@ -116,11 +118,12 @@ class Rounds:
             self.workspace.work,
             self.device,
             self.dataset.config.max_unreadable,
+            engine=self.config.engine,
         )
 
     @cached_property
     def context(self) -> TeacherContext:
-        return TeacherContext(self.dataset, self.workspace.work, self.device)
+        return TeacherContext(self.dataset, self.workspace.work, self.device, self.config.engine)
 
     def lock(self) -> AbstractContextManager[None]:
         """Holds the campaign for this process; raises Busy, naming host and process, where another one runs it."""
@@ -214,25 +217,10 @@ class Rounds:
         matrix = LabelMatrix.load(labels)
         counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
         log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
-        student = self._new_student(k, matrix, beginning.started_from)
-        pairs = self._human_pairs("validation")
-        where = self._positions(pairs.sample_ids)
-        identity = self.roster.identity(self.config.evaluation.identity, matrix.teachers)
-
-        def validate(student: Student) -> float:
-            return average_precision(student.predict_pairs(self.embedded.embeddings, where, pairs, identity))
-
+        student = self.new_student(k, matrix, beginning.started_from)
         now = time.monotonic()
-        trained = train(
-            student,
-            matrix,
-            self.embedded.embeddings.take(self._positions(matrix.sample_ids)),
-            self.config.training,
-            self.seed(k),
-            validate,
-            f"Round {k}: training",
-            lambda step, metrics: self.report.curve(k, [(step, metrics)]),
-            snapshot,
+        student, trained = fit_by_workers(
+            self, k, student, lambda step, metrics: self.report.curve(k, [(step, metrics)])
         )
         passed = time.monotonic() - now
         facts = {
@@ -246,6 +234,36 @@ class Rounds:
         }
         save(student, self.round_folder(k) / "student", facts)
         snapshot.unlink(missing_ok=True)
+        remove_folder(self.round_folder(k) / "ray")  # what a training on a cluster left
+
+    def fit(
+        self,
+        k: int,
+        student: Student,
+        report: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+        group: Group = ALONE,
+    ) -> Trained:
+        """Trains `student` in place on the label matrix of round k, as one of a group's workers (`t2t.training`)."""
+        matrix = LabelMatrix.load(self.round_folder(k) / "labels")
+        pairs = self.human_pairs("validation")
+        where = self.positions(pairs.sample_ids)
+        identity = self.roster.identity(self.config.evaluation.identity, matrix.teachers)
+
+        def validate(student: Student) -> float:
+            return average_precision(student.predict_pairs(self.embedded.embeddings, where, pairs, identity))
+
+        return train(
+            student,
+            matrix,
+            self.embedded.embeddings.take(self.positions(matrix.sample_ids)),
+            self.config.training,
+            self.seed(k),
+            validate,
+            f"Round {k}: training",
+            report,
+            self.round_folder(k) / "training.safetensors",
+            group,
+        )
 
     def evaluate(self, k: int) -> None:
         """Measures round k's student on validation and test; leaves `round-<k>/evaluation/`."""
@@ -357,13 +375,13 @@ class Rounds:
         self.ledger.append(record)
         return record
 
-    def _human_pairs(self, split: str) -> Pairs:
+    def human_pairs(self, split: str) -> Pairs:
         """The human-labeled pairs of a split, not scored yet."""
         return human_pairs(self.dataset.human, self._ids(split), self.dataset.topics)
 
     def _yardstick(self) -> str:
         """SHA-256 of the pairs of the validation split and which of them are positive."""
-        pairs = self._human_pairs("validation")
+        pairs = self.human_pairs("validation")
         codes = np.stack([pairs.sample, pairs.topic, pairs.positive.astype(np.int64)])
         return sha256(json.dumps([list(pairs.sample_ids), list(pairs.topics)]), codes.tobytes())
 
@@ -424,7 +442,7 @@ class Rounds:
     def _ids(self, *splits: str) -> list[str]:
         return self.samples(*splits)["sample_id"].to_pylist()
 
-    def _positions(self, sample_ids: Sequence[str]) -> np.ndarray:
+    def positions(self, sample_ids: Sequence[str]) -> np.ndarray:
         """Where samples stand in `embedded`, int64. Raises T2TError for one that has no embedding."""
         found = positions(strings(sample_ids), self._embedded_ids).astype(np.int64)
         if (found < 0).any():
@@ -464,7 +482,7 @@ class Rounds:
                 table = table.filter(pa.array((sample >= 0) & (codes(table["topic"], self.dataset.seen) >= 0)))
             yield table
 
-    def _new_student(self, k: int, matrix: LabelMatrix, started_from: int | None) -> Student:
+    def new_student(self, k: int, matrix: LabelMatrix, started_from: int | None) -> Student:
         student = build_student(
             self.config.student,
             self.embedded.embeddings.dim,
@@ -477,19 +495,19 @@ class Rounds:
             record = self.ledger.records()[started_from]
             start_from(student, load_checked(self.workspace.work / record.checkpoint, record.weights_sha256))
         else:
-            student.frontend.fit(self.embedded.embeddings, self._positions(matrix.sample_ids))
+            student.frontend.fit(self.embedded.embeddings, self.positions(matrix.sample_ids))
         return student.to(self.device)
 
     def measure(self, student: Student, split: str, identity: str, beginning: Beginning) -> Evaluation:
         """A student on a split, asked as `identity`, beside the outside teachers that it learned from."""
-        pairs = self._human_pairs(split)
+        pairs = self.human_pairs(split)
         teachers = {
             name: teacher_scores(pairs, read_labels(self.lake, beginning.commit, self.dataset.name, name))
             for name in beginning.teachers
             if name in self.config.teachers
         }
         return evaluate(
-            student.predict_pairs(self.embedded.embeddings, self._positions(pairs.sample_ids), pairs, identity),
+            student.predict_pairs(self.embedded.embeddings, self.positions(pairs.sample_ids), pairs, identity),
             self.dataset.unseen,
             teachers,
             self.config.evaluation.resamples,

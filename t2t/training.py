@@ -18,9 +18,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from t2t.batches import Ahead, Batch, Batches, row_weights
+from t2t.cluster.group import ALONE, Group
 from t2t.config import Config
 from t2t.errors import T2TError
 from t2t.files import sha256
@@ -75,6 +76,9 @@ class TrainingConfig(Config):
     )
     snapshot_steps: int | None = Field(None, ge=1, description="Steps between snapshots, besides the minutes.")
     initialise: Literal["scratch", "previous"] = "scratch"
+    workers: int = Field(
+        1, ge=1, description="Processes that share each batch: GPUs of this machine, or of a cluster with engine: ray."
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Of the towers' arithmetic; auto: bfloat16 on CUDA, else float32. Weights are float32."
     )
@@ -93,6 +97,8 @@ def grouped_loss(
 ) -> Tensor:
     """The weighted mean loss of a batch's rows, each sample and each text encoded once.
 
+    Of a worker's share it is the share of that mean: over all workers they add up to it.
+
     Args:
         prepared: float [V, F, D], what the student's frontend makes of the frames of `batch.samples`.
         mask: bool [V, F], which of them are.
@@ -105,7 +111,19 @@ def grouped_loss(
     row_sample, row_text = (torch.from_numpy(a).to(device) for a in (batch.row_sample, batch.row_text))
     cosine = (samples.index_select(0, row_sample) * texts.index_select(0, row_text)).sum(-1)
     target, weight = (torch.from_numpy(a).to(device) for a in (batch.target, batch.weight))
-    return (row_loss(student.logits(cosine), target, kind) * weight).sum() / weight.sum()
+    total = weight.sum() if batch.total is None else batch.total
+    return (row_loss(student.logits(cosine), target, kind) * weight).sum() / total
+
+
+class GroupedLoss(nn.Module):
+    """`grouped_loss` of one student as a module, which is what DDP adds the gradients of several workers up for."""
+
+    def __init__(self, student: Student, kind: str):
+        super().__init__()
+        self.student, self.kind = student, kind
+
+    def forward(self, batch: Batch, prepared: Tensor, mask: Tensor, ids: Tensor, ids_mask: Tensor) -> Tensor:
+        return grouped_loss(self.student, batch, prepared, mask, ids, ids_mask, self.kind)
 
 
 def row_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
@@ -158,8 +176,12 @@ def train(
     title: str = "Training",
     report: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
     snapshot: Path | None = None,
+    group: Group = ALONE,
 ) -> Trained:
     """Trains `student` in place; on return it holds the weights of its best step on validation.
+
+    Several workers call it with the same arguments but for `group`, and come to the same weights. The first one alone
+    validates, reports, writes snapshots, and holds the best step's weights in the end.
 
     Args:
         embeddings: aligned with `matrix.sample_ids`.
@@ -178,7 +200,8 @@ def train(
     student.recompute = config.recompute
     prepare = Prepared(student, embeddings)
     optimizer = build_optimizer(student, config)
-    source = Batches(matrix, config, row_weights(matrix, config), seed)
+    source = Batches(matrix, config, row_weights(matrix, config), seed, group)
+    loss_of = group.wrap(GroupedLoss(student, config.loss))
     kept = copy.deepcopy(student) if config.ema else student
     curve: list[tuple[int, dict[str, float]]] = []
     best: dict[str, Tensor] = {}
@@ -196,9 +219,13 @@ def train(
         running = list(tensors["running"].to(device)) if "running" in tensors else []
         source.restore(facts["batches"])
         begun -= facts["seconds"]
-        for step, point in curve:
+        for step, point in curve if group.leads else []:
             report(step, point)
         log.info("%s goes on at step %d.", title, first)
+        if facts.get("workers", 1) != group.size:
+            log.info("It had %d workers and has %d now: it draws other noise.", facts.get("workers", 1), group.size)
+    if not group.agrees(first, device):
+        raise T2TError(f"{snapshot}: the training's workers read different snapshots. Do all of them see this folder?")
     saved = time.monotonic()
 
     def load() -> Loaded:
@@ -214,7 +241,7 @@ def train(
         for step in range(max(first, 0), config.steps + 1):
             # evaluate
             last = step == config.steps
-            if step and step != first and (last or step % config.evaluate_every == 0):
+            if group.leads and step and step != first and (last or step % config.evaluate_every == 0):
                 score = validate(kept)
                 point = {"loss": float(torch.stack(running).mean())}
                 running.clear()
@@ -229,31 +256,34 @@ def train(
             # save
             due = time.monotonic() - saved > 60 * config.snapshot_minutes
             due |= bool(config.snapshot_steps) and step % (config.snapshot_steps or 1) == 0
-            if snapshot and step > max(first, 0) and (due or last):
+            if snapshot and group.leads and step > max(first, 0) and (due or last):
                 tensors = {f"best.{name}": value for name, value in best.items()}
                 tensors |= {"running": torch.stack(running)} if running else {}
                 facts = {"step": step, "best_step": best_step, "best_score": best_score}
                 facts |= {"curve": curve, "batches": batches.state(), "seconds": time.monotonic() - begun}
+                facts |= {"workers": group.size}
                 save_snapshot(snapshot, identity, modules, optimizer, generator, tensors, facts)
                 saved = time.monotonic()
             if last:
                 break
 
             # step
+            group.draw(seed, step, generator)
             loaded = next(batches)
             batch = loaded.batch
             prepared, mask = augment(*prepare(batch.samples, loaded.frames), config, generator)
             ids, ids_mask = (tensor.to(device, non_blocking=True) for tensor in (loaded.ids, loaded.ids_mask))
             student.train()
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config) * group["factor"]
+            for settings in optimizer.param_groups:
+                settings["lr"] = learning_rate(step, config) * settings["factor"]
             with config.autocast(device):
-                loss = grouped_loss(student, batch, prepared, mask, ids, ids_mask, config.loss)
+                share = loss_of(batch, prepared, mask, ids, ids_mask)
+            loss = group.total(share)
             # Looking at a number of a GPU waits for all that is queued there.
             if device.type == "cpu" or step % CHECK_EVERY == 0:
                 refuse_divergence(loss.item(), title, step)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (share if group.size == 1 else share * group.size).backward()  # DDP divides by the number of workers
             torch.nn.utils.clip_grad_norm_(student.parameters(), config.clip)
             optimizer.step()
             if config.ema:
@@ -263,9 +293,11 @@ def train(
                     torch._foreach_lerp_(list(kept.parameters()), list(student.parameters()), 1 - decay_now)
 
             # log
-            running.append(loss.detach())
+            if group.leads:
+                running.append(loss.detach())
             advance(1, f"loss {loss.item():.4f}" if device.type == "cpu" else "")
-    student.load_state_dict(best)
+    if group.leads:
+        student.load_state_dict(best)
     student.eval()
     return Trained(best_step, best_score, curve, time.monotonic() - begun)
 
@@ -291,7 +323,7 @@ def build_optimizer(student: Student, config: TrainingConfig) -> torch.optim.Ada
 def training_identity(student: Student, matrix: LabelMatrix, config: TrainingConfig, seed: int) -> str:
     """What a training depends on, as a hash: recipe, the student as it comes, seed, device type, torch, and the label
     matrix's content."""
-    settings = config.model_dump_json(exclude={"snapshot_minutes", "snapshot_steps"})
+    settings = config.model_dump_json(exclude={"snapshot_minutes", "snapshot_steps", "workers"})
     names = json.dumps([matrix.teachers, matrix.topics, list(matrix.sample_ids)])
     arrays = (hashlib.sha256(np.ascontiguousarray(getattr(matrix, name)).data).hexdigest() for name in ARRAYS)
     own = [student.config.model_dump_json(), str(seed), student.device.type, torch.__version__]

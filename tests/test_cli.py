@@ -21,7 +21,7 @@ from t2t.errors import T2TError
 from tests.conftest import ROOT
 
 COMMANDS = ["", "run", "rounds", "predict", "compare", "demo", "ui", "data", "data check", "teachers", "teachers check"]
-COMMANDS += ["decide", "teachers add", "lake", "lake log", "lake diff"]
+COMMANDS += ["decide", "teachers add", "lake", "lake log", "lake diff", "report", "plan"]
 
 
 def invoke(*words: object) -> Any:

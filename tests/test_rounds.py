@@ -491,7 +491,7 @@ def test_rows_of_clips_that_are_gone_are_made_anew(campaign, world, tmp_path, ca
     assert "clips were removed or became unreadable" in caplog.text
     assert record.status == "passed"
     with pytest.raises(T2TError, match="'clip-0040' has no embedding"):
-        campaign(data=data, rounds={"max": 1})._positions(["clip-0041", "clip-0040"])
+        campaign(data=data, rounds={"max": 1}).positions(["clip-0041", "clip-0040"])
 
 
 def test_a_mended_annotation_of_validation_is_said(campaign, world, tmp_path, caplog):

@@ -19,9 +19,12 @@ import pytest
 
 from t2t import figures
 from t2t.errors import T2TError
+from t2t.media import Embeddings
 from t2t.mlflow_store import create_store, store_path
 from t2t.reporting import Reporter
+from t2t.students.dual_encoder import Student
 from t2t.tracking import HEADLINE, DataInput, MLflowTracker
+from tests.test_serving import TOPICS, clip, student_folder
 
 Make = Callable[..., MLflowTracker]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -241,7 +244,7 @@ def test_a_round_repeated_is_logged_once(make: Make, tmp_path: Path) -> None:
     figure = figures.rounds(pd.DataFrame({"round": [0], "pr_auc": [0.4]}))
     for _ in range(2):
         tracker = started(make, rounds=2)
-        tracker.log_round(1, metrics, {"pr_curves": figure}, {"per_topic": table})
+        tracker.log_round(1, metrics, {"pr_curves": figure}, {"per_topic": table, "topics": table})
     child, parent = tracker.run_id(1) or "", tracker.run_id() or ""
     for key in metrics:
         assert steps(tracker, child, key) == [(1, metrics[key])]
@@ -249,6 +252,9 @@ def test_a_round_repeated_is_logged_once(make: Make, tmp_path: Path) -> None:
     api = client(tracker)
     assert [f.path for f in api.list_artifacts(child, "figures")] == ["figures/pr_curves.png"]
     assert Path(api.download_artifacts(child, "figures/pr_curves.png")).read_bytes().startswith(b"\x89PNG")
+    # In no folder, for the page that compares two rounds.
+    assert {f.path for f in api.list_artifacts(child)} == {"figures", "tables", "pr_curves.png", "topics.csv"}
+    assert pd.read_csv(api.download_artifacts(child, "topics.csv")).to_dict() == table.to_dict()
     topics = pd.read_json(api.download_artifacts(child, "tables/per_topic.json"), orient="split")
     assert topics.to_dict() == table.to_dict()
     rounds = pd.read_json(api.download_artifacts(parent, "tables/rounds.json"), orient="split")
@@ -291,6 +297,44 @@ def test_a_checkpoint_comes_back_equal_and_is_registered_once(
     back = Path(download_artifacts("models:/t2t-camp@champion", dst_path=str(tmp_path / "back")))
     for name in ("model.safetensors", "tokenizer/tokenizer.json"):
         assert (back / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_students_checkpoint_is_served_by_its_alias_and_leads_to_the_lake(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    folder = student_folder(tmp_path / "student")
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    tags = {"t2t.commit": COMMIT, "t2t.identity": "vendor", "mlflow.note.content": f"Lake {COMMIT} " + "x" * 6000}
+    tracker = started(make)
+    uri = tracker.log_checkpoint(0, folder, {"pr_auc": 0.4}, tags)
+    tracker.champion(0)
+    assert started(make).log_checkpoint(0, folder, {"pr_auc": 0.4}, tags) == uri
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
+    version = client(tracker).get_model_version_by_alias("t2t-camp", "champion")
+    assert version.description.startswith(f"Lake {COMMIT}")
+    assert len(version.description) == 5000  # the registry's column has no more
+    assert "mlflow.note.content" not in version.tags
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)
+    model = mlflow.pyfunc.load_model("models:/t2t-camp@champion")
+    student = Student.load(folder)
+    one = clip(student.input_dim)
+    found = model.predict(pd.DataFrame({"embedding": [one.astype(float).tolist()], "topics": [TOPICS]}))
+    wanted = student.predict(Embeddings.of([one]), np.array([0]), TOPICS, "vendor")[0]
+    np.testing.assert_allclose(found["confidences"][0], wanted, atol=1e-6)
+
+
+def test_the_experiments_note_leads_to_the_chart(make: Make) -> None:
+    tracker = started(make)
+    experiment = client(tracker).get_experiment_by_name("tiny")
+    note = experiment.tags["mlflow.note.content"]
+    assert f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART" in note
+    # What people write there stays.
+    client(tracker).set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "ours")
+    started(make)
+    assert client(tracker).get_experiment_by_name("tiny").tags["mlflow.note.content"] == "ours"
 
 
 def test_a_checkpoint_cut_off_by_a_kill_is_completed(
@@ -373,6 +417,20 @@ def test_the_environment_names_the_server(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://history.example:5000")
     assert MLflowTracker(None, tmp_path, "tiny", "camp").uri == "http://history.example:5000"
     assert MLflowTracker("sqlite:////elsewhere.db", tmp_path, "tiny", "camp").uri == "sqlite:////elsewhere.db"
+
+
+def test_a_page_goes_to_the_campaigns_run_and_over_the_one_that_is_there(make: Make, tmp_path: Path) -> None:
+    page = tmp_path / "camp.html"
+    for text in ("first", "second"):
+        page.write_text(text)
+        if text == "first":
+            assert not make().log_page(page)  # the campaign has no run yet
+            started(make)
+        tracker = make()
+        assert tracker.log_page(page)
+        run = tracker.run_id()
+        assert [item.path for item in client(tracker).list_artifacts(run, "report")] == ["report/camp.html"]
+        assert Path(client(tracker).download_artifacts(run, "report/camp.html")).read_text() == text
 
 
 def test_looking_at_a_local_store(make: Make, tmp_path: Path) -> None:

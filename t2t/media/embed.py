@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +42,16 @@ class Embedded:
     decoded: int = 0
 
 
+class Elsewhere(Protocol):
+    """Other machines that see the same files and the same store."""
+
+    def hash(self, paths: Sequence[str]) -> Iterable[tuple[str, int, int, str]]:
+        """Of each file that can be read: absolute path, size, time of change in ns, hex SHA-256."""
+
+    def embed(self, missing: Sequence[tuple[str, str]]) -> None:
+        """Puts files, each given by its SHA-256 and path, into the store."""
+
+
 class TooManyUnreadable(T2TError):
     """More samples are unreadable than the dataset allows. `quarantine` holds those found so far."""
 
@@ -56,10 +67,18 @@ def embed_samples(
     device: str = "cpu",
     max_unreadable: float = 0.01,
     workers: int | None = None,
+    engine: str = "local",
 ) -> Embedded:
-    """`embed` with the encoder of a configuration and the store `<work>/embeddings`."""
+    """`embed` with the encoder of a configuration and the store `<work>/embeddings`; with engine `ray` by a cluster."""
     encoder = build_encoder(config, device)
-    return embed(samples, encoder, EmbeddingStore(work / "embeddings", encoder.fingerprint), max_unreadable, workers)
+    store = EmbeddingStore(work / "embeddings", encoder.fingerprint)
+
+    elsewhere = None
+    if engine == "ray":
+        from t2t.cluster.pipelines import EmbedOnRay
+
+        elsewhere = EmbedOnRay(config, work, SHARD_SAMPLES)
+    return embed(samples, encoder, store, max_unreadable, workers, elsewhere=elsewhere)
 
 
 def embed_file(path: str | Path, config: PixelsConfig | TimmConfig, device: str = "cpu") -> Embeddings:
@@ -79,6 +98,7 @@ def embed(
     max_unreadable: float = 0.01,
     workers: int | None = None,
     shard_samples: int = SHARD_SAMPLES,
+    elsewhere: Elsewhere | None = None,
 ) -> Embedded:
     """Embeddings of all readable samples; decodes and encodes only what the store lacks, and adds it.
 
@@ -92,6 +112,7 @@ def embed(
         samples: columns sample_id and path (and others).
         max_unreadable: share of the samples that may be unreadable; one is always allowed.
         workers: threads that decode; None takes one for each core, 16 at most.
+        elsewhere: what hashes and embeds first; what it leaves, such as unreadable files, is done here.
 
     Raises:
         TooManyUnreadable: as soon as more samples than that are unreadable.
@@ -99,10 +120,18 @@ def embed(
     """
     store.refresh()
     ids, paths = samples["sample_id"].to_pylist(), samples["path"].to_pylist()
+    if elsewhere is not None and (new := [path for path in dict.fromkeys(paths) if not store.knows(path)]):
+        for file in elsewhere.hash(new):
+            store.remember(*file)
     keys, reasons = _hash(paths, store, workers)
     _check_limit(ids, paths, reasons, max_unreadable)
     where = _positions(keys)
     missing = [key for key in where if key not in store]
+    decoded = len(missing)
+    if missing and elsewhere is not None:
+        elsewhere.embed([(key, paths[where[key][0]]) for key in missing])
+        store.refresh()
+        missing = [key for key in where if key not in store]
     if missing:
         clips = decode_in_order([paths[where[key][0]] for key in missing], encoder, workers)
         with progress("Embedding", len(missing), "videos") as advance, closing(clips):
@@ -123,7 +152,7 @@ def embed(
     if ids and not good:
         raise T2TError(f"None of the {len(ids)} samples can be read, for instance {paths[0]}: {reasons[0]}.")
     view = store.view([key for _, key in good])
-    return Embedded(view, [sample_id for sample_id, _ in good], _quarantine(ids, paths, reasons), len(missing))
+    return Embedded(view, [sample_id for sample_id, _ in good], _quarantine(ids, paths, reasons), decoded)
 
 
 def probe(samples: pa.Table, workers: int | None = None) -> pa.Table:

@@ -103,9 +103,10 @@ class EmbeddingStore:
     Args:
         root: the store's folder; made on the first write.
         encoder_fingerprint: `FrameEncoder.fingerprint`; each has a folder of its own.
+        clean: remove what killed writers left; without it, opening a store only reads.
     """
 
-    def __init__(self, root: str | Path, encoder_fingerprint: str):
+    def __init__(self, root: str | Path, encoder_fingerprint: str, clean: bool = True):
         self.root = Path(root)
         self.folder = self.root / encoder_fingerprint
         self.fingerprint = encoder_fingerprint
@@ -119,7 +120,8 @@ class EmbeddingStore:
         self._files: dict[str, tuple[int, int, str]] = {}
         self._new_files: list[str] = []
         self._read_files()
-        self._clean()
+        if clean:
+            self._clean()
         self.refresh()
 
     def __len__(self) -> int:
@@ -175,15 +177,28 @@ class EmbeddingStore:
         `files.jsonl` makes it forget.) Raises OSError when the file cannot be read.
         """
         path = os.path.abspath(path)
+        known = self.remembered(path)
+        if known is not None:
+            return known
         state = os.stat(path)
-        size, changed, digest = self._files.get(path, (None, None, ""))
-        if (size, changed) == (state.st_size, state.st_mtime_ns):
-            return digest
         digest = sha256_file(path)
-        self._files[path] = (state.st_size, state.st_mtime_ns, digest)
-        line = {"path": path, "size": state.st_size, "mtime_ns": state.st_mtime_ns, "sha256": digest}
-        self._new_files.append(json.dumps(line))
+        self.remember(path, state.st_size, state.st_mtime_ns, digest)
         return digest
+
+    def remember(self, path: str, size: int, mtime_ns: int, digest: str) -> None:
+        """Takes over a file's hash, as it was found with that size and time of change; `flush` writes it down."""
+        self._files[path] = (size, mtime_ns, digest)
+        self._new_files.append(json.dumps({"path": path, "size": size, "mtime_ns": mtime_ns, "sha256": digest}))
+
+    def remembered(self, path: str | Path) -> str | None:
+        """A file's hash where it is remembered and still holds, else None; its content is not read."""
+        path = os.path.abspath(path)
+        size, changed, digest = self._files.get(path, (None, None, ""))
+        try:
+            state = os.stat(path)
+        except OSError:
+            return None
+        return digest if (size, changed) == (state.st_size, state.st_mtime_ns) else None
 
     def knows(self, path: str | Path) -> bool:
         """Whether the store remembers a hash of this path (which may have changed since)."""

@@ -40,11 +40,15 @@ class TeacherEntry(Config):
 
 @dataclass(frozen=True)
 class TeacherContext:
-    """Where a teacher works: the dataset it labels, the device it may use, the folder for what it derives."""
+    """Where a teacher works: the dataset it labels, the device it may use, the folder for what it derives.
+
+    engine: `local`, or `ray` for the parts that expensive teachers label (`t2t.cluster.pipelines`).
+    """
 
     dataset: Dataset
     work: Path
     device: str = "cpu"
+    engine: str = "local"
 
     @property
     def data(self) -> Path:
@@ -57,6 +61,7 @@ class Teacher(Protocol):
 
     One that is expensive has an attribute `shard_samples: int`: it is then asked for so many samples at a time, and
     what it answered survives a kill. Labels of a sample must therefore not depend on which others are asked with it.
+    If it has its `context` as well, its parts can be labeled by a cluster: there it is built again from its entry.
     """
 
     entry: TeacherEntry
