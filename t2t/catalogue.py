@@ -256,6 +256,7 @@ def print_health(workspace: Workspace, campaign: str) -> None:
     from t2t.config import parse
     from t2t.health import check_health, health
     from t2t.rounds import Rounds
+    from t2t.rows import training_rows
 
     content = read_frozen(ledger_of(workspace, campaign))
     if campaign in workspace.names("campaigns"):
@@ -266,7 +267,7 @@ def print_health(workspace: Workspace, campaign: str) -> None:
     rounds = Rounds(config, workspace, device="cpu")
     head = rounds.lake.resolve("main")
     names = rounds.roster.of_round(len(rounds.ledger.records()), head)
-    report = health(rounds.training_rows(head, names))
+    report = health(training_rows(rounds, head, names))
     short = {
         "at_zero": "at 0",
         "at_one": "at 1",

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from t2t import figures
 from t2t.evaluation import Pairs, curve, teacher_scores
 from t2t.ledger import Record, champion, rounds_table
 from t2t.mlflow_text import checkpoint_note
@@ -23,7 +21,11 @@ from t2t.registration import read_labels, teacher_prefix
 from t2t.retraction import all_marks
 from t2t.tracking import DataInput
 
+# matplotlib takes seconds to import; it comes with the first picture.
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from t2t import figures
     from t2t.rounds import Rounds
 
 log = logging.getLogger("t2t")
@@ -104,6 +106,8 @@ class Reporter:
         """What a round came to, and how it stands beside the earlier ones."""
         if self.tracker is None:
             return
+        from t2t import figures
+
         k, rounds = record.round, self.rounds
         folder = rounds.round_folder(k)
         metrics = dict(record.test)
@@ -187,6 +191,8 @@ class Reporter:
 
     def _picture(self, record: Record) -> Figure:
         """The student's PR curve on test against each teacher's own (paper, figure 5)."""
+        from t2t import figures
+
         rounds = self.rounds
         pairs = rounds.pairs(record, "test")
         scores = {
@@ -213,6 +219,8 @@ def pr_picture(
             that it has, and a teacher that has none is left out.
         styles, below: as for `figures.pr_curves`.
     """
+    from t2t import figures
+
     curves, notes = {f"student, asked as {identity}": curve(pairs)}, {}
     for name, score in scores.items():
         covered = ~np.isnan(score)

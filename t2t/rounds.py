@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from t2t.beginning import Beginning, begin, begun
 from t2t.campaign import CampaignConfig
 from t2t.cluster.group import ALONE, Group
 from t2t.cluster.workers import fit_by_workers
-from t2t.coding import Coded, code, codes, positions, strings
+from t2t.coding import codes, positions, strings
 from t2t.dataset import HUMAN, Dataset
 from t2t.decision import ask, read_decision, waiting
 from t2t.errors import T2TError, one_line
@@ -41,9 +40,8 @@ from t2t.evaluation import (
 )
 from t2t.files import atomic_folder, exclusive, remove_folder, remove_leftovers, sha256, sha256_file, write_text
 from t2t.gate import Verdict, WaitingForDecision, judge
-from t2t.health import check_health, health
 from t2t.labeling import Asked
-from t2t.labels import LabelMatrix, assemble, conventional_average
+from t2t.labels import LabelMatrix
 from t2t.lake import Lake, open_lake
 from t2t.lake.known import check_lake, remember_lake
 from t2t.lake.tables import read_table, write_parquet
@@ -54,7 +52,6 @@ from t2t.registration import (
     asked,
     commit_data,
     freeze_campaign,
-    label_tables,
     read_labels,
     register,
     registered,
@@ -62,6 +59,7 @@ from t2t.registration import (
 from t2t.registry import Workspace
 from t2t.reporting import Reporter, Tracker
 from t2t.roster import Roster, refuse_retracted
+from t2t.rows import round_matrix
 from t2t.students.checkpoint import load_checked, save, start_from
 from t2t.students.dual_encoder import Student, build_student
 from t2t.teachers import Teacher, TeacherContext, build, parse_entry
@@ -213,7 +211,7 @@ class Rounds:
             log.warning("Round %d: clips were removed or became unreadable since it began; its rows are made anew.", k)
             remove_folder(labels)
         if not labels.is_dir():
-            self._matrix(k, beginning).save(labels)
+            round_matrix(self, k, beginning).save(labels)
         matrix = LabelMatrix.load(labels)
         counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
         log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
@@ -450,37 +448,6 @@ class Rounds:
                 f"Sample {sample_ids[int(found.argmin())]!r} has no embedding: it was removed or is unreadable."
             )
         return found
-
-    def _matrix(self, k: int, beginning: Beginning) -> LabelMatrix:
-        """The training rows of a round: human labels of `train`, teachers' labels of `train` and `unlabeled`.
-
-        Their health is checked and written to `round-<k>/health.csv` first; raises T2TError where it blocks.
-        """
-        rows = self.training_rows(beginning.commit, beginning.teachers)
-        report = health(rows)
-        write_text(self.round_folder(k) / "health.csv", report.to_csv(index=False))
-        check_health(report, self.config.health, self.config.name)
-        matrix = assemble(rows)
-        return conventional_average(matrix) if self.config.method == "conventional-average" else matrix
-
-    @property
-    def training_topics(self) -> tuple[str, ...]:
-        """The topics that teachers' labels are trained on."""
-        return self.dataset.topics if self.config.teachers_see_unseen else self.dataset.seen
-
-    def training_rows(self, commit: str, teachers: Sequence[str]) -> Coded:
-        """Teachers' labels at a commit, as far as they may be trained on: people's of `train` and seen topics only."""
-        tables = chain.from_iterable(self._training_tables(commit, name) for name in teachers)
-        samples = self.samples("train", "unlabeled")["sample_id"].combine_chunks()
-        return code(tables, samples, self.training_topics, teachers)
-
-    def _training_tables(self, commit: str, teacher: str) -> Iterator[pa.Table]:
-        for table in label_tables(self.lake, commit, self.dataset.name, teacher):
-            if teacher == HUMAN:
-                # Human labels of the unlabeled split would be an accident of the annotation tool: that split has none.
-                sample = codes(table["sample_id"], self.samples("train")["sample_id"].combine_chunks())
-                table = table.filter(pa.array((sample >= 0) & (codes(table["topic"], self.dataset.seen) >= 0)))
-            yield table
 
     def new_student(self, k: int, matrix: LabelMatrix, started_from: int | None) -> Student:
         student = build_student(

@@ -394,7 +394,7 @@ def test_resumed_rounds_read_their_labels_once(campaign, monkeypatch):  # noqa: 
     rounds.prepare()
     rounds.train(0)
     shutil.rmtree(rounds.round_folder(0) / "student")
-    monkeypatch.setattr("t2t.rounds.health", None)
+    monkeypatch.setattr("t2t.rows.health", None)
     (record,) = run(campaign(rounds={"max": 1}))
     assert record.status == "passed"
 

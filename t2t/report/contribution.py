@@ -23,6 +23,7 @@ from t2t.evaluation import Interval, Pairs, average_precision, pairs_of
 from t2t.files import sha256
 from t2t.lake.tables import latest_commit, write_parquet
 from t2t.report.material import Material, Missing
+from t2t.rows import training_rows
 
 if TYPE_CHECKING:
     from t2t.rounds import Rounds
@@ -146,7 +147,7 @@ class LeaveOneOut:
         from t2t.training import TrainingConfig, train
 
         rounds = self.rounds
-        matrix = assemble(rounds.training_rows(self.commit, teachers))
+        matrix = assemble(training_rows(rounds, self.commit, teachers))
         if rounds.config.method == "conventional-average":
             matrix = conventional_average(matrix)
         matrix = replace(matrix, sample_ids=strings(matrix.sample_ids).to_pylist())  # as it is once it was saved
