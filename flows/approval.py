@@ -45,7 +45,7 @@ def answered(waits: WaitingForDecision, rounds: Rounds, tracker: MLflowTracker) 
     if deployment.id is None:
         return False
     form = Answer.with_initial_data(description=question(waits, rounds, tracker))
-    answer = suspend_flow_run(wait_for_input=form, key=key)
+    answer = suspend_flow_run(wait_for_input=form, key=key, timeout=None)
     # `t2t decide` may have been faster, and a decision stays.
     known = read_decision(rounds.lake, rounds.prefix, record.round)
     if known is None:
@@ -61,7 +61,8 @@ def question(waits: WaitingForDecision, rounds: Rounds, tracker: MLflowTracker) 
     record = waits.record
     url = tracker.url(record.round)
     where = f"[Round {record.round} in MLflow]({url})" if url else f"In MLflow: `{tracker.ui_command()}`"
-    return f"{waits}\n\n{markdown_table([*rounds.ledger.records(), record])}\n\n{where}\n"
+    about = str(waits).partition(" Answer with:")[0]
+    return f"{about}\n\n{markdown_table([*rounds.ledger.records(), record])}\n\n{where}\n"
 
 
 def _asked_elsewhere(client: Any, rounds: Rounds) -> bool:

@@ -53,7 +53,7 @@ def unusable(folder: Path) -> str | None:
     if binaries() is None:
         return "no PostgreSQL is installed"
     if importlib.util.find_spec("psycopg") is None:
-        return "its driver is not installed (pip install 't2t[postgres]')"
+        return "its driver is not installed (pip install -e '.[postgres]')"
     try:
         user = owner()
     except T2TError as error:

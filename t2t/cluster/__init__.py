@@ -1,4 +1,4 @@
 """Past one process: training by several workers (DDP), embedding and tagging on a Ray cluster.
 
-Nothing here is needed for one machine, and ray is imported inside functions only.
+One process needs `group` and `workers` only; ray is imported inside functions.
 """

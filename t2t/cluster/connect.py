@@ -24,7 +24,7 @@ def cluster() -> Iterator[Any]:
         import ray
     except ImportError:
         raise T2TError(
-            "`engine: ray` needs the package ray, which is not installed. Install it: pip install 't2t[ray]'. Or set "
+            "`engine: ray` needs the package ray, which is not installed. Install it: pip install -e '.[ray]'. Or set "
             "engine: local."
         ) from None
     if ray.is_initialized():

