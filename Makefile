@@ -79,5 +79,5 @@ screenshots: $(VENV)/installed-screenshots  ## Takes the pictures of docs/guide.
 	$(BIN)/python -m infra.screenshots --report work/campaigns/demo/report/demo.html
 
 clean:  ## Ends the services, and removes the environment and everything that runs have made.
-	-test ! -x $(BIN)/python || $(BIN)/python -m infra.local down
+	-test ! -x $(BIN)/python || $(BIN)/python -m infra.local down --work work
 	rm -rf $(VENV) work data

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter, TaskRunFilter
@@ -13,11 +13,13 @@ from prefect.runtime import flow_run
 from prefect.states import Crashed
 
 from t2t.errors import T2TError
+from t2t.files import write_text
 
 UNFINISHED = {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}}
 RESTARTS = 3
 # A dead run that another one took over from is not to be started again: automations go by the state's name.
 TAKEN_OVER = "TakenOver"
+FIRST = "first-round:"
 
 
 def check_restarts() -> None:
@@ -37,8 +39,28 @@ def check_restarts() -> None:
 
 
 def place_tag(folder: Path) -> str:
-    """What runs on a campaign's folder carry as a tag: the same path on another machine is another one."""
-    return f"{platform.node()}:{folder}"
+    """What runs on a campaign's folder carry as a tag: a name that the folder has drawn for itself.
+
+    The same path on another machine is another folder, and a container's host name is a new one at each start.
+    """
+    file = folder / "id"
+    if not file.is_file():
+        write_text(file, uuid4().hex[:12])
+    return f"{folder.name}:{file.read_text(encoding='utf-8')}"
+
+
+def first_round(begun: int) -> int:
+    """The round that the current run began with; a tag keeps it over crashes and suspensions.
+
+    Args:
+        begun: the first round that is not done now.
+    """
+    with get_client(sync_client=True) as client:
+        own = client.read_flow_run(flow_run.id)
+        known = [tag.removeprefix(FIRST) for tag in own.tags if tag.startswith(FIRST)]
+        if not known:
+            client.update_flow_run(own.id, tags=[*own.tags, f"{FIRST}{begun}"])
+    return int(known[0]) if known else begun
 
 
 def mark_dead_runs(folder: Path) -> int:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from flows.approval import answered
 from flows.board import Board
-from flows.repair import check_restarts, mark_dead_runs
+from flows.repair import check_restarts, first_round, mark_dead_runs
 from flows.steps import step
 from t2t.campaign import CampaignConfig
 from t2t.config import resolve
@@ -52,14 +52,14 @@ def self_training(
 
 def run_rounds(rounds: Rounds, tracker: MLflowTracker, most: int | None) -> WaitingForDecision | None:
     """All rounds, or the first `most`, or those up to one that a person has to decide on."""
-    done = 0
     with rounds.lock():
         mark_dead_runs(rounds.folder)
+        end = None if most is None else first_round(len(rounds.ledger.records())) + most
         try:
             board = Board(rounds)
             step("prepare", rounds.prepare, device=rounds.device)
             board.link(tracker)
-            while (k := rounds.next_round()) is not None and done != most:
+            while (k := rounds.next_round()) is not None and (end is None or k < end):
                 step(f"round {k}: train", rounds.train, k, device=rounds.device)
                 step(f"round {k}: evaluate", rounds.evaluate, k, device=rounds.device)
                 outcome = step(f"round {k}: publish", publish, rounds, k, device=rounds.device)
@@ -67,7 +67,6 @@ def run_rounds(rounds: Rounds, tracker: MLflowTracker, most: int | None) -> Wait
                     board.waits(outcome)
                     return outcome
                 board.round(outcome)
-                done += 1
             if k is None:
                 board.done()
         except BaseException:

@@ -165,7 +165,7 @@ def parts_folder(work: Path, name: str) -> Iterator[Path]:
             continue  # the last one out removed it, or `labeling/`, at this moment
         try:
             if not _lock(descriptor, wait=False):
-                log.info("Another process makes the same labels: waiting for it.")
+                log.info("Another process makes labels of the same teacher: waiting for it.")
                 _lock(descriptor, wait=True)
             # The one before may have removed the folder that this descriptor is of.
             if _is(folder, descriptor):

@@ -59,8 +59,8 @@ def checkpoint_note(record: Record, dataset: str, lake: str) -> str:
             *teachers,
             "",
             f"Where all of it comes from: `t2t lineage {record.campaign}/{k}`. To serve it: `mlflow models serve -m "
-            f"models:/t2t-{record.campaign}@{CHAMPION} --env-manager local` (the champion; T2T_SERVE_ROOT names the folder "
-            "that videos may be read from).",
+            f"models:/t2t-{record.campaign}@{CHAMPION} --env-manager local` (the champion; T2T_SERVE_ROOT names the "
+            "folder that videos may be read from).",
         ]
     )
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,21 +167,22 @@ def register(
     wanted = Asked(tuple(samples["sample_id"].to_pylist()), tuple(topics))
     parts = parts_key(dataset.name, teacher, fingerprint)
     shard = shard_samples(teacher)
-    while True:
-        head = lake.resolve(branch)
-        before = asked(lake, head, dataset.name, entry.id, wanted.topics, fingerprint)
-        missing = wanted - (before or Asked())
-        if before is not None and not missing:
-            break
-        if shard is None:
-            _label(lake, branch, head, dataset, teacher, reference, samples, wanted, before, None, work, metadata)
-            break
-        name = sha256(str(shard), *(block.key for block in missing))[:16]
-        with parts_folder(work, f"{parts}-{name}") as folder:
-            # While this process waited another one may have made the same labels.
-            if asked(lake, branch, dataset.name, entry.id, wanted.topics, fingerprint) == before:
-                _label(lake, branch, head, dataset, teacher, reference, samples, wanted, before, folder, work, metadata)
-                break
+    # One process at a time adds to a teacher's labels: two that began at the same commit, each with samples of its own,
+    # would write over each other's.
+    turn = sha256(dataset.name, entry.id)[:16]
+    try:
+        with parts_folder(work, f"{turn}-turn"):
+            head = lake.resolve(branch)
+            before = asked(lake, head, dataset.name, entry.id, wanted.topics, fingerprint)
+            missing = wanted - (before or Asked())
+            if before is None or missing:
+                name = sha256(str(shard), *(block.key for block in missing))[:16]
+                with nullcontext() if shard is None else parts_folder(work, f"{parts}-{name}") as folder:
+                    _label(
+                        lake, branch, head, dataset, teacher, reference, samples, wanted, before, folder, work, metadata
+                    )
+    finally:
+        remove_parts(work, turn)
     # Also those that a kill left between the commit and this line.
     remove_parts(work, parts)
     return reference

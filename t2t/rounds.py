@@ -210,6 +210,7 @@ class Rounds:
         if labels.is_dir() and not set(LabelMatrix.load(labels).sample_ids) <= set(self.embedded.sample_ids):
             log.warning("Round %d: clips were removed or became unreadable since it began; its rows are made anew.", k)
             remove_folder(labels)
+            remove_folder(self.round_folder(k) / "ray")  # of those rows
         if not labels.is_dir():
             round_matrix(self, k, beginning).save(labels)
         matrix = LabelMatrix.load(labels)

@@ -386,11 +386,12 @@ class MLflowTracker:
 
     def log_page(self, path: Path) -> bool:
         """Stores a page with the campaign's run, in the folder `report`; false where the campaign has no run."""
-        run = self.run_id()
         try:
+            run = self.run_id()
             if run is not None:
                 self._client.log_artifact(run, str(path), "report")
-        except load_mlflow().MlflowException as error:
+        # Its HTTP client's errors are OSErrors.
+        except (load_mlflow().MlflowException, OSError) as error:
             raise T2TError(f"MLflow at {shown(self.uri)} does not take {path}: {error}") from None
         return run is not None
 

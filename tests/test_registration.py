@@ -365,7 +365,9 @@ def test_parts_of_other_labels_are_not_taken_for_these(lake, work, dataset):
         assert sum(len(names) for names, _ in other.calls) == len(wanted)
 
 
-def test_two_processes_do_not_make_the_same_labels(lake, work, dataset):
+@pytest.mark.parametrize("shard", [None, 2])
+@pytest.mark.parametrize(("further", "calls"), [((), []), (("d",), [(["d"], ["red"])])])
+def test_two_processes_neither_repeat_nor_lose_labels(lake, work, dataset, further, calls, shard):
     begun, waits = threading.Event(), threading.Event()
 
     class Slow(Counting):
@@ -383,19 +385,20 @@ def test_two_processes_do_not_make_the_same_labels(lake, work, dataset):
     log.addHandler(handler)
     level = log.level
     log.setLevel(logging.INFO)
-    second = Counting(2)
+    second = Counting(shard)
+    asks = many("b", "c", *further)
     try:
         with ThreadPoolExecutor() as pool:
-            first = pool.submit(ask, lake, work, dataset, Slow(2), many("a", "b", "c"), "red")
+            first = pool.submit(ask, lake, work, dataset, Slow(shard), many("a", "b", "c"), "red")
             assert begun.wait(30)
-            other = pool.submit(ask, open_lake("git", work), work, dataset, second, many("a", "b", "c"), "red")
+            other = pool.submit(ask, open_lake("git", work), work, dataset, second, asks, "red")
             first.result(30), other.result(30)
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
-    assert second.calls == []
-    assert len(keys(lake)) == 1
-    assert pairs(lake) == [("a", "red"), ("b", "red"), ("c", "red")]
+    assert second.calls == calls
+    assert len(keys(lake)) == 1 + len(calls)
+    assert pairs(lake) == [(name, "red") for name in ("a", "b", "c", *further)]
     assert not (work / "labeling").exists()
 
 

@@ -140,12 +140,15 @@ def helpers(job: Job, workers: int, device: str, folder: Path) -> Iterator[Group
                 if not _ready(process):
                     raise _broken(rank, process, folder)
             with member(meeting, 0, workers, device) as group:
-                yield group
-        except RuntimeError as error:  # what gloo and NCCL raise when another worker is gone
-            for rank, process in processes.items():
-                if _ended(process, 5.0) not in (0, None):
-                    raise _broken(rank, process, folder) from error
-            raise
+                try:
+                    yield group
+                except RuntimeError as error:
+                    # What gloo and NCCL raise when another worker is gone. Look while the group stands: once it is
+                    # taken down after an error of this process's own, the others end of that.
+                    for rank, process in processes.items():
+                        if _ended(process, 2.0) not in (0, None):
+                            raise _broken(rank, process, folder) from error
+                    raise
         finally:
             _end(list(processes.values()))
 
@@ -199,13 +202,12 @@ def _broken(rank: int, process: subprocess.Popen[str], folder: Path) -> T2TError
 
 @contextmanager
 def _loopback() -> Iterator[None]:
-    """Has gloo's sockets, which carry what workers add up, stay on this machine."""
+    """Has the sockets of gloo and NCCL, which carry what workers add up, stay on this machine."""
     names = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
-    if not names or "GLOO_SOCKET_IFNAME" in os.environ:
-        yield
-        return
-    os.environ["GLOO_SOCKET_IFNAME"] = names[0]
+    unset = [name for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if names and name not in os.environ]
+    os.environ.update(dict.fromkeys(unset, names[0] if names else ""))
     try:
         yield
     finally:
-        del os.environ["GLOO_SOCKET_IFNAME"]
+        for name in unset:
+            del os.environ[name]

@@ -117,7 +117,7 @@ def test_what_the_store_lacks_is_embedded_elsewhere_and_the_rest_here(
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(T2TError, match=r"pip install 't2t\[ray\]'. Or set engine: local"), cluster():
+    with pytest.raises(T2TError, match=r"pip install -e '.\[ray\]'. Or set engine: local"), cluster():
         pass
 
 
