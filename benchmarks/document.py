@@ -60,7 +60,7 @@ def table(result: Result) -> str:
         lines += ["| t2t against | ratio | to reach |", "|---|---:|---:|"]
         for name, ratio in result.ratios.items():
             target = result.targets.get(name)
-            lines.append(f"| {name} | {ratio:.2f} | {'' if target is None else f'{target:g}'} |")
+            lines.append(f"| {name} | {ratio:.2f} | {'' if target is None else f'{target:.2g}'} |")
         lines.append("")
     lines += [f"- {name}: {text}" for name, text in result.figures.items()]
     slopes = {side: result.slope(side) for side in result.sides()}
