@@ -18,12 +18,17 @@ from t2t.show import markdown_table
 from t2t.tracking import MLflowTracker
 
 
+def artifact_key(campaign: str) -> str:
+    """How the keys of a campaign's artifacts begin; Prefect takes small letters, digits and dashes."""
+    return "".join(c if c.isalnum() else "-" for c in campaign.lower())
+
+
 class Board:
     """The artifacts of one run: progress, a link to MLflow, the table of rounds."""
 
     def __init__(self, rounds: Rounds):
         self.rounds = rounds
-        self.key = "".join(c if c.isalnum() else "-" for c in rounds.config.name.lower())
+        self.key = artifact_key(rounds.config.name)
         self._progress = create_progress_artifact(0.0, key=f"{self.key}-progress", description="Rounds done")
 
     def link(self, tracker: MLflowTracker) -> None:

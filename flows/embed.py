@@ -10,8 +10,9 @@ from prefect import flow, get_run_logger
 from flows.repair import check_restarts
 from flows.steps import step
 from t2t.config import resolve
+from t2t.environment import find_device
 from t2t.registry import Workspace
-from t2t.upkeep import EmbedConfig, embed_new, find_device
+from t2t.upkeep import EmbedConfig, embed_new
 
 
 @flow(name="embed", flow_run_name="{settings.dataset}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.board import artifact_key
 from flows.repair import check_restarts
 from flows.steps import step
+from t2t.environment import find_device
 from t2t.registry import Workspace
-from t2t.upkeep import ReportConfig, find_device
+from t2t.upkeep import ReportConfig
 
 
 @flow(name="report", flow_run_name="{settings.campaign}")
@@ -26,6 +28,5 @@ def report(settings: ReportConfig, workspace: Workspace | None = None) -> str:
 
     place, name = workspace or Workspace.find(), settings.campaign
     path = step("write", write_report, place, name, settings.leave_one_out, device=find_device())
-    key = "".join(c if c.isalnum() else "-" for c in name.lower())
-    create_markdown_artifact(f"`{path}`", key=f"{key}-report", description=f"The report of {name}")
+    create_markdown_artifact(f"`{path}`", key=f"{artifact_key(name)}-report", description=f"The report of {name}")
     return str(path)

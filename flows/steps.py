@@ -13,9 +13,9 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 
+from infra.prepare import GPU
 from t2t.errors import T2TError
 
-LIMIT = "gpu"
 # Renewed while the step runs, so that it may take hours; the server's least. A killed run's slot is free again after
 # about a minute and a half.
 LEASE_SECONDS = 60
@@ -39,14 +39,14 @@ def gpu_slot(device: str) -> Iterator[None]:
     with ExitStack() as stack:
         if device.startswith("cuda"):
             try:
-                stack.enter_context(concurrency(LIMIT, strict=True, lease_duration=LEASE_SECONDS))
+                stack.enter_context(concurrency(GPU, strict=True, lease_duration=LEASE_SECONDS))
             except ConcurrencySlotAcquisitionError as error:
                 if "must be created" not in str(error):
                     raise
                 raise T2TError(
                     f"This run uses the GPU ({device}), and its Prefect server has no active concurrency limit "
-                    f"{LIMIT!r} that keeps two runs from meeting there. Make it, with as many slots as runs may share "
-                    f"the GPU: prefect gcl create {LIMIT} --limit 1"
+                    f"{GPU!r} that keeps two runs from meeting there. Make it, with as many slots as runs may share "
+                    f"the GPU: prefect gcl create {GPU} --limit 1"
                 ) from None
         yield
 
@@ -54,5 +54,5 @@ def gpu_slot(device: str) -> Iterator[None]:
 def make_limit() -> None:
     """Makes the limit on a server of our own, with its slot free: whoever held it went with the server's last run."""
     with get_client(sync_client=True) as client:
-        client.upsert_global_concurrency_limit_by_name(LIMIT, 1)
-        client.update_global_concurrency_limit(LIMIT, GlobalConcurrencyLimitUpdate(active_slots=0))
+        client.upsert_global_concurrency_limit_by_name(GPU, 1)
+        client.update_global_concurrency_limit(GPU, GlobalConcurrencyLimitUpdate(active_slots=0))

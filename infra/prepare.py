@@ -8,7 +8,7 @@ What is there already stays as it is, be it changed by people.
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -33,6 +33,8 @@ def prepare_prefect(template: Path | None = None) -> None:
     from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
     from prefect.workers.process import ProcessWorker
 
+    from infra.automations import apply
+
     kind = "kubernetes" if template else "process"
     content = json.loads(template.read_text()) if template else ProcessWorker.get_default_base_job_template()
     limit = GlobalConcurrencyLimitCreate(name=GPU, limit=1, active=True)
@@ -47,8 +49,7 @@ def prepare_prefect(template: Path | None = None) -> None:
             client.read_global_concurrency_limit_by_name(GPU)
         except ObjectNotFound:
             client.create_global_concurrency_limit(limit)
-    if importlib.util.find_spec("infra.automations"):
-        importlib.import_module("infra.automations").apply()
+    apply()
 
 
 def prepare_lakefs(environment: Mapping[str, str]) -> None:

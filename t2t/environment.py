@@ -26,6 +26,13 @@ def check_environment(work: Path) -> None:
             check_server(name, variable, url)
 
 
+def find_device() -> str:
+    """The torch device to work on where nobody says another: `cuda` where there is a GPU, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def check_work_folder(work: Path) -> None:
     """Makes the work folder, and a file in it for a moment."""
     try:

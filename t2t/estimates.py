@@ -12,13 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from t2t.campaign import CampaignConfig
 from t2t.config import parse
 from t2t.dataset import HUMAN
 from t2t.decision import waiting
 from t2t.descent import RETRACTED
+from t2t.environment import find_device
 from t2t.errors import T2TError
 from t2t.labeling import Asked, shard_samples
 from t2t.lake import Lake, UnknownLake, UnknownPath, UnknownRef, open_lake
@@ -46,7 +46,7 @@ class Estimates:
 
     def __init__(self, workspace: Workspace, config: CampaignConfig):
         self.workspace, self.config, self.work = workspace, config, workspace.work
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = find_device()
         self.dataset = workspace.dataset(config.dataset)
         check_lake(self.work / "campaigns" / config.name, config.lake)
         self.lake: Lake | None = None

@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 
 from t2t.beginning import Beginning, begin, begun
 from t2t.campaign import CampaignConfig
@@ -28,6 +27,7 @@ from t2t.cluster.workers import fit_by_workers
 from t2t.coding import codes, positions, strings
 from t2t.dataset import HUMAN, Dataset
 from t2t.decision import ask, read_decision, waiting
+from t2t.environment import find_device
 from t2t.errors import T2TError, one_line
 from t2t.evaluation import (
     Evaluation,
@@ -85,7 +85,7 @@ class Rounds:
         self.config = config
         self.workspace = workspace
         self.report = Reporter(self, tracker)
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or find_device()
         self.folder = workspace.work / "campaigns" / config.name
         self.prefix = f"{config.dataset}/campaigns/{config.name}/"
         self._started = time.monotonic()

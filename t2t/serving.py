@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from t2t.dataset import HUMAN
+from t2t.environment import find_device
 from t2t.errors import T2TError, one_line
 from t2t.files import sha256_file
 
@@ -129,12 +130,11 @@ class Served:
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]):
-        import torch
 
         from t2t.students.checkpoint import load
 
         self.folder = folder
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = find_device()
         self.student = load(folder, self.device)
         self.identity = str(config.get("identity", HUMAN))
         self.weights_sha256: str | None = config.get("encoder_weights_sha256")

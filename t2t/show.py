@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from t2t.descent import RETRACTED
+from t2t.environment import find_device
 from t2t.errors import T2TError
 from t2t.lake import Lake
 from t2t.lake.known import known_lakes, lake_of
@@ -236,7 +237,6 @@ def predict_file(
 ) -> list[dict[str, Any]]:
     """Confidences of the campaign's champion for one file, highest first."""
     import numpy as np
-    import torch
 
     from t2t.media import embed_file
     from t2t.students.checkpoint import load_checked, read_encoder
@@ -246,7 +246,7 @@ def predict_file(
     if best is None:
         raise T2TError(f"Campaign {campaign!r} has no champion: no round that stands has passed.")
     folder = workspace.work / best.checkpoint
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = find_device()
     student = load_checked(folder, best.weights_sha256, device)
     embeddings = embed_file(video, read_encoder(folder), device)
     dataset = ledger.prefix.split("/")[0]

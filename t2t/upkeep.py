@@ -92,12 +92,6 @@ class Tagged:
         return text + (f"; cannot be read: {self.unreadable:,}" if self.unreadable else "")
 
 
-def find_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def embed_new(workspace: Workspace, config: EmbedConfig, device: str = "cpu") -> NewlyEmbedded:
     """Embeds the dataset's files that the store lacks; killed, it goes on after the last shard.
 

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from t2t.cluster.connect import cluster, explained
 from t2t.cluster.workers import go_to
+from t2t.environment import find_device
 from t2t.errors import T2TError
 from t2t.files import sha256_file, staging
 from t2t.labeling import Part
@@ -119,7 +120,7 @@ class _Embedder:
         from t2t.media.encoders import build_encoder
 
         self.workers = common.enter()
-        self.encoder = build_encoder(config, device())
+        self.encoder = build_encoder(config, find_device())
         self.store = EmbeddingStore(work / "embeddings", self.encoder.fingerprint)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +149,7 @@ class _Labeler:
         from t2t.teachers import build
 
         common.enter()
-        self.teacher = build(entry, replace(context, device=device()))
+        self.teacher = build(entry, replace(context, device=find_device()))
         self.topics = topics
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
@@ -176,13 +177,6 @@ class _Common:
             )
         go_to(self.here)
         return self.cores
-
-
-def device() -> str:
-    """The GPU that Ray gave this actor, or the CPU."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _spread(
