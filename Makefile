@@ -54,10 +54,12 @@ bench-full: $(VENV)/installed-bench  ## The same at all sizes, and writes docs/p
 	$(BIN)/python -m benchmarks --full --save
 	$(BIN)/python -m benchmarks --save
 
-lint: $(VENV)/installed-test  ## Linter, formatter check and type checker.
+lint: $(VENV)/installed-test  ## Linter, formatter check, type checker, walls between the rooms, declared imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
 
 format: $(VENV)/installed-test  ## Formats the code and mends what the linter can.
 	$(BIN)/ruff check --fix .

@@ -12,7 +12,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.harness import Result
-from t2t.figures import BLUE, GREY, VERMILION, axes_of
+from t2t.evaluation.figures import BLUE, GREY, VERMILION, axes_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 PICTURES = PAGE.parent / "performance"

@@ -1,4 +1,4 @@
-"""Video files to embeddings: `t2t.media.embed` against PyAV and timm in a plain loop, and against its own two halves.
+"""Video files to embeddings: `embed` against PyAV and timm in a plain loop, and its own halves.
 
 Clips like J-HMDB's: 320 x 240, 40 frames, MPEG-4 in AVI at 1 Mbit/s or more, one keyframe in 12. MobileNetV2 with
 random weights costs what it costs with trained ones. With T2T_DATA and T2T_WEIGHTS set, J-HMDB itself and its weights.
@@ -21,10 +21,11 @@ import pyarrow as pa
 import torch
 
 from benchmarks.harness import Measured, Result, alone, interleave
-from t2t.media import EmbeddingStore, embed
-from t2t.media.decode import choose
-from t2t.media.embed import decode_in_order
-from t2t.media.encoders import FrameEncoder, TimmConfig, build_encoder
+from t2t.data.embeddings.config import TimmConfig
+from t2t.data.embeddings.decode import choose
+from t2t.data.embeddings.embed import decode_in_order, embed
+from t2t.data.embeddings.encoders import FrameEncoder, build_encoder
+from t2t.data.embeddings.store import EmbeddingStore
 
 MODEL = "mobilenetv2_100"
 FRAMES, SIDE = 8, 224

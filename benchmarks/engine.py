@@ -26,27 +26,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.harness import Measured, Result, interleave
-from infra.services import prefect_server
-from t2t.campaign import CampaignConfig
-from t2t.dataset import HUMAN
-from t2t.demo import SPLITS, make
-from t2t.evaluation import Pairs, average_precision, evaluate, human_pairs, teacher_scores
-from t2t.gate import judge
-from t2t.labels import build_matrix
+from t2t.campaign import loop
+from t2t.campaign.campaign import Campaign
+from t2t.campaign.config import CampaignConfig
+from t2t.campaign.engine import LocalEngine
+from t2t.campaign.entries import open_dataset, read_campaign, teacher_entry
+from t2t.campaign.observer import Observer
+from t2t.core.workspace import Workspace
+from t2t.data.demo import SPLITS, make
+from t2t.data.embeddings.embed import embed_samples
+from t2t.data.labels import HUMAN
+from t2t.data.pairs import Pairs, human_pairs, teacher_scores
+from t2t.evaluation.gate import judge
+from t2t.evaluation.metrics import average_precision, evaluate
+from t2t.integrations.mlflow.observer import MLflowObserver
+from t2t.integrations.mlflow.store import create_store, store_path
+from t2t.integrations.services import prefect_server
 from t2t.lake import Lake
 from t2t.lake.git import GitLake
-from t2t.media import embed_samples
-from t2t.mlflow_store import create_store, store_path
-from t2t.registry import Workspace
-from t2t.rounds import Rounds
-from t2t.run import read_campaign
-from t2t.students.checkpoint import start_from
-from t2t.students.dual_encoder import Student, build_student
-from t2t.tagging import TaggingConfig, tag
+from t2t.students import build_student
+from t2t.students.checkpoint import load, save
+from t2t.students.config import TaggingConfig
+from t2t.students.dual_encoder import Student
+from t2t.students.tagging import tag
 from t2t.teachers import TeacherContext, build
-from t2t.teachers.annotations import Entry as HumanEntry
-from t2t.tracking import MLflowTracker
-from t2t.training import train
+from t2t.teachers.kinds.annotations import Entry as HumanEntry
+from t2t.training.loop import train
+from t2t.training.matrix import build_matrix
 
 REGISTRY = Path(__file__).parents[1] / "registry"
 SMALL = {"train": 24, "validation": 24, "test": 32, "unlabeled": 48}
@@ -173,22 +179,16 @@ def flow(config: CampaignConfig, workspace: Workspace) -> list[float]:
 
 def engine(config: CampaignConfig, workspace: Workspace, tracked: bool, lake: Lake | None = None) -> list[float]:
     """The same without Prefect, and without MLflow where it is not `tracked`."""
-    tracker = MLflowTracker(None, workspace.work, config.dataset, config.name) if tracked else None
-    rounds = Rounds(config, workspace, tracker, "cpu")
+    campaign = Campaign(config, workspace, LocalEngine("cpu"))
     if lake is not None:
-        rounds.lake = lake
-    with rounds.lock():
-        rounds.prepare()
-        while (k := rounds.next_round()) is not None:
-            rounds.run_round(k)
-        if tracker is not None:
-            tracker.finish()
-    return [record.test["pr_auc"] for record in rounds.ledger.records()]
+        campaign.lake = lake
+    loop.run(campaign, MLflowObserver.of(campaign) if tracked else Observer())
+    return [record.test["pr_auc"] for record in campaign.ledger.records()]
 
 
 def direct(config: CampaignConfig, workspace: Workspace) -> list[float]:
     """The same campaign without lake, ledger and history; returns PR-AUC on test by round."""
-    dataset = workspace.dataset(config.dataset)
+    dataset = open_dataset(workspace, config.dataset)
     embedded = embed_samples(dataset.samples, config.encoder, workspace.work, "cpu", dataset.config.max_unreadable)
     position = {name: i for i, name in enumerate(embedded.sample_ids)}
     ids = {split: dataset.split(split)["sample_id"].to_pylist() for split in ("train", "validation", "test")}
@@ -197,7 +197,7 @@ def direct(config: CampaignConfig, workspace: Workspace) -> list[float]:
     pairs = {split: human_pairs(dataset.human, ids[split], dataset.topics) for split in ("validation", "test")}
 
     context = TeacherContext(dataset, workspace.work, "cpu")
-    entries = [HumanEntry(id=HUMAN), *(workspace.teacher(name, dataset.root) for name in config.teachers)]
+    entries = [HumanEntry(id=HUMAN), *(teacher_entry(workspace, name, dataset.root) for name in config.teachers)]
     teachers = {entry.id: build(entry, context).label(dataset.samples, dataset.topics) for entry in entries}
     tables = {name: pa.concat_tables(labels) for name, labels in teachers.items()}
     human = tables[HUMAN].filter(pc.is_in(tables[HUMAN]["sample_id"], value_set=pa.array(ids["train"])))
@@ -218,7 +218,7 @@ def direct(config: CampaignConfig, workspace: Workspace) -> list[float]:
         dim = embedded.embeddings.dim
         student = build_student(config.student, dim, dataset.topics, matrix.teachers, seed, prior=prior)
         if previous is not None and config.training.initialise == "previous":
-            start_from(student, previous)
+            student.start_from(previous)
         else:
             student.frontend.fit(embedded.embeddings, chosen)
 
@@ -228,8 +228,8 @@ def direct(config: CampaignConfig, workspace: Workspace) -> list[float]:
         train(
             student, matrix, embedded.embeddings.take(chosen), config.training, seed, validate, f"Round {k}: training"
         )
-        student.save(workspace.work / f"student-{k}")
-        student = previous = Student.load(workspace.work / f"student-{k}", "cpu")
+        save(student, workspace.work / f"student-{k}")
+        student = previous = load(workspace.work / f"student-{k}", "cpu")
         measured = {}
         for split in ("validation", "test"):
             scores = {name: teacher_scores(pairs[split], tables[name]) for name in config.teachers}

@@ -14,7 +14,8 @@ import pyarrow as pa
 from sklearn.metrics import average_precision_score
 
 from benchmarks.harness import Measured, Result, alone, interleave
-from t2t.evaluation import Pairs, bootstrap, teacher_scores, topic_table
+from t2t.data.pairs import Pairs, teacher_scores
+from t2t.evaluation.metrics import bootstrap, topic_table
 
 RESAMPLES, LOOPED = 1000, 3
 POSITIVE_RATE, PAIRS_OF_SAMPLE, TOPICS = 0.05, 50, 10_000

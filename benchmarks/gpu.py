@@ -17,12 +17,15 @@ import torch
 
 from benchmarks.harness import Measured, Result
 from benchmarks.training import FRAMES, ROWS_PER_SAMPLE, TEACHERS, Shares, World, make_topics
-from t2t.evaluation import Pairs, average_precision
-from t2t.lake.tables import LABEL_SCHEMA, write_parquet
-from t2t.students.dual_encoder import DualEncoderConfig, Student
+from t2t.data.labels import LABEL_SCHEMA, write_parquet
+from t2t.data.pairs import Pairs
+from t2t.evaluation.metrics import average_precision
+from t2t.students.config import DualEncoderConfig, TaggingConfig
+from t2t.students.dual_encoder import Student
+from t2t.students.tagging import tag
 from t2t.students.text import TopicTokens
-from t2t.tagging import TaggingConfig, tag
-from t2t.training import TrainingConfig, train
+from t2t.training.config import TrainingConfig
+from t2t.training.loop import train
 
 BATCH = 65_536
 # Two towers of one size: d_model, layers, heads, d_ff of each.

@@ -26,8 +26,8 @@ import pandas as pd
 import pyarrow as pa
 
 from benchmarks.harness import Measured, Result, alone, interleave
-from t2t.labels import ARRAYS, LabelMatrix, build_matrix
-from t2t.lake.tables import LABEL_DICTIONARIES, LABEL_SCHEMA, label_blocks, write_parquet
+from t2t.data.labels import LABEL_DICTIONARIES, LABEL_SCHEMA, label_blocks, write_parquet
+from t2t.training.matrix import ARRAYS, LabelMatrix, build_matrix
 
 SAMPLES, TOPICS, TEACHERS, OF_A_SAMPLE = 2_000_000, 10_000, 100, 10
 NAMES = tuple(f"teacher-{i:03}" for i in range(TEACHERS))

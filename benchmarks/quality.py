@@ -20,16 +20,18 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-import t2t.demo
-import t2t.rounds
+import t2t.data.demo
+import t2t.training.job
 from benchmarks.harness import Result
 from benchmarks.training import RowByRow, Shares, World, quiet
-from t2t.batches import row_weights
-from t2t.registry import Workspace
-from t2t.rounds import Rounds
-from t2t.run import read_campaign
+from t2t.campaign import loop
+from t2t.campaign.campaign import Campaign
+from t2t.campaign.observer import Observer
+from t2t.core.workspace import Workspace
 from t2t.students.dual_encoder import Student
-from t2t.training import build_optimizer, learning_rate, train
+from t2t.training.batches import row_weights
+from t2t.training.config import learning_rate
+from t2t.training.loop import build_optimizer, train
 
 TENTHS = 10
 # Rows in a batch of the Trainer's: small ones take more steps in the time there is.
@@ -50,16 +52,15 @@ def capture(campaign: str, seed: int) -> tuple[World, Callable[[Student], float]
     data = WORK / "data" if campaign == "demo" else Path(os.environ["T2T_DATA"])
     place = Workspace.find(None, data, WORK / "work")
     if campaign == "demo":
-        t2t.demo.make(data / "demo")
-    engine = Rounds(read_campaign(place, campaign, f"{campaign}-{seed}", [f"seed={seed}"]), place)
-    engine.prepare()
+        t2t.data.demo.make(data / "demo")
+    opened = Campaign.open(campaign, place, f"{campaign}-{seed}", [f"seed={seed}"])
 
     def stop(*args: Any, **_: Any) -> None:
         raise Captured(*args)
 
     try:
-        with patch.object(t2t.rounds, "train", stop):
-            engine.train(0)
+        with patch.object(t2t.training.job, "train", stop):
+            loop.run(opened, Observer())
     except Captured as captured:
         student, matrix, embeddings, config, _, validate, *_ = captured.args
         return World(student, matrix, embeddings, config, row_weights(matrix, config)), validate

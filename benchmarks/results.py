@@ -21,13 +21,17 @@ import numpy as np
 import torch
 import typer
 
-from t2t.beginning import begun
-from t2t.evaluation import Evaluation, Pairs, average_precision, bootstrap, human_pairs, teacher_scores
-from t2t.registration import read_labels
-from t2t.registry import Workspace
-from t2t.rounds import Rounds
-from t2t.run import read_campaign
-from t2t.students.dual_encoder import Student
+from t2t.campaign import loop
+from t2t.campaign.campaign import Campaign
+from t2t.campaign.entries import campaign_config
+from t2t.campaign.facts import RoundStart
+from t2t.campaign.observer import Observer
+from t2t.campaign.steps.evaluate import measure
+from t2t.core.workspace import Workspace
+from t2t.data.pairs import Pairs, human_pairs, teacher_scores
+from t2t.evaluation.metrics import Evaluation, average_precision, bootstrap
+from t2t.students.checkpoint import load
+from t2t.teachers.store import read_labels
 
 
 def lines(teachers: tuple[str, ...], rounds: int) -> dict[str, list[str]]:
@@ -58,33 +62,32 @@ def main(
     logging.basicConfig(level=logging.WARNING)
     place = Workspace.find(None, data_root, work)
     found: dict[str, dict[str, list[Evaluation]]] = {}
-    teachers = place.campaign(campaign).teachers
+    teachers = campaign_config(place, campaign).teachers
     references: dict[str, Pairs] = {}
     for name, own in lines(teachers, rounds).items():
         if only not in name:
             continue
         for seed in range(seeds):
             slug = "".join(c if c.isalnum() else "-" for c in name.lower())
-            config = read_campaign(place, campaign, f"{slug}-s{seed}", [*(settings or []), *own, f"seed={seed}"])
-            engine = Rounds(config, place)
-            engine.prepare()
-            while (k := engine.next_round()) is not None:
-                engine.run_round(k)
-            for record in engine.ledger.records():
-                student = Student.load(place.work / record.checkpoint, engine.device)
-                line = name if len(engine.ledger.records()) == 1 or record.round == 0 else f"  round {record.round}"
+            opened = Campaign.open(campaign, place, f"{slug}-s{seed}", [*(settings or []), *own, f"seed={seed}"])
+            loop.run(opened, Observer())
+            records = opened.ledger.records()
+            for record in records:
+                student = load(place.work / record.checkpoint, opened.engine.device)
+                start = RoundStart.read(opened.files(record.round), record.round)
+                line = name if len(records) == 1 or record.round == 0 else f"  round {record.round}"
                 for identity in dict.fromkeys((record.identity, "human")):
                     label = f"{line}, asked as {identity}"
                     row = found.setdefault(label, {"validation": [], "test": []})
                     for split in row:
-                        row[split].append(engine.measure(student, split, identity, begun(engine, record.round)))
-                print(f"{config.name} round {record.round}: {record.status}", file=sys.stderr)
+                        row[split].append(measure(opened, student, split, identity, start))
+                print(f"{opened.config.name} round {record.round}: {record.status}", file=sys.stderr)
             if name.endswith(f"{len(teachers)} teachers") and not references:
-                references = own_scores(engine)
+                references = own_scores(opened)
     report(found, references, resamples, out, f"{campaign}, {seeds} seeds")
 
 
-def own_scores(engine: Rounds) -> dict[str, Pairs]:
+def own_scores(engine: Campaign) -> dict[str, Pairs]:
     """Each teacher's scored pairs of the test split, where it has any, and their plain average."""
     ids = engine.dataset.split("test")["sample_id"].to_pylist()
     pairs = human_pairs(engine.dataset.human, ids, engine.dataset.topics)

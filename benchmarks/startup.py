@@ -24,7 +24,7 @@ SIDES = {
 OTHERS = {
     "t2t teachers": ("-m", "t2t", "teachers"),
     "import torch": ("-c", "import torch"),
-    "import t2t.rounds": ("-c", "import t2t.rounds"),
+    "import t2t.campaign.campaign": ("-c", "import t2t.campaign.campaign"),
     "mlflow --help": ("-m", "mlflow", "--help"),
     "prefect --help": ("-m", "prefect", "--help"),
 }

@@ -20,10 +20,12 @@ import numpy as np
 import torch
 
 from benchmarks.harness import Measured, Result, alone, interleave
-from t2t.lake.tables import LABEL_SCHEMA, write_parquet
-from t2t.media.store import Embeddings
-from t2t.students.dual_encoder import DualEncoderConfig, Student, build_student
-from t2t.tagging import TaggingConfig, tag, top_columns
+from t2t.data.embeddings.store import Embeddings
+from t2t.data.labels import LABEL_SCHEMA, write_parquet
+from t2t.students import build_student
+from t2t.students.config import DualEncoderConfig, TaggingConfig
+from t2t.students.dual_encoder import Student
+from t2t.students.tagging import tag, top_columns
 
 TOPICS, K, RANDOM, FRAMES, WIDTH = 10_000, 10, 10, 2, 32
 CONFIG = TaggingConfig(top_k=K, random=RANDOM)

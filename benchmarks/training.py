@@ -23,14 +23,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-import t2t.batches
-import t2t.training
+import t2t.training.batches
+import t2t.training.loop
 from benchmarks.harness import Measured, Result, interleave
-from t2t.labels import LabelMatrix
-from t2t.media.store import Embeddings
-from t2t.students.dual_encoder import DualEncoderConfig, Student, build_student
+from t2t.data.embeddings.store import Embeddings
+from t2t.students import build_student
+from t2t.students.config import DualEncoderConfig
+from t2t.students.dual_encoder import Student
 from t2t.students.text import TopicTokens
-from t2t.training import Prepared, TrainingConfig, augment, build_optimizer, learning_rate, row_loss, train
+from t2t.training.config import TrainingConfig, learning_rate
+from t2t.training.loop import build_optimizer, train
+from t2t.training.loss import row_loss
+from t2t.training.matrix import LabelMatrix
+from t2t.training.prepared import Prepared, augment
 
 FRAMES, DIM, ROWS_PER_SAMPLE, TOPICS = 8, 1280, 32, 500
 TEACHERS = ("human", "one", "two", "three")
@@ -268,14 +273,14 @@ class Shares:
 
             return call
 
-        class Ahead(t2t.batches.Ahead):
+        class Ahead(t2t.training.batches.Ahead):
             def __init__(self, *args: Any):
                 begun.append(time.perf_counter())
                 super().__init__(*args)
 
         with (
-            patch.object(t2t.training, "Ahead", Ahead),
-            patch.object(t2t.training, "grouped_loss", around(t2t.training.grouped_loss)),
+            patch.object(t2t.training.loop, "Ahead", Ahead),
+            patch.object(t2t.training.loss, "grouped_loss", around(t2t.training.loss.grouped_loss)),
             patch.object(Tensor, "backward", around(Tensor.backward)),
             patch.object(nn.utils, "clip_grad_norm_", around(nn.utils.clip_grad_norm_)),
             patch.object(torch.optim.AdamW, "step", around(torch.optim.AdamW.step)),

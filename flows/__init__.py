@@ -1,1 +1,1 @@
-"""Prefect flows: order, retries, artifacts. What they call is in `t2t`."""
+"""Prefect flows, one file each. Installed as `t2t.flows`."""

@@ -7,12 +7,12 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from flows.repair import check_restarts
-from flows.steps import step
-from t2t.config import resolve
-from t2t.environment import find_device
-from t2t.registry import Workspace
-from t2t.upkeep import EmbedConfig, embed_new
+from t2t.campaign.scheduled import EmbedConfig, embed_new
+from t2t.core.config import resolve
+from t2t.core.host import find_device
+from t2t.core.workspace import Workspace
+from t2t.integrations.prefect.repair import check_restarts
+from t2t.integrations.prefect.steps import step
 
 
 @flow(name="embed", flow_run_name="{settings.dataset}")
@@ -23,7 +23,7 @@ def embed(settings: EmbedConfig, workspace: Workspace | None = None) -> dict[str
         settings: which dataset, by which encoder.
         workspace: folders `registry`, `data` and `work`; found as the command line does when left out.
 
-    Returns: what `t2t.upkeep.NewlyEmbedded` says.
+    Returns: what `t2t.campaign.scheduled.NewlyEmbedded` says.
     """
     check_restarts()
     device = find_device()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.board import artifact_key
-from flows.repair import check_restarts
-from flows.steps import step
-from t2t.environment import find_device
-from t2t.registry import Workspace
-from t2t.upkeep import ReportConfig
+from t2t.commands.page import ReportConfig, write_report
+from t2t.core.host import find_device
+from t2t.core.workspace import Workspace
+from t2t.integrations.mlflow.page import log_page
+from t2t.integrations.prefect.board import artifact_key
+from t2t.integrations.prefect.repair import check_restarts
+from t2t.integrations.prefect.steps import step
 
 
 @flow(name="report", flow_run_name="{settings.campaign}")
@@ -24,9 +25,8 @@ def report(settings: ReportConfig, workspace: Workspace | None = None) -> str:
     Returns: the page's path.
     """
     check_restarts()
-    from t2t.report import write_report
-
     place, name = workspace or Workspace.find(), settings.campaign
     path = step("write", write_report, place, name, settings.leave_one_out, device=find_device())
+    log_page(place, name, path)
     create_markdown_artifact(f"`{path}`", key=f"{artifact_key(name)}-report", description=f"The report of {name}")
     return str(path)

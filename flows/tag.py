@@ -7,12 +7,12 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from flows.repair import check_restarts
-from flows.steps import step
-from t2t.config import resolve
-from t2t.environment import find_device
-from t2t.registry import Workspace
-from t2t.upkeep import TagConfig, tag_new
+from t2t.campaign.scheduled import TagConfig, tag_new
+from t2t.core.config import resolve
+from t2t.core.host import find_device
+from t2t.core.workspace import Workspace
+from t2t.integrations.prefect.repair import check_restarts
+from t2t.integrations.prefect.steps import step
 
 
 @flow(name="tag", flow_run_name="{settings.teacher} on {settings.dataset}")
@@ -23,7 +23,7 @@ def tag(settings: TagConfig, workspace: Workspace | None = None) -> dict[str, An
         settings: which teacher, on which dataset.
         workspace: folders `registry`, `data` and `work`; found as the command line does when left out.
 
-    Returns: what `t2t.upkeep.Tagged` says.
+    Returns: what `t2t.campaign.scheduled.Tagged` says.
     """
     check_restarts()
     device = find_device()

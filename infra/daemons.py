@@ -18,8 +18,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from infra.services import GRACE, POLL, _descendants, _failed, _free_port, _tail, _wait, launch, listens, port_taken
-from t2t.errors import T2TError
+from t2t.core.errors import T2TError
+from t2t.integrations.services import (
+    GRACE,
+    POLL,
+    descendants,
+    failed,
+    free_port,
+    launch,
+    listens,
+    port_taken,
+    tail,
+    wait_for,
+)
 
 Command = tuple[list[str], Mapping[str, str]]
 
@@ -102,25 +113,25 @@ class Daemons:
                 if time.monotonic() > end or self.running(name) is None:
                     raise T2TError(
                         f"{name} (process {known.pid}) runs but does not answer. Look at {self.log(name)}; `make down` "
-                        f"and `make up` start it anew. Its last lines:\n{_tail(self.log(name))}"
+                        f"and `make up` start it anew. Its last lines:\n{tail(self.log(name))}"
                     )
                 time.sleep(POLL)
             return known.port
         if self.log(name).exists():
             self.log(name).replace(self.folder / f"{name}.log.1")
         for attempt in range(3):
-            chosen = port if not port or (attempt == 0 and not port_taken(port)) else _free_port()
+            chosen = port if not port or (attempt == 0 and not port_taken(port)) else free_port()
             line, settings = command(chosen)
             with open(self.folder / f"{name}.pid", "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 options = {"cwd": cwd, "user": user, "stop": stop, "grace": grace}
                 guard = launch(line, settings, self.log(name), lock, **options)  # type: ignore[arg-type]
             self._started[name] = guard, chosen
-            if _wait(guard, partial(_is_up, guard.pid, chosen, ready), timeout):
+            if wait_for(guard, partial(_is_up, guard.pid, chosen, ready), timeout):
                 return chosen
             # Between choosing a port and using it another process may have taken it.
-            if attempt == 2 or guard.poll() is None or "in use" not in _tail(self.log(name)).lower():
-                raise _failed(name, self.log(name), timeout, guard)
+            if attempt == 2 or guard.poll() is None or "in use" not in tail(self.log(name)).lower():
+                raise failed(name, self.log(name), timeout, guard)
         raise AssertionError("not reached")
 
     def keep(self) -> None:
@@ -147,7 +158,7 @@ class Daemons:
         end = time.monotonic() + patience
         while self.running(name) is not None:
             if time.monotonic() > end:
-                for pid in [*_descendants(known.pid), known.pid]:
+                for pid in [*descendants(known.pid), known.pid]:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 end = time.monotonic() + patience

@@ -23,10 +23,13 @@ import typer
 
 from infra import postgres
 from infra.daemons import Command, Daemons, daemons, private_file
-from infra.prepare import POOL, prepare_lakefs, prepare_prefect
-from infra.services import HOST, _environment, _prefect_command, _prefect_settings, _whole_database, answers
-from t2t.environment import check_work_folder
-from t2t.errors import T2TError
+from infra.prepare import prepare_lakefs
+from t2t.core.errors import T2TError
+from t2t.core.host import check_work_folder
+from t2t.integrations.mlflow.store import PRIVATE, create_store, store_path
+from t2t.integrations.mlflow.text import MODE
+from t2t.integrations.prefect.setup import POOL, prepare_prefect
+from t2t.integrations.services import HOST, answers, in_environment, prefect_command, prefect_settings, whole_database
 
 PORTS = {"postgres": 5433, "prefect": 4200, "mlflow": 5000, "lakefs": 8000, "worker": 0}
 KINDS = ("auto", "postgresql", "sqlite")
@@ -75,8 +78,6 @@ def down(work: Path) -> list[str]:
 
 def addresses(work: Path) -> dict[str, str]:
     """Where each service that runs is to be found; for people, without passwords."""
-    from t2t.tracking import MODE
-
     folder = Path(work).resolve() / "services"
     if not folder.is_dir():
         return {}
@@ -144,26 +145,24 @@ def _prefect(services: Daemons, cluster: tuple[Path, int] | None) -> dict[str, s
     home.mkdir(exist_ok=True)
 
     def command(port: int) -> Command:
-        settings = _prefect_settings(home, port)
+        settings = prefect_settings(home, port)
         # In memory, as by default, a restart of the server would forget who holds a slot, and leave the slot taken.
         settings["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = "prefect.server.concurrency.lease_storage.filesystem"
         if cluster:
             settings["PREFECT_API_DATABASE_CONNECTION_URL"] = postgres.url(*cluster, "prefect", "postgresql+asyncpg")
         else:
-            _whole_database(home)
-        return _prefect_command(port), settings
+            whole_database(home)
+        return prefect_command(port), settings
 
     port = services.ensure("prefect", command, _health("/api/health"), PORTS["prefect"])
     if not cluster:
         (home / "complete").touch()
-    with _environment(_client_settings(home, port)):
+    with in_environment(_client_settings(home, port)):
         prepare_prefect()
     return {"PREFECT_API_URL": f"http://{HOST}:{port}/api"}
 
 
 def _mlflow(services: Daemons, cluster: tuple[Path, int] | None, work: Path) -> dict[str, str]:
-    from t2t.mlflow_store import PRIVATE, create_store, store_path
-
     if cluster:
         store = postgres.url(*cluster, "mlflow", "postgresql+psycopg")
     else:
@@ -238,12 +237,12 @@ def _worker(services: Daemons, environment: dict[str, str], work: Path) -> None:
             known = [one for one in client.read_workers_for_work_pool(POOL) if one.name == name]
         return any(one.last_heartbeat_time and one.last_heartbeat_time.timestamp() >= started for one in known)
 
-    with _environment(settings):
+    with in_environment(settings):
         services.ensure("worker", lambda port: (line, settings), online, PORTS["worker"], grace=WORKER_GRACE)
 
 
 def _client_settings(home: Path, port: int) -> dict[str, str]:
-    settings = _prefect_settings(home, port)
+    settings = prefect_settings(home, port)
     del settings["PREFECT_API_DATABASE_CONNECTION_URL"]
     return settings
 

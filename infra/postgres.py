@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pwd
 import re
 import secrets
 import shutil
@@ -15,8 +16,15 @@ import subprocess
 from pathlib import Path
 
 from infra.daemons import private_file
-from infra.services import HOST, account
-from t2t.errors import T2TError, one_line
+from t2t.core.errors import T2TError, one_line
+from t2t.integrations.guard import account
+from t2t.integrations.services import HOST
+
+try:
+    import psycopg
+    from psycopg import sql
+except ImportError:  # an extra; `unusable` says so
+    psycopg = sql = None
 
 USER = "t2t"
 DATABASES = ("prefect", "mlflow", "lakefs")
@@ -39,8 +47,6 @@ def owner() -> str | None:
     """
     if os.geteuid() != 0:
         return None
-    import pwd
-
     known = {entry.pw_name for entry in pwd.getpwall()}
     name = next((name for name in ("postgres", "nobody") if name in known), None)
     if name is None:
@@ -53,7 +59,7 @@ def unusable(folder: Path) -> str | None:
     if binaries() is None:
         return "no PostgreSQL is installed"
     if importlib.util.find_spec("psycopg") is None:
-        return "its driver is not installed (pip install -e '.[postgres]')"
+        return "its driver is not installed (pip install 'psycopg[binary]')"
     try:
         user = owner()
     except T2TError as error:
@@ -110,8 +116,6 @@ def url(folder: Path, port: int, database: str, scheme: str = "postgresql") -> s
 
 def ready(folder: Path, port: int) -> bool:
     """Whether the server takes connections."""
-    import psycopg
-
     try:
         psycopg.connect(url(folder, port, "postgres"), connect_timeout=2).close()
     except psycopg.OperationalError:
@@ -121,11 +125,8 @@ def ready(folder: Path, port: int) -> bool:
 
 def create_databases(folder: Path, port: int) -> None:
     """Makes the services' databases, each once."""
-    import psycopg
-    from psycopg.sql import SQL, Identifier
-
     with psycopg.connect(url(folder, port, "postgres"), autocommit=True) as connection:
         known = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
         for name in DATABASES:
             if name not in known:
-                connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))

@@ -8,48 +8,17 @@ What is there already stays as it is, be it changed by people.
 from __future__ import annotations
 
 import argparse
-import importlib
-import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from t2t.errors import T2TError, one_line
+import lakefs_sdk
+from lakefs_sdk.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
-POOL = "t2t"  # the work pool of the deployments in prefect.yaml
-GPU = "gpu"  # the global concurrency limit that flows hold while they use the GPU
-
-
-def prepare_prefect(template: Path | None = None) -> None:
-    """Makes the work pool, the limit and the automations on the server at PREFECT_API_URL.
-
-    Args:
-        template: the base job template of a pool of type `kubernetes`; None: a pool of processes.
-    """
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
-    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-    from prefect.workers.process import ProcessWorker
-
-    from infra.automations import apply
-
-    kind = "kubernetes" if template else "process"
-    content = json.loads(template.read_text()) if template else ProcessWorker.get_default_base_job_template()
-    limit = GlobalConcurrencyLimitCreate(name=GPU, limit=1, active=True)
-    # Looked for first: the server's log shows a traceback for a second one.
-    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
-        try:
-            client.read_work_pool(POOL)
-        except ObjectNotFound:
-            client.create_work_pool(WorkPoolCreate(name=POOL, type=kind, base_job_template=content))
-    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
-        try:
-            client.read_global_concurrency_limit_by_name(GPU)
-        except ObjectNotFound:
-            client.create_global_concurrency_limit(limit)
-    apply()
+from t2t.core.errors import T2TError, one_line
+from t2t.integrations.prefect.setup import prepare_prefect
 
 
 def prepare_lakefs(environment: Mapping[str, str]) -> None:
@@ -60,10 +29,7 @@ def prepare_lakefs(environment: Mapping[str, str]) -> None:
     Raises:
         T2TError: a variable is missing, or the server does not answer, or with an error.
     """
-    from lakefs_sdk.exceptions import ApiException
-    from urllib3.exceptions import HTTPError
-
-    sdk: Any = importlib.import_module("lakefs_sdk")  # its annotations ask for every optional argument
+    sdk: Any = lakefs_sdk  # its annotations ask for every optional argument
     try:
         host = f"{environment['LAKECTL_SERVER_ENDPOINT_URL'].rstrip('/')}/api/v1"
         key = sdk.AccessKeyCredentials(

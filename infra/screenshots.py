@@ -25,8 +25,13 @@ from urllib.request import ProxyHandler, Request, build_opener
 import typer
 from PIL import Image
 
-from t2t.errors import T2TError
-from t2t.tracking import CHART, MODE
+from t2t.core.errors import T2TError
+from t2t.integrations.mlflow.text import CHART, MODE
+
+try:
+    from playwright import sync_api
+except ImportError:  # an extra; `browser` says so
+    sync_api = None
 
 WIDTH, HEIGHT = 1400, 900
 MOST_BYTES = 200_000
@@ -156,11 +161,9 @@ def browser() -> Iterator[Any]:
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         raise T2TError(f"No browser here: install one of {', '.join(BROWSERS)}.")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise T2TError("Playwright is not installed: pip install -e '.[screenshots]'") from None
-    with sync_playwright() as play:
+    if sync_api is None:
+        raise T2TError("Playwright is not installed: pip install playwright")
+    with sync_api.sync_playwright() as play:
         # Chromium's own sandbox needs more rights than a container's root has; the pages are this machine's own.
         running = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
         context = running.new_context(viewport={"width": WIDTH, "height": HEIGHT}, timezone_id="UTC", locale="en-GB")
@@ -176,8 +179,6 @@ def browser() -> Iterator[Any]:
 
 def take(context: Any, screen: Screen, folder: Path) -> int:
     """Takes a picture; returns its bytes. Raises T2TError, naming what is not as it should be."""
-    from playwright.sync_api import Error, TimeoutError
-
     page = context.new_page()
     page.set_viewport_size({"width": WIDTH, "height": screen.height})
     faults: list[str] = []
@@ -192,9 +193,9 @@ def take(context: Any, screen: Screen, folder: Path) -> int:
         picture = settled(page)
         seen = page.inner_text("body")
         faults += [wrong for wrong in WRONG if wrong in seen]
-    except TimeoutError:
+    except sync_api.TimeoutError:
         raise T2TError(f"{screen.name}: {text!r} does not appear on {screen.address}") from None
-    except Error as error:
+    except sync_api.Error as error:
         raise T2TError(f"{screen.name}: {screen.address}: {error.message.splitlines()[0]}") from None
     finally:
         page.close()

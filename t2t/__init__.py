@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from t2t.students.dual_encoder import Student
+    from t2t.campaign.campaign import Campaign
+    from t2t.campaign.entries import load_dataset
+    from t2t.core.version import VERSION as __version__
+    from t2t.run import run
+    from t2t.students.scorer import load_student
 
-__version__ = "0.1.0"
-__all__ = ["Student", "__version__"]
+__all__ = ["Campaign", "__version__", "load_dataset", "load_student", "run"]
+
+# Where each name is. They bring torch and more (seconds); `import t2t` alone stays instant.
+_PLACES = {
+    "Campaign": "t2t.campaign.campaign:Campaign",
+    "load_dataset": "t2t.campaign.entries:load_dataset",
+    "load_student": "t2t.students.scorer:load_student",
+    # The module itself, which can be called: a function of its name would give way to it at the next `import t2t.run`.
+    "run": "t2t.run",
+    "__version__": "t2t.core.version:VERSION",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Student brings torch and transformers (seconds); `import t2t` alone stays instant.
-    if name == "Student":
-        from t2t.students.dual_encoder import Student
+    if name not in _PLACES:
+        raise AttributeError(f"module 't2t' has no attribute {name!r}")
+    module, _, attribute = _PLACES[name].partition(":")
+    found = import_module(module)
+    return getattr(found, attribute) if attribute else found
 
-        return Student
-    raise AttributeError(f"module 't2t' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

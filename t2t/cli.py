@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from t2t.errors import T2TError, explain, interrupted
+from t2t.core.errors import T2TError, explain, interrupted
 
 app = typer.Typer(
     help="Self-training rounds for multi-teacher learning (Teacher2Task): many teachers in, one better student out.",
@@ -29,15 +29,26 @@ Campaign = Annotated[str, typer.Argument(help="A campaign: the name of a file in
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from t2t.core.version import VERSION
+
+        typer.echo(f"t2t {VERSION}")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
     context: typer.Context,
     registry: Annotated[Path | None, typer.Option(help="Registry folder.", envvar="T2T_REGISTRY")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder that holds the datasets.", envvar="T2T_DATA")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for everything that runs write.", envvar="T2T_WORK")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Options for every command; they stand before the command's name."""
-    from t2t.registry import Workspace
+    from t2t.core.workspace import Workspace
 
     # The engine's own lines only: other libraries have theirs, and print what matters themselves.
     handler = logging.StreamHandler()
@@ -46,6 +57,14 @@ def common(
     log.handlers = [handler]
     log.setLevel(logging.INFO)
     context.obj = Workspace.find(registry, data_root, work)
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="A new folder, or an empty one.")]) -> None:
+    """Write a project to begin with: the demo's dataset, teachers and commented campaign, and Prefect's deployments."""
+    from t2t.commands.init import print_init
+
+    print_init(folder)
 
 
 @app.command()
@@ -61,15 +80,19 @@ def run(
 
     Uses the Prefect server at PREFECT_API_URL, or starts one of its own for as long as the run lasts.
     """
+    from t2t.campaign.entries import read_campaign
+
+    # What is wrong with the configuration is said before the engine is loaded, which takes seconds.
+    config = read_campaign(context.obj, campaign, name, settings or [])
     from t2t.run import run_campaign
 
-    run_campaign(context.obj, campaign, name, settings or [])
+    run_campaign(context.obj, config)
 
 
 @app.command()
 def rounds(context: typer.Context, campaign: Campaign, as_json: AsJson = False) -> None:
     """Print a campaign's table of rounds, from the lake's ledger. PR-AUC is on test, with its 95 % interval."""
-    from t2t.show import print_rounds, rounds_json
+    from t2t.commands.rounds import print_rounds, rounds_json
 
     if as_json:
         typer.echo(json.dumps(rounds_json(context.obj, campaign), indent=2))
@@ -89,8 +112,8 @@ def decide(
 
     A decision stays: giving it again changes nothing, and another one is refused.
     """
-    from t2t.decision import decide
-    from t2t.show import ledger_of
+    from t2t.campaign.decision import decide
+    from t2t.campaign.find import ledger_of
 
     decision, new = decide(ledger_of(context.obj, campaign), campaign, k, passed, reason)
     typer.echo(f"Round {k} of {campaign} {'is' if new else 'was already'} {decision}.")
@@ -111,7 +134,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Score a file with the campaign's champion: t2t predict demo clip.mp4 --topics "red circle" "a spinning star"."""
-    from t2t.show import predict_file, print_scores
+    from t2t.commands.predict import predict_file, print_scores
 
     scores = predict_file(context.obj, campaign, video, [*(topics or []), *(more or [])], identity)
     if as_json:
@@ -129,7 +152,7 @@ def compare(
     top: Annotated[int, typer.Option(help="How many topics and labels to show.")] = 10,
 ) -> None:
     """Show two rounds side by side: metrics, topics that changed most, labels that changed most."""
-    from t2t.show import print_comparison
+    from t2t.commands.compare import print_comparison
 
     print_comparison(context.obj, campaign, first, second, top)
 
@@ -154,10 +177,10 @@ def report(
     """
     import time
 
-    from t2t.report import write_report
+    from t2t.run import report_campaign
 
     start = time.monotonic()
-    path = write_report(context.obj, campaign, leave_one_out, out)
+    path = report_campaign(context.obj, campaign, leave_one_out, out)
     typer.echo(f"{path}  ({path.stat().st_size / 1e6:.1f} MB, {time.monotonic() - start:.0f} s)")
     if show:
         typer.launch(str(path))
@@ -173,7 +196,7 @@ def lineage(
     as_json: AsJson = False,
 ) -> None:
     """Print where something comes from: checkpoint, round, teachers with fingerprints, label commits, data commit."""
-    from t2t.lineage import lineage, print_lineage
+    from t2t.commands.lineage import lineage, print_lineage
 
     tree = lineage(context.obj, target)
     if as_json:
@@ -185,7 +208,7 @@ def lineage(
 @app.command()
 def demo(context: typer.Context) -> None:
     """Render the demo's clips and train its teachers, into the data folder. Does nothing when they are there."""
-    from t2t.demo import make
+    from t2t.data.demo import make
 
     make(context.obj.data / "demo")
 
@@ -193,7 +216,7 @@ def demo(context: typer.Context) -> None:
 @app.command()
 def ui(context: typer.Context, port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
     """Open the MLflow UI on what has run here, until Ctrl-C."""
-    from infra.services import mlflow_ui
+    from t2t.integrations.services import mlflow_ui
 
     mlflow_ui(context.obj.work, port)
 
@@ -204,7 +227,7 @@ def data_check(
     name: Annotated[str, typer.Argument(help="A dataset: the name of a file in registry/datasets/.")],
 ) -> None:
     """Read a dataset with every video in it; one clear error for what is wrong, else a table of what is there."""
-    from t2t.show import check_data
+    from t2t.commands.data import check_data
 
     check_data(context.obj, name)
 
@@ -213,7 +236,7 @@ def data_check(
 def teachers(context: typer.Context) -> None:
     """List the teachers: hand-written entries and the students that became teachers."""
     if context.invoked_subcommand is None:
-        from t2t.catalogue import print_teachers
+        from t2t.commands.teachers import print_teachers
 
         print_teachers(context.obj)
 
@@ -225,7 +248,7 @@ def teachers_check(
     dataset: Annotated[str | None, typer.Option(help="The dataset to check them on; else their campaigns'.")] = None,
 ) -> None:
     """Validate entries and read a few labels from each teacher."""
-    from t2t.catalogue import check_teachers
+    from t2t.commands.teachers import check_teachers
 
     if not check_teachers(context.obj, ids or [], dataset):
         raise typer.Exit(1)
@@ -244,7 +267,7 @@ def teachers_add(
 
     Every further option becomes a key of the entry; the kind says which there are.
     """
-    from t2t.catalogue import add_teacher
+    from t2t.commands.teachers import add_teacher
 
     add_teacher(context.obj, teacher_id, kind, description, context.args)
 
@@ -261,7 +284,7 @@ def teachers_retract(
 
     Nothing is deleted. Says which rounds no longer count and how to train others in their place.
     """
-    from t2t.catalogue import retract_teacher
+    from t2t.commands.retract import retract_teacher
 
     retract_teacher(context.obj, teacher_id, dataset, reason, undo)
 
@@ -269,7 +292,7 @@ def teachers_retract(
 @teachers_app.command("health")
 def teachers_health(context: typer.Context, campaign: Campaign) -> None:
     """Measure the labels that a campaign's next round would train on: how they vary, and how they agree with people."""
-    from t2t.catalogue import print_health
+    from t2t.commands.health import print_health
 
     print_health(context.obj, campaign)
 
@@ -282,7 +305,7 @@ def lake_log(
     as_json: AsJson = False,
 ) -> None:
     """List the commits of main behind a campaign, newest first: its own, its data's and its teachers'."""
-    from t2t.history import log_json, print_log
+    from t2t.commands.lake import log_json, print_log
 
     if as_json:
         typer.echo(json.dumps(log_json(context.obj, campaign, limit), indent=2))
@@ -300,7 +323,7 @@ def lake_diff(
     as_json: AsJson = False,
 ) -> None:
     """Show which files differ between two states of a lake: t2t lake diff demo/round-0 demo/round-1."""
-    from t2t.history import changes, diff_json, print_diff
+    from t2t.commands.lake import changes, diff_json, print_diff
 
     found = changes(context.obj, left, right, campaign, lake)
     if as_json:
@@ -321,10 +344,13 @@ def plan(
 
     Writes nothing and starts no server. Times are what was measured here; what nobody has measured is said to be so.
     """
-    from t2t.plan import plan, plan_json, print_plan
-    from t2t.run import read_campaign
+    from t2t.campaign.entries import read_campaign
 
-    found = plan(context.obj, read_campaign(context.obj, campaign, name, settings or []))
+    config = read_campaign(context.obj, campaign, name, settings or [])
+    from t2t.commands.plan.estimate import plan
+    from t2t.commands.plan.show import plan_json, print_plan
+
+    found = plan(context.obj, config)
     if as_json:
         typer.echo(json.dumps(plan_json(found), indent=2))
     else:

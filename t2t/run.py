@@ -1,61 +1,117 @@
-"""What `t2t run` does around the flow: a Prefect server where there is none, the flow, the closing table."""
+"""The composition root, which knows engine, history, lake and flow by name: `t2t run`, and Python's `t2t.run`.
+
+The module can be called, since a package and its function of one name would hide each other: `t2t.run("demo")` is
+`t2t.run.run("demo")`.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import wraps
+from inspect import signature
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from rich.console import Console
+from t2t.campaign.campaign import Campaign
+from t2t.campaign.config import CampaignConfig
+from t2t.campaign.decision import command, question
+from t2t.campaign.loop import run as run_loop
+from t2t.campaign.observer import Observer, open_observers
+from t2t.campaign.record import Record
+from t2t.campaign.steps.prepare import outside_teachers
+from t2t.commands.page import write_report
+from t2t.commands.rounds import print_rounds
+from t2t.commands.tables import console
+from t2t.core.host import check_environment
+from t2t.core.workspace import Workspace
+from t2t.integrations.mlflow.page import log_page
+from t2t.integrations.mlflow.store import load_mlflow
+from t2t.integrations.services import prefect_server
 
-from t2t.campaign import CampaignConfig, override
-from t2t.config import expand, parse, read_yaml
-from t2t.environment import check_environment
-from t2t.registry import Workspace
+
+def run(
+    campaign: str | Campaign,
+    *,
+    workspace: Workspace | None = None,
+    name: str | None = None,
+    settings: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> list[Record]:
+    """Runs a campaign's rounds in this process, without Prefect; one that was interrupted goes on where it stopped.
+
+    Args:
+        campaign: of the registry by name, or opened before (the next three arguments are then not looked at).
+        workspace: folders `registry`, `data` and `work`; found as the command line does when None.
+        name: run it under another name. settings: changes, as `training.steps=500`.
+        observer: told how it goes on; those of T2T_OBSERVERS when None (MLflow), `Observer()` tells nobody.
+
+    Returns: the campaign's records, oldest first. Under `gate: manual` a round may wait for a person after them: a line
+        says so, and what to type.
+
+    Raises T2TError for what a person can mend, Busy where another process works on the campaign.
+    """
+    opened = campaign if isinstance(campaign, Campaign) else Campaign.open(campaign, workspace, name, settings)
+    check_environment(opened.workspace.work)
+    settled = run_loop(opened, observer or open_observers(opened))
+    if settled is not None:
+        console.print(f"{question(settled.record, settled.best)} Answer with: {command(settled.record)}")
+    return opened.ledger.records()
 
 
-def read_campaign(workspace: Workspace, campaign: str, name: str | None, settings: list[str]) -> CampaignConfig:
-    """A campaign of the registry with the command line's changes; validated as a whole."""
-    path = workspace.file("campaigns", campaign)
-    content = override(expand(read_yaml(path), {}, path), settings)
-    return parse(CampaignConfig, {**content, "name": name or campaign}, path)
+def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
+    """What `t2t run` does around the flow: a Prefect server where there is none, the flow, the closing table.
 
-
-def run_campaign(workspace: Workspace, campaign: str, name: str | None, settings: list[str]) -> None:
-    """Runs a campaign through the Prefect flow. Configuration, data and teachers are checked before a server starts."""
-    config = read_campaign(workspace, campaign, name, settings)
-    from t2t.rounds import Rounds
-
-    rounds = Rounds(config, workspace)
-    _ = rounds.dataset  # reading it checks it, before the lake is made
+    Data and teachers are checked before a server starts.
+    """
+    opened = Campaign(config, workspace)
+    _ = opened.dataset  # reading it checks it, before the lake is made
     check_environment(workspace.work)
-    rounds.teachers()
+    outside_teachers(opened)
     # The flow holds the lock; here it is only asked for, so that a second run is refused before a server starts.
-    with rounds.lock():
+    with opened.lock:
         pass
     os.environ.setdefault("DO_NOT_TRACK", "true")
     # Prefect's own lines go to its server, where its UI shows them; the terminal has the engine's, and errors once.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    from infra.services import prefect_server
-
     own = None if os.environ.get("PREFECT_API_URL") else prefect_server(workspace.work / "prefect", meanwhile=_load)
     with own or nullcontext():
-        from flows.self_training import self_training
-        from flows.steps import make_limit
+        # Prefect reads its settings at its import.
+        from t2t.flows.self_training import self_training
+        from t2t.integrations.prefect.steps import make_limit
 
         if own:
             make_limit()
-        self_training(config, workspace)
-    from t2t.show import print_rounds
+        self_training(opened.config, workspace)
+    print_rounds(workspace, opened.config.name)
+    console.print("\nLook at the rounds in MLflow:  [bold]t2t ui[/bold]")
+    if len(opened.ledger.records()) > 1:
+        console.print(f"Two rounds side by side:       [bold]t2t compare {opened.config.name} 0 1[/bold]")
 
-    print_rounds(workspace, config.name)
-    Console().print("\nLook at the rounds in MLflow:  [bold]t2t ui[/bold]")
-    if len(rounds.ledger.records()) > 1:
-        Console().print(f"Two rounds side by side:       [bold]t2t compare {config.name} 0 1[/bold]")
+
+def report_campaign(workspace: Workspace, campaign: str, leave_one_out: bool, out: Path | None) -> Path:
+    """Writes a campaign's report and logs it to MLflow where the campaign has a run; returns the page's path."""
+    path = write_report(workspace, campaign, leave_one_out, out)
+    log_page(workspace, campaign, path)
+    return path
 
 
 def _load() -> None:
     """Imports what the flow needs while its server starts; Prefect reads its settings at its import."""
-    import flows.self_training  # noqa: F401
-    from t2t.mlflow_store import load_mlflow
+    import t2t.flows.self_training  # noqa: F401
 
     load_mlflow()
+
+
+class _Callable(ModuleType):
+    @wraps(run)
+    def __call__(self, *arguments: Any, **keywords: Any) -> list[Record]:
+        return run(*arguments, **keywords)
+
+
+# What editors and notebooks show of it.
+__signature__ = signature(run)
+sys.modules[__name__].__class__ = _Callable

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import pytest
 
-from tests.lakefs import lakefs_environment, lakefs_process, lakefs_server  # noqa: F401
-
-ROOT = Path(__file__).parents[1]
-TINY = {"train": 12, "validation": 12, "test": 16, "unlabeled": 16}
-CAMPAIGN = """
-dataset: demo
-teachers: [colour-expert, shape-expert, vendor]
-encoder: {kind: pixels, frames: 4, grid: 1}
-student:
-  sample: {layers: 1, d_model: 32, d_ff: 32, heads: 2}
-  text: {layers: 1, d_model: 32, d_ff: 32, heads: 2}
-training: {steps: 30, batch_rows: 1024, evaluate_every: 15}
-evaluation: {resamples: 50}
-rounds: {max: 2}
-gate: always
-"""
+from tests.helpers.lakefs import lakefs_environment, lakefs_process, lakefs_server  # noqa: F401
+from tests.helpers.worlds import CAMPAIGN, ROOT, TINY, Command, command
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -33,10 +20,38 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+UNIT = re.compile(r"^pytestmark = .*\bmark\.unit\b", re.MULTILINE)
+
+
+class _NoTorch(MetaPathFinder):
+    """Refuses to import torch, where the import stands."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "torch":
+            raise ImportError("`pytest -m unit` runs without torch: this test or module is no unit test's.")
+
+
+def _unit_only(config: pytest.Config) -> bool:
+    return config.getoption("markexpr") == "unit"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _unit_only(config):
+        sys.meta_path.insert(0, _NoTorch())
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m unit`, only files with that mark, and their folders, are imported: most others bring torch (seconds)."""
+    if not _unit_only(config):
+        return None
+    files = collection_path.rglob("test_*.py") if collection_path.is_dir() else [collection_path]
+    return None if any(UNIT.search(file.read_text(encoding="utf-8")) for file in files) else True
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `data/demo`, a tiny version of the demo, and `registry/` with the campaign `tiny`. Read only."""
-    from t2t.demo import make
+    from t2t.data.demo import make
 
     folder = tmp_path_factory.mktemp("world")
     (folder / "data").mkdir()
@@ -49,18 +64,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (registry / "campaigns").mkdir()
     (registry / "campaigns" / "tiny.yaml").write_text(f"name: tiny{CAMPAIGN}")
     return folder
-
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def command(world: Path, work: Path, *arguments: object) -> tuple[list[str], dict[str, str]]:
-    """The command line and environment of `t2t` on a world; servers of the caller's are left out of it."""
-    line = [sys.executable, "-m", "t2t", "--registry", str(world / "registry"), "--data-root", str(world / "data")]
-    line += ["--work", str(work), *map(str, arguments)]
-    hidden = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
-    environment = {key: value for key, value in os.environ.items() if key not in hidden}
-    return line, environment | {"COLUMNS": "160"}
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from t2t.errors import T2TError, nearest
+from t2t.core import plugins
 from t2t.lake.base import Change, Commit, Entry, Lake, MergeConflict, TagExists, UnknownLake, UnknownPath, UnknownRef
 
 __all__ = [
@@ -22,23 +21,9 @@ __all__ = [
 ]
 
 
-def _open_git(rest: str, work: Path, create: bool, wait: float | None) -> Lake:
-    from t2t.lake.git import GitLake
-
-    return GitLake(work / (rest or "lake.git"), create)
-
-
-def _open_lakefs(rest: str, work: Path, create: bool, wait: float | None) -> Lake:
-    from t2t.lake.lakefs import LakeFSLake
-    from t2t.lake.lakefs_server import Patience
-
-    if not rest.startswith("//"):
-        raise T2TError(f"lake: 'lakefs:{rest}': write it as lakefs://<repository>.")
-    repository = rest.removeprefix("//").removesuffix("/")
-    return LakeFSLake(repository, create, Patience() if wait is None else Patience(wait))
-
-
-BACKENDS: dict[str, Callable[[str, Path, bool, float | None], Lake]] = {"git": _open_git, "lakefs": _open_lakefs}
+GROUP = "t2t.lakes"
+# By the scheme of a campaign's `lake`: a function (rest of the address, work folder, create, wait) -> Lake.
+BACKENDS = {"git": "t2t.lake.git:open_git", "lakefs": "t2t.lake.lakefs.lake:open_lakefs"}
 
 
 def open_lake(uri: str, work: Path, create: bool = True, wait: float | None = None) -> Lake:
@@ -52,6 +37,6 @@ def open_lake(uri: str, work: Path, create: bool = True, wait: float | None = No
     Raises T2TError for a backend that does not exist, or a lake that cannot be opened.
     """
     scheme, _, rest = uri.partition(":")
-    if scheme not in BACKENDS:
-        raise T2TError(f"lake: {uri!r}: unknown backend {scheme!r}.{nearest(scheme, BACKENDS)}")
-    return BACKENDS[scheme](rest, work, create, wait)
+    backend = plugins.find(GROUP, BACKENDS, scheme, f"lake: {uri!r}", "backend")
+    lake: Lake = backend(rest, work, create, wait)
+    return lake

@@ -15,8 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
-from t2t.errors import T2TError
-from t2t.version import code_version
+from t2t.core.errors import T2TError
+from t2t.core.version import code_version
 
 BRANCH = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,200}\Z")
 TAG = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_/.-]{0,200}\Z")

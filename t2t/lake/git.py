@@ -7,7 +7,6 @@ head or the new one; what it leaves besides are unreferenced objects, which `git
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
@@ -20,9 +19,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pygit2
+from filelock import FileLock
 from pygit2.enums import DeltaStatus, FileMode, SortMode
 
-from t2t.errors import nearest
+from t2t.core.errors import nearest
 from t2t.lake.base import (
     MAIN,
     VERSION,
@@ -253,9 +253,13 @@ class GitLake:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """One writer at a time moves references; the lock goes with the process that held it."""
-        with open(self.path / "t2t.lock", "a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with FileLock(self.path / "t2t.lock"):
             yield
+
+
+def open_git(rest: str, work: Path, create: bool, wait: float | None) -> GitLake:
+    """The lake `git` (`lake.git` in the work folder) or `git:<path>`."""
+    return GitLake(work / (rest or "lake.git"), create)
 
 
 def _create(path: Path) -> None:

@@ -6,17 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, Field, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from t2t.config import Config, parse
-from t2t.errors import T2TError, one_line
-from t2t.files import atomic_folder, sha256_file
-from t2t.media.encoders import EncoderConfig
-from t2t.students.dual_encoder import DualEncoderConfig, Student, text_encoder_from_config
+from t2t.core.config import Config, parse
+from t2t.core.errors import T2TError, one_line, told
+from t2t.core.files import atomic_folder, sha256_file
+from t2t.data.embeddings.config import EncoderConfig
+from t2t.students import kind_of
+from t2t.students.config import StudentConfig
 
 FORMAT = 1
 # Frame embeddings have some thousand numbers; a config.json that says otherwise must not ask for terabytes.
@@ -30,10 +30,9 @@ class _EncoderOnly(Config):
 class _Saved(BaseModel):
     """What loading needs of config.json; its other keys are facts for whoever reads it."""
 
-    student: DualEncoderConfig
+    student: StudentConfig
     input_dim: int = Field(ge=1, le=MOST_DIMENSIONS)
     teachers: list[str] = Field(min_length=1)
-    text_encoder: dict[str, Any] | None = None
 
     @field_validator("teachers")
     @classmethod
@@ -43,23 +42,15 @@ class _Saved(BaseModel):
         return teachers
 
 
-def save(student: Student, folder: Path, extra: dict[str, Any]) -> None:
+def save(student: Any, folder: str | Path, extra: dict[str, Any] | None = None) -> None:
     """Writes a checkpoint folder atomically.
 
     Args:
         extra: further facts for config.json, such as the frame encoder's configuration, campaign and round.
     """
-    config = {
-        "format": FORMAT,
-        "student": student.config.model_dump(mode="json"),
-        "input_dim": student.input_dim,
-        "teachers": student.teachers,
-        **extra,
-    }
-    if student.config.text.pretrained is not None:
-        config["text_encoder"] = student.text_encoder.config.to_dict()
     with atomic_folder(folder) as temporary:
         save_file(_weights(student), temporary / "model.safetensors")
+        config = {"format": FORMAT, **student.saved, **(extra or {})}
         (temporary / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         student.tokenizer.save_pretrained(temporary / "tokenizer")
 
@@ -84,34 +75,26 @@ def read_encoder(folder: Path) -> EncoderConfig:
     return parse(_EncoderOnly, {"encoder": config["encoder"]}, path).encoder
 
 
-def load(folder: Path, device: str = "cpu") -> Student:
-    """Reads a checkpoint. Raises T2TError when it is not one, or is truncated."""
+def load(folder: str | Path, device: str = "cpu") -> Any:
+    """A saved student, giving the same scores bit for bit. Raises T2TError when it is not one, or is truncated."""
     from transformers import AutoTokenizer
 
-    config = parse(_Saved, read_config(folder), folder / "config.json")
+    folder = Path(folder)
+    content = read_config(folder)
+    saved = parse(_Saved, content, folder / "config.json")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True, trust_remote_code=False)
     except Exception as error:  # Its parsers raise whatever a broken file leads them to.
-        raise T2TError(f"{folder / 'tokenizer'}: the tokenizer cannot be read: {_told(error)}") from None
-    try:
-        encoder = text_encoder_from_config(config.text_encoder) if config.text_encoder is not None else None
-    except Exception as error:
-        raise T2TError(f"{folder / 'config.json'}: no text encoder can be made of it: {_told(error)}") from None
-    student = Student(config.student, config.input_dim, tokenizer, config.teachers, encoder)
+        raise T2TError(f"{folder / 'tokenizer'}: the tokenizer cannot be read: {told(error)}") from None
+    student = kind_of(saved.student).restore(content, tokenizer, saved.student, folder / "config.json")
     try:
         load_model(student, str(folder / "model.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise T2TError(f"{folder / 'model.safetensors'}: weights cannot be read: {_told(error)}") from None
+        raise T2TError(f"{folder / 'model.safetensors'}: weights cannot be read: {told(error)}") from None
     return student.to(device).eval()
 
 
-def _told(error: Exception) -> str:
-    text = one_line(error).rstrip(".")
-    # A KeyError's own words are the key.
-    return f"{type(error).__name__} {text}." if isinstance(error, LookupError | AttributeError) else f"{text}."
-
-
-def load_checked(folder: Path, weights_sha256: str, device: str = "cpu") -> Student:
+def load_checked(folder: Path, weights_sha256: str, device: str = "cpu") -> Any:
     """`load`, for a checkpoint whose weights are known. Raises T2TError where the file holds others."""
     path = folder / "model.safetensors"
     if path.is_file() and sha256_file(path) != weights_sha256:
@@ -119,7 +102,7 @@ def load_checked(folder: Path, weights_sha256: str, device: str = "cpu") -> Stud
     return load(folder, device)
 
 
-def _weights(student: Student) -> dict[str, Tensor]:
+def _weights(student: nn.Module) -> dict[str, Tensor]:
     """The state, each tensor under one name (a T5 encoder's word embeddings have two).
 
     safetensors' own `save_model` notes the second names in the file in a random order, so that the same weights would
@@ -128,24 +111,3 @@ def _weights(student: Student) -> dict[str, Tensor]:
     names = {name for name, _ in student.named_parameters(remove_duplicate=False)}
     second = names - {name for name, _ in student.named_parameters()}
     return {name: value.contiguous() for name, value in student.state_dict().items() if name not in second}
-
-
-@torch.no_grad()
-def start_from(student: Student, previous: Student) -> None:
-    """Copies another student's weights into a new one; identities are matched by name, new ones keep their start.
-
-    Raises T2TError when the two differ in shape.
-    """
-    rows = {teacher: i for i, teacher in enumerate(previous.teachers)}
-    state = previous.state_dict()
-    identity = student.identity.weight.clone()
-    for i, teacher in enumerate(student.teachers):
-        if teacher in rows:
-            identity[i] = state["identity.weight"][rows[teacher]]
-    state["identity.weight"] = identity
-    try:
-        student.load_state_dict(state)
-    except RuntimeError as error:
-        raise T2TError(
-            f"`initialise: previous` needs the same student and topics as the round before: {_told(error)}"
-        ) from None

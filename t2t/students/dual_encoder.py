@@ -8,29 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from t2t.config import Config
-from t2t.dataset import HUMAN
-from t2t.errors import T2TError, nearest, one_line
-from t2t.students.frontend import Frontend, FrontendConfig
+from t2t.core.errors import T2TError, nearest, one_line, told
+from t2t.data.labels import HUMAN
+from t2t.students.config import DualEncoderConfig, TowerConfig
+from t2t.students.frontend import Frontend
 from t2t.students.text import TopicTokens, fit_tokenizer, identity_token, warn_of_twins
 
 # transformers takes seconds to import, and a campaign is read by commands that build no student: it comes when one is.
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, T5Config
 
-    from t2t.evaluation import Pairs
-    from t2t.media.store import Embeddings
+    from t2t.data.embeddings.store import Embeddings
+    from t2t.data.pairs import Pairs
 
 # Samples, texts and pairs that are scored at once.
 ENCODE_BLOCK, TEXT_BLOCK, PAIR_BLOCK = 1024, 1 << 14, 1 << 16
@@ -38,57 +37,6 @@ ENCODE_BLOCK, TEXT_BLOCK, PAIR_BLOCK = 1024, 1 << 14, 1 << 16
 # Texts go through a tower in blocks of so many tokens at most, long ones together and short ones together: less
 # padding, and on the CPU a block stays in the cache: 1.4 times as fast for 1,740 texts of 3 to 7 tokens.
 BLOCK_TOKENS = {"cpu": 4096, "cuda": 1 << 15}
-
-
-class TowerConfig(Config):
-    """Size of a T5 encoder."""
-
-    layers: int = Field(2, ge=0)
-    d_model: int = Field(128, ge=8)
-    heads: int = Field(4, ge=1)
-    d_ff: int = Field(256, ge=8)
-    dropout: float = Field(0.1, ge=0, lt=1)
-
-    def t5(self, vocab_size: int) -> T5Config:
-        from transformers import T5Config
-
-        return T5Config(
-            vocab_size=vocab_size,
-            d_model=self.d_model,
-            d_kv=max(self.d_model // self.heads, 1),
-            d_ff=self.d_ff,
-            # The tokenizer has its own end token; 0 is in every vocabulary, also in the sample tower's, which has none.
-            eos_token_id=0,
-            num_layers=self.layers,
-            num_heads=self.heads,
-            dropout_rate=self.dropout,
-            feed_forward_proj="gated-gelu",
-            is_encoder_decoder=False,
-            use_cache=False,
-        )
-
-
-class TextTowerConfig(TowerConfig):
-    """From scratch by default; `pretrained` takes any text encoder (T5, mT5, BERT-like) by hub name or folder."""
-
-    pretrained: str | None = None
-    freeze: bool = Field(False, description="Keep a pretrained encoder's weights (identities are always learned).")
-    max_tokens: int = Field(32, ge=1)
-    identity_std: float = Field(0.02, ge=0, description="Standard deviation of a new identity's embedding.")
-
-
-class DualEncoderConfig(Config):
-    """The student's shape. Defaults train in minutes on two cores."""
-
-    kind: Literal["dual-encoder"] = "dual-encoder"
-    dim: int = Field(64, ge=2, description="Size of the common space (64 in the paper).")
-    frontend: FrontendConfig = FrontendConfig()
-    sample: TowerConfig = TowerConfig()
-    text: TextTowerConfig = TextTowerConfig()
-    scale: float = Field(10.0, gt=0, description="Initial scale of the cosine.")
-    bias: float | None = Field(
-        None, description="Initial bias of the logit; None: the logit of the training rows' mean confidence."
-    )
 
 
 class Student(nn.Module):
@@ -123,9 +71,9 @@ class Student(nn.Module):
         self.words = len(tokenizer) - len(self.teachers)
         self.frontend = Frontend(config.frontend, input_dim)
         self.project = nn.Linear(self.frontend.out_dim, config.sample.d_model)
-        self.sample_encoder = T5EncoderModel(config.sample.t5(vocab_size=1))
+        self.sample_encoder = T5EncoderModel(_t5(config.sample, vocab_size=1))
         self.sample_head = nn.Linear(config.sample.d_model, config.dim)
-        self.text_encoder: PreTrainedModel = text_encoder or T5EncoderModel(config.text.t5(self.words))
+        self.text_encoder: PreTrainedModel = text_encoder or T5EncoderModel(_t5(config.text, self.words))
         width = int(self.text_encoder.config.hidden_size)
         self.text_head = nn.Linear(width, config.dim)
         self.identity = nn.Embedding(len(self.teachers), width)
@@ -281,38 +229,55 @@ class Student(nn.Module):
             score[block] = self.confidences(cosine).cpu().numpy()
         return pairs.with_score(score)
 
-    @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> Student:
-        """A saved student, giving the same scores bit for bit. See `t2t.students.checkpoint`."""
-        from t2t.students.checkpoint import load
+    @property
+    def saved(self) -> dict[str, Any]:
+        """What `restore` needs beside the weights and the tokenizer, as JSON."""
+        facts = {"student": self.config.model_dump(mode="json"), "input_dim": self.input_dim, "teachers": self.teachers}
+        if self.config.text.pretrained is not None:
+            facts["text_encoder"] = self.text_encoder.config.to_dict()
+        return facts
 
-        return load(Path(folder), device)
+    @torch.no_grad()
+    def start_from(self, previous: Student) -> None:
+        """Copies another student's weights; identities are matched by name, new ones keep their start.
 
-    def save(self, folder: str | Path, extra: dict | None = None) -> None:
-        """Writes weights (safetensors), config.json and tokenizer, atomically. See `t2t.students.checkpoint`."""
-        from t2t.students.checkpoint import save
+        Raises T2TError when the two differ in shape.
+        """
+        rows = {teacher: i for i, teacher in enumerate(previous.teachers)}
+        state = previous.state_dict()
+        identity = self.identity.weight.clone()
+        for i, teacher in enumerate(self.teachers):
+            if teacher in rows:
+                identity[i] = state["identity.weight"][rows[teacher]]
+        state["identity.weight"] = identity
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            raise T2TError(
+                f"`initialise: previous` needs the same student and topics as the round before: {told(error)}"
+            ) from None
 
-        save(self, Path(folder), extra or {})
 
-
-def build_student(
+def build(
     config: DualEncoderConfig,
     input_dim: int,
     topics: Sequence[str],
     teachers: Sequence[str],
     seed: int,
     prior: float = 0.05,
+    kind: type[Student] = Student,
 ) -> Student:
     """A new student with weights drawn by `seed`.
 
     Its start: a pretrained text encoder where the configuration names one, else scratch. (A round may then copy
-    another student's weights over it: see `t2t.students.checkpoint.start_from`.)
+    another student's weights over it: see `Student.start_from`.)
 
     Args:
         topics: what the tokenizer is fitted on, when there is no pretrained one.
         teachers: the identities.
         prior: the training rows' mean confidence, 0..1. A score starts there: most pairs are negative, and a student
             that has to find that out first learns little else in its first hundred steps.
+        kind: the class, for a kind that is a variant of this one.
     """
     if config.bias is None:
         prior = min(max(prior, 1e-3), 1 - 1e-3)
@@ -326,7 +291,7 @@ def build_student(
             tokenizer, encoder = _pretrained(config.text.pretrained)
         warn_of_twins(tokenizer, topics, config.text.max_tokens)
         add_identities(tokenizer, teachers)
-        return Student(config, input_dim, tokenizer, teachers, encoder)
+        return kind(config, input_dim, tokenizer, teachers, encoder)
 
 
 def add_identities(tokenizer: PreTrainedTokenizerBase, teachers: Sequence[str]) -> None:
@@ -334,8 +299,28 @@ def add_identities(tokenizer: PreTrainedTokenizerBase, teachers: Sequence[str]) 
     tokenizer.add_special_tokens({"additional_special_tokens": [identity_token(teacher) for teacher in teachers]})
 
 
-def text_encoder_from_config(config: dict) -> PreTrainedModel:
-    """A text encoder of a saved configuration, weights still to be filled; nothing is fetched."""
+def restore(
+    saved: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    config: DualEncoderConfig,
+    where: object,
+    kind: type[Student] = Student,
+) -> Student:
+    """The student of a checkpoint, its weights still to be filled; nothing is fetched.
+
+    Args:
+        saved: `Student.saved`, checked as far as all kinds have it. config: its `student`.
+        where: the file, for messages. kind: as for `build`.
+    """
+    text_encoder = saved.get("text_encoder")
+    try:
+        encoder = _text_encoder(text_encoder) if text_encoder is not None else None
+    except Exception as error:  # Its parsers raise whatever a broken file leads them to.
+        raise T2TError(f"{where}: no text encoder can be made of it: {told(error)}") from None
+    return kind(config, saved["input_dim"], tokenizer, saved["teachers"], encoder)
+
+
+def _text_encoder(config: Mapping[str, Any]) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModelForTextEncoding
 
     config = dict(config)
@@ -371,6 +356,26 @@ def _pretrained(source: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     return tokenizer, encoder
 
 
+def _t5(tower: TowerConfig, vocab_size: int) -> T5Config:
+    """A T5 encoder's configuration for a tower of this size."""
+    from transformers import T5Config
+
+    return T5Config(
+        vocab_size=vocab_size,
+        d_model=tower.d_model,
+        d_kv=max(tower.d_model // tower.heads, 1),
+        d_ff=tower.d_ff,
+        # The tokenizer has its own end token; 0 is in every vocabulary, also in the sample tower's, which has none.
+        eos_token_id=0,
+        num_layers=tower.layers,
+        num_heads=tower.heads,
+        dropout_rate=tower.dropout,
+        feed_forward_proj="gated-gelu",
+        is_encoder_decoder=False,
+        use_cache=False,
+    )
+
+
 def _fuse(model: nn.Module) -> None:
     """T5's activation as one kernel instead of eight: on two cores a text tower trains 1.3 times as fast."""
     from transformers.activations import NewGELUActivation
@@ -389,3 +394,7 @@ def _identity_start(teacher: str, width: int, std: float) -> Tensor:
     """An identity's first embedding, drawn from its own name, so that adding a teacher changes no other's."""
     seed = int.from_bytes(hashlib.sha256(teacher.encode()).digest()[:8], "big") % 2**63
     return torch.randn(width, generator=torch.Generator().manual_seed(seed)) * std
+
+
+# What a kind's module calls its configuration (`t2t.students.base`).
+Config = DualEncoderConfig

@@ -9,26 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from t2t.config import Config
+from t2t.students.config import FrontendConfig
 
 if TYPE_CHECKING:
-    from t2t.media.store import Embeddings
+    from t2t.data.embeddings.store import Embeddings
 
 FIT_BLOCK = 512
-
-
-class FrontendConfig(Config):
-    """How frame embeddings are prepared."""
-
-    change: bool = Field(True, description="Append each frame's difference from the one before.")
-    variation: bool = Field(
-        False,
-        description="Append how far each frame is from the one before, and from the clip's mean (absolute values).",
-    )
-    whiten: int | None = Field(None, ge=1, description="Keep so many principal components, whitened.")
 
 
 class Frontend(nn.Module):

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from t2t.config import Config
-from t2t.dataset import HUMAN
-from t2t.files import sha256
+from t2t.core.config import Config
+from t2t.core.files import sha256
+from t2t.data.labels import HUMAN
 
 if TYPE_CHECKING:
-    from t2t.dataset import Dataset
+    from t2t.data.dataset import Dataset
 
 
 class TeacherEntry(Config):
@@ -40,15 +40,11 @@ class TeacherEntry(Config):
 
 @dataclass(frozen=True)
 class TeacherContext:
-    """Where a teacher works: the dataset it labels, the device it may use, the folder for what it derives.
-
-    engine: `local`, or `ray` for the parts that expensive teachers label (`t2t.cluster.pipelines`).
-    """
+    """Where a teacher works: the dataset it labels, the device it may use, the folder for what it derives."""
 
     dataset: Dataset
     work: Path
     device: str = "cpu"
-    engine: str = "local"
 
     @property
     def data(self) -> Path:
@@ -70,7 +66,7 @@ class Teacher(Protocol):
         """Hex SHA-256 of everything that can change this teacher's labels; see `entry_fingerprint`."""
 
     def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
-        """Yields tables of `t2t.lake.tables.LABEL_SCHEMA` with at most some hundred thousand rows each.
+        """Yields tables of `t2t.data.labels.LABEL_SCHEMA` with at most some hundred thousand rows each.
 
         Args:
             samples: columns sample_id, path (absolute), modality, group, split.
@@ -86,3 +82,43 @@ def entry_fingerprint(entry: TeacherEntry, *content: str, exclude: Sequence[str]
     """
     values = entry.model_dump(mode="json", exclude={"description", *exclude})
     return sha256(json.dumps(values, sort_keys=True), *content)
+
+
+class TeacherRef(Config):
+    """A teacher as a round used it."""
+
+    id: str
+    fingerprint: str
+
+
+class Registration(Config):
+    """A registered teacher, as its `entry.json` in the lake has it, in the same commit as its labels.
+
+    rows: labels in its table. topics: those it was asked for; None where an older version did not note them.
+    entry: its registry entry, whose keys are its kind's own.
+    """
+
+    id: str
+    kind: str = "?"
+    fingerprint: str
+    rows: int
+    topics: tuple[str, ...] | None = None
+    entry: dict[str, Any]
+
+    @property
+    def ref(self) -> TeacherRef:
+        return TeacherRef(id=self.id, fingerprint=self.fingerprint)
+
+    @property
+    def description(self) -> str:
+        return str(self.entry.get("description", ""))
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The teachers that it learned from: none for an outside teacher."""
+        return tuple(parent["id"] for parent in self.entry.get("parents", ()))
+
+    @property
+    def student_of(self) -> tuple[str, int] | None:
+        """Campaign and round whose student it is, or None."""
+        return (self.entry["campaign"], self.entry["round"]) if self.entry.get("kind") == "student" else None

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.harness import SETTINGS, Place, Victims, differences, outcome
-from tests.lakefs import BACKENDS
+from tests.helpers.crash import SETTINGS, Place, Victims, differences, outcome
+from tests.helpers.lakefs import BACKENDS
 
 KILLS = int(os.environ.get("T2T_CRASH_KILLS", "12"))
 KILLS_A_CAMPAIGN = 12

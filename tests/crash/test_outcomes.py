@@ -18,11 +18,11 @@ from urllib.request import urlopen
 
 import pytest
 
-from t2t.files import exclusive
-from t2t.mlflow_store import server_command
-from tests.conftest import ROOT, command
-from tests.crash.harness import SETTINGS, Place, Victims, differences, outcome
-from tests.integration.test_campaign import left_behind
+from t2t.core.locks import Exclusive
+from t2t.integrations.mlflow.store import server_command
+from tests.helpers.crash import SETTINGS, Place, Victims, differences, outcome
+from tests.helpers.processes import left_behind
+from tests.helpers.worlds import ROOT, command
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_history_that_was_lost_is_made_again_from_the_ledger(victims, whole, w
 
 def test_a_second_run_of_a_campaign_is_refused_with_the_firsts_host_and_process(t2t, tmp_path):
     work = tmp_path / "work"
-    with exclusive(work / "campaigns" / "tiny" / "run.lock", "Campaign 'tiny'"):
+    with Exclusive(work / "campaigns" / "tiny" / "run.lock", "Campaign 'tiny'"):
         second = t2t("run", "tiny", work=work)
     assert second.returncode == 1
     assert f"is being run by process {os.getpid()} on host {platform.node()}" in second.stderr
@@ -107,7 +107,7 @@ def test_a_second_run_of_a_campaign_is_refused_with_the_firsts_host_and_process(
 def test_a_lock_goes_with_its_process(victims, world, tmp_path):
     place = Place(world, tmp_path / "work")
     assert victims.run(place, at="after open") == -9
-    with exclusive(place.work / "campaigns" / "tiny" / "run.lock", "Campaign 'tiny'"):
+    with Exclusive(place.work / "campaigns" / "tiny" / "run.lock", "Campaign 'tiny'"):
         pass
 
 

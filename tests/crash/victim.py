@@ -1,4 +1,4 @@
-"""A campaign that dies where it is told to: the engine with its MLflow tracker, without Prefect, for `harness.py`.
+"""A campaign that dies where it is told to: the engine with its MLflow tracker, without Prefect (helpers/crash.py).
 
 Run as a script it imports everything once and then forks a process for every line on its standard input, so that a
 start costs milliseconds instead of seconds. A line is JSON:
@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from t2t.errors import explain
+from t2t.core.errors import explain
 
 TRACKER = ("open", "start_round", "log_inputs", "log_curve", "log_round", "log_checkpoint", "champion", "finish_round")
 MLFLOW = ("create_run", "update_run", "log_batch", "log_artifacts", "log_inputs", "log_outputs", "set_terminated")
@@ -80,8 +80,8 @@ class Points:
 def install(points: Points, lake: Any) -> None:
     import mlflow
 
-    from t2t.batches import Ahead
-    from t2t.tracking import MLflowTracker
+    from t2t.integrations.mlflow.tracker import MLflowTracker
+    from t2t.training.batches import Ahead
 
     def target(_source: Any, path: Any, *_: Any) -> str:
         parts = Path(path).parts[-2:]
@@ -103,28 +103,23 @@ def install(points: Points, lake: Any) -> None:
 
 def run(order: dict[str, Any]) -> None:
     """What the flow does, without Prefect."""
+    from t2t.campaign import loop
+    from t2t.campaign.campaign import Campaign
+    from t2t.campaign.engine import LocalEngine
+    from t2t.core.workspace import Workspace
+    from t2t.integrations.mlflow.observer import MLflowObserver
     from t2t.lake.git import GitLake
-    from t2t.registry import Workspace
-    from t2t.rounds import Rounds
-    from t2t.run import read_campaign
-    from t2t.tracking import MLflowTracker
 
     if order.get("clock"):
         real = time.time
         time.time = lambda: real() + order["clock"]
     place = Workspace.find(Path(order["registry"]), Path(order["data"]), Path(order["work"]))
-    campaign = read_campaign(place, "tiny", None, order["settings"])
+    campaign = Campaign.open("tiny", place, settings=order["settings"], engine=LocalEngine("cpu"))
     lake: Any = GitLake
-    if campaign.lake.startswith("lakefs"):
-        from t2t.lake.lakefs import LakeFSLake as lake
+    if campaign.config.lake.startswith("lakefs"):
+        from t2t.lake.lakefs.lake import LakeFSLake as lake
     install(Points(order.get("at"), order.get("action", "kill"), order.get("trace")), lake)
-    tracker = MLflowTracker(None, place.work, campaign.dataset, campaign.name)
-    rounds = Rounds(campaign, place, tracker, "cpu")
-    with rounds.lock():
-        rounds.prepare()
-        while (k := rounds.next_round()) is not None:
-            rounds.run_round(k)
-        tracker.finish()
+    loop.run(campaign, MLflowObserver.of(campaign))
 
 
 def child(order: dict[str, Any]) -> int:
@@ -157,8 +152,8 @@ def wait(pid: int, kill_after: float | None) -> int:
 def serve() -> None:
     import sklearn.metrics  # noqa: F401
 
-    import t2t.rounds
-    import t2t.tracking  # noqa: F401
+    import t2t.campaign.loop
+    import t2t.integrations.mlflow.observer  # noqa: F401
 
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:

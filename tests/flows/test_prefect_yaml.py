@@ -11,10 +11,10 @@ import yaml
 from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 
-from infra.automations import OURS, SILENCE
-from t2t.campaign import CampaignConfig
-from t2t.config import parse
-from tests.conftest import ROOT
+from t2t.campaign.config import CampaignConfig
+from t2t.core.config import parse
+from t2t.integrations.prefect.automations import OURS, SILENCE
+from tests.helpers.worlds import ROOT
 
 FILE = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 DEPLOYMENTS = {deployment["name"]: deployment for deployment in FILE["deployments"]}

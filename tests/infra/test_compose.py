@@ -6,13 +6,18 @@ import json
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-INFRA = Path(__file__).parents[2] / "infra"
+from t2t.integrations.prefect.setup import POOL
+from tests.helpers.worlds import ROOT
+
+INFRA = ROOT / "infra"
 COMPOSE = INFRA / "compose.yaml"
 TEXT = COMPOSE.read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
@@ -87,8 +92,6 @@ def test_every_database_that_is_used_is_made() -> None:
 
 
 def test_the_worker_serves_the_pool_of_the_deployments() -> None:
-    from infra.prepare import POOL
-
     command = SERVICES["worker"]["command"]
     assert command[command.index("--pool") + 1] == POOL
     prefect = yaml.safe_load((INFRA.parent / "prefect.yaml").read_text())
@@ -111,6 +114,21 @@ def test_the_image_runs_as_nobody_in_particular_and_copies_what_exists() -> None
     assert all((INFRA.parent / name).exists() for name in names)
     allowed = re.findall(r"^!(\S+)$", (INFRA / "Dockerfile.dockerignore").read_text(), re.M)
     assert sorted(names) == sorted(allowed)
+
+
+def test_the_image_asks_for_what_the_project_depends_on_and_never_for_the_project() -> None:
+    """The project's own extras stand among its dependencies under its own name, which pip would look up."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = (INFRA / "Dockerfile").read_text().replace("\\\n", "")
+    (code,) = re.findall(r'python -c "(import sys, tomllib.+?)" ', text)
+    line = [sys.executable, "-c", code, "postgres,s3"]
+    asked = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    own = "teacher2task[lakefs,mlflow,prefect,video]"
+    wanted = [*project["dependencies"]]
+    wanted.remove(own)
+    for extra in ("lakefs", "mlflow", "prefect", "video", "postgres", "s3"):
+        wanted += project["optional-dependencies"][extra]
+    assert sorted(asked) == sorted(wanted)
 
 
 def compose_command() -> list[str] | None:

@@ -8,34 +8,25 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from infra.daemons import Command, daemons, private_file
-from infra.services import _free_port, answers, launch
-from t2t.errors import T2TError
-from tests.infra.test_services import gone, line, start
+from infra.daemons import daemons, private_file
+from t2t.core.errors import T2TError
+from t2t.integrations.services import free_port, launch
+from tests.helpers.processes import gone, line, ready, start, web
 
 STARTER = """
 import sys, time
 from pathlib import Path
 from infra.daemons import daemons
-from tests.infra.test_daemons import ready, web
+from tests.helpers.processes import ready, web
 with daemons(Path(sys.argv[1])) as services:
     print(services.ensure("web", web, ready, int(sys.argv[2])), services._started["web"][0].pid, flush=True)
     if sys.argv[3] == "hang":
         time.sleep(300)
 """
-
-
-def web(port: int) -> Command:
-    return [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)], {}
-
-
-def ready(port: int) -> bool:
-    return answers(f"http://127.0.0.1:{port}/")
 
 
 def run_starter(folder: Path, port: int, how: str) -> tuple[subprocess.Popen[str], int, int]:
@@ -48,7 +39,7 @@ def run_starter(folder: Path, port: int, how: str) -> tuple[subprocess.Popen[str
 
 def test_a_service_outlives_its_starter_and_is_found_again(tmp_path: Path) -> None:
     folder = tmp_path / "services"
-    starter, port, pid = run_starter(folder, _free_port(), "end")
+    starter, port, pid = run_starter(folder, free_port(), "end")
     assert starter.wait(20) == 0
     with daemons(folder) as services:
         found = services.running("web")
@@ -67,7 +58,7 @@ def test_a_service_outlives_its_starter_and_is_found_again(tmp_path: Path) -> No
 
 def test_a_killed_starter_leaves_nothing_and_a_second_command_waits_for_it(tmp_path: Path) -> None:
     folder = tmp_path / "services"
-    starter, port, pid = run_starter(folder, _free_port(), "hang")
+    starter, port, pid = run_starter(folder, free_port(), "hang")
     code = f"""
 from pathlib import Path
 from infra.daemons import daemons
@@ -92,12 +83,12 @@ with daemons(Path({str(folder)!r})) as services:
 
 def test_a_service_that_fails_takes_along_what_was_started_with_it_and_no_more(tmp_path: Path) -> None:
     with daemons(tmp_path) as services:
-        old = services.ensure("old", web, ready, _free_port())
+        old = services.ensure("old", web, ready, free_port())
     new = []
 
     def start_two() -> None:
         with daemons(tmp_path) as services:
-            new.append(services.ensure("new", web, ready, _free_port()))
+            new.append(services.ensure("new", web, ready, free_port()))
             services.ensure("broken", lambda port: (["sh", "-c", "echo no such dialect; exit 3"], {}), ready, 0)
 
     try:
@@ -143,7 +134,7 @@ def test_a_taken_port_is_left_to_its_owner(tmp_path: Path) -> None:
 def test_another_server_on_the_port_is_not_taken_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It got the port between our look and our use of it, and it answers just as ours would."""
     with daemons(tmp_path / "theirs") as theirs:
-        taken = theirs.ensure("web", web, ready, _free_port())
+        taken = theirs.ensure("web", web, ready, free_port())
     try:
         monkeypatch.setattr("infra.daemons.port_taken", lambda port: None)
         with daemons(tmp_path / "ours") as ours:
@@ -158,7 +149,7 @@ def test_another_server_on_the_port_is_not_taken_for_ours(tmp_path: Path, monkey
 
 def test_a_service_that_does_not_answer_any_more_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with daemons(tmp_path) as services:
-        services.ensure("web", web, ready, _free_port())
+        services.ensure("web", web, ready, free_port())
     try:
         clock = iter(range(0, 1000, 6))
         monkeypatch.setattr("infra.daemons.time.monotonic", lambda: next(clock))

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.prepare import POOL
+from t2t.integrations.prefect.setup import POOL
+from tests.helpers.worlds import ROOT
 
-KUBERNETES = Path(__file__).parents[2] / "infra" / "kubernetes"
+KUBERNETES = ROOT / "infra" / "kubernetes"
 OVERLAYS = ["base", "overlays/gpu", "overlays/jobs", "overlays/ray"]
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
 KUSTOMIZE = [["kubectl", "kustomize"], ["kustomize", "build"]]

@@ -1,4 +1,4 @@
-"""What `make up` decides before it starts anything. The services: tests/integration/test_local_services.py."""
+"""What `make up` decides before it starts anything. The services: test_local_services.py."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from infra import local, postgres
 from infra.daemons import daemons
 from infra.prepare import prepare_lakefs
-from infra.services import _free_port
-from t2t.errors import T2TError
+from t2t.core.errors import T2TError
+from t2t.integrations.services import free_port
 
 
 def choose(folder: Path, wanted: str) -> str:
@@ -57,7 +57,7 @@ def test_what_keeps_postgresql_from_running_is_said(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(postgres, "binaries", lambda: Path("/somewhere"))
     monkeypatch.setattr(postgres, "owner", lambda: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "pip install -e '.[postgres]'" in str(postgres.unusable(tmp_path))
+    assert "pip install 'psycopg[binary]'" in str(postgres.unusable(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert postgres.unusable(tmp_path) is None
     monkeypatch.setattr(postgres, "binaries", lambda: None)
@@ -75,7 +75,7 @@ def test_the_password_is_not_on_the_command_line(tmp_path: Path, monkeypatch: py
 
 
 def test_lakefs_out_of_reach_or_without_keys_is_told() -> None:
-    variables = {"LAKECTL_SERVER_ENDPOINT_URL": f"http://127.0.0.1:{_free_port()}"}
+    variables = {"LAKECTL_SERVER_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
     with pytest.raises(T2TError, match="LAKECTL_CREDENTIALS_ACCESS_KEY_ID is not set"):
         prepare_lakefs(variables)
     variables |= {"LAKECTL_CREDENTIALS_ACCESS_KEY_ID": "id", "LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY": "geheim"}

@@ -1,63 +1,16 @@
-"""The lake's contract (t2t/lake/base.py). Both backends pass all of it; lakeFS where there is one (tests/lakefs.py)."""
+"""The lake's contract (t2t/lake/base.py): branches, commits, merges, tags, the log. Both backends pass all of it."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import pickle
-import signal
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from t2t.errors import T2TError
-from t2t.lake import Lake, MergeConflict, TagExists, UnknownPath, UnknownRef, open_lake
-from tests.lakefs import BACKENDS
+from t2t.core.errors import T2TError
+from t2t.lake import MergeConflict, TagExists, UnknownRef, open_lake
+from tests.helpers.lakes import keys, merge, paths, text, write
 
-Opener = Callable[[], Lake]
-SPAWN = multiprocessing.get_context("spawn")
-
-
-@pytest.fixture(params=BACKENDS)
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
-    """Opens the test's lake once more, in this process or another."""
-    uri = "git" if request.param == "git" else request.getfixturevalue("lakefs_server").uri
-    return partial(open_lake, uri, tmp_path / "lake")
-
-
-@pytest.fixture
-def lake(opener: Opener) -> Lake:
-    return opener()
-
-
-def write(lake: Lake, branch: str, key: str, **files: str) -> str:
-    """Commits files named by keywords, as `<name>.txt`."""
-    content = {f"{name}.txt": text.encode() for name, text in files.items()}
-    return lake.commit(branch, content, key, f"Commit {key}", {"key": key})
-
-
-def merge(lake: Lake, source: str, key: str, into: str = "main") -> str:
-    return lake.merge(source, into, key, f"Merge {source}", {"from": source})
-
-
-def text(lake: Lake, ref: str, path: str) -> str:
-    with lake.read(ref, path) as file:
-        return file.read().decode()
-
-
-def paths(lake: Lake, ref: str, prefix: str = "") -> list[str]:
-    return [entry.path for entry in lake.list(ref, prefix)]
-
-
-def keys(lake: Lake, ref: str) -> list[str]:
-    """The keys of a log, newest first, without the commits that the backend made by itself."""
-    return [commit.key for commit in lake.log(ref) if commit.key]
-
+pytestmark = pytest.mark.unit
 
 # -- references ------------------------------------------------------------------------------------------------------
 
@@ -390,131 +343,11 @@ def test_a_key_known_from_elsewhere_is_looked_for_behind_the_reference_only(lake
     assert paths(lake, "main") == ["a.txt", "b.txt"]
 
 
-# -- files -----------------------------------------------------------------------------------------------------------
-
-
-def test_reading_can_seek(lake):
-    write(lake, "main", "k", a="0123456789")
-    with lake.read("main", "a.txt") as file:
-        file.seek(-3, os.SEEK_END)
-        assert file.read() == b"789"
-        file.seek(2)
-        assert file.read(2) == b"23"
-
-
-@pytest.mark.parametrize("path", ["", "d", "d/a.tx", "/d/a.txt", "d//a.txt", "d/../d/a.txt"])
-def test_unknown_paths_are_refused(lake, path):
-    lake.commit("main", {"d/a.txt": b"1"}, "k", "A", {})
-    with pytest.raises(UnknownPath):
-        lake.read("main", path)
-
-
-def test_an_unknown_path_names_the_nearest(lake):
-    lake.commit("main", {"demo/teachers/appearance/labels.parquet": b"1", "other": b"2"}, "k", "A", {})
-    with pytest.raises(UnknownPath, match=r"Did you mean 'demo/teachers/appearance/labels\.parquet'"):
-        lake.read("main", "demo/teachers/apearance/labels.parquet")
-
-
-def test_an_expected_miss_does_not_look_for_the_nearest():
-    looked = []
-
-    def hint() -> str:
-        looked.append("")
-        return " Did you mean 'a'?"
-
-    error = UnknownPath("no file 'b'.", hint)
-    assert not looked
-    assert str(error) == "no file 'b'. Did you mean 'a'?" == str(pickle.loads(pickle.dumps(error)))
-
-
-def test_a_file_takes_the_place_of_a_folder_and_a_folder_that_of_a_file(tmp_path):
-    lake = open_lake("git", tmp_path)
-    lake.commit("main", {"a/b/c.txt": b"1", "d": b"2", "e/f": b"3"}, "k1", "A", {})
-    lake.commit("main", {"a/b": b"4", "d/x/y": b"5", "d/z": b"6"}, "k2", "B", {})
-    assert {path: text(lake, "main", path) for path in paths(lake, "main")} == {
-        "a/b": "4",
-        "d/x/y": "5",
-        "d/z": "6",
-        "e/f": "3",
-    }
-
-
-def test_a_path_of_a_later_commit_is_unknown_before(lake):
-    before = lake.resolve("main")
-    write(lake, "main", "k", a="1")
-    with pytest.raises(UnknownPath):
-        lake.read(before, "a.txt")
-
-
-def test_list_is_sorted_and_cut_by_prefix(lake):
-    names = ["b/z", "a/y", "a/x/deep", "a-b", "ab"]
-    lake.commit("main", {name: name.encode() for name in names}, "k", "Files", {})
-    assert paths(lake, "main") == sorted(names)
-    assert paths(lake, "main", "a/") == ["a/x/deep", "a/y"]
-    assert paths(lake, "main", "a") == ["a-b", "a/x/deep", "a/y", "ab"]
-    assert paths(lake, "main", "a/x/de") == ["a/x/deep"]
-    assert paths(lake, "main", "c/") == []
-
-
-def test_an_entry_tells_size_and_a_digest_of_the_content(lake):
-    write(lake, "main", "k1", a="same", b="same", c="other!")
-    entries = {entry.path: entry for entry in lake.list("main")}
-    assert [entries[name].size for name in ("a.txt", "b.txt", "c.txt")] == [4, 4, 6]
-    assert entries["a.txt"].digest == entries["b.txt"].digest != entries["c.txt"].digest
-
-
-def test_a_uri_names_the_commit_and_the_path(lake):
-    first = write(lake, "main", "k1", a="1")
-    uri = lake.uri("main", "d/a.txt")
-    assert "://" in uri
-    assert first in uri
-    assert uri.endswith("/d/a.txt")
-    assert first in lake.uri("main")
-    second = write(lake, "main", "k2", a="2")
-    assert second in lake.uri("main", "d/a.txt")
-    assert lake.uri(first, "d/a.txt") == uri
-
-
-# -- differences -----------------------------------------------------------------------------------------------------
-
-
-def changes(lake: Lake, left: str, right: str) -> list[tuple[str, str]]:
-    return [(change.path, change.kind) for change in lake.diff(left, right)]
-
-
-def test_a_diff_tells_what_differs_between_two_states(lake):
-    lake.commit("main", {"a": b"1", "d/b": b"1", "d/same": b"1"}, "k1", "First", {})
-    lake.branch("work")
-    lake.commit("work", {"d/b": b"2", "d/new": b"2"}, "k2", "Second", {})
-    assert changes(lake, "main", "work") == [("d/b", "changed"), ("d/new", "added")]
-    assert changes(lake, "work", "main") == [("d/b", "changed"), ("d/new", "removed")]
-    assert changes(lake, "main", "main") == []
-
-
-def test_a_diff_asks_not_where_two_branches_parted(lake):
-    """What `main` won since then is not in `work`, so it counts as removed."""
-    lake.branch("work")
-    write(lake, "main", "k1", a="1", both="1")
-    write(lake, "work", "k2", b="2", both="1")
-    assert changes(lake, "main", "work") == [("a.txt", "removed"), ("b.txt", "added")]
-
-
-def test_a_diff_takes_branches_tags_and_commits_and_follows_no_renames(lake):
-    first = write(lake, "main", "k1", a="the same content, long enough to look like a renamed file" * 10)
-    lake.tag("demo/round-0", first)
-    lake.commit("main", {"b.txt": b"the same content, long enough to look like a renamed file" * 10}, "k2", "B", {})
-    assert changes(lake, "demo/round-0", "main") == changes(lake, first, "main") == [("b.txt", "added")]
-    with pytest.raises(UnknownRef, match="'nothing'"):
-        lake.diff("main", "nothing")
-    with pytest.raises(UnknownRef, match="'nothing'"):
-        lake.diff("nothing", "main")
-
-
 # -- versions --------------------------------------------------------------------------------------------------------
 
 
 def test_a_commit_carries_the_version_of_the_code_that_made_it(lake):
-    from t2t.version import code_version
+    from t2t.core.version import code_version
 
     lake.branch("work")
     write(lake, "work", "k", a="1")
@@ -523,100 +356,6 @@ def test_a_commit_carries_the_version_of_the_code_that_made_it(lake):
         found = lake.find("main", key)
         assert found.version == code_version()
         assert list(found.metadata) == ["key" if key == "k" else "from"]
-
-
-# -- several processes, and kills ------------------------------------------------------------------------------------
-
-
-def run(target: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
-    process = SPAWN.Process(target=target, args=arguments, daemon=True)
-    process.start()
-    return process
-
-
-def commit_many(opener: Opener, start: Any, name: str, count: int) -> None:
-    start.wait(60)
-    lake = opener()
-    for i in range(count):
-        lake.commit("main", {f"{name}/{i}": f"{name} {i}".encode()}, f"{name}:{i}", "One of many", {"from": name})
-        # Both want this one; the first to come makes it.
-        lake.commit("main", {f"shared/{i}": name.encode()}, f"shared:{i}", "Shared", {"from": name})
-
-
-def test_two_processes_on_one_branch_lose_nothing(opener):
-    """They also make the lake at once: it does not exist before they start."""
-    count = 12
-    start = SPAWN.Barrier(2)
-    processes = [run(commit_many, opener, start, name, count) for name in ("a", "b")]
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
-    lake = opener()
-    expected = [f"{name}:{i}" for name in ("a", "b", "shared") for i in range(count)]
-    assert sorted(keys(lake, "main")) == sorted(expected)
-    for name in ("a", "b"):
-        assert [text(lake, "main", f"{name}/{i}") for i in range(count)] == [f"{name} {i}" for i in range(count)]
-    for i in range(count):
-        assert text(lake, "main", f"shared/{i}") == lake.find("main", f"shared:{i}").metadata["from"]
-
-
-class Deadly(dict):
-    """Files of which the second kills the process that writes them."""
-
-    def items(self) -> Any:
-        def each() -> Iterator[tuple[str, bytes]]:
-            for index, item in enumerate(super(Deadly, self).items()):
-                if index:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                yield item
-
-        return each()
-
-
-def commit_and_die(opener: Opener) -> None:
-    files = Deadly({"a.txt": b"new", "b.txt": b"new"})
-    opener().commit("main", files, "k2", "Never whole", {})
-
-
-def commit_for_ever(opener: Opener, done: Connection) -> None:
-    lake = opener()
-    for i in range(1_000_000):
-        lake.commit("main", {f"many/{i}": os.urandom(50_000), "last": b"%d" % i}, f"many:{i}", "One of many", {})
-        done.send(i)
-
-
-def test_a_writer_killed_between_two_files_leaves_the_old_state(lake, opener):
-    first = write(lake, "main", "k1", a="old")
-    process = run(commit_and_die, opener)
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    again = opener()
-    assert again.resolve("main") == first
-    assert (text(again, "main", "a.txt"), paths(again, "main")) == ("old", ["a.txt"])
-    assert again.find("main", "k2") is None
-    second = write(again, "main", "k2", a="new", b="new")
-    assert again.find("main", "k2").id == second
-    assert paths(again, "main") == ["a.txt", "b.txt"]
-
-
-def test_a_writer_killed_at_any_moment_leaves_every_finished_commit(lake, opener):
-    receive, send = SPAWN.Pipe(duplex=False)
-    process = run(commit_for_ever, opener, send)
-    send.close()
-    told = [receive.recv() for _ in range(7)][-1]
-    process.kill()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    again = opener()
-    landed = keys(again, "main")
-    assert landed == [f"many:{i}" for i in reversed(range(len(landed)))]
-    assert len(landed) > told
-    assert int(text(again, "main", "last")) == len(landed) - 1
-    for entry in again.list("main", "many/"):
-        with again.read("main", entry.path) as file:
-            assert len(file.read()) == entry.size == 50_000
-    write(again, "main", "after", a="1")
-    assert keys(again, "main")[0] == "after"
 
 
 # -- opening ---------------------------------------------------------------------------------------------------------

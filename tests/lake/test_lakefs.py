@@ -10,10 +10,11 @@ import time
 import pyarrow as pa
 import pytest
 
-from t2t.errors import T2TError
+from t2t.core.errors import T2TError
+from t2t.data.labels import write_parquet
 from t2t.lake import UnknownLake, open_lake
-from t2t.lake.tables import read_table, write_parquet
-from tests.lakefs import ENDPOINT, KEY, NEEDED, SECRET
+from t2t.lake.tables import read_table
+from tests.helpers.lakefs import ENDPOINT, KEY, NEEDED, SECRET
 
 pytestmark = NEEDED
 
@@ -135,7 +136,7 @@ def test_lakefs_own_expressions_are_no_names(lake, ref):
 
 
 def test_a_big_table_is_read_piece_by_piece(lake, tmp_path, monkeypatch):
-    from t2t.lake import lakefs_repository
+    from t2t.lake.lakefs import repository as lakefs_repository
 
     table = pa.table({"n": range(200_000), "text": [f"{i:x}" * 3 for i in range(200_000)]})
     write_parquet(table, tmp_path / "t.parquet")

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from t2t.errors import T2TError
-from t2t.lake import lakefs_server, open_lake
-from t2t.lake.lakefs_repository import Repository
-from t2t.lake.lakefs_server import Patience, Refused, Server, Unreachable
-from tests.lakefs import ENDPOINT, KEY, SECRET
+from t2t.core.errors import T2TError
+from t2t.lake import open_lake
+from t2t.lake.lakefs import server as lakefs_server
+from t2t.lake.lakefs.repository import Repository
+from t2t.lake.lakefs.server import Patience, Refused, Server, Unreachable
+from tests.helpers.lakefs import ENDPOINT, KEY, SECRET
+
+pytestmark = pytest.mark.unit
 
 LOCKED = (500, {"message": "branch is currently locked, try again later"})
 HANG_UP = (0, {})

@@ -22,7 +22,9 @@ from hypothesis.stateful import (
 )
 
 from t2t.lake import MergeConflict, TagExists, UnknownPath, UnknownRef, open_lake
-from tests.lakefs import BACKENDS
+from tests.helpers.lakefs import BACKENDS
+
+pytestmark = pytest.mark.unit
 
 # Few names and versions: they have to meet. Folders and files whose order differs by '/' and '-' are among them.
 PATHS = ["a", "d/1", "d/10", "d/2", "d-1", "e/f/g"]
@@ -99,7 +101,7 @@ class LakeMachine(RuleBasedStateMachine):
         key=st.sampled_from(KEYS),
     )
     def commit(self, data, versions: dict[str, int], key: str):
-        # No two files are alike: with that, lakeFS 1.8x overlooks some conflicts (t2t/lake/lakefs.py).
+        # No two files are alike: with that, lakeFS 1.8x overlooks some conflicts (t2t/lake/lakefs/lake.py).
         files = {path: path.encode() * version for path, version in versions.items()}
         branch = data.draw(st.sampled_from(self.names()))
         head = self.model.branches[branch]

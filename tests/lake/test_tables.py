@@ -6,8 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from t2t.data.labels import LABEL_SCHEMA, write_parquet
 from t2t.lake import open_lake
-from t2t.lake.tables import LABEL_SCHEMA, read_table, write_parquet
+from t2t.lake.tables import read_json, read_table
+
+pytestmark = pytest.mark.unit
 
 
 def labels(*confidences: float | None, start: int = 0) -> pa.Table:
@@ -125,3 +128,8 @@ def test_a_table_is_read_from_a_commit_with_the_columns_asked_for(tmp_path):
     assert read_table(lake, commit, "demo/labels.parquet").schema == LABEL_SCHEMA
     assert read_table(lake, commit, "demo/labels.parquet")["confidence"].to_pylist() == [0.5, 0.25]
     assert read_table(lake, "main", "demo/labels.parquet", ["confidence"]).to_pydict() == {"confidence": [1.0]}
+
+
+@pytest.mark.parametrize(("ref", "path"), [("main", "none.json"), ("none", "tiny/teachers/vendor/entry.json")])
+def test_json_that_is_not_there_is_none(lake, ref, path):
+    assert read_json(lake, ref, path) is None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from t2t.students import dual_encoder
 from t2t.students.dual_encoder import Student
-from tests.students import DIM, tiny_config, tiny_student
+from tests.helpers.students import DIM, tiny_config, tiny_student
 
 LENGTHS = torch.tensor([3, 6, 2, 6, 4, 3, 5, 2])
 MASK = torch.arange(6) < LENGTHS[:, None]

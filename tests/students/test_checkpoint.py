@@ -13,12 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import t2t
-from t2t.errors import T2TError
-from t2t.media.encoders import PixelsConfig
-from t2t.students.checkpoint import read_config, read_encoder, start_from
+from t2t.core.errors import T2TError
+from t2t.data.embeddings.config import PixelsConfig
+from t2t.students.checkpoint import load, read_config, read_encoder, save
 from t2t.students.dual_encoder import Student
-from tests.students import TEACHERS, TOPICS, random_clips, tiny_config, tiny_student
-from tests.students.test_dual_encoder import pretrained_folder
+from tests.helpers.students import TEACHERS, TOPICS, pretrained_folder, random_clips, tiny_config, tiny_student
 
 CLIPS = random_clips([4, 1, 3])
 EVERY = np.arange(len(CLIPS))
@@ -54,8 +53,8 @@ def assert_same(first: Student, second: Student) -> None:
 def test_a_student_comes_back_bit_for_bit(changes: dict[str, Any], tmp_path: Path) -> None:
     student = shaken(tiny_student(tiny_config(**changes)))
     student.frontend.fit(CLIPS, EVERY)
-    student.save(tmp_path / "student")
-    loaded = t2t.Student.load(tmp_path / "student")
+    save(student, tmp_path / "student")
+    loaded = t2t.load_student(tmp_path / "student", "cpu").student
     assert not loaded.training
     assert loaded.teachers == list(TEACHERS)
     assert loaded.config == student.config
@@ -66,9 +65,9 @@ def test_a_student_comes_back_bit_for_bit(changes: dict[str, Any], tmp_path: Pat
 def test_a_pretrained_tower_comes_back_without_its_source(kind: str, dtype: torch.dtype, tmp_path: Path) -> None:
     source = pretrained_folder(tmp_path / "hub", kind, dtype)
     student = shaken(tiny_student(tiny_config({"pretrained": str(source)})))
-    student.save(tmp_path / "student")
+    save(student, tmp_path / "student")
     source.rename(tmp_path / "gone")
-    assert_same(student, Student.load(str(tmp_path / "student")))
+    assert_same(student, load(str(tmp_path / "student")))
 
 
 @pytest.mark.parametrize("kind", [None, "bert", "t5"])
@@ -79,14 +78,14 @@ def test_the_same_weights_are_the_same_bytes(kind: str | None, tmp_path: Path) -
     contents = set()
     for i in range(6):
         folder = tmp_path / f"student-{i}"
-        student.save(folder)
+        save(student, folder)
         contents.add((folder / "model.safetensors").read_bytes())
-        student = Student.load(folder)
+        student = load(folder)
     assert len(contents) == 1
 
 
 def test_the_folder_holds_weights_json_and_nothing_that_is_executed(tmp_path: Path) -> None:
-    tiny_student().save(tmp_path / "student")
+    save(tiny_student(), tmp_path / "student")
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
     files = [path for path in (tmp_path / "student").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".jinja"}
@@ -98,24 +97,24 @@ def test_the_folder_holds_weights_json_and_nothing_that_is_executed(tmp_path: Pa
 
 def test_further_facts_are_kept_and_the_frame_encoder_is_read_back(tmp_path: Path) -> None:
     encoder = PixelsConfig(frames=3)
-    tiny_student().save(tmp_path / "student", {"round": 2, "encoder": encoder.model_dump(mode="json")})
+    save(tiny_student(), tmp_path / "student", {"round": 2, "encoder": encoder.model_dump(mode="json")})
     assert read_config(tmp_path / "student")["round"] == 2
     assert read_encoder(tmp_path / "student") == encoder
 
 
 def test_a_checkpoint_without_frame_encoder_says_so(tmp_path: Path) -> None:
-    tiny_student().save(tmp_path / "student")
+    save(tiny_student(), tmp_path / "student")
     with pytest.raises(T2TError, match="no 'encoder'"):
         read_encoder(tmp_path / "student")
 
 
 def test_saving_again_replaces_the_checkpoint(tmp_path: Path) -> None:
-    tiny_student().save(tmp_path / "student")
+    save(tiny_student(), tmp_path / "student")
     (tmp_path / "student" / "stale.json").write_text("{}")
     second = shaken(tiny_student())
-    second.save(tmp_path / "student")
+    save(second, tmp_path / "student")
     assert not (tmp_path / "student" / "stale.json").exists()
-    assert_same(second, Student.load(tmp_path / "student"))
+    assert_same(second, load(tmp_path / "student"))
 
 
 def cut(fraction: float) -> Callable[[Path], None]:
@@ -181,22 +180,22 @@ def lose_a_tensor(folder: Path) -> None:
 )
 def test_what_is_no_checkpoint_is_refused_in_words(damage: Callable[[Path], None], words: str, tmp_path: Path) -> None:
     folder = tmp_path / "student"
-    tiny_student().save(folder)
+    save(tiny_student(), folder)
     damage(folder)
     with pytest.raises(T2TError, match=f"(?s){words}"):
-        Student.load(folder)
+        load(folder)
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(T2TError, match="nowhere: not a checkpoint of a student"):
-        Student.load(tmp_path / "nowhere")
+        load(tmp_path / "nowhere")
 
 
 def test_a_student_starts_from_another_one_with_identities_matched_by_name() -> None:
     previous = shaken(tiny_student(teachers=["human", "colour", "gone"]))
     fresh = tiny_student(teachers=["demo-self-0", "colour", "human"])
     own = fresh.identity.weight[0].clone()
-    start_from(fresh, previous)
+    fresh.start_from(previous)
     for name in ("human", "colour"):
         np.testing.assert_array_equal(
             fresh.predict(CLIPS, EVERY, TOPICS, name), previous.predict(CLIPS, EVERY, TOPICS, name)
@@ -213,4 +212,4 @@ def test_a_student_starts_from_another_one_with_identities_matched_by_name() -> 
 )
 def test_a_student_does_not_start_from_one_of_another_shape(other: dict[str, Any]) -> None:
     with pytest.raises(T2TError, match="needs the same student and topics"):
-        start_from(tiny_student(), tiny_student(**other))
+        tiny_student().start_from(tiny_student(**other))

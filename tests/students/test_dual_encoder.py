@@ -9,11 +9,13 @@ import pytest
 import torch
 import transformers
 
-from t2t.errors import T2TError
-from t2t.evaluation import Pairs
-from t2t.students.dual_encoder import DualEncoderConfig, Student, build_student
-from t2t.students.text import TopicTokens, fit_tokenizer
-from tests.students import DIM, TEACHERS, TOPICS, random_clips, tiny_config, tiny_student
+from t2t.core.errors import T2TError
+from t2t.data.pairs import Pairs
+from t2t.students import build_student
+from t2t.students.config import DualEncoderConfig
+from t2t.students.dual_encoder import Student
+from t2t.students.text import TopicTokens
+from tests.helpers.students import DIM, TEACHERS, TOPICS, pretrained_folder, random_clips, tiny_config, tiny_student
 
 CLIPS = random_clips([4, 1, 3, 2, 4])
 EVERY = np.arange(len(CLIPS))
@@ -22,28 +24,6 @@ EVERY = np.arange(len(CLIPS))
 def frames() -> tuple[torch.Tensor, torch.Tensor]:
     values, mask = CLIPS.gather(EVERY)
     return torch.from_numpy(values).float(), torch.from_numpy(mask)
-
-
-def pretrained_folder(folder: Path, kind: str, dtype: torch.dtype = torch.float32) -> Path:
-    """A tiny text encoder as a hub would hand it out, with a tokenizer of its kind."""
-    torch.manual_seed(1)
-    tokenizer = fit_tokenizer(TOPICS)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    if kind == "bert":
-        # BERT's tokenizers have no end token but a separator.
-        tokenizer = transformers.PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer.backend_tokenizer, pad_token="<pad>", sep_token="</s>", unk_token="<unk>"
-        )
-        model = transformers.BertModel(transformers.BertConfig(vocab_size=len(tokenizer), **sizes))
-    else:
-        # T5's embedding tables are longer than its vocabularies, and its checkpoints hold a decoder.
-        config = transformers.T5Config(
-            vocab_size=len(tokenizer) + 12, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
-        )
-        model = transformers.T5Model(config)
-    model.to(dtype).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def test_embeddings_of_samples_and_texts_have_unit_length() -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from t2t.media.store import Embeddings
-from t2t.students.frontend import Frontend, FrontendConfig
-from tests.students import DIM, random_clips
+from t2t.data.embeddings.store import Embeddings
+from t2t.students.config import FrontendConfig
+from t2t.students.frontend import Frontend
+from tests.helpers.students import DIM, random_clips
 
 FLAGS = list(itertools.product([False, True], [False, True]))
 COUNTS = [4, 1, 3, 2, 4]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from t2t.students.dual_encoder import add_identities
 from t2t.students.text import TopicTokens, fit_tokenizer, identity_token
-from tests.students import TOPICS
+from tests.helpers.students import TOPICS
 
 
 def test_any_text_survives_the_tokenizer_of_other_topics() -> None:

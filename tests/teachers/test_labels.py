@@ -11,10 +11,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from t2t.dataset import HUMAN, Dataset, DatasetConfig
-from t2t.errors import DataError, T2TError
-from t2t.lake.tables import LABEL_SCHEMA
-from t2t.teachers import Teacher, TeacherContext, build, kinds, labels, parse_entry
+from t2t.core.errors import DataError, T2TError
+from t2t.data.dataset import Dataset, DatasetConfig
+from t2t.data.labels import HUMAN, LABEL_SCHEMA
+from t2t.teachers import Teacher, TeacherContext, build, kind_names, parse_entry
+from t2t.teachers.kinds import labels
+
+pytestmark = pytest.mark.unit
 
 TOPICS = ("red circle", "blue square", "a spinning star")
 ROWS = [
@@ -173,7 +176,7 @@ def test_bad_entries_are_refused(content, says):
 
 
 def test_the_kinds_of_this_package_are_known():
-    assert {"annotations", "labels", "student", "timm"} <= set(kinds())
+    assert {"annotations", "labels", "student", "timm"} <= set(kind_names())
 
 
 # -- the fingerprint -------------------------------------------------------------------------------------------------

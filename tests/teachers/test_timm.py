@@ -14,13 +14,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from t2t.errors import DataError, T2TError
-from t2t.lake.tables import LABEL_SCHEMA
-from t2t.media.decode import read_frames
+from t2t.core.errors import DataError, T2TError
+from t2t.data.embeddings.decode import read_frames
+from t2t.data.labels import LABEL_SCHEMA
 from t2t.teachers import TeacherContext, build, parse_entry
-from t2t.teachers import timm as kind
-
-from ..media.clips import random_clip
+from t2t.teachers.kinds import timm as kind
+from tests.helpers.clips import random_clip
 
 MODEL = "resnet10t"
 CLASSES = ["Tench", "great_white_shark", "hen", "cock", "crane", "ship", "crane"]
@@ -34,7 +33,7 @@ def root(tmp_path_factory) -> Path:
     torch.manual_seed(3)
     model = timm.create_model(MODEL, num_classes=len(CLASSES))
     # Larger logits, so that frames differ in what they are taken for.
-    torch.nn.init.normal_(cast(torch.nn.Linear, model.fc).weight, std=2)
+    torch.nn.init.normal_(cast("torch.nn.Linear", model.fc).weight, std=2)
     save_file(model.state_dict(), root / "model.safetensors")
     (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
     (root / "topics.csv").write_text("class,topic\nhen,bird\ncock,bird\ncrane,bird\ncrane,crane\n")
@@ -63,8 +62,8 @@ def teacher(root: Path, known: tuple[str, ...] = TOPICS, **changes: Any) -> kind
         "frames": 4,
         **changes,
     }
-    context = TeacherContext(cast(Any, dataset), root)
-    return cast(kind.Teacher, build(parse_entry(content, "test"), context))
+    context = TeacherContext(cast("Any", dataset), root)
+    return cast("kind.Teacher", build(parse_entry(content, "test"), context))
 
 
 def labels(of: kind.Teacher, samples: pa.Table, topics: tuple[str, ...] = TOPICS) -> dict[tuple[str, str], float]:

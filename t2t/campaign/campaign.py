@@ -1,0 +1,171 @@
+"""A campaign's facts: configuration, data, lake, ledger, folders. Reads only, and knows no step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from t2t.campaign.config import CampaignConfig
+from t2t.campaign.engine import Engine, open_engine
+from t2t.campaign.entries import open_dataset, read_campaign
+from t2t.campaign.facts import RoundFiles
+from t2t.campaign.find import check_lake
+from t2t.campaign.ledger import Ledger
+from t2t.campaign.lineup import Lineup
+from t2t.campaign.record import Record, champion
+from t2t.core.errors import T2TError
+from t2t.core.locks import Exclusive
+from t2t.core.workspace import Workspace
+from t2t.data.coding import codes, positions, strings
+from t2t.data.dataset import Dataset
+from t2t.data.embeddings.embed import Embedded
+from t2t.data.pairs import Pairs, human_pairs, pairs_of
+from t2t.lake import Lake, open_lake
+from t2t.lake.layout import CampaignLayout
+from t2t.lake.tables import read_table
+from t2t.teachers import TeacherContext
+from t2t.teachers.register import Registrar
+
+
+class Campaign:
+    """One campaign, as its configuration, its data and its lake have it.
+
+    Args:
+        engine: where videos are embedded and labeled and students trained; the configuration's when None.
+
+    Attributes:
+        folder: the campaign's own in the work folder. layout: its paths and keys in the lake.
+        lock: held by the process that works on the campaign; `with campaign.lock` raises Busy, naming host and process,
+            where another one does.
+    """
+
+    def __init__(self, config: CampaignConfig, workspace: Workspace, engine: Engine | None = None):
+        self.config = config
+        self.workspace = workspace
+        self.engine = engine or open_engine(config.engine)
+        self.folder = workspace.work / "campaigns" / config.name
+        self.layout = CampaignLayout(config.dataset, config.name)
+        self.lock = Exclusive(self.folder / "run.lock", f"Campaign {config.name!r}")
+
+    @classmethod
+    def open(
+        cls,
+        campaign: str,
+        workspace: Workspace | None = None,
+        name: str | None = None,
+        settings: Sequence[str] = (),
+        engine: Engine | None = None,
+    ) -> Campaign:
+        """A campaign of the registry.
+
+        Args:
+            workspace: its folders; found as the command line does when None (`Workspace.find`).
+            name: run it under another name. settings: changes, as `training.steps=500`.
+
+        Raises T2TError for an unknown campaign or key, naming the nearest one.
+        """
+        if isinstance(settings, str):
+            raise T2TError(f"settings is a list: settings=[{settings!r}].")
+        place = workspace or Workspace.find()
+        return cls(read_campaign(place, campaign, name, list(settings)), place, engine)
+
+    def __repr__(self) -> str:
+        return f"Campaign({self.config.name!r}, dataset {self.config.dataset!r}, in {self.folder})"
+
+    # -- the lake ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def lake(self) -> Lake:
+        check_lake(self.folder, self.config.lake)
+        return open_lake(self.config.lake, self.workspace.work)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.lake, self.config.dataset, self.config.name)
+
+    @cached_property
+    def lineup(self) -> Lineup:
+        """Who teaches a round, and as whom its student is asked."""
+        return Lineup(self.config, self.ledger)
+
+    def registrar(self, branch: str = "main") -> Registrar:
+        """What brings teachers' labels of this campaign's dataset into the lake, on a branch."""
+        return Registrar(self.lake, self.dataset, self.workspace.work, branch, self.engine.label)
+
+    def scored_pairs(self, record: Record, split: str) -> Pairs:
+        """The scored pairs that a round left in the lake, for `validation` or `test`."""
+        table = read_table(self.lake, record.commit, self.layout.pairs(record.round, split))
+        return pairs_of(table, self.ids(split), self.dataset.topics)
+
+    # -- data ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The dataset; reading it checks it."""
+        return open_dataset(self.workspace, self.config.dataset)
+
+    @cached_property
+    def context(self) -> TeacherContext:
+        return TeacherContext(self.dataset, self.workspace.work, self.engine.device)
+
+    @cached_property
+    def embedded(self) -> Embedded:
+        """The embeddings of all readable samples; computed once, then read from the store."""
+        dataset, work = self.dataset, self.workspace.work
+        return self.engine.embed(dataset.samples, self.config.encoder, work, dataset.config.max_unreadable)
+
+    @cached_property
+    def _embedded_ids(self) -> pa.Array:
+        return pa.array(self.embedded.sample_ids, pa.string())
+
+    @cached_property
+    def readable(self) -> pa.Table:
+        """The readable samples, in file order."""
+        samples = self.dataset.samples
+        return samples.filter(pa.array(codes(samples["sample_id"], self._embedded_ids) >= 0))
+
+    def samples(self, *splits: str) -> pa.Table:
+        """The readable samples of some splits, in file order."""
+        return self.readable.filter(pc.is_in(self.readable["split"], value_set=pa.array(splits)))
+
+    def ids(self, *splits: str) -> list[str]:
+        """The readable samples' ids of some splits, in file order."""
+        ids: list[str] = self.samples(*splits)["sample_id"].to_pylist()
+        return ids
+
+    def human_pairs(self, split: str) -> Pairs:
+        """The human-labeled pairs of a split, not scored yet."""
+        return human_pairs(self.dataset.human, self.ids(split), self.dataset.topics)
+
+    def positions(self, sample_ids: Sequence[str] | Any) -> np.ndarray:
+        """Where samples stand in `embedded`, int64. Raises T2TError for one that has no embedding."""
+        found = positions(strings(sample_ids), self._embedded_ids).astype(np.int64)
+        if (found < 0).any():
+            raise T2TError(
+                f"Sample {sample_ids[int(found.argmin())]!r} has no embedding: it was removed or is unreadable."
+            )
+        return found
+
+    # -- rounds --------------------------------------------------------------------------------------------------
+
+    def files(self, k: int) -> RoundFiles:
+        """The files of round k in the work folder."""
+        return RoundFiles(self.folder / f"round-{k:03}")
+
+    def champion(self) -> Record | None:
+        """The best round that passed and stands, by PR-AUC on validation; None before there is one."""
+        return champion(self.ledger.records())
+
+    def checkpoint(self, record: Record) -> Path:
+        """The folder of a round's student: `t2t.load_student(campaign.checkpoint(record))`."""
+        return self.workspace.work / record.checkpoint
+
+    def seed(self, k: int) -> int:
+        """Every round draws its own numbers, so that a rejected round is not tried again just as it was."""
+        return self.config.seed * 1000 + k

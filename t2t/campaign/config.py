@@ -1,0 +1,160 @@
+"""A campaign: the one typed configuration that names data, teachers, student, training and stopping rule."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from t2t.core import plugins
+from t2t.core.config import Config, Free, load_yaml
+from t2t.core.errors import T2TError
+from t2t.data.coding import MOST_TEACHERS
+from t2t.data.embeddings.config import EncoderConfig
+from t2t.data.labels import HUMAN
+from t2t.evaluation.config import HealthConfig, WatchConfig
+from t2t.students.config import DualEncoderConfig, StudentConfig, TaggingConfig
+from t2t.training.config import TrainingConfig
+
+# Lake branches are named `<campaign>-round-<k>`, and a branch name may hold nothing else (lakeFS's rule).
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+NEWEST = "newest"
+TEACHER2TASK = "teacher2task"
+ENGINES = {"local": "t2t.campaign.engine:LocalEngine", "ray": "t2t.integrations.ray.engine:RayEngine"}
+BASELINES = {"conventional-average": "t2t.training.baselines:conventional_average"}
+EngineName = Annotated[str, plugins.OneOf("t2t.engines", ENGINES)]
+Method = Annotated[str, plugins.OneOf("t2t.baselines", BASELINES, (TEACHER2TASK,))]
+
+
+class SelfTrainingConfig(TaggingConfig):
+    """How a round's student becomes a teacher, and how long its labels stay."""
+
+    retention: Literal["all", "latest"] | Annotated[int, Field(ge=0, strict=True)] = Field(
+        "all", description="Which earlier self-training teachers a round trains on: all, latest, or the last n."
+    )
+
+    def retained(self, teachers: list[str]) -> list[str]:
+        """Those of the earlier rounds' self-training teachers, oldest first, that the next round trains on."""
+        if self.retention == "all":
+            return teachers
+        last = 1 if self.retention == "latest" else self.retention
+        return teachers[-last:] if last else []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _window(cls, values: Any) -> Any:
+        """`retention: {window: n}` is written as in the registry's other YAML; it is kept as the number."""
+        if isinstance(values, Mapping) and isinstance(values.get("retention"), Mapping):
+            retention = values["retention"]
+            window = retention.get("window")
+            # `true` is an int to Python.
+            if set(retention) != {"window"} or type(window) is not int or window < 0:
+                raise ValueError("retention is 'all', 'latest' or {window: n}")
+            return {**values, "retention": window}
+        return values
+
+
+class EvaluationConfig(Config):
+    """How students are measured."""
+
+    identity: str = Field(HUMAN, description="The identity asked at inference; 'newest' is the last one registered.")
+    resamples: int = Field(1000, ge=0, description="Bootstrap resamples for the 95 % interval.")
+
+
+class RoundsConfig(Config):
+    """When a campaign stops."""
+
+    max: int = Field(4, ge=1, description="Rounds at most, the first (round 0, without self-training) counted.")
+    patience: int = Field(2, ge=1, description="Stop after so many rounds without improvement on validation.")
+
+
+class CampaignConfig(Config):
+    """`registry/campaigns/<name>.yaml`."""
+
+    name: str = Field(pattern=NAME)
+    description: Annotated[str, Free()] = ""
+    dataset: str
+    teachers: tuple[str, ...] = Field((), description="Teachers besides `human`, which always takes part.")
+    method: Method = Field(
+        TEACHER2TASK, description="`conventional-average` is the baseline that Teacher2Task replaces."
+    )
+    encoder: EncoderConfig
+    student: StudentConfig = DualEncoderConfig()
+    training: TrainingConfig = TrainingConfig()
+    self_training: SelfTrainingConfig = SelfTrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    gate: Literal["always", "no-regression", "must-improve", "manual"] = "no-regression"
+    watch: Annotated[WatchConfig, Free()] = WatchConfig()
+    rounds: Annotated[RoundsConfig, Free()] = RoundsConfig()
+    health: Annotated[HealthConfig, Free()] = HealthConfig()
+    teachers_see_unseen: bool = Field(False, description="Let teachers' (never humans') labels of unseen topics in.")
+    engine: Annotated[EngineName, Free()] = Field(
+        "local", description="Where videos are embedded and labeled: here, or on a Ray cluster (RAY_ADDRESS)."
+    )
+    lake: str = Field(
+        "git", description="`git` (a bare repository in the work folder), `git:<path>` or `lakefs://<repository>`."
+    )
+    seed: int = Field(0, ge=0)
+
+    @field_validator("teachers")
+    @classmethod
+    def _distinct(cls, teachers: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted(teacher for teacher, count in Counter(teachers).items() if count > 1)
+        if twice:
+            raise ValueError(f"named twice: {', '.join(twice)}")
+        # One identity is `human`, and every round may add one.
+        if len(teachers) >= MOST_TEACHERS:
+            raise ValueError(f"{len(teachers):,} teachers; a round can have {MOST_TEACHERS:,} identities at most")
+        return tuple(teacher for teacher in teachers if teacher != HUMAN)
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> CampaignConfig:
+        if self.method != TEACHER2TASK:
+            if self.rounds.max > 1:
+                raise ValueError(f"{self.method!r} has one identity only, so no self-training: set rounds.max: 1")
+            if self.evaluation.identity != HUMAN:
+                raise ValueError(f"{self.method!r} has the identity 'human' only: evaluation.identity")
+        identities = {HUMAN, NEWEST, *self.teachers}
+        for key, identity in (
+            ("evaluation.identity", self.evaluation.identity),
+            ("self_training.identity", self.self_training.identity),
+        ):
+            if identity not in identities:
+                raise ValueError(f"{key}: {identity!r} is none of {', '.join(sorted(identities))}")
+        if self.self_training.top_k + self.self_training.random == 0:
+            raise ValueError("self_training.top_k and self_training.random are both 0: no pair would be labeled")
+        for teacher in self.teachers:
+            if self.is_own(teacher):
+                raise ValueError(f"teachers: {teacher!r} is a name the engine gives to this campaign's own students")
+        return self
+
+    def is_own(self, teacher: str) -> bool:
+        """Whether an identity is one of this campaign's own students."""
+        return re.fullmatch(rf"{re.escape(self.name)}-self-\d+", teacher) is not None
+
+    def self_teacher(self, k: int) -> str:
+        """The identity under which the student of round k labels: `<campaign>-self-<k>`."""
+        return f"{self.name}-self-{k}"
+
+
+def override(content: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """Applies `key.subkey=value` settings (values are YAML) to a campaign's mapping, returned as a copy."""
+    content = dict(content)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise T2TError(f"--set {setting!r}: write it as key=value, for instance training.steps=500.")
+        *parents, last = key.split(".")
+        place = content
+        for parent in parents:
+            inner = place.get(parent)
+            place[parent] = dict(inner) if isinstance(inner, Mapping) else {}
+            place = place[parent]
+        try:
+            place[last] = load_yaml(value)
+        except T2TError as error:
+            raise T2TError(f"--set {setting!r}: {error}") from None
+    return content

@@ -1,0 +1,66 @@
+"""The registry's entries, read and validated: datasets, campaigns, hand-written teachers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from t2t.campaign.config import CampaignConfig, override
+from t2t.core.config import expand, parse, read_yaml
+from t2t.core.errors import T2TError
+from t2t.core.workspace import Workspace
+from t2t.data.dataset import Dataset, DatasetConfig, read_dataset
+from t2t.teachers import TeacherEntry, parse_entry
+
+
+def dataset_config(workspace: Workspace, name: str) -> DatasetConfig:
+    """`registry/datasets/<name>.yaml`."""
+    path = workspace.file("datasets", name)
+    return parse(DatasetConfig, _named(path, read_yaml(path), "name"), path)
+
+
+def open_dataset(workspace: Workspace, name: str) -> Dataset:
+    """The dataset, read and checked."""
+    return read_dataset(dataset_config(workspace, name), workspace.data)
+
+
+def load_dataset(name: str, workspace: Workspace | None = None) -> Dataset:
+    """A dataset of the registry by name, read and checked.
+
+    Args:
+        workspace: folders `registry`, `data` and `work`; found as the command line does when None.
+
+    Raises T2TError for an unknown name, DataError for a bad value in a table, naming file, row and column.
+    """
+    return open_dataset(workspace or Workspace.find(), name)
+
+
+def campaign_config(workspace: Workspace, name: str) -> CampaignConfig:
+    """`registry/campaigns/<name>.yaml`."""
+    path = workspace.file("campaigns", name)
+    return parse(CampaignConfig, expand(_named(path, read_yaml(path), "name"), {}, path), path)
+
+
+def read_campaign(workspace: Workspace, campaign: str, name: str | None, settings: list[str]) -> CampaignConfig:
+    """A campaign of the registry with the command line's changes; validated as a whole.
+
+    Args:
+        name: another name for it. settings: changes, as `training.steps=500`.
+    """
+    path = workspace.file("campaigns", campaign)
+    content = override(expand(read_yaml(path), {}, path), settings)
+    return parse(CampaignConfig, {**content, "name": name or campaign}, path)
+
+
+def teacher_entry(workspace: Workspace, teacher_id: str, data: Path | None = None) -> TeacherEntry:
+    """A hand-written entry. `data` is what `${data}` stands for; without it the text stays as it is."""
+    path = workspace.file("teachers", teacher_id)
+    variables = {"data": str(data) if data else "${data}"}
+    return parse_entry(expand(_named(path, read_yaml(path), "id"), variables, path), path)
+
+
+def _named(path: Path, content: dict[str, Any], key: str) -> dict[str, Any]:
+    """A file's name is the entry's name; a differing one inside would be found by neither name."""
+    if content.setdefault(key, path.stem) != path.stem:
+        raise T2TError(f"{path}: {key!r} is {content[key]!r} but the file is named {path.stem!r}; make them equal.")
+    return content

@@ -1,0 +1,186 @@
+"""What the steps of a round hand to one another: typed facts, and the round's files in the work folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from t2t.campaign.record import Record
+from t2t.core.config import Config, parse
+from t2t.core.errors import T2TError, one_line
+from t2t.core.files import write_text
+from t2t.evaluation.gate import Verdict
+
+
+class RoundFiles:
+    """A round's folder, `work/campaigns/<name>/round-<k>/`: one property a file. The existence of one means "done"."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @property
+    def begun(self) -> Path:
+        """What the round began with: `RoundStart`."""
+        return self.folder / "begun.json"
+
+    @property
+    def health(self) -> Path:
+        """A table of the teachers' labels, measured before the training."""
+        return self.folder / "health.csv"
+
+    @property
+    def labels(self) -> Path:
+        """The label matrix, a folder."""
+        return self.folder / "labels"
+
+    @property
+    def snapshot(self) -> Path:
+        """What a training that was killed goes on from."""
+        return self.folder / "training.safetensors"
+
+    @property
+    def job(self) -> Path:
+        """What the training's workers read, a folder; gone with the training."""
+        return self.folder / "job"
+
+    @property
+    def ray(self) -> Path:
+        """What a training on a cluster leaves, a folder; gone with the training."""
+        return self.folder / "ray"
+
+    @property
+    def student(self) -> Path:
+        """The checkpoint, a folder."""
+        return self.folder / "student"
+
+    @property
+    def weights(self) -> Path:
+        return self.student / "model.safetensors"
+
+    @property
+    def evaluation(self) -> Path:
+        """What the student was measured to be worth, a folder."""
+        return self.folder / "evaluation"
+
+    @property
+    def metrics(self) -> Path:
+        """`RoundScores`."""
+        return self.evaluation / "metrics.json"
+
+    def pairs(self, split: str) -> Path:
+        """The scored pairs of a split, a table."""
+        return self.evaluation / f"{split}.parquet"
+
+    def topics(self, split: str) -> Path:
+        """PR-AUC by topic."""
+        return self.evaluation / f"{split}_topics.csv"
+
+    def teachers(self, split: str) -> Path:
+        """PR-AUC beside each teacher's own."""
+        return self.evaluation / f"{split}_teachers.csv"
+
+    @property
+    def verdict(self) -> Path:
+        """The gate's `Verdict`, once it is said."""
+        return self.folder / "verdict.json"
+
+    @property
+    def class_share(self) -> Path:
+        """The topics' shares of the labels of the round's student, a table."""
+        return self.folder / "class_share.csv"
+
+    def kept(self) -> list[Path]:
+        """What the round leaves in the lake."""
+        further = [path for path in (self.health, self.verdict) if path.is_file()]
+        return [*sorted(self.evaluation.iterdir()), *further]
+
+
+class RoundStart(Config):
+    """What a round begins with, noted before anything else of it.
+
+    commit: where its labels are read: `main` when it began.
+    started_from: the round whose weights its student starts from; None from scratch.
+    """
+
+    round: int
+    commit: str
+    teachers: tuple[str, ...]
+    started_from: int | None = None
+
+    @classmethod
+    def read(cls, files: RoundFiles, k: int) -> RoundStart:
+        content = json.loads(files.begun.read_text(encoding="utf-8"))
+        return parse(cls, {"round": k, **content}, files.begun)
+
+    def write(self, files: RoundFiles) -> None:
+        write_text(files.begun, self.model_dump_json(indent=2, exclude={"round"}))
+
+
+class TrainFacts(BaseModel):
+    """What a training came to: facts in the config.json of the round's checkpoint, which has others beside them.
+
+    seconds: of work, that of killed attempts included as far as it was kept.
+    """
+
+    rows_by_teacher: dict[str, int]
+    best_step: int
+    curve: list[tuple[int, dict[str, float]]]
+    seconds: float
+
+    @property
+    def rows(self) -> int:
+        return sum(self.rows_by_teacher.values())
+
+    @classmethod
+    def read(cls, files: RoundFiles) -> TrainFacts:
+        path = files.student / "config.json"
+        return parse(cls, json.loads(path.read_text(encoding="utf-8")), path)
+
+
+class RoundScores(Config):
+    """What a round's student is worth: flat metrics of both splits (`t2t.evaluation.metrics.Evaluation.metrics`).
+
+    identity: whom it was asked as.
+    """
+
+    identity: str
+    validation: dict[str, float]
+    test: dict[str, float]
+    seconds: float
+
+    @classmethod
+    def read(cls, files: RoundFiles) -> RoundScores:
+        """Raises T2TError where the file is damaged."""
+        try:
+            content = json.loads(files.metrics.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise T2TError(
+                f"{files.metrics}: cannot be read ({one_line(error, 100)}). Delete the folder {files.evaluation}: the "
+                "round is measured again."
+            ) from None
+        return parse(cls, content, files.metrics)
+
+
+class Settled(Config):
+    """A round after its gate, on its branch: its record as far as it is known, and the best standing round before."""
+
+    record: Record
+    best: Record | None
+
+    @property
+    def waits(self) -> bool:
+        """For a person (`gate: manual`). Not a failure, and not in the ledger."""
+        return self.record.status == "waiting"
+
+    @property
+    def teaches(self) -> bool:
+        """Whether its student becomes a teacher: it passed, and another round follows."""
+        return self.record.status == "passed" and self.record.stop is None
+
+
+def read_verdict(files: RoundFiles) -> Verdict | None:
+    """The gate's verdict where it was said."""
+    path = files.verdict
+    return parse(Verdict, json.loads(path.read_text(encoding="utf-8")), path) if path.is_file() else None

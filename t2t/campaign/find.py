@@ -1,0 +1,104 @@
+"""What has run here: the lakes of a work folder, the campaigns and teachers in them.
+
+The registry says in which lake a campaign is, and so does its own note once it has begun (`campaigns/<name>/lake` in
+the work folder): the note finds a campaign that was run with `--set lake=…`, and keeps one from going on in two lakes.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from t2t.campaign.ledger import Ledger
+from t2t.core.config import read_yaml
+from t2t.core.errors import T2TError
+from t2t.core.files import write_text
+from t2t.core.workspace import Workspace
+from t2t.lake import Lake, UnknownLake, open_lake
+from t2t.lake.layout import CampaignLayout, campaign_of, teacher_of
+
+log = logging.getLogger("t2t")
+
+NOTE = "lake"
+# Seconds for a server that commands of other campaigns may ask too, and for the one that a command is about.
+BRIEFLY = 5.0
+PATIENTLY = 30.0
+
+
+def check_lake(folder: Path, uri: str) -> None:
+    """Raises T2TError when the campaign of `work/campaigns/<name>/` has begun in another lake than `uri`."""
+    begun = _read(folder / NOTE)
+    if begun is not None and begun != uri:
+        raise T2TError(
+            f"Campaign {folder.name!r} has begun in the lake {begun!r}, not in {uri!r}. Go on there "
+            f"(--set lake={begun}, or `lake` in its YAML), or run it under another name (--name)."
+        )
+
+
+def remember_lake(folder: Path, uri: str) -> None:
+    """Notes the lake of a campaign that begins. Raises T2TError as `check_lake` does."""
+    check_lake(folder, uri)
+    if _read(folder / NOTE) is None:
+        write_text(folder / NOTE, f"{uri}\n")
+
+
+def lake_of(workspace: Workspace, campaign: str) -> Lake | None:
+    """The lake in which a campaign has begun, or None where it left no note. Raises T2TError when it does not open."""
+    uri = _read(workspace.work / "campaigns" / campaign / NOTE) if "/" not in campaign else None
+    return open_lake(uri, workspace.work, create=False, wait=PATIENTLY) if uri else None
+
+
+def lakes(workspace: Workspace) -> list[Lake]:
+    """The lakes that the campaigns use, as far as they exist. One that does not open is left out, with a warning."""
+    uris = {"git"}
+    for name in workspace.names("campaigns"):
+        uris.add(str(read_yaml(workspace.file("campaigns", name)).get("lake", "git")))
+    uris |= {uri for note in workspace.work.glob(f"campaigns/*/{NOTE}") if (uri := _read(note))}
+    found = []
+    for uri in sorted(uris):
+        try:
+            found.append(open_lake(uri, workspace.work, create=False, wait=BRIEFLY))
+        except UnknownLake:
+            continue
+        except T2TError as error:
+            log.warning("The lake %s is left out. %s", uri, error)
+    return found
+
+
+def campaigns(workspace: Workspace) -> list[tuple[Lake, CampaignLayout]]:
+    """Every campaign that has begun in this work folder, with its lake."""
+    return _campaigns(lakes(workspace))
+
+
+def _campaigns(places: list[Lake]) -> list[tuple[Lake, CampaignLayout]]:
+    found = ((lake, campaign_of(entry.path)) for lake in places for entry in lake.list("main"))
+    return [(lake, campaign) for lake, campaign in found if campaign is not None]
+
+
+def ledger_of(workspace: Workspace, campaign: str) -> Ledger:
+    """A campaign's ledger, in the lake where it has begun; raises T2TError when it has not run here."""
+    own = lake_of(workspace, campaign)
+    known = _campaigns([own] if own else lakes(workspace))
+    for lake, layout in known:
+        if layout.name == campaign:
+            return Ledger(lake, layout.dataset, campaign)
+    others = known if own is None else campaigns(workspace)
+    names = ", ".join(sorted({layout.name for _, layout in others}))
+    hint = f" Campaigns with rounds here: {names}." if names else ""
+    raise T2TError(f"Campaign {campaign!r} has not run in {workspace.work}.{hint} Start it: t2t run {campaign}")
+
+
+def teacher_places(workspace: Workspace) -> dict[str, list[tuple[Lake, str]]]:
+    """Of every teacher that has labels, the lakes and datasets in which it has them."""
+    found: dict[str, list[tuple[Lake, str]]] = {}
+    for lake in lakes(workspace):
+        for dataset, teacher in filter(None, (teacher_of(entry.path) for entry in lake.list("main"))):
+            found.setdefault(teacher, []).append((lake, dataset))
+    return found
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except (FileNotFoundError, NotADirectoryError):
+        return None

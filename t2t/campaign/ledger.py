@@ -1,0 +1,69 @@
+"""The ledger: the lake's own record of each round, and the only truth about what is done (DESIGN, section 6)."""
+
+from __future__ import annotations
+
+import json
+
+from t2t.campaign.record import Record, standing
+from t2t.core.config import parse
+from t2t.lake import Lake, UnknownRef
+from t2t.lake.layout import CampaignLayout
+from t2t.teachers.retraction import retracted
+
+
+class Ledger:
+    """A campaign's records, kept on `main` under `<dataset>/campaigns/<campaign>/ledger/`."""
+
+    def __init__(self, lake: Lake, dataset: str, campaign: str):
+        self.lake = lake
+        self.layout = CampaignLayout(dataset, campaign)
+        # A commit's content never changes: what was read at the last one, and each file's record by its digest.
+        self._written: tuple[str, list[Record]] = ("", [])
+        self._retracted: tuple[str, dict[str, str]] = ("", {})
+        self._parsed: dict[tuple[str, str], Record] = {}
+
+    def records(self) -> list[Record]:
+        """The finished rounds as they count now, oldest first: retracted ones have that status (`standing`)."""
+        try:
+            head = self.lake.resolve("main")
+        except UnknownRef:
+            return []
+        return standing(self.written(head), self.retracted(head))
+
+    def retracted(self, ref: str = "main") -> dict[str, str]:
+        """The dataset's teachers that are out, each with the retracted one it descends from."""
+        head = self.lake.resolve(ref)
+        if self._retracted[0] != head:
+            self._retracted = head, retracted(self.lake, self.layout.dataset, head)
+        return dict(self._retracted[1])
+
+    def written(self, ref: str = "main") -> list[Record]:
+        """The finished rounds as they were written, oldest first, whatever was retracted since."""
+        head = self.lake.resolve(ref)
+        if self._written[0] != head:
+            found = []
+            for entry in self.lake.list(head, self.layout.ledger):
+                known = (entry.path, entry.digest)
+                if known not in self._parsed:
+                    with self.lake.read(head, entry.path) as file:
+                        self._parsed[known] = parse(Record, json.load(file), self.lake.uri(head, entry.path))
+                found.append(self._parsed[known])
+            self._written = head, sorted(found, key=lambda record: record.round)
+        return list(self._written[1])
+
+    def append(self, record: Record) -> str:
+        """Writes a round's record, the last step of the round. Writing it again changes nothing."""
+        return self._write(record, None, record.status)
+
+    def amend(self, record: Record) -> str:
+        """Writes a round's record again: its student became a teacher after all, since its campaign was prolonged."""
+        return self._write(record, record.self_teacher, f"became a teacher, {record.self_teacher}")
+
+    def _write(self, record: Record, teacher: str | None, what: str) -> str:
+        return self.lake.commit(
+            "main",
+            {self.layout.record(record.round): json.dumps(record.model_dump(mode="json"), indent=2).encode()},
+            key=self.layout.record_key(record.round, teacher),
+            message=f"Ledger: {record.campaign} round {record.round} {what}",
+            metadata={"campaign": record.campaign, "round": str(record.round), "status": record.status},
+        )

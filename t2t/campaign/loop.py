@@ -1,0 +1,75 @@
+"""The loop: train a student, measure it, gate it, let it teach, publish; and again, until the stopping rule says so.
+
+`t2t run`, the Prefect flow, `t2t.run` in Python and the tests all run this one. Each step leaves one artifact, written
+atomically, and looks for it first; the ledger entry in the lake comes last and is the only truth about what is done
+(DESIGN, section 6). So a process may die anywhere: the next one goes on at the first missing step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from t2t.campaign.campaign import Campaign
+from t2t.campaign.decision import waiting
+from t2t.campaign.facts import Settled
+from t2t.campaign.observer import Observer
+from t2t.campaign.steps.begin import begin
+from t2t.campaign.steps.evaluate import evaluate
+from t2t.campaign.steps.prepare import prepare
+from t2t.campaign.steps.promote import promote
+from t2t.campaign.steps.publish import publish, settle
+from t2t.campaign.steps.rows import rows
+from t2t.campaign.steps.train import train
+
+Step = Callable[..., Any]
+
+
+def call(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Runs a step here and now. Prefect has a `step` of its own, which makes a task of it."""
+    return function(*arguments)
+
+
+def run(campaign: Campaign, observer: Observer, step: Step = call, until: int | None = None) -> Settled | None:
+    """Runs a campaign's rounds, from the first that is not in its ledger. One process at a time works on a campaign.
+
+    Args:
+        observer: told how it goes on; `Observer()` tells nobody.
+        step: runs each step, given its name, a function and its arguments; returns what the function returns.
+        until: stop before this round; by the campaign's stopping rule when None.
+
+    Returns: the round that waits for a person (`gate: manual`), or None.
+
+    Raises Busy where another process works on the campaign; T2TError for what a person can mend.
+    """
+    with campaign.lock:
+        try:
+            step("prepare", prepare, campaign, observer)
+            while (k := next_round(campaign)) is not None and (until is None or k < until):
+                start = step(f"round {k}: begin", begin, campaign, k, observer)
+                matrix = step(f"round {k}: rows", rows, campaign, start)
+                trained = step(f"round {k}: train", train, campaign, start, matrix, observer)
+                scores = step(f"round {k}: evaluate", evaluate, campaign, start)
+                settled = step(f"round {k}: gate", settle, campaign, start, trained, scores, observer)
+                if settled.waits:
+                    observer.finished(campaign, "waiting")
+                    return settled
+                if settled.teaches:
+                    settled = step(f"round {k}: promote", promote, campaign, settled)
+                step(f"round {k}: publish", publish, campaign, settled, observer)
+        except BaseException:
+            with suppress(Exception):  # that error is the one to see; what observers have is mended by the next run
+                observer.finished(campaign, "failed")
+            raise
+        observer.finished(campaign, "ended" if k is None else "pausing")
+    return None
+
+
+def next_round(campaign: Campaign) -> int | None:
+    """The first round that is not in the ledger, or None when the campaign has ended."""
+    records = campaign.ledger.records()
+    # A round that waits for a person is to be ended, whatever was decided about further ones meanwhile.
+    if campaign.lineup.stop(records) and waiting(campaign.ledger) is None:
+        return None
+    return len(records)

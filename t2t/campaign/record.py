@@ -1,0 +1,162 @@
+"""A finished round as the ledger has it, and what follows from several: which stand, which is best, when to stop.
+
+Only the retracted teachers themselves carry a mark (`t2t.teachers.retraction`). Which rounds a retraction takes along
+follows from who learned from whom, so that taking a mark back brings all of it back. Nothing here reads a lake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import Field
+
+from t2t.core.config import Config
+from t2t.teachers.base import TeacherRef
+
+RETRACTED = "retracted"
+
+
+class Record(Config):
+    """One finished round. `commit` is what the round left on its branch, or the merge when it passed.
+
+    A round is written as passed or rejected; `retracted` is how it counts once a teacher it learned from is retracted,
+    and one that is `waiting` for a person (`gate: manual`) is not in the ledger yet.
+    """
+
+    campaign: str
+    round: int
+    status: Literal["passed", "rejected", "retracted", "waiting"]
+    reason: str
+    teachers: tuple[TeacherRef, ...]
+    identity: str
+    rows: int
+    rows_by_teacher: dict[str, int]
+    validation: dict[str, float]
+    test: dict[str, float]
+    best_step: int
+    checkpoint: str
+    weights_sha256: str
+    # Where the tracker has it; runs are found by their tags, so nothing rests on it.
+    run_id: str | None
+    branch: str
+    commit: str
+    self_teacher: str | None
+    seconds: float
+    stop: str | None = None
+    # Where the labels were read: `main` when the round began, and of each teacher the last commit that labeled.
+    data_commit: str = ""
+    label_commits: dict[str, str] = Field(default_factory=dict)
+    # The round whose weights its student started from; None from scratch.
+    started_from: int | None = None
+    # Of the validation pairs and their truth: rounds with another one were measured by something else.
+    yardstick: str = ""
+    # The watch on its labels (`t2t.evaluation.collapse`), and the topic that most of them speak for.
+    watch: dict[str, float] = Field(default_factory=dict)
+    largest_topic: str | None = None
+
+    @property
+    def score(self) -> float:
+        """What rounds are compared by: PR-AUC on validation."""
+        return self.validation["pr_auc"]
+
+
+def standing(records: Sequence[Record], out: Mapping[str, str]) -> list[Record]:
+    """The records as they count now: a round that learned from a teacher that is out has the status `retracted`.
+
+    A retracted round keeps its place and number; it is no champion, does not count among the rounds that a campaign
+    has done, and its student does not teach.
+
+    Args:
+        records: as they were written.
+        out: what `descended` returns.
+    """
+    counted: dict[int, Record] = {}
+    gone: dict[int, list[str]] = {}
+    for record in records:
+        names = [teacher.id for teacher in record.teachers if teacher.id in out]
+        reasons = [out[name] for name in names]
+        # Weights carry what they learned as labels do.
+        reasons += gone.get(record.started_from, []) if record.started_from is not None else []
+        gone[record.round] = reasons
+        counted[record.round] = _standing(record, list(dict.fromkeys(reasons)))
+    return list(counted.values())
+
+
+def _standing(record: Record, reasons: Sequence[str]) -> Record:
+    if not reasons:
+        return record
+    reason = f"learned from {', '.join(reasons)}, which was retracted; was {record.status}: {record.reason}"
+    return record.model_copy(update={"status": RETRACTED, "reason": reason, "stop": None})
+
+
+def last_passed(records: Sequence[Record]) -> Record | None:
+    """The latest round that passed and still stands: what `training.initialise: previous` goes on from."""
+    return next((record for record in reversed(records) if record.status == "passed"), None)
+
+
+def champion(records: list[Record]) -> Record | None:
+    """The passed round with the best PR-AUC on validation (the earliest of equals): not the last one, the best."""
+    passed = [record for record in records if record.status == "passed"]
+    return max(passed, key=lambda record: (record.score, -record.round), default=None)
+
+
+def stop_reason(records: list[Record], rounds: int, patience: int) -> str | None:
+    """Why no further round follows after `records`, or None when one does."""
+    # A retracted round has to be done again, under a new number.
+    counted = [record for record in records if record.status != RETRACTED]
+    if len(counted) >= rounds:
+        return f"all {rounds} rounds are done"
+    best = champion(counted)
+    if best is not None and sum(record.round > best.round for record in counted) >= patience:
+        return f"no improvement on validation for {patience} rounds (best: round {best.round})"
+    return None
+
+
+def rounds_table(records: Sequence[Record]) -> pd.DataFrame:
+    """One row a round: what `t2t rounds`, the artifacts and MLflow show. PR-AUC is on the test split."""
+    best = champion(list(records))
+    rows = []
+    for record in records:
+        test = record.test
+        row: dict[str, Any] = {"round": record.round, "teachers": len(record.teachers), "rows": record.rows}
+        for name in ("pr_auc", "pr_auc_low", "pr_auc_high", "pr_auc_seen", "pr_auc_unseen"):
+            row[name] = test.get(name)
+        row |= {"validation_pr_auc": record.score, "seconds": round(record.seconds, 1), "status": record.status}
+        row |= {"champion": best is not None and best.round == record.round}
+        rows.append(row | {"run_id": record.run_id, "commit": record.commit})
+    return pd.DataFrame(rows)
+
+
+def rounds_rows(records: Sequence[Record]) -> pd.DataFrame:
+    """The table of rounds as text, for the terminal and for Markdown."""
+    frame = rounds_table(records)
+    rows = []
+    for row in frame.to_dict("records"):
+        rows.append(
+            {
+                "round": row["round"],
+                "teachers": row["teachers"],
+                "rows": f"{row['rows']:,}",
+                "PR-AUC [95 %]": f"{row['pr_auc']:.3f} [{row['pr_auc_low']:.3f}, {row['pr_auc_high']:.3f}]",
+                "seen": _number(row["pr_auc_seen"]),
+                "unseen": _number(row["pr_auc_unseen"]),
+                "validation": _number(row["validation_pr_auc"]),
+                "seconds": f"{row['seconds']:.0f}",
+                "": " ".join(["champion"] * row["champion"] + [row["status"]] * (row["status"] != "passed")),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or pd.isna(value) else f"{value:.3f}"
+
+
+def markdown_table(records: Sequence[Record]) -> str:
+    """The table of rounds for a Prefect artifact."""
+    frame = rounds_rows(records)
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
+    lines += ["| " + " | ".join(str(value) for value in row) + " |" for row in frame.itertuples(index=False)]
+    return "\n".join(lines)

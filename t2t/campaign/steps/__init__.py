@@ -1,0 +1,1 @@
+"""The steps of a round: functions on facts."""

@@ -1,0 +1,80 @@
+"""Before the rounds: embeds the samples, brings data and teachers' labels into the lake, refuses what is not sound."""
+
+from __future__ import annotations
+
+import logging
+
+from t2t.campaign.campaign import Campaign
+from t2t.campaign.entries import teacher_entry
+from t2t.campaign.find import remember_lake
+from t2t.campaign.freeze import commit_data, freeze_campaign
+from t2t.campaign.lineup import refuse_retracted
+from t2t.campaign.observer import Observer
+from t2t.core.errors import T2TError
+from t2t.core.files import remove_leftovers
+from t2t.data.dataset import SPLITS
+from t2t.data.labels import HUMAN
+from t2t.teachers import Teacher, build, parse_entry
+from t2t.teachers.asked import Asked
+from t2t.teachers.kinds.annotations import Entry as HumanEntry
+from t2t.teachers.store import asked, registered
+
+log = logging.getLogger("t2t")
+
+
+def prepare(campaign: Campaign, observer: Observer) -> None:
+    """Makes everything ready that rounds read, and tells the observer that the campaign is open.
+
+    The configuration is frozen with the first round: later ones are compared with it, so it may not change.
+    What a killed run left half done is cleared away, and what it left out of the observer is put there.
+    """
+    for path in [*remove_leftovers(campaign.workspace.work), *remove_leftovers(campaign.folder, deep=True)]:
+        log.info("Removed %s, which a killed run left.", path)
+    teachers = outside_teachers(campaign)
+    _refuse_unmeasurable(campaign)
+    config, out = campaign.config, campaign.lineup.retracted()
+    remember_lake(campaign.folder, config.lake)
+    taught = {teacher.id for record in campaign.ledger.records() for teacher in record.teachers}
+    freeze_campaign(campaign.lake, campaign.layout, config, out, taught - {HUMAN})
+    refuse_retracted(config, out)
+    for name in config.teachers:
+        if name in out:
+            log.info("Teacher %s is left out: it is retracted (t2t teachers retract %s --undo).", name, out[name])
+    commit_data(campaign.lake, campaign.dataset, campaign.embedded.quarantine, campaign.workspace.work)
+    readable, registrar = campaign.samples(*SPLITS), campaign.registrar()
+    for teacher in teachers:
+        registrar.register(teacher, readable, campaign.dataset.topics)
+    _label_later_samples(campaign)
+    observer.opened(campaign)
+
+
+def outside_teachers(campaign: Campaign) -> list[Teacher]:
+    """`human` and the campaign's other teachers that are not retracted, from the registry.
+
+    Raises T2TError where an entry or a file of one is missing or wrong.
+    """
+    entries = [teacher_entry(campaign.workspace, name, campaign.dataset.root) for name in campaign.lineup.outside()]
+    return [build(entry, campaign.context) for entry in (HumanEntry(id=HUMAN), *entries)]
+
+
+def _refuse_unmeasurable(campaign: Campaign) -> None:
+    for split in ("validation", "test"):
+        if not campaign.human_pairs(split).positive.any():
+            raise T2TError(
+                f"Dataset {campaign.dataset.name}: no (sample, topic) pair of split {split!r} has a human relevance of "
+                f"0.5 or more, so PR-AUC cannot be measured. Annotate some."
+            )
+
+
+def _label_later_samples(campaign: Campaign) -> None:
+    """Has the students that teach the next round label what came into the dataset after them, if anything did."""
+    samples, name, lake = campaign.samples("unlabeled"), campaign.config.dataset, campaign.lake
+    wanted = Asked(tuple(samples["sample_id"].to_pylist()), campaign.dataset.seen)
+    for teacher in campaign.lineup.of_round(len(campaign.ledger.records())):
+        if teacher in (HUMAN, *campaign.config.teachers):
+            continue
+        known = asked(lake, "main", name, teacher, wanted.topics)
+        registration = registered(lake, name, teacher)
+        if known is not None and registration is not None and wanted - known:
+            student = build(parse_entry(registration.entry, f"teacher {teacher!r}"), campaign.context)
+            campaign.registrar().register(student, samples, wanted.topics)

@@ -1,0 +1,95 @@
+"""Which labels a round may train on: people's of the split `train` and of seen topics, teachers' of the unlabeled split
+too. Everything else is for measuring (the topic-split protocol), or an accident.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from t2t.campaign.campaign import Campaign
+from t2t.campaign.config import BASELINES, TEACHER2TASK
+from t2t.campaign.facts import RoundStart
+from t2t.core import plugins
+from t2t.core.files import remove_folder, write_text
+from t2t.data.coding import Coded, code, codes
+from t2t.data.dataset import Dataset
+from t2t.data.labels import HUMAN
+from t2t.evaluation.health import check_health, health
+from t2t.lake import Lake
+from t2t.teachers.store import label_tables
+from t2t.training.matrix import LabelMatrix, assemble
+
+log = logging.getLogger("t2t")
+
+
+def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix:
+    """The label matrix of a round, N+1 tasks; leaves `round-<k>/labels/`.
+
+    The health of its rows is checked and written to `round-<k>/health.csv` first; raises T2TError where it blocks.
+    """
+    k, files = start.round, campaign.files(start.round)
+    trained = files.student.is_dir()
+    gone = files.labels.is_dir() and not set(LabelMatrix.load(files.labels).sample_ids) <= set(
+        campaign.embedded.sample_ids
+    )
+    if gone and not trained:
+        log.warning("Round %d: clips were removed or became unreadable since it began; its rows are made anew.", k)
+        remove_folder(files.labels)
+        remove_folder(files.ray)  # of those rows
+    if not files.labels.is_dir():
+        coded = next_rows(campaign, start.commit, start.teachers)
+        report = health(coded)
+        write_text(files.health, report.to_csv(index=False))
+        check_health(report, campaign.config.health, campaign.config.name)
+        as_trained(assemble(coded), campaign.config.method).save(files.labels)
+    matrix = LabelMatrix.load(files.labels)
+    if not trained:
+        counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
+        log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
+    return matrix
+
+
+def next_rows(campaign: Campaign, commit: str, teachers: Sequence[str]) -> Coded:
+    """`training_rows` of a campaign."""
+    see_unseen = campaign.config.teachers_see_unseen
+    return training_rows(campaign.lake, campaign.dataset, campaign.readable, commit, teachers, see_unseen)
+
+
+def as_trained(matrix: LabelMatrix, method: str) -> LabelMatrix:
+    """The matrix that a method trains on: itself, or what a baseline makes of it (entry points `t2t.baselines`)."""
+    if method == TEACHER2TASK:
+        return matrix
+    baseline: LabelMatrix = plugins.find("t2t.baselines", BASELINES, method, "method", "method")(matrix)
+    return baseline
+
+
+def training_rows(
+    lake: Lake, dataset: Dataset, readable: pa.Table, commit: str, teachers: Sequence[str], see_unseen: bool
+) -> Coded:
+    """Teachers' labels at a commit of the lake, as far as a round may train on them.
+
+    Args:
+        readable: the samples that have embeddings, columns sample_id and split.
+        see_unseen: let teachers' (never humans') labels of unseen topics in.
+    """
+    tables = chain.from_iterable(_tables(lake, dataset, readable, commit, name) for name in teachers)
+    samples = _ids(readable, "train", "unlabeled")
+    return code(tables, samples, dataset.topics if see_unseen else dataset.seen, teachers)
+
+
+def _ids(readable: pa.Table, *splits: str) -> pa.Array:
+    return readable.filter(pc.is_in(readable["split"], value_set=pa.array(splits)))["sample_id"].combine_chunks()
+
+
+def _tables(lake: Lake, dataset: Dataset, readable: pa.Table, commit: str, teacher: str) -> Iterator[pa.Table]:
+    for table in label_tables(lake, commit, dataset.name, teacher):
+        if teacher == HUMAN:
+            # Human labels of the unlabeled split would be an accident of the annotation tool: that split has none.
+            sample = codes(table["sample_id"], _ids(readable, "train"))
+            table = table.filter(pa.array((sample >= 0) & (codes(table["topic"], dataset.seen) >= 0)))
+        yield table

@@ -1,0 +1,106 @@
+"""A round's training: the student as it starts, the job for its workers, the checkpoint that it leaves."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from t2t.campaign.campaign import Campaign
+from t2t.campaign.facts import RoundStart, TrainFacts
+from t2t.campaign.observer import Observer
+from t2t.core.files import remove_folder
+from t2t.data.embeddings.store import Embeddings
+from t2t.students import build_student
+from t2t.students.checkpoint import load_checked, save
+from t2t.training.job import TrainJob
+from t2t.training.matrix import LabelMatrix
+
+log = logging.getLogger("t2t")
+
+
+def train(campaign: Campaign, start: RoundStart, matrix: LabelMatrix, observer: Observer) -> TrainFacts:
+    """Trains the student of a round; leaves `round-<k>/student/`."""
+    begun = time.monotonic()
+    k, files = start.round, campaign.files(start.round)
+    if files.student.is_dir():
+        log.info("Round %d: the student is trained already.", k)
+    else:
+        job = _job(campaign, start, matrix)
+        student = new_student(campaign, k, matrix, start.started_from)
+        now = time.monotonic()
+        student, trained = campaign.engine.train(
+            job, student, lambda step, metrics: observer.curve(campaign, k, [(step, metrics)])
+        )
+        passed = time.monotonic() - now
+        facts = {
+            "campaign": campaign.config.name,
+            "round": k,
+            "encoder": campaign.config.encoder.model_dump(mode="json"),
+            "rows_by_teacher": matrix.rows_by_teacher(),
+            "best_step": trained.best_step,
+            "curve": trained.curve,
+            "seconds": time.monotonic() - begun - passed + trained.seconds,
+        }
+        save(student, files.student, facts)
+    files.snapshot.unlink(missing_ok=True)
+    for left in (files.job, files.ray):
+        remove_folder(left)
+    return TrainFacts.read(files)
+
+
+def new_student(campaign: Campaign, k: int, matrix: LabelMatrix, started_from: int | None) -> Any:
+    """The student of round k as it starts: from an earlier round's weights, else from pretrained ones where its
+    configuration names some, else from scratch. On the engine's device."""
+    config, embeddings, seed = campaign.config.student, campaign.embedded.embeddings, campaign.seed(k)
+    if started_from is None:
+        where = campaign.positions(matrix.sample_ids)
+        student = fresh_student(config, embeddings, where, campaign.dataset.topics, matrix, seed)
+    else:
+        record = campaign.ledger.records()[started_from]
+        student = _unfitted(config, embeddings, campaign.dataset.topics, matrix, seed)
+        student.start_from(load_checked(campaign.workspace.work / record.checkpoint, record.weights_sha256))
+    return student.to(campaign.engine.device)
+
+
+def fresh_student(
+    config: Any, embeddings: Embeddings, where: np.ndarray, topics: Sequence[str], matrix: LabelMatrix, seed: int
+) -> Any:
+    """A student that starts from nothing but its configuration, its frontend fitted on the matrix's samples.
+
+    Args:
+        where: int64, positions of these in `embeddings`.
+        topics: what its tokenizer is fitted on.
+    """
+    student = _unfitted(config, embeddings, topics, matrix, seed)
+    student.frontend.fit(embeddings, where)
+    return student
+
+
+def _unfitted(config: Any, embeddings: Embeddings, topics: Sequence[str], matrix: LabelMatrix, seed: int) -> Any:
+    prior = float(matrix.confidence.mean())
+    return build_student(config, embeddings.dim, topics, matrix.teachers, seed, prior=prior)
+
+
+def _job(campaign: Campaign, start: RoundStart, matrix: LabelMatrix) -> TrainJob:
+    """What the training's workers need, written where they find it."""
+    files, embedded, config = campaign.files(start.round), campaign.embedded, campaign.config
+    job = TrainJob(
+        title=f"Round {start.round}: training",
+        folder=files.folder.absolute(),
+        matrix=files.labels.absolute(),
+        store=(campaign.workspace.work / "embeddings").absolute(),
+        encoder=embedded.encoder,
+        recipe=config.training,
+        seed=campaign.seed(start.round),
+        identity=campaign.lineup.identity(config.evaluation.identity, matrix.teachers),
+    )
+    pairs = campaign.human_pairs("validation")
+    keys, pair_keys = (
+        [embedded.keys[i] for i in campaign.positions(ids)] for ids in (matrix.sample_ids, pairs.sample_ids)
+    )
+    job.write(keys, pairs, pair_keys)
+    return job

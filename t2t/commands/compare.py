@@ -1,0 +1,82 @@
+"""`t2t compare`: two rounds side by side."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from t2t.campaign.find import ledger_of
+from t2t.campaign.record import Record
+from t2t.commands.tables import console, table_of
+from t2t.core.errors import T2TError
+from t2t.core.workspace import Workspace
+from t2t.evaluation.collapse import MEASURES
+from t2t.lake.tables import read_table
+
+
+def print_comparison(workspace: Workspace, campaign: str, first: int, second: int, top: int) -> None:
+    ledger = ledger_of(workspace, campaign)
+    records = ledger.records()
+    for k in (first, second):
+        if not 0 <= k < len(records):
+            known = f"rounds 0 to {len(records) - 1}" if records else "no finished round yet"
+            raise T2TError(f"Campaign {campaign!r} has no round {k}; it has {known}.")
+    a, b = records[first], records[second]
+
+    metrics = [{"metric": "rows", str(first): float(a.rows), str(second): float(b.rows)}]
+    metrics += [{"metric": "teachers", str(first): float(len(a.teachers)), str(second): float(len(b.teachers))}]
+    for split, left, right in (("validation", a.validation, b.validation), ("test", a.test, b.test)):
+        for name in sorted(set(left) | set(right)):
+            if "/" not in name or name.startswith("pr_auc_beside/"):
+                values = {str(first): left.get(name), str(second): right.get(name)}
+                metrics.append({"metric": f"{split} {name.replace('pr_auc_beside/', 'pr_auc on pairs of ')}", **values})
+    frame = pd.DataFrame(metrics)
+    frame["change"] = frame[str(second)] - frame[str(first)]
+    console.print(table_of(frame, f"{campaign}: round {first} and round {second}", **_formats(first, second)))
+    console.print(table_of(watch_rows(a, b), "Watch on the self-training labels", **_formats(first, second)))
+    for record in (a, b):
+        if record.largest_topic is not None:
+            console.print(f"Topic with the largest share of round {record.round}'s positives: {record.largest_topic}")
+
+    def pairs(record: Record) -> pd.DataFrame:
+        return read_table(ledger.lake, record.commit, ledger.layout.pairs(record.round, "test")).to_pandas()
+
+    def topics(record: Record) -> pd.DataFrame:
+        with ledger.lake.read(record.commit, ledger.layout.file(record.round, "test_topics.csv")) as file:
+            return pd.read_csv(file)
+
+    by_topic = topics(a).merge(topics(b)[["topic", "pr_auc"]], on="topic", suffixes=("_a", "_b"))
+    by_topic = by_topic.rename(columns={"pr_auc_a": str(first), "pr_auc_b": str(second)})
+    console.print(
+        table_of(
+            _largest(by_topic, first, second, top),
+            "Topics that changed most (PR-AUC on test)",
+            **_formats(first, second),
+        )
+    )
+    labels = pairs(a).merge(pairs(b), on=["sample_id", "topic", "human"])
+    labels = labels.rename(columns={"score_x": str(first), "score_y": str(second)})
+    console.print(
+        table_of(
+            _largest(labels, first, second, top), "Labels that changed most (scores on test)", **_formats(first, second)
+        )
+    )
+
+
+def watch_rows(a: Record, b: Record) -> pd.DataFrame:
+    """What the watch found on two rounds: measure, the value in each (missing where it was not measured), change."""
+    names = [*a.watch, *(name for name in b.watch if name not in a.watch)]
+    words = {name: f"agreement with {name.partition('/')[2]}" for name in names if "/" in name}
+    frame = pd.DataFrame({"measure": [words.get(name) or MEASURES.get(name, name) for name in names]}, dtype=object)
+    for record in (a, b):
+        frame[str(record.round)] = pd.Series([record.watch.get(name) for name in names], dtype=float)
+    frame["change"] = frame[str(b.round)] - frame[str(a.round)]
+    return frame
+
+
+def _formats(first: int, second: int) -> dict[str, str]:
+    return {str(first): ",.4g", str(second): ",.4g", "change": "+,.4g"}
+
+
+def _largest(frame: pd.DataFrame, first: int, second: int, top: int) -> pd.DataFrame:
+    frame = frame.assign(change=frame[str(second)] - frame[str(first)])
+    return frame.reindex(frame["change"].abs().sort_values(ascending=False, kind="stable").index).head(top)

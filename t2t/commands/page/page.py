@@ -1,0 +1,81 @@
+"""The page: a template that escapes whatever comes from data."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from t2t.commands.page.pictures import css
+from t2t.evaluation.metrics import Interval
+
+MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`0.316`; a dash where there is no value."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def signed(value: float | None) -> str:
+    """`+0.016`, with a sign that lines up."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return f"{value:+.3f}".replace("-", MINUS)
+
+
+def bounds(found: Interval | None) -> str:
+    """`[+0.010, +0.034]` of the Interval of a difference; empty where there is none."""
+    return "" if found is None or math.isnan(found.low) else f"[{signed(found.low)}, {signed(found.high)}]"
+
+
+def count(value: float | None) -> str:
+    """`23,776`; a dash where there is no value."""
+    return NOTHING if value is None or math.isnan(value) else f"{value:,.0f}"
+
+
+def percent(value: float | None) -> str:
+    return NOTHING if value is None or math.isnan(value) else f"{value:.0%}"
+
+
+def measure(value: float | None) -> str:
+    """Counts whole, all else with four digits."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return count(value) if value == int(value) and abs(value) >= 2 else f"{value:.3f}".replace("-", MINUS)
+
+
+def judged(difference: Interval | None) -> str:
+    """What an interval of a difference allows to say."""
+    if difference is None or math.isnan(difference.low):
+        return "could not be measured"
+    if difference.low > 0:
+        return "better: the whole interval lies above zero"
+    if difference.high < 0:
+        return "worse: the whole interval lies below zero"
+    return "not told apart: the interval holds zero"
+
+
+@cache
+def environment() -> Environment:
+    """Autoescape is on for everything: what is markup says so itself (`t2t.commands.page.pictures.svg`)."""
+    found = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {f.__name__: f for f in (number, signed, bounds, count, percent, measure, judged)} | {
+        "colour": css
+    }
+    return found
+
+
+def render(**content: Any) -> str:
+    return environment().get_template("page.html.j2").render(**content)

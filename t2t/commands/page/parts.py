@@ -1,0 +1,249 @@
+"""The parts of a report: what each shows, from the lake, as numbers, tables and pictures for the template.
+
+Each function may raise T2TError where what it is about is missing; `material.part` makes that a sentence.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from t2t.campaign.decision import read_decision
+from t2t.campaign.record import RETRACTED, Record, rounds_table
+from t2t.commands.lake import commits_of
+from t2t.commands.lineage import Ancestry
+from t2t.commands.page.contribution import LeaveOneOut
+from t2t.commands.page.material import Material, Missing
+from t2t.commands.page.pictures import svg
+from t2t.core.version import code_version
+from t2t.data.labels import HUMAN
+from t2t.data.pairs import Pairs
+from t2t.evaluation import figures
+from t2t.evaluation.collapse import MEASURES
+from t2t.evaluation.figures import pr_picture
+from t2t.evaluation.metrics import Interval, average_precision, topic_table
+from t2t.lake import UnknownPath
+
+TOPICS = 10
+COMMITS = 40
+PACKAGES = ("torch", "transformers", "timm", "numpy", "pyarrow", "scikit-learn", "av", "pygit2", "mlflow", "prefect")
+
+
+def headline(material: Material) -> dict[str, Any]:
+    """What the campaign came to: the round it is about, that round beside the first one and the best outside teacher,
+    and where the campaign stands."""
+    record, found = material.told, dict[str, Any](state=state(material), about=None)
+    if record is None:
+        return found
+    first = material.shown[0]
+    found |= {"about": record, "first": first, "champion": record is material.champion, "rounds": len(material.shown)}
+    found |= {"teacher": None, "gain": None, "validation_gain": None}
+    if record.round != first.round:
+        for key, split in (("gain", "test"), ("validation_gain", "validation")):
+            found[key] = material.difference(*(material.pairs(k, split) for k in (record.round, first.round)))
+    best = _best(material, record)
+    if best:
+        pairs, score = material.pairs(record.round, "test"), material.scores(best["name"], record.round, "test")
+        best["gain"] = material.difference(*_on_common(pairs, score))
+    return found | {"teacher": best, "pairs": len(material.pairs(record.round, "test").sample)}
+
+
+def state(material: Material) -> dict[str, str]:
+    """Where a campaign stands: a word for it, and a sentence."""
+    campaign, records, waits = material.campaign, material.records, material.waits
+    if waits is not None:
+        decision = read_decision(material.lake, material.layout, waits.round)
+        if decision is None:
+            text = f"Round {waits.round} waits for a person. Answer: t2t decide {campaign} {waits.round} --pass"
+            return {"word": "waiting", "text": f"{text}   (or --reject)"}
+        return {"word": "waiting", "text": f"Round {waits.round} was {decision}; the next t2t run goes on with that."}
+    if not records:
+        return {"word": "begun", "text": f"No round is finished yet. Go on: t2t run {campaign}"}
+    if records[-1].stop:
+        return {"word": "finished", "text": f"Stopped: {records[-1].stop}."}
+    if all(record.status == RETRACTED for record in records):
+        text = f"Every round learned from a retracted teacher. To train others in their place: t2t run {campaign}"
+        return {"word": "retracted", "text": text}
+    return {"word": "under way", "text": f"Round {len(records)} comes next: t2t run {campaign}"}
+
+
+def rounds(material: Material) -> dict[str, Any]:
+    """PR-AUC by round, as a picture and as a table."""
+    best = _best(material, material.one)
+    label = f"best outside teacher: {best['name']}" if best else ""
+    table = rounds_table(material.shown)
+    figure = figures.rounds(
+        table,
+        references={label: best["own"]} if best else None,
+        styles={label: material.styles[best["name"]]} if best else None,
+        below=True,
+    )
+    rows = table.to_dict("records")
+    for row, record in zip(rows, material.shown, strict=True):
+        row["reason"] = record.reason
+    return {"picture": svg(figure, "rounds"), "rows": rows, "best": best}
+
+
+def curves(material: Material) -> dict[str, Any]:
+    """PR curves of the round that the report is about and of its outside teachers, and the numbers beside them."""
+    record = material.one
+    pairs = material.pairs(record.round, "test")
+    scores = {name: material.scores(name, record.round, "test") for name in material.outside(record)}
+    figure = pr_picture(pairs, record.identity, scores, styles=material.styles, below=True)
+    rows = sorted(_beside(material, record), key=lambda row: -row["own"])
+    for row in rows:
+        row["gain"] = material.difference(*_on_common(pairs, scores[row["name"]]))
+    silent = [name for name in scores if name not in {row["name"] for row in rows}]
+    own = average_precision(pairs)
+    facts = {
+        "pairs": len(pairs.sample),
+        "samples": len(np.unique(pairs.sample)),
+        "positives": int(pairs.positive.sum()),
+    }
+    return {"picture": svg(figure, "curves"), "rows": rows, "silent": silent, "round": record, "own": own, **facts}
+
+
+def _beside(material: Material, record: Record) -> list[dict[str, Any]]:
+    """The outside teachers with labels for the test pairs of a round: name, pairs, covered (share), own PR-AUC and that
+    of the student on the same pairs."""
+    pairs = material.pairs(record.round, "test")
+    found = []
+    for name in material.outside(record):
+        score = material.scores(name, record.round, "test")
+        student, teacher = _on_common(pairs, score)
+        if student.positive.any():
+            row = {"name": name, "pairs": len(student.sample), "covered": float((~np.isnan(score)).mean())}
+            found.append(row | {"own": average_precision(teacher), "student": average_precision(student)})
+    return found
+
+
+def _best(material: Material, record: Record) -> dict[str, Any] | None:
+    return max(_beside(material, record), key=lambda row: row["own"], default=None)
+
+
+def _on_common(pairs: Pairs, score: np.ndarray) -> tuple[Pairs, Pairs]:
+    """The pairs that a teacher has labeled, scored by the student and by the teacher."""
+    covered = ~np.isnan(score)
+    return pairs.where(covered), pairs.where(covered).with_score(score[covered])
+
+
+def contribution(material: Material, wanted: bool) -> dict[str, Any]:
+    """What each outside teacher adds, by leaving it out."""
+    if not wanted:
+        raise Missing(f"Left out by --no-leave-one-out. To measure it: t2t report {material.campaign}")
+    found = LeaveOneOut(material).measure()
+    again = {"name": "another seed", "value": found["seed"].value, "low": found["seed"].low, "high": found["seed"].high}
+    table = pd.concat([found["rows"], pd.DataFrame([again])], ignore_index=True)
+    figure = figures.differences(table, "PR-AUC with all, less without it", material.styles)
+    rows = [
+        {"name": row["name"], "without": row["without"], "gain": Interval(row["value"], row["low"], row["high"])}
+        for row in found["rows"].to_dict("records")
+    ]
+    return {**found, "picture": svg(figure, "contribution"), "rows": rows}
+
+
+def topics(material: Material) -> dict[str, Any]:
+    """The topics whose PR-AUC on test moved most between the first round and the one that the report is about."""
+    record, first = material.one, material.shown[0]
+    if len(material.shown) < 2:
+        raise Missing("There is one round only, so there is nothing to compare it with.")
+    if record.round == first.round:
+        record = material.shown[-1]
+    before, after = (topic_table(material.pairs(one.round, "test"), material.unseen) for one in (first, record))
+    table = before.merge(after[["topic", "pr_auc"]], on="topic", suffixes=("_before", "_after"))
+    table["change"] = table["pr_auc_after"] - table["pr_auc_before"]
+    measured = table.dropna(subset="change").sort_values("change", ascending=False, kind="stable")
+    gains, losses = measured[measured["change"] > 0], measured[measured["change"] < 0]
+    return {
+        "first": first,
+        "record": record,
+        "gains": gains.head(TOPICS).to_dict("records"),
+        "losses": losses[::-1].head(TOPICS).to_dict("records"),
+        "better": len(gains),
+        "worse": len(losses),
+        "same": len(measured) - len(gains) - len(losses),
+        "unmeasured": len(table) - len(measured),
+        "largest": float(measured["change"].abs().max()) if len(measured) else 1.0,
+    }
+
+
+def teachers(material: Material) -> dict[str, Any]:
+    """Every teacher of the campaign: what it is, its labels, their health, whether it still counts."""
+    record = material.told
+    health: dict[str, dict[Any, Any]] = {}
+    unhealthy = ""
+    if record is not None:
+        try:
+            health = {str(row["teacher"]): row for row in material.health(record).to_dict("records")}
+        except UnknownPath:
+            unhealthy = f"Round {record.round} left no health numbers: it was made by an older version."
+    split = material.samples["split"]
+    size = int(split.isin(["train", "unlabeled"]).sum())
+    rows = []
+    for name in material.teachers:
+        known = material.entry(name)
+        row: dict[str, Any] = {"name": name, "kind": "not labeled yet", "labels": None, "description": ""}
+        row |= {"fingerprint": "", "own": material.is_own(name), "health": health.get(name), "coverage": None}
+        if known is not None:
+            row |= {"kind": known.kind, "labels": known.rows, "description": known.description}
+            row |= {"fingerprint": known.fingerprint}
+        if name == HUMAN:
+            row["description"] = "The ground truth: people's annotations."
+        if row["health"]:
+            row["coverage"] = row["health"]["samples"] / size if size else None
+        cause, mark = material.out.get(name), material.marks.get(name)
+        row["retracted"] = "" if cause is None else f"Descends from {cause}, which is retracted."
+        if mark is not None:
+            row["retracted"] = f"Retracted on {mark.time[:10]}" + (f": {mark.reason}" if mark.reason else ".")
+        rows.append(row)
+    facts = {"record": record, "samples": size, "unhealthy": unhealthy}
+    return {"rows": rows, **facts, "average": material.frozen["method"] != "teacher2task"}
+
+
+def watch(material: Material) -> dict[str, Any]:
+    """What the watch found, one row a measure and one column a round."""
+    watched = [record for record in material.shown if record.watch]
+    if not any(name != "self_share" for record in watched for name in record.watch):
+        if any(record.self_teacher for record in material.shown):
+            raise Missing("The rounds were made by an older version, which did not watch the labels of its students.")
+        raise Missing(
+            "No student of this campaign has become a teacher yet, and the watch looks at their labels; that of a "
+            "campaign's last round has no need to become one."
+        )
+    names = dict.fromkeys(name for record in watched for name in record.watch)
+    order = [name for name in MEASURES if name in names] + [name for name in names if name not in MEASURES]
+    words = {name: f"rank correlation with {name.partition('/')[2]}" for name in order if "/" in name}
+    rows = [
+        {"measure": words.get(name) or MEASURES.get(name, name), "values": [r.watch.get(name) for r in watched]}
+        for name in order
+    ]
+    return {"rounds": watched, "rows": rows}
+
+
+def lineage(material: Material) -> dict[str, Any]:
+    """The tree from the round's checkpoint back to the data (`t2t lineage`)."""
+    return Ancestry(material.lake, material.dataset).checkpoint(material.one)
+
+
+def commits(material: Material) -> dict[str, Any]:
+    """The newest commits of `main` behind the campaign."""
+    found = list(islice(commits_of(material.ledger, material.campaign), COMMITS + 1))
+    return {"rows": found[:COMMITS], "more": len(found) > COMMITS, "place": material.lake.uri("main")}
+
+
+def made(material: Material) -> dict[str, Any]:
+    """Configuration and versions."""
+    versions = {"t2t": code_version(), "Python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    configuration = yaml.safe_dump(material.frozen, sort_keys=False, allow_unicode=True)
+    return {"configuration": configuration, "versions": versions, "platform": platform.platform(terse=True)}

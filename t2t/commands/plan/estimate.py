@@ -1,0 +1,370 @@
+"""The counting behind `t2t plan`: what is left to embed, label and train on, how long it takes, what it weighs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from t2t.campaign.config import CampaignConfig
+from t2t.campaign.decision import waiting
+from t2t.campaign.entries import open_dataset, teacher_entry
+from t2t.campaign.find import campaigns, check_lake
+from t2t.campaign.freeze import frozen_config
+from t2t.campaign.ledger import Ledger
+from t2t.campaign.lineup import Lineup
+from t2t.campaign.record import RETRACTED, Record
+from t2t.commands.plan.model import UNKNOWN, Plan, RoundPlan, Work
+from t2t.commands.plan.rates import encode, label_bytes, round_seconds, shard_seconds, try_few
+from t2t.core.errors import T2TError
+from t2t.core.host import find_device
+from t2t.core.workspace import Workspace
+from t2t.data.embeddings.config import TimmConfig
+from t2t.data.embeddings.encoders import FrameEncoder, build_encoder
+from t2t.data.embeddings.store import EmbeddingStore
+from t2t.data.labels import HUMAN
+from t2t.lake import Lake, UnknownLake, UnknownPath, UnknownRef, open_lake
+from t2t.lake.layout import LABELS, DatasetLayout
+from t2t.lake.tables import read_table
+from t2t.students import build_student
+from t2t.students.checkpoint import save
+from t2t.teachers import Teacher, TeacherContext, build
+from t2t.teachers.asked import Asked
+from t2t.teachers.base import Registration
+from t2t.teachers.labeling import shard_samples
+from t2t.teachers.store import asked, registered
+
+# A label file up to this size is read for its rows; of a larger one it is said how many there can be at most.
+READ_BYTES = 64 << 20
+# Bytes of a row in a round's label matrix: topic int32, teacher int16, confidence float32.
+MATRIX_ROW = 10
+
+
+class Estimates:
+    """One campaign, as far as a look at its registry, store, lake and data tells. Reads only."""
+
+    def __init__(self, workspace: Workspace, config: CampaignConfig):
+        self.workspace, self.config, self.work = workspace, config, workspace.work
+        self.layout = DatasetLayout(config.dataset)
+        self.device = find_device()
+        self.dataset = open_dataset(workspace, config.dataset)
+        check_lake(self.work / "campaigns" / config.name, config.lake)
+        self.lake: Lake | None = None
+        self.head = ""
+        self.records: list[Record] = []
+        self.lineup: Lineup | None = None
+        try:
+            lake = open_lake(config.lake, self.work, create=False)
+            self.head = lake.resolve("main")
+        except (UnknownLake, UnknownRef):
+            pass
+        else:
+            self.lake = lake
+            ledger = Ledger(lake, config.dataset, config.name)
+            self.records, self.lineup = ledger.records(), Lineup(config, ledger)
+        self.outside = self.lineup.outside() if self.lineup else list(config.teachers)
+        self.tried: dict[str, float] = {}
+
+    def plan(self) -> Plan:
+        teachers = [self._teacher(name) for name in self.outside]
+        self.left = {work.what: work.left for work in teachers}
+        embedding, stop = self._embedding(), self.lineup.stop(self.records) if self.lineup else None
+        seconds, measured = round_seconds(self.config, self.records, self._others())
+        rounds = [] if stop else [self._round(at, seconds) for at in range(len(self._numbers))]
+        labeling = [self._human(), *teachers, *self._students(len(rounds))]
+        return Plan(
+            campaign=self.config.name,
+            dataset=self.config.dataset,
+            work=str(self.work),
+            embedding=embedding,
+            labeling=labeling,
+            rounds_done=len(self.records),
+            rounds=rounds,
+            stop=stop,
+            measured=measured,
+            bytes=self._bytes(embedding, labeling, rounds),
+            free=_free(self.work),
+            notes=self._notes(),
+        )
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if self.lineup and (waits := waiting(self.lineup.ledger)) is not None:
+            notes.append(
+                f"Round {waits.round} is trained and waits for a decision: t2t decide {waits.campaign} {waits.round}."
+            )
+        if self.lineup and (out := [name for name in self.config.teachers if name not in self.outside]):
+            notes.append(f"Retracted, and left out: {', '.join(out)}.")
+        if self._quarantine:
+            notes.append(f"{len(self._quarantine)} samples were unreadable; a run tries them again.")
+        return notes
+
+    # -- embedding -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def encoder(self) -> FrameEncoder | None:
+        """None where its weights would first have to be fetched, which a plan does not do."""
+        config = self.config.encoder
+        if isinstance(config, TimmConfig) and config.weights is None and config.pretrained:
+            return None
+        return build_encoder(config, self.device)
+
+    def _embedding(self) -> Work:
+        samples, encoder = self.dataset.samples, self.encoder
+        work = Work("embedding", "samples", len(samples), 0)
+        if encoder is None:
+            work.seconds, work.measured = None, UNKNOWN
+            work.note = "at most: what the store has is known once the encoder's weights are fetched"
+            return work
+        store = EmbeddingStore(self.work / "embeddings", encoder.fingerprint, clean=False)
+        stored = [(store.remembered(path) or "") in store for path in samples["path"].to_pylist()]
+        work.done = sum(stored)
+        if work.left:
+            rate, number = shard_seconds(store.folder)
+            work.measured = f"by {number} shards of the store"
+            if rate is None:
+                missing = samples.filter(pa.array([not there for there in stored]))
+                rate, number = try_few(missing, lambda few: encode(few, encoder))
+                work.measured = UNKNOWN if rate is None else f"{number} clips tried just now"
+            work.seconds = None if rate is None else rate * work.left
+        return work
+
+    # -- labeling ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _quarantine(self) -> list[str]:
+        """The samples that the last run could not read."""
+        if self.lake is None:
+            return []
+        try:
+            table = read_table(self.lake, self.head, self.layout.table("quarantine"), ["sample_id"])
+        except UnknownPath:
+            return []
+        return table["sample_id"].to_pylist()
+
+    def _samples(self, *splits: str) -> pa.Table:
+        samples = self.dataset.split(*splits) if splits else self.dataset.samples
+        return _without(samples, self._quarantine)
+
+    @cached_property
+    def _unlabeled(self) -> list[str]:
+        return self._samples("unlabeled")["sample_id"].to_pylist()
+
+    @property
+    def _topics(self) -> tuple[str, ...]:
+        """The topics that teachers' labels are trained on."""
+        return self.dataset.topics if self.config.teachers_see_unseen else self.dataset.seen
+
+    @cached_property
+    def _human_rows(self) -> int:
+        """People's rows that students train on: those of the training split and the seen topics."""
+        human, train = self.dataset.human, self._samples("train")["sample_id"].combine_chunks()
+        known = pc.is_in(human["sample_id"], value_set=train)
+        seen = pc.is_in(human["topic"], value_set=pa.array(self.dataset.seen, pa.string()))
+        return int(pc.sum(pc.and_(known, seen)).as_py() or 0)
+
+    def _human(self) -> Work:
+        known, rows = self._registered(HUMAN), len(_without(self.dataset.human, self._quarantine))
+        done = min(rows, known.rows) if known else 0
+        return Work(HUMAN, "pairs", rows, done, note="annotations, read from a file")
+
+    def _registered(self, teacher: str) -> Registration | None:
+        return registered(self.lake, self.config.dataset, teacher, self.head) if self.lake else None
+
+    def _asked(self, teacher: str) -> Asked:
+        """What a teacher was asked so far: nothing where it is not registered."""
+        found = asked(self.lake, self.head, self.config.dataset, teacher, self.dataset.topics) if self.lake else None
+        return found or Asked()
+
+    @cached_property
+    def _built(self) -> dict[str, Teacher]:
+        context = TeacherContext(self.dataset, self.work, self.device)
+        entries = [teacher_entry(self.workspace, name, self.dataset.root) for name in self.outside]
+        return {entry.id: build(entry, context) for entry in entries}
+
+    def _teacher(self, name: str) -> Work:
+        """The pairs that an outside teacher is asked. Raises T2TError where it has changed since it was registered."""
+        teacher, known = self._built[name], self._registered(name)
+        if known is not None and known.fingerprint != (now := teacher.fingerprint()):
+            raise T2TError(
+                f"Teacher {name!r} is registered with other content (fingerprint {known.fingerprint[:12]}, now "
+                f"{now[:12]}), so a run would be refused: choose a new id."
+            )
+        samples, topics = self._samples(), self.dataset.topics
+        ids = samples["sample_id"].to_pylist()
+        missing = Asked(tuple(ids), topics) - self._asked(name)
+        left = sum(len(block.samples) * len(block.topics) for block in missing)
+        work = Work(name, "pairs", len(ids) * len(topics), len(ids) * len(topics) - left)
+        if left and shard_samples(teacher) is None:
+            work.note = "read from a file"
+        elif left:
+            clips = list(dict.fromkeys(sample for block in missing for sample in block.samples))
+            few = samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(clips, pa.string())))
+            rate, number = try_few(few, lambda part: self._try(teacher, part))
+            work.seconds = None if rate is None else rate * len(clips)
+            work.measured = UNKNOWN if rate is None else f"{number} clips tried just now"
+        return work
+
+    def _try(self, teacher: Teacher, samples: pa.Table) -> None:
+        """Labels some samples, and notes what share of the pairs asked came back."""
+        rows = sum(len(table) for table in teacher.label(samples, self._topics))
+        self.tried[teacher.entry.id] = rows / (len(samples) * len(self._topics))
+
+    def _students(self, rounds: int) -> list[Work]:
+        """What this campaign's own students label: clips that came after them, and what the rounds to come will tag.
+        Tagging belongs to a round's time."""
+        found = []
+        if self.lineup and rounds:
+            for name in self.config.self_training.retained(self.lineup.students(len(self.records))):
+                missing = Asked(tuple(self._unlabeled), self.dataset.seen) - self._asked(name)
+                new = sum(min(self._tags, len(block.topics)) * len(block.samples) for block in missing)
+                if new:
+                    total = self._tags * len(self._unlabeled)
+                    found.append(Work(name, "pairs", total, total - new, None, UNKNOWN))
+        # The last round's student teaches nobody, unless the campaign is prolonged.
+        last = self.records[-1] if self.records else None
+        makes = max(rounds - 1, 0) + bool(rounds and last and last.status == "passed" and last.self_teacher is None)
+        if makes:
+            each = self._tags * len(self._unlabeled)
+            note = f"{makes} of its own, {each:,} pairs each"
+            found.append(Work("new students", "pairs", makes * each, 0, 0.0, "in the rounds' time", note))
+        return found
+
+    @property
+    def _tags(self) -> int:
+        """Labels that a student gives each unlabeled sample."""
+        settings, topics = self.config.self_training, len(self.dataset.seen)
+        top = min(settings.top_k, topics)
+        return top + min(settings.random, topics - top)
+
+    # -- rounds --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _numbers(self) -> list[int]:
+        """The rounds that are left, if none ends the campaign before; retracted ones are done again."""
+        standing = sum(record.status != RETRACTED for record in self.records)
+        return [len(self.records) + at for at in range(max(self.config.rounds.max - standing, 0))]
+
+    def _round(self, at: int, seconds: float | None) -> RoundPlan:
+        counted = [self._rows_of(name) for name in self.outside]
+        own = self.lineup.students(len(self.records)) if self.lineup else []
+        last = self.records[-1] if self.records else None
+        earlier = [last.round] if last is not None and last.status == "passed" else []
+        own = list(dict.fromkeys([*own, *map(self.config.self_teacher, [*earlier, *self._numbers[:at]])]))
+        students = self.config.self_training.retained(own)
+        rows = self._human_rows + sum(rows for rows, _ in counted)
+        rows += len(students) * self._tags * len(self._unlabeled)
+        exact = all(sure for _, sure in counted)
+        return RoundPlan(self._numbers[at], 1 + len(self.outside) + len(students), rows, exact, seconds)
+
+    def _rows_of(self, name: str) -> tuple[int, bool]:
+        """An outside teacher's rows that students train on, and whether that is their number for sure."""
+        if name not in self._counted:
+            self._counted[name] = self._count(name)
+        return self._counted[name]
+
+    @cached_property
+    def _counted(self) -> dict[str, tuple[int, bool]]:
+        return {}
+
+    def _count(self, name: str) -> tuple[int, bool]:
+        teacher, known, before = self._built[name], self._registered(name), self._asked(name)
+        samples = self._samples("train", "unlabeled")
+        pairs = len(samples) * len(self._topics)
+        used = [record.rows_by_teacher[name] for record in self.records if name in record.rows_by_teacher]
+        path = Path(getattr(teacher, "path", ""))
+        if used and not self.left[name]:
+            return used[-1], True
+        if shard_samples(teacher) is None and path.is_file() and path.stat().st_size <= READ_BYTES:
+            return sum(len(table) for table in teacher.label(samples, self._topics)), True
+        if known is not None and before.samples and before.topics:
+            return round(known.rows / (len(before.samples) * len(before.topics)) * pairs), False
+        # Where nothing is known, as many as it can be asked for.
+        return round(self.tried.get(name, 1.0) * pairs), False
+
+    def _others(self) -> list[tuple[CampaignConfig, list[Record]]]:
+        """The campaigns of this work folder on the same dataset, as they were frozen, with their rounds."""
+        found = []
+        for lake, layout in campaigns(self.workspace) if not self.records else ():
+            if layout.dataset == self.config.dataset and layout.name != self.config.name:
+                ledger = Ledger(lake, layout.dataset, layout.name)
+                try:
+                    found.append((frozen_config(ledger), ledger.records()))
+                except T2TError:
+                    continue  # of another version of t2t; all it could give is a time
+        return found
+
+    # -- disk ----------------------------------------------------------------------------------------------------
+
+    def _bytes(self, embedding: Work, labeling: Sequence[Work], rounds: Sequence[RoundPlan]) -> dict[str, int | None]:
+        # float16 for each number; an offset and a key for each sample.
+        clip = self.encoder.frames * self.encoder.dim * 2 + 40 if self.encoder else None
+        labels = round(sum(self._new_rows(work) for work in labeling) * self._label_bytes())
+        student = self._student_bytes() if rounds else 0
+        # MLflow keeps a copy of each checkpoint; without a server of its own that is in the work folder too.
+        copies = 1 if os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http") else 2
+        return {
+            "embeddings": clip if clip is None else embedding.left * clip,
+            "labels": labels,
+            "training rows": sum(one.rows for one in rounds) * MATRIX_ROW,
+            "checkpoints": student if student is None else student * copies * len(rounds),
+        }
+
+    def _new_rows(self, work: Work) -> float:
+        """Rows that will come of the pairs that are left."""
+        pairs = len(self._samples("train", "unlabeled")) * len(self._topics)
+        if work.what not in self._built or not pairs:
+            return work.left
+        return work.left * self._rows_of(work.what)[0] / pairs
+
+    def _label_bytes(self) -> float:
+        """Bytes of a label in a table: as they are in the lake, or in a table that is made for this."""
+        size = rows = 0
+        for entry in self.lake.list(self.head, self.layout.teachers) if self.lake else ():
+            teacher = self.layout.teacher_of(entry.path, LABELS)
+            if teacher is not None:
+                known = self._registered(teacher)
+                size, rows = size + entry.size, rows + (known.rows if known else 0)
+        return size / rows if rows else label_bytes(self.dataset.sample_ids(), self.dataset.topics)
+
+    def _student_bytes(self) -> int | None:
+        """Bytes of a checkpoint: of an earlier one, or of a student that is made for this; None where that would mean
+        to load a pretrained text encoder."""
+        for record in reversed(self.records):
+            if (self.work / record.checkpoint).is_dir():
+                return _size(self.work / record.checkpoint)
+        if self.config.student.text.pretrained is not None or self.encoder is None:
+            return None
+        teachers = [HUMAN, *self.outside]
+        student = build_student(self.config.student, self.encoder.dim, self.dataset.topics, teachers, 0)
+        with tempfile.TemporaryDirectory(prefix="t2t-plan-") as folder:
+            save(student, Path(folder) / "student")
+            return _size(Path(folder))
+
+
+def _without(table: pa.Table, samples: Sequence[str]) -> pa.Table:
+    if not samples:
+        return table
+    return table.filter(pc.invert(pc.is_in(table["sample_id"], value_set=pa.array(samples, pa.string()))))
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _free(folder: Path) -> int:
+    """Free bytes of the disk where a folder is, or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def plan(workspace: Workspace, config: CampaignConfig) -> Plan:
+    """What `t2t run` would do for a campaign now. Raises T2TError where that run would be refused before its rounds."""
+    return Estimates(workspace, config).plan()

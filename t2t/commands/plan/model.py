@@ -1,0 +1,86 @@
+"""A plan as numbers: the work before the rounds, the rounds that are left, time and disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+UNKNOWN = "not measured yet"
+
+
+@dataclass
+class Work:
+    """One kind of work before or beside the rounds.
+
+    total, done: how much there is and how much of it is done, in `unit`.
+    seconds: what the rest takes; None where nobody has measured it. measured: where that number comes from.
+    """
+
+    what: str
+    unit: str
+    total: int
+    done: int
+    seconds: float | None = 0.0
+    measured: str = ""
+    note: str = ""
+
+    @property
+    def left(self) -> int:
+        return self.total - self.done
+
+
+@dataclass
+class RoundPlan:
+    """A round that is left: its teachers and rows if every round before it passes its gate. `exact` is false where the
+    number of rows is an estimate."""
+
+    round: int
+    teachers: int
+    rows: int
+    exact: bool
+    seconds: float | None
+
+
+@dataclass
+class Plan:
+    """What a run would do.
+
+    stop: why no round is left, or None. bytes: by what they are for; None where not known. free: bytes that the work
+    folder's disk has.
+    """
+
+    campaign: str
+    dataset: str
+    work: str
+    embedding: Work
+    labeling: list[Work]
+    rounds_done: int
+    rounds: list[RoundPlan]
+    stop: str | None
+    measured: str
+    bytes: dict[str, int | None]
+    free: int
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """The run's time as far as it is measured; `unmeasured` names the rest."""
+        return sum(part or 0.0 for part in self._times())
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """What takes time that nobody has measured here."""
+        names = [
+            self.embedding.what,
+            *(work.what for work in self.labeling),
+            *(f"round {r.round}" for r in self.rounds),
+        ]
+        return [name for name, part in zip(names, self._times(), strict=True) if part is None]
+
+    def _times(self) -> list[float | None]:
+        work = [one.seconds for one in (self.embedding, *self.labeling)]
+        return [*work, *(one.seconds for one in self.rounds)]
+
+    @property
+    def needed(self) -> int:
+        """Bytes, as far as they are known."""
+        return sum(size or 0 for size in self.bytes.values())

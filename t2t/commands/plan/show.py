@@ -1,0 +1,85 @@
+"""`t2t plan`, shown: tables for people, the same as JSON for programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+from rich.markup import escape
+
+from t2t.commands.plan.model import UNKNOWN, Plan
+from t2t.commands.tables import console, table_of
+
+
+def plan_json(found: Plan) -> dict[str, Any]:
+    """The plan for programs; seconds and bytes that are not known are null."""
+    content = asdict(found)
+    for work, row in zip([found.embedding, *found.labeling], [content["embedding"], *content["labeling"]], strict=True):
+        row["left"] = work.left
+    return content | {"seconds": found.seconds, "unmeasured": found.unmeasured, "needed": found.needed}
+
+
+def print_plan(found: Plan) -> None:
+    rows = []
+    for work in (found.embedding, *found.labeling):
+        rows.append(
+            {
+                "work": work.what,
+                "done": f"{work.done:,}",
+                "to do": f"{work.left:,} {work.unit}" if work.left else "nothing",
+                "time": duration(work.seconds) if work.left and work.seconds != 0 else "",
+                "": escape(", ".join(filter(None, (work.measured, work.note)))),
+            }
+        )
+    title = f"Plan of {found.campaign} on dataset {found.dataset}"
+    console.print(table_of(pd.DataFrame(rows), title))
+    if found.rounds:
+        table = [
+            {
+                "round": one.round,
+                "teachers": one.teachers,
+                "rows": f"{'' if one.exact else 'about '}{one.rows:,}",
+                "time": duration(one.seconds),
+            }
+            for one in found.rounds
+        ]
+        title = f"Rounds left ({found.rounds_done} are done), if each passes its gate"
+        console.print(table_of(pd.DataFrame(table), title))
+        console.print(f"A round's time: {found.measured}." if found.measured else f"A round's time: {UNKNOWN}.")
+    else:
+        console.print(f"No round is left: {found.stop}.")
+    sizes = ", ".join(f"{name} {amount(size)}" for name, size in found.bytes.items())
+    console.print(f"Disk: {amount(found.needed)} ({sizes}); {amount(found.free)} are free in {escape(found.work)}.")
+    if found.needed > found.free:
+        console.print("[red]That does not fit.[/red] Make room, or set T2T_WORK to a larger disk.")
+    missing = found.unmeasured
+    if not missing:
+        console.print(f"Altogether about {duration(found.seconds)}.")
+    elif found.seconds:
+        console.print(f"Altogether {duration(found.seconds)} and what is not measured yet: {', '.join(missing)}.")
+    for note in found.notes:
+        console.print(escape(note))
+
+
+def duration(seconds: float | None) -> str:
+    """`42 s`, `3 min 20 s`, `5 h 10 min`, `3 d 4 h`."""
+    if seconds is None:
+        return UNKNOWN
+    whole = round(seconds)
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    for (large, size), (small, part) in pairwise(units):
+        if whole >= size:
+            return f"{whole // size:,} {large} {whole % size // part} {small}"
+    return f"{whole} s"
+
+
+def amount(size: int | None) -> str:
+    """Bytes for people: `820 kB`, `1.2 GB`."""
+    if size is None:
+        return "not known"
+    number, units = float(size), ["bytes", "kB", "MB", "GB", "TB", "PB"]
+    while number >= 999.5 and len(units) > 1:
+        number, units = number / 1000, units[1:]
+    return f"{number:.3g} {units[0]}"

@@ -1,0 +1,60 @@
+"""`t2t rounds`: a campaign's table of rounds, for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from t2t.campaign.decision import read_decision, waiting
+from t2t.campaign.find import ledger_of
+from t2t.campaign.record import RETRACTED, rounds_rows, rounds_table
+from t2t.commands.tables import console, table_of
+from t2t.core.errors import T2TError
+from t2t.core.workspace import Workspace
+from t2t.evaluation.collapse import after_collapse
+
+
+def rounds_json(workspace: Workspace, campaign: str) -> list[dict[str, Any]]:
+    """`t2t rounds --json`: a list of {round, teachers, rows, pr_auc, pr_auc_low, pr_auc_high, pr_auc_seen,
+    pr_auc_unseen, champion, run_id, commit} and what else the table holds; absent values are null."""
+    frame = rounds_table(ledger_of(workspace, campaign).records())
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def print_rounds(workspace: Workspace, campaign: str) -> None:
+    ledger = ledger_of(workspace, campaign)
+    records, waits = ledger.records(), waiting(ledger)
+    if not records and waits is None:
+        raise T2TError(f"Campaign {campaign!r} has no finished round yet. Go on with it: t2t run {campaign}")
+    shown = [*records, waits] if waits else records
+    console.print(table_of(rounds_rows(shown), f"Rounds of {campaign}, PR-AUC on test"))
+    for record in records:
+        if record.status == "rejected":
+            console.print(f"Round {record.round} was rejected by its gate: {record.reason} (branch {record.branch})")
+        elif record.status == RETRACTED:
+            console.print(f"Round {record.round} is retracted: it {record.reason}")
+    if waits is not None:
+        decision = read_decision(ledger.lake, ledger.layout, waits.round)
+        out = ledger.retracted()
+        gone = sorted({out[teacher.id] for teacher in waits.teachers if teacher.id in out})
+        if gone:
+            console.print(f"[yellow]It learned from {', '.join(gone)}, which is retracted: it will not count.[/yellow]")
+        if decision is None:
+            console.print(f"Round {waits.round} {waits.reason} (branch {waits.branch}). Type one of:")
+            console.print(f"  t2t decide {campaign} {waits.round} --pass")
+            console.print(f"  t2t decide {campaign} {waits.round} --reject --reason '…'")
+        else:
+            console.print(f"Round {waits.round} was {decision}. The next `t2t run` of {campaign} goes on with that.")
+    elif records[-1].stop:
+        console.print(f"Stopped: {records[-1].stop}.")
+        if records[-1].stop.startswith("collapse"):
+            console.print(after_collapse(records[-1].self_teacher or ""))
+
+
+# -- two rounds side by side -------------------------------------------------------------------------------------
+
+
+# -- the champion at work ----------------------------------------------------------------------------------------
+
+
+# -- data and teachers -------------------------------------------------------------------------------------------

@@ -1,0 +1,33 @@
+"""Tables for people: the console that every command prints on."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+console = Console(width=None if os.isatty(1) else 120, highlight=False)
+
+
+def table_of(frame: pd.DataFrame, title: str = "", **formats: str) -> Table:
+    """A Rich table of a data frame; `formats` are format strings by column, numbers are set right."""
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for column in frame.columns:
+        numeric = pd.api.types.is_numeric_dtype(frame[column]) and frame[column].dtype != bool
+        table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        cells = []
+        for column, value in zip(frame.columns, row, strict=True):
+            missing = value is None or (isinstance(value, float) and pd.isna(value))
+            cells.append("" if missing else _cell(value, formats.get(str(column), "")))
+        table.add_row(*cells)
+    return table
+
+
+def _cell(value: Any, spec: str) -> str:
+    """A value by its format; counts stay whole where small numbers have four digits."""
+    whole = isinstance(value, float) and abs(value) >= 1000
+    return format(value, spec.replace(".4g", ".0f") if whole else spec)

@@ -1,0 +1,137 @@
+"""`t2t teachers`: list, check, add and retract teachers."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from t2t.campaign.entries import open_dataset, teacher_entry
+from t2t.campaign.find import lakes
+from t2t.commands.tables import console, table_of
+from t2t.core.config import load_yaml, read_yaml
+from t2t.core.errors import T2TError
+from t2t.core.files import write_text
+from t2t.core.workspace import Workspace
+from t2t.data.dataset import Dataset
+from t2t.data.labels import HUMAN
+from t2t.lake.layout import dataset_of
+from t2t.teachers import TeacherContext, build, parse_entry
+from t2t.teachers.base import Registration
+from t2t.teachers.retraction import retracted
+from t2t.teachers.store import registrations
+
+FEW = 200
+
+
+def print_teachers(workspace: Workspace) -> None:
+    """Hand-written entries and the students that became teachers, with what the lake holds of each."""
+    known: dict[str, list[tuple[str, Registration]]] = {}
+    out: set[tuple[str, str]] = set()
+    for lake in lakes(workspace):
+        for dataset in {dataset_of(entry.path) for entry in lake.list("main")}:
+            out |= {(dataset, teacher) for teacher in retracted(lake, dataset)}
+        for dataset, registration in registrations(lake):
+            known.setdefault(registration.id, []).append((dataset, registration))
+    rows = []
+    for name in [HUMAN, *(name for name in workspace.names("teachers") if name != HUMAN)]:
+        entry = {"kind": "annotations", "description": "The ground truth: the dataset's own annotations."}
+        if name in workspace.names("teachers"):
+            entry = read_yaml(workspace.file("teachers", name))
+        rows += _rows(name, entry, known.pop(name, []), out)
+    for name, places in sorted(known.items()):
+        rows += _rows(name, places[0][1].entry, places, out)
+    console.print(table_of(pd.DataFrame(rows), "Teachers"))
+    console.print("Add one: t2t teachers add ID --kind labels --path '${data}/teachers/ID.csv'")
+
+
+def _rows(
+    name: str, entry: dict[str, Any], places: list[tuple[str, Registration]], out: set[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    about = {"id": name, "kind": entry.get("kind", "?")}
+    text = str(entry.get("description", ""))
+    if not places:
+        missing = {"dataset": "", "labels": "", "fingerprint": "not registered yet"}
+        return [{**about, **missing, "description": text}]
+    rows = []
+    for dataset, known in places:
+        row = {**about, "dataset": dataset, "labels": f"{known.rows:,}", "fingerprint": known.fingerprint[:12]}
+        mark = "[red]retracted:[/red] " if (dataset, name) in out else ""
+        rows.append({**row, "description": mark + text})
+    return rows
+
+
+def check_teachers(workspace: Workspace, ids: list[str], dataset: str | None) -> bool:
+    """Validates entries and reads a few labels from each, on the datasets of the campaigns that name them.
+
+    Returns: whether all are sound.
+    """
+    used: dict[str, set[str]] = {}
+    for campaign in workspace.names("campaigns"):
+        content = read_yaml(workspace.file("campaigns", campaign))
+        named = content.get("teachers")
+        for teacher in map(str, named) if isinstance(named, list) else ():
+            used.setdefault(teacher, set()).add(str(content.get("dataset")))
+    datasets: dict[str, Dataset | T2TError] = {}
+    rows = []
+    for name in ids or workspace.names("teachers"):
+        for place in [dataset] if dataset else sorted(used.get(name, {""})):
+            outcome = _check(workspace, name, place, datasets)
+            rows.append({"id": name, "dataset": place, **outcome})
+    console.print(table_of(pd.DataFrame(rows), "Teachers, checked"))
+    return all(row["result"] == "sound" for row in rows)
+
+
+def _check(workspace: Workspace, name: str, place: str | None, datasets: dict[str, Any]) -> dict[str, str]:
+    try:
+        if not place:
+            teacher_entry(workspace, name)
+            return {"fingerprint": "", "labels": "", "result": "no campaign uses it: name a dataset with --dataset"}
+        if place not in datasets:
+            datasets[place] = open_dataset(workspace, place)
+        found = datasets[place]
+        teacher = build(teacher_entry(workspace, name, found.root), TeacherContext(found, workspace.work))
+        fingerprint = teacher.fingerprint()
+        samples = found.samples.slice(0, FEW)
+        tables = [table for table in islice(teacher.label(samples, found.topics), 4) if len(table)]
+        if not tables:
+            return {"fingerprint": fingerprint[:12], "labels": "0", "result": f"no label for the first {FEW} samples"}
+        values = pd.concat([table["confidence"].to_pandas() for table in tables])
+        labels = f"{len(values):,} read, {values.min():.3f} to {values.max():.3f}, mean {values.mean():.3f}"
+        return {"fingerprint": fingerprint[:12], "labels": labels, "result": "sound"}
+    except T2TError as error:
+        return {"fingerprint": "", "labels": "", "result": str(error)}
+
+
+def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: str, options: list[str]) -> Path:
+    """Writes `registry/teachers/<id>.yaml` from flags, validated by its kind first. Never overwrites an entry."""
+    path = workspace.registry / "teachers" / f"{teacher_id}.yaml"
+    if path.exists():
+        raise T2TError(
+            f"{path} exists. An identity never changes: choose a new id, or edit the file before its first use."
+        )
+    content: dict[str, Any] = {"id": teacher_id, "kind": kind}
+    if description:
+        content["description"] = description
+    keys = iter(options)
+    for key in keys:
+        name, equals, value = key.removeprefix("--").partition("=")
+        if not key.startswith("--") or not (equals or (value := next(keys, ""))):
+            raise T2TError(f"{key!r}: write further keys as --key value, for instance --path '${{data}}/x.csv'.")
+        try:
+            content[name.replace("-", "_")] = load_yaml(value)
+        except T2TError as error:
+            raise T2TError(f"{key!r}: {error}") from None
+    parse_entry(content, f"teacher {teacher_id!r}")
+    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    console.print(f"Wrote {path}. Check it: t2t teachers check {teacher_id}; then name it in a campaign's `teachers`.")
+    return path
+
+
+# -- retracting ------------------------------------------------------------------------------------------------------
+
+
+# -- health ----------------------------------------------------------------------------------------------------------

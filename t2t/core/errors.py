@@ -1,0 +1,89 @@
+"""Errors meant for people: one line that says what is wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+# How Git's library, SQLite and the system say that a disk is full.
+FULL = ("No space left on device", "disk is full", "Disk quota exceeded")
+
+# A list of names that a person can still look through.
+LISTED = 30
+
+
+class T2TError(Exception):
+    """Something the user can mend. The command line prints it without a traceback and exits with 1."""
+
+
+class DataError(T2TError):
+    """A bad value in a table: names the file, the row (as a text editor counts lines) and the column."""
+
+    def __init__(self, file: object, message: str, row: int | None = None, column: str | None = None):
+        where = str(file)
+        if row is not None:
+            where += f", row {row}"
+        if column is not None:
+            where += f", column {column!r}"
+        super().__init__(f"{where}: {message}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for the closest of `known`, or all of them when none is close."""
+    choices = sorted(known)
+    close = get_close_matches(name, choices, n=1)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    if len(choices) > LISTED:
+        return f" Known: {', '.join(choices[:LISTED])} and {len(choices) - LISTED:,} more."
+    return f" Known: {', '.join(choices)}." if choices else ""
+
+
+def one_line(error: object, limit: int = 400) -> str:
+    """Another library's message on one line, cut at `limit` characters and without control characters."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def told(error: Exception) -> str:
+    """A library's message as the end of a sentence of ours."""
+    text = one_line(error).rstrip(".")
+    # A KeyError's own words are the key.
+    return f"{type(error).__name__} {text}." if isinstance(error, LookupError | AttributeError) else f"{text}."
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """An error and what led to it, newest first."""
+    found: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in found:
+        found.append(link)
+        link = link.__cause__ or link.__context__
+    return found
+
+
+def interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind an error: MLflow's store, stopped in a write, reports a locked database."""
+    return any(isinstance(link, KeyboardInterrupt) for link in chain(error))
+
+
+def explain(error: BaseException) -> T2TError | None:
+    """Words for an error that is no bug but a full disk or a service out of reach; None for any other.
+
+    Git, SQLite and MLflow wrap the system's error in their own, some keep its text only: the whole chain is looked at.
+    """
+    links = chain(error)
+    for link in links:
+        text = str(link)
+        if getattr(link, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in text for word in FULL):
+            name = getattr(link, "filename", None)
+            where = f" ({name})" if name else ""
+            return T2TError(f"The disk is full{where}. Make room and start the same command again: it goes on.")
+    for link in links:
+        if type(link).__module__.startswith(("requests", "urllib3")) or isinstance(link, ConnectionError):
+            return T2TError(
+                f"A service cannot be reached: {one_line(link, 200)} Start the same command again when it answers: it "
+                "goes on where it stopped."
+            )
+    return None

@@ -1,0 +1,76 @@
+"""What a run needs around it, checked before it begins: a work folder to write to, servers that answer."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import tempfile
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import urlopen
+
+from t2t.core.errors import T2TError, one_line
+
+# Each is optional: without it the run starts, or writes, its own.
+SERVERS = {"PREFECT_API_URL": "Prefect", "MLFLOW_TRACKING_URI": "MLflow"}
+
+
+def check_environment(work: Path) -> None:
+    """Raises T2TError when `work` cannot be written to, or a server that the environment names does not answer."""
+    check_work_folder(work)
+    for variable, name in SERVERS.items():
+        url = os.environ.get(variable, "")
+        # MLflow also takes databases; those are opened, not asked.
+        if url.startswith(("http://", "https://")) or (url and name == "Prefect"):
+            check_server(name, variable, url)
+
+
+def find_device() -> str:
+    """The torch device to work on where nobody says another: `cuda` where there is a GPU, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_work_folder(work: Path) -> None:
+    """Makes the work folder, and a file in it for a moment."""
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=".", suffix=f".{os.getpid()}.tmp", dir=work):
+            pass
+    except OSError as error:
+        raise T2TError(
+            f"{work}: the work folder cannot be written to: {error.strerror}. Set T2T_WORK or --work to a folder of "
+            "yours."
+        ) from None
+
+
+def check_server(name: str, variable: str, url: str, timeout: float = 10) -> None:
+    """Raises T2TError when nothing answers at `url`; whatever answers, be it with an error, is taken for the server."""
+    health = f"{url.rstrip('/')}/health"
+    try:
+        urlopen(health, timeout=timeout).close()
+    except HTTPError:
+        pass
+    except (OSError, HTTPException, ValueError) as error:
+        raise T2TError(
+            f"{variable}: no {name} server answers at {shown(url)}: {one_line(error, 200)}. Start it, correct the "
+            "variable, or unset it."
+        ) from None
+
+
+def user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # a container's user need not have a name
+
+
+def shown(uri: str) -> str:
+    """The address without the password that it may hold."""
+    parts = urlsplit(uri)
+    if parts.password is None and parts.username is None:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

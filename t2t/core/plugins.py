@@ -1,0 +1,105 @@
+"""Parts by name: our own table first, then what installed packages declare as entry points.
+
+A seam is an entry-point group: `t2t.teachers`, `t2t.students`, `t2t.encoders`, `t2t.lakes`, `t2t.engines`,
+`t2t.baselines` (docs/extend.md has an example of each). A table says of each name where it is, as `module` or
+`module:attribute`; nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import core_schema
+
+from t2t.core.config import parse
+from t2t.core.errors import T2TError, nearest
+
+
+def names(group: str, own: Mapping[str, str]) -> list[str]:
+    """The names that exist here, those of installed plug-ins too."""
+    return sorted({*own, *(point.name for point in entry_points(group=group))})
+
+
+def find(group: str, own: Mapping[str, str], name: str, where: object, what: str = "kind") -> Any:
+    """What a name stands for: a module or an attribute of one. A plug-in does not replace one of ours.
+
+    Args:
+        where: what names it, for the message: a file, a campaign.
+        what: what a name is called: `kind`, `engine`, `backend`.
+
+    Raises T2TError, with the nearest name, where there is none of that name, or the plug-in cannot be imported.
+    """
+    if name in own:
+        module, _, attribute = own[name].partition(":")
+        found = import_module(module)
+        return getattr(found, attribute) if attribute else found
+    for point in entry_points(group=group, name=name):
+        try:
+            return point.load()
+        except (ImportError, AttributeError) as error:
+            raise T2TError(
+                f"{where}: the plug-in of {what} {name!r} ({point.value}) cannot be loaded: {error}"
+            ) from error
+    raise T2TError(f"{where}: unknown {what} {name!r}.{nearest(name, names(group, own))}")
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Makes a Pydantic `str` a name: validated against the names that exist here, with a list of them in forms.
+
+    Write `Annotated[str, OneOf("t2t.engines", ENGINES)]`.
+
+    Args:
+        more: further names that stand for nothing to import.
+    """
+
+    group: str
+    own: Mapping[str, str]
+    more: tuple[str, ...] = ()
+
+    def known(self) -> list[str]:
+        return sorted({*names(self.group, self.own), *self.more})
+
+    def check(self, name: str) -> str:
+        # Ours first: looking through all installed packages takes some milliseconds.
+        if name not in self.own and name not in self.more and name not in self.known():
+            raise ValueError(f"{name!r} is none of {', '.join(self.known())}")
+        return name
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "enum": self.known()}
+
+
+@dataclass(frozen=True)
+class OpenTo:
+    """Opens a union of our own configuration models, told apart by `kind`, to the models of installed plug-ins: what
+    a plug-in's name stands for, a module or a class, has its model under the name `Config`.
+
+    Write `Annotated[Ours, SerializeAsAny(), OpenTo("t2t.encoders", KINDS)]`.
+    """
+
+    group: str
+    own: Mapping[str, str]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        def validate(value: Any, ours: core_schema.ValidatorFunctionWrapHandler) -> Any:
+            kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
+            if not isinstance(kind, str) or kind in self.own:
+                return ours(value)
+            if kind not in names(self.group, self.own):
+                raise ValueError(f"unknown kind {kind!r}.{nearest(kind, names(self.group, self.own))}")
+            where = f"kind {kind!r}"
+            try:
+                return parse(find(self.group, self.own, kind, where).Config, value, where)
+            except T2TError as error:  # `parse` names the file and the key that this belongs to
+                raise ValueError(str(error)) from None
+
+        return core_schema.no_info_wrap_validator_function(validate, handler(source))

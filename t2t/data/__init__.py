@@ -1,0 +1,1 @@
+"""What people bring: datasets, videos and their embeddings, labels, pairs."""

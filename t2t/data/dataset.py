@@ -1,0 +1,255 @@
+"""A dataset: samples, human annotations and topics, read from a folder and checked before anything else happens.
+
+The files are a public contract (README, "Bring your own videos"): `samples`, `annotations`, `topics`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from t2t.core.config import Config
+from t2t.core.errors import DataError, T2TError, one_line
+from t2t.core.files import sha256, sha256_file
+from t2t.data.source import SourceFile
+from t2t.data.tables import (
+    control_character,
+    first_row,
+    plain_text,
+    read_lines,
+    read_table,
+    refuse,
+    refuse_bad_names,
+    refuse_duplicates,
+    refuse_outside,
+    refuse_unknown,
+)
+
+SPLITS = ("train", "unlabeled", "validation", "test")
+MODALITIES = ("video", "image")
+ALLOWED_SCHEMES = ("file",)
+# A dataset's name is a folder of the lake.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+# A topic is a name or a sentence; what is longer is another file by mistake.
+LONGEST_TOPIC = 1000
+
+
+class UnseenConfig(Config):
+    """The topic-split protocol: topics whose labels are kept out of training.
+
+    Either a list, or a fraction drawn by a stable hash: a topic's lot does not depend on which other topics there are.
+    """
+
+    topics: tuple[str, ...] | None = None
+    fraction: float | None = Field(None, ge=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_way(self) -> UnseenConfig:
+        if (self.topics is None) == (self.fraction is None):
+            raise ValueError("give either 'topics' (a list) or 'fraction' (0 to 1)")
+        return self
+
+    def draw(self, topics: Sequence[str]) -> frozenset[str]:
+        """The unseen ones among `topics`. Raises ValueError for a listed topic that does not exist."""
+        if self.topics is not None:
+            unknown = sorted(set(self.topics) - set(topics))
+            if unknown:
+                raise ValueError(f"unseen topics that are not in the topics file: {', '.join(unknown)}")
+            return frozenset(self.topics)
+        assert self.fraction is not None
+        limit = self.fraction * 2**64
+        return frozenset(t for t in topics if _stable_hash(f"{self.seed}:{t}") < limit)
+
+
+def _stable_hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+class DatasetConfig(Config):
+    """`registry/datasets/<name>.yaml`. Paths are relative to `root`, and `root` to the data root (T2T_DATA)."""
+
+    name: str = Field(pattern=NAME)
+    description: str = ""
+    root: str
+    samples: str = "samples.csv"
+    annotations: str = "annotations.csv"
+    topics: str = "topics.txt"
+    unseen: UnseenConfig = UnseenConfig(fraction=0.0)
+    max_unreadable: float = Field(0.01, ge=0, le=1, description="Share of samples that may be unreadable.")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A checked dataset.
+
+    samples: columns sample_id, path (absolute), modality, group, split and whatever else the file had.
+    human: columns sample_id, topic, confidence (float32, the mean over annotators).
+    content: hex SHA-256 of the samples, annotations and topics files as they were read; hashed when needed if empty.
+    """
+
+    config: DatasetConfig
+    root: Path
+    samples: pa.Table
+    human: pa.Table
+    topics: tuple[str, ...]
+    unseen: frozenset[str]
+    content: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        samples, topics, unseen = (f"{len(these):,}" for these in (self.samples, self.topics, self.unseen))
+        return f"Dataset({self.name!r}, {samples} samples, {topics} topics, {unseen} of them unseen)"
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        return tuple(topic for topic in self.topics if topic not in self.unseen)
+
+    def split(self, *names: str) -> pa.Table:
+        """The samples of the named splits, in file order."""
+        return self.samples.filter(pc.is_in(self.samples["split"], value_set=pa.array(names)))
+
+    def sample_ids(self, *splits: str) -> list[str]:
+        return (self.split(*splits) if splits else self.samples)["sample_id"].to_pylist()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the three files' content and the topic split (not over the videos: those have their own)."""
+        files = [self.root / self.config.samples, self.root / self.config.annotations, self.root / self.config.topics]
+        return sha256(*(self.content or map(sha256_file, files)), *sorted(self.unseen))
+
+
+def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
+    """Reads and checks everything but the videos' content.
+
+    Raises DataError for the first fault found: unknown sample or topic, a number outside 0..1 or NaN, a duplicate,
+    a group in two splits, a missing file, an empty cell. Nothing is written before all of it has been read.
+    """
+    root = (data_root / config.root).resolve()
+    if not root.is_dir():
+        raise T2TError(
+            f"Dataset {config.name!r}: folder {root} does not exist. Set T2T_DATA or --data-root to the folder that "
+            f"holds {config.root!r}" + (", or make it with `t2t demo`." if config.name == "demo" else ".")
+        )
+    files = [SourceFile(root / name) for name in (config.samples, config.annotations, config.topics)]
+    topics = _read_topics(files[2])
+    samples = _read_samples(files[0], root)
+    human = _read_annotations(files[1], samples, topics)
+    try:
+        unseen = config.unseen.draw(topics)
+    except ValueError as error:
+        raise T2TError(f"Dataset {config.name!r}: {error}") from None
+    return Dataset(config, root, samples, human, topics, unseen, tuple(file.sha256() for file in files))
+
+
+def _read_topics(file: SourceFile) -> tuple[str, ...]:
+    topics: dict[str, int] = {}
+    seen: dict[str, str] = {}
+    lines = read_lines(file)
+    if not any(line.strip() for line in lines):
+        raise DataError(file.path, "no topics; write one a line.")
+    for row, line in enumerate(lines, start=1):
+        topic = line.strip()
+        if not topic:
+            raise DataError(file.path, "empty topic.", row)
+        if sign := control_character(topic):
+            raise DataError(file.path, f"topic {one_line(repr(topic))} has the control character {sign} in it.", row)
+        if len(topic) > LONGEST_TOPIC:
+            raise DataError(file.path, f"a topic of {len(topic):,} characters; {LONGEST_TOPIC:,} are the most.", row)
+        if topic in topics:
+            raise DataError(file.path, f"topic {topic!r} stands already in row {topics[topic]}.", row)
+        plain = plain_text(topic)
+        if plain in seen:
+            # Nobody could tell the two apart, and each would get a part of the labels.
+            raise DataError(
+                file.path,
+                f"topic {topic!r} differs from {seen[plain]!r} in row {topics[seen[plain]]} in spaces or Unicode form "
+                "only; keep one of them.",
+                row,
+            )
+        topics[topic], seen[plain] = row, topic
+    return tuple(topics)
+
+
+def _read_samples(file: SourceFile, root: Path) -> pa.Table:
+    path = file.path
+    names = ("sample_id", "path", "modality", "group", "split")
+    table = read_table(file, {name: pa.string() for name in names})
+    if not len(table):
+        raise DataError(path, "no samples.")
+    # In an id they break joins with other systems' tables; in a group they let one source into two splits.
+    refuse_bad_names(path, table, "sample_id")
+    refuse_bad_names(path, table, "group")
+    refuse_duplicates(path, table, ["sample_id"])
+    refuse_unknown(path, table, "modality", MODALITIES, "modality")
+    refuse_unknown(path, table, "split", SPLITS, "split")
+    frame = table.select(["group", "split"]).to_pandas()
+    first = frame.groupby("group")["split"].transform("first")
+    refuse(
+        path,
+        "group",
+        (frame["split"] != first).to_numpy(),
+        lambda i: (
+            f"group {frame['group'][i]!r} is in two splits, {first[i]!r} and {frame['split'][i]!r}; "
+            "a group lies in one split only."
+        ),
+    )
+    resolved = [_resolve(path, index, written, root) for index, written in enumerate(table["path"].to_pylist())]
+    return table.set_column(table.column_names.index("path"), "path", pa.array(resolved, pa.string()))
+
+
+def _resolve(manifest: Path, index: int, written: str, root: Path) -> str:
+    """A sample's absolute path. Relative paths must stay under `root`; URIs must have an allowed scheme."""
+
+    def refused(message: str) -> DataError:
+        shown = written if len(written) <= 200 else f"{written[:200]}..."
+        return DataError(manifest, f"{shown!r}{message}", first_row(manifest, index), "path")
+
+    try:
+        if "://" in written:
+            uri = urlparse(written)
+            if uri.scheme not in ALLOWED_SCHEMES:
+                raise refused(f": allowed schemes are {', '.join(ALLOWED_SCHEMES)}.")
+            if uri.netloc not in ("", "localhost"):
+                raise refused(f": files of another machine ({uri.netloc}) cannot be read; copy them here.")
+            target = Path(unquote(uri.path))
+        else:
+            target = (root / written).resolve()
+            if not target.is_relative_to(root):
+                raise refused(f" leads outside of {root}.")
+        if not target.is_file():
+            raise refused(": no such file.")
+    except (ValueError, OSError, RuntimeError) as error:
+        # NUL characters, names that are too long, links in a circle, folders that may not be entered.
+        reason = one_line(getattr(error, "strerror", None) or error)
+        raise refused(f": not a path that can be read: {reason}.") from None
+    return str(target)
+
+
+def _read_annotations(file: SourceFile, samples: pa.Table, topics: Sequence[str]) -> pa.Table:
+    path = file.path
+    text = pa.string()
+    table = read_table(file, {"sample_id": text, "topic": text, "annotator": text, "relevance": pa.float64()})
+    refuse_unknown(path, table, "sample_id", samples["sample_id"].to_pylist(), "sample")
+    refuse_unknown(path, table, "topic", topics, "topic")
+    refuse_outside(path, table, "relevance")
+    refuse_duplicates(path, table, ["sample_id", "topic", "annotator"])
+    mean = table.group_by(["sample_id", "topic"], use_threads=False).aggregate([("relevance", "mean")])
+    return pa.table(
+        {
+            "sample_id": mean["sample_id"],
+            "topic": mean["topic"],
+            "confidence": mean["relevance_mean"].cast(pa.float32()),
+        }
+    )

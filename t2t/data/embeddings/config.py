@@ -1,0 +1,64 @@
+"""Configuration of frame encoders, without the libraries that carry them out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializeAsAny
+
+from t2t.core import plugins
+from t2t.core.config import Config
+
+Crop = Literal["squash", "centre"]
+Interpolation = Literal["bicubic", "bilinear"]
+
+
+class PixelsConfig(Config):
+    """The descriptor that needs no weights (t2t/data/embeddings/pixels.py)."""
+
+    kind: Literal["pixels"] = "pixels"
+    frames: int = Field(8, ge=1, description="Frames of each clip, at most.")
+    size: int = Field(64, ge=8, description="Side of the square that frames are scaled to.")
+    crop: Crop = "squash"
+    interpolation: Interpolation = "bicubic"
+    grid: int = Field(8, ge=1, description="Cells on a side, for colours and for orientations.")
+    orientations: int = Field(8, ge=2)
+    hues: int = Field(8, ge=1, description="Hues whose mass, place, spread and edges are summed over the frame.")
+
+
+class TimmModelConfig(Config):
+    """A timm model, its weights, and what frames must look like for it. Teachers of kind `timm` have the same keys.
+
+    MobileNetV2 with the weights of google-coral's TFLite file: `model: mobilenetv2_100`, `model_kwargs: {pad_type:
+    same}`, `mean` and `std` 0.5, `size: 224`, `interpolation: bilinear`. (TFLite pads as TensorFlow does; without
+    `pad_type` the file loads just as well, and the features are worse. It was trained on bilinearly scaled pictures.)
+    """
+
+    model: str = Field(description="A name of timm.list_models().")
+    weights: str | None = Field(None, description="A local safetensors file; without it timm's own, from the hub.")
+    pretrained: bool = Field(True, description="False without `weights`: random weights, the same each time.")
+    model_kwargs: dict[str, Any] = Field({}, description="Further arguments of timm.create_model.")
+    mean: float | tuple[float, float, float] | None = Field(None, description="Of channels in 0..1; None: the model's.")
+    std: float | tuple[float, float, float] | None = Field(None, description="As mean.")
+    size: int | None = Field(None, ge=8, description="Side of the square input; None: the model's own.")
+    crop: Crop = "squash"
+    interpolation: Interpolation | None = Field(None, description="For scaling; None: the model's own.")
+    frames: int = Field(8, ge=1, description="Frames of each clip, at most.")
+    batch_size: int | None = Field(None, ge=1, description="Frames encoded at once; None: 4 on the CPU, 256 on a GPU.")
+
+
+class TimmConfig(TimmModelConfig):
+    """Pooled features of a timm backbone."""
+
+    kind: Literal["timm"] = "timm"
+
+
+GROUP = "t2t.encoders"
+KINDS = {
+    "pixels": "t2t.data.embeddings.pixels:PixelsEncoder",
+    "timm": "t2t.data.embeddings.timm_model:TimmEncoder",
+}
+# Any kind of frame encoder: ours, or a plug-in's (entry-point group `t2t.encoders`).
+EncoderConfig = Annotated[
+    PixelsConfig | TimmConfig, Field(discriminator="kind"), SerializeAsAny(), plugins.OpenTo(GROUP, KINDS)
+]

@@ -1,0 +1,152 @@
+"""A look at every teacher's labels before a student learns from them.
+
+A teacher that says nearly the same about everything has nothing to teach, and is more often a broken export than an
+opinion. That is checked; the other numbers are for people. Nothing is ever selected or corrected by them.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from sklearn.metrics import average_precision_score
+
+from t2t.core.errors import T2TError
+from t2t.data.coding import Coded
+from t2t.data.labels import HUMAN, POSITIVE
+from t2t.evaluation.config import HealthConfig
+
+log = logging.getLogger("t2t")
+
+ENTROPY_BINS = 32
+CALIBRATION_BINS = 10
+COLUMNS = (
+    "teacher",
+    "rows",
+    "samples",
+    "topics",
+    "distinct",
+    "entropy",
+    "at_zero",
+    "at_one",
+    "mean",
+    "human_pairs",
+    "pr_auc",
+    "calibration_error",
+)
+
+
+def health(coded: Coded) -> pd.DataFrame:
+    """Measures the labels that a round trains on.
+
+    Args:
+        coded: the labels, whose tables came teacher by teacher in the order of `coded.teachers`; those of `human` are
+            what the others are held against.
+
+    Returns: one row a teacher, in the same order, with the columns of COLUMNS. `entropy` is in bits, of the
+        histogram of confidences in 32 equal bins over 0..1 (0 to 5); `at_zero` and `at_one` are shares of the rows;
+        PR-AUC and expected calibration error (10 equal bins) are over the pairs that people labeled too, NaN where
+        there are none, and for `human` itself.
+    """
+    human_keys, human_values = np.empty(0, np.int64), np.empty(0, np.float32)
+    if HUMAN in coded.teachers:
+        human_keys, human_values = _pairs(coded, HUMAN)
+        order = np.argsort(human_keys)
+        human_keys, human_values = human_keys[order], human_values[order]
+    rows = []
+    for teacher in coded.teachers:
+        keys, confidence = _pairs(coded, teacher)
+        row = {"teacher": teacher, **_distribution(keys, confidence, len(coded.topics))}
+        row |= {"human_pairs": 0, "pr_auc": float("nan"), "calibration_error": float("nan")}
+        if teacher != HUMAN and len(human_keys):
+            place = np.searchsorted(human_keys, keys).clip(max=len(human_keys) - 1)
+            common = human_keys[place] == keys
+            row |= _against(human_values[place[common]] >= POSITIVE, confidence[common])
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _pairs(coded: Coded, teacher: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of a teacher's rows: the pair as a number, int64 [rows] (sample x topics + topic), and float32 confidence."""
+    rows = coded.of(coded.teachers.index(teacher))
+    return coded.sample[rows].astype(np.int64) * len(coded.topics) + coded.topic[rows], coded.confidence[rows]
+
+
+def _distribution(keys: np.ndarray, confidence: np.ndarray, topics: int) -> dict[str, Any]:
+    n = len(confidence)
+    row: dict[str, Any] = {"rows": n, "samples": 0, "topics": 0, "distinct": 0, "entropy": 0.0}
+    if not n:
+        return row | dict.fromkeys(("at_zero", "at_one", "mean"), float("nan"))
+    counts = np.bincount(_bins(confidence, ENTROPY_BINS), minlength=ENTROPY_BINS)
+    share = counts[counts > 0] / n
+    return row | {
+        "samples": len(np.unique(keys // topics)),
+        "topics": int(np.count_nonzero(np.bincount(keys % topics, minlength=topics))),
+        "distinct": pc.count_distinct(pa.array(confidence)).as_py(),
+        "entropy": abs(float(-(share * np.log2(share)).sum())),  # never -0.0
+        "at_zero": float(np.mean(confidence == 0)),
+        "at_one": float(np.mean(confidence == 1)),
+        "mean": float(confidence.mean(dtype=np.float64)),
+    }
+
+
+def _against(positive: np.ndarray, confidence: np.ndarray) -> dict[str, float]:
+    """PR-AUC and expected calibration error on the pairs that people labeled as well."""
+    n = len(positive)
+    row = {"human_pairs": n, "pr_auc": float("nan"), "calibration_error": float("nan")}
+    if positive.any():
+        row["pr_auc"] = float(average_precision_score(positive, confidence))
+    if n:
+        bins = _bins(confidence, CALIBRATION_BINS)
+        said = np.bincount(bins, confidence, CALIBRATION_BINS)
+        true = np.bincount(bins, positive, CALIBRATION_BINS)
+        row["calibration_error"] = float(np.abs(said - true).sum() / n)
+    return row
+
+
+def _bins(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """The equal bin over 0..1 of each confidence, int64; 1 belongs to the last one."""
+    return np.minimum((confidence * np.float32(bins)).astype(np.int64), bins - 1)
+
+
+def nearly_constant(report: pd.DataFrame, config: HealthConfig) -> dict[str, str]:
+    """The teachers of a `health` report that hardly vary, each with the measure that says so. `human` is left out:
+    people may well have agreed about everything."""
+    found = {}
+    for row in report.to_dict("records"):
+        if row["teacher"] == HUMAN:
+            continue
+        if not row["rows"]:
+            found[row["teacher"]] = "no label for any training sample and topic"
+        elif row["distinct"] < config.min_distinct:
+            found[row["teacher"]] = (
+                f"{row['distinct']} distinct confidence{'s' * (row['distinct'] > 1)} in {row['rows']:,} labels, fewer "
+                f"than health.min_distinct ({config.min_distinct})"
+            )
+        elif row["entropy"] < config.min_entropy:
+            found[row["teacher"]] = (
+                f"an entropy of {row['entropy']:.4f} bits over {row['rows']:,} labels (mean confidence "
+                f"{row['mean']:.4f}), less than health.min_entropy ({config.min_entropy:g})"
+            )
+    return found
+
+
+def check_health(report: pd.DataFrame, config: HealthConfig, campaign: str) -> None:
+    """Warns of teachers with nearly constant confidences, or raises T2TError, as the campaign says."""
+    if config.constant == "off":
+        return
+    found = nearly_constant(report, config)
+    for teacher, measure in found.items():
+        log.warning("Teacher %s says nearly the same about everything: %s.", teacher, measure)
+    if found and config.constant == "block":
+        teacher, measure = next(iter(found.items()))
+        more = f" (and {', '.join(list(found)[1:])})" if len(found) > 1 else ""
+        raise T2TError(
+            f"Teacher {teacher!r}{more} says nearly the same about everything: {measure}. Look at it with `t2t "
+            f"teachers health {campaign}`; leave it out with `t2t teachers retract {teacher}`, or let it in with "
+            "`health.constant: warn`."
+        )

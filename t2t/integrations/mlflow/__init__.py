@@ -1,0 +1,1 @@
+"""MLflow: where people compare rounds, and where students are served."""

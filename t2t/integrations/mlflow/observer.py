@@ -1,0 +1,213 @@
+"""MLflow's observer: parameters, inputs, metrics, pictures and tables of each round, told to a tracker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from t2t.campaign.campaign import Campaign
+from t2t.campaign.facts import RoundStart, TrainFacts
+from t2t.campaign.observer import End, Observer, Place
+from t2t.campaign.record import Record, champion, rounds_table
+from t2t.data.pairs import teacher_scores
+from t2t.evaluation import figures
+from t2t.evaluation.figures import pr_picture
+from t2t.integrations.mlflow.text import checkpoint_note
+from t2t.integrations.mlflow.tracker import DataInput, MLflowTracker
+from t2t.lake.layout import DatasetLayout
+from t2t.teachers.retraction import all_marks
+from t2t.teachers.store import read_labels
+
+log = logging.getLogger("t2t")
+
+# In which state a campaign's run is left.
+STATUS: dict[End, str] = {"ended": "FINISHED", "pausing": "FINISHED", "waiting": "SCHEDULED", "failed": "FAILED"}
+
+
+class Tracker(Protocol):
+    """Where people watch rounds; `MLflowTracker` is the one for MLflow. Every call may be repeated."""
+
+    def open(self, params: dict[str, Any], tags: dict[str, str]) -> str: ...
+    def finished(self, k: int) -> bool: ...
+    def start_round(self, k: int, params: dict[str, Any], tags: dict[str, str]) -> str: ...
+    def log_inputs(self, k: int, inputs: Sequence[DataInput]) -> None: ...
+    def log_curve(self, k: int, points: Sequence[tuple[int, Mapping[str, float]]]) -> None: ...
+    def log_round(
+        self, k: int, metrics: dict[str, float], figures: dict[str, Figure], tables: dict[str, pd.DataFrame]
+    ) -> None: ...
+    def log_checkpoint(self, k: int, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str: ...
+    def champion(self, k: int | None) -> None: ...
+    def finish_round(self, k: int, status: str, tags: dict[str, str]) -> None: ...
+    def discard_round(self, k: int) -> None: ...
+    def finish(self, status: str) -> None: ...
+    def url(self, k: int | None) -> str | None: ...
+    def ui_command(self) -> str: ...
+
+
+class MLflowObserver(Observer):
+    """Tells a tracker of one campaign's rounds."""
+
+    def __init__(self, tracker: Tracker):
+        self.tracker = tracker
+        # What rounds were started with, and the runs that this gave: telling it again would change nothing.
+        self._started: dict[RoundStart, str] = {}
+
+    @classmethod
+    def of(cls, campaign: Campaign) -> MLflowObserver:
+        """The observer of a campaign in the store that the environment names, or the work folder's own."""
+        config = campaign.config
+        return cls(MLflowTracker(None, campaign.workspace.work, config.dataset, config.name))
+
+    def opened(self, campaign: Campaign) -> None:
+        """Opens the campaign, and puts right what killed runs left and what was retracted since."""
+        self._started.clear()  # runs that were ended since are opened again
+        config, lake = campaign.config, campaign.lake
+        parameters = config.model_dump(mode="json", exclude={"name", "description"})
+        self.tracker.open(parameters, {"t2t.dataset": config.dataset, "t2t.lake": lake.uri("main")})
+        self._repair(campaign)
+        self._retractions(campaign)
+
+    def round_started(self, campaign: Campaign, start: RoundStart) -> str:
+        """Starts a round's run, which reads its labels at a commit; returns the run's id."""
+        if start in self._started:
+            return self._started[start]
+        k, teachers, layout = start.round, start.teachers, DatasetLayout(campaign.config.dataset)
+        own = {"round": k, "seed": campaign.seed(k), "teachers": ",".join(teachers), "tasks": len(teachers)}
+        settings = campaign.config.model_dump(mode="json", include={"method", "encoder", "student", "training"})
+        run = self.tracker.start_round(k, own | settings, {"t2t.branch": campaign.layout.branch(k)})
+        lake, commit = campaign.lake, start.commit
+        inputs = [DataInput("data", lake.uri(commit, layout.data), commit[:12], "data")]
+        for teacher in teachers:
+            path = layout.teacher(teacher).labels
+            inputs.append(DataInput(teacher, lake.uri(commit, path), commit[:12], "training"))
+        self.tracker.log_inputs(k, inputs)
+        self._started[start] = run
+        return run
+
+    def discarded(self, campaign: Campaign, k: int) -> None:
+        self._started.clear()
+        self.tracker.discard_round(k)
+
+    def curve(self, campaign: Campaign, k: int, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Points of the curve. PR-AUC by step has a name of its own: the round's is that of its best step."""
+        names = {"validation_pr_auc": "step_validation_pr_auc"}
+        renamed = [(step, {names.get(key, key): value for key, value in point.items()}) for step, point in points]
+        self.tracker.log_curve(k, renamed)
+
+    def round_settled(self, campaign: Campaign, record: Record, earlier: Sequence[Record]) -> None:
+        """What a round came to, and how it stands beside the earlier ones."""
+        k, everything = record.round, [*earlier, record]
+        tables = _tables(campaign, record, everything)
+        pictures = {"pr_curves": picture(campaign, record), "rounds": figures.rounds(tables["rounds"])}
+        self.tracker.log_round(k, _metrics(record), pictures, tables)
+        tags = {"t2t.status": record.status, "t2t.reason": record.reason, "t2t.commit": record.commit}
+        if record.status == "waiting":
+            self.tracker.finish_round(k, "SCHEDULED", tags)
+            return
+        checkpoint = campaign.workspace.work / record.checkpoint
+        self.tracker.log_checkpoint(k, checkpoint, {"pr_auc": record.test["pr_auc"]}, _about(campaign, record))
+        best = champion(everything)
+        if best is not None:
+            self.tracker.champion(best.round)
+        self.tracker.finish_round(k, "FINISHED", tags | ({"t2t.stop": record.stop} if record.stop else {}))
+        if record.stop:
+            self.tracker.finish("FINISHED")
+
+    def promoted(self, campaign: Campaign, record: Record) -> None:
+        """What the watch found on a student that teaches only since its campaign was prolonged."""
+        shares = pd.read_csv(campaign.files(record.round).class_share)
+        self.tracker.log_round(record.round, watch_metrics(record), {}, {"class_share": shares})
+
+    def finished(self, campaign: Campaign, how: End) -> None:
+        self.tracker.finish(STATUS[how])
+
+    def place(self, k: int | None = None) -> Place:
+        return Place("MLflow", self.tracker.url(k), self.tracker.ui_command())
+
+    def _repair(self, campaign: Campaign) -> None:
+        """Tells the tracker of rounds that the ledger has and it has not, or not as finished (DESIGN, section 6)."""
+        records = campaign.ledger.records()
+        missing = [record for record in records if not self.tracker.finished(record.round)]
+        for record in missing:
+            k, files = record.round, campaign.files(record.round)
+            if not files.evaluation.is_dir() or not files.student.is_dir():
+                log.warning("Round %d is missing in MLflow, and its files are no longer in %s.", k, files.folder)
+                continue
+            log.info("Round %d: its MLflow run is repaired from the ledger.", k)
+            teachers = tuple(teacher.id for teacher in record.teachers)
+            commit = record.data_commit or record.commit
+            start = RoundStart(round=k, commit=commit, teachers=teachers, started_from=record.started_from)
+            self.round_started(campaign, start)
+            self.curve(campaign, k, TrainFacts.read(files).curve)
+            self.round_settled(campaign, record, records[:k])
+        best = champion(records)
+        if missing and best is not None and self.tracker.finished(best.round):
+            self.tracker.champion(best.round)
+
+    def _retractions(self, campaign: Campaign) -> None:
+        """Tells the tracker which rounds are retracted, or stand again, and which one is the best of those that do."""
+        if not all_marks(campaign.lake, campaign.config.dataset):
+            return
+        records = campaign.ledger.records()
+        for record in records:
+            if self.tracker.finished(record.round):
+                tags = {"t2t.status": record.status, "t2t.reason": record.reason}
+                self.tracker.finish_round(record.round, "FINISHED", tags)
+        best = champion(records)
+        if best is None or self.tracker.finished(best.round):
+            self.tracker.champion(best.round if best else None)
+
+
+def picture(campaign: Campaign, record: Record) -> Figure:
+    """The student's PR curve on test against each teacher's own (paper, figure 5)."""
+    pairs = campaign.scored_pairs(record, "test")
+    scores = {
+        name: teacher_scores(pairs, read_labels(campaign.lake, record.commit, campaign.config.dataset, name))
+        for name in campaign.lineup.outside(record.commit)
+    }
+    title = f"{campaign.config.name}, round {record.round}: {len(pairs.sample_ids)} test samples"
+    return pr_picture(pairs, record.identity, scores, title, figures.teacher_styles(campaign.config.teachers))
+
+
+def _tables(campaign: Campaign, record: Record, everything: Sequence[Record]) -> dict[str, pd.DataFrame]:
+    files = campaign.files(record.round)
+    tables = {
+        "topics": pd.read_csv(files.topics("test")),
+        "teachers": pd.read_csv(files.teachers("test")),
+        "rounds": rounds_table(everything),
+    }
+    for name, path in (("health", files.health), ("class_share", files.class_share)):
+        if path.is_file():
+            tables[name] = pd.read_csv(path)
+    return tables
+
+
+def _metrics(record: Record) -> dict[str, float]:
+    metrics = dict(record.test)
+    metrics |= {f"validation_{name}": value for name, value in record.validation.items() if "/" not in name}
+    metrics |= {"rows": record.rows, "seconds": record.seconds, "best_step": record.best_step}
+    return metrics | {f"rows/{name}": rows for name, rows in record.rows_by_teacher.items()} | watch_metrics(record)
+
+
+def watch_metrics(record: Record) -> dict[str, float]:
+    """What the watch found, under the names that the tracker has it by."""
+    return {f"watch/{name}": value for name, value in record.watch.items()}
+
+
+def _about(campaign: Campaign, record: Record) -> dict[str, str]:
+    """The tags of a round's checkpoint, which lead from it to the lake and to its teachers."""
+    lake, dataset = campaign.lake, campaign.config.dataset
+    return {
+        "t2t.commit": record.commit,
+        "t2t.data_commit": record.data_commit,
+        "t2t.lake": lake.uri(record.commit),
+        "t2t.status": record.status,
+        "t2t.identity": record.identity,
+        "t2t.teachers": ", ".join(teacher.id for teacher in record.teachers),
+        "mlflow.note.content": checkpoint_note(record, dataset, lake.uri(record.commit)),
+    }

@@ -1,0 +1,271 @@
+"""One campaign's runs in an MLflow store: found by their tags, and written to so that a repeat changes nothing."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from t2t.core.errors import T2TError
+from t2t.core.files import staging
+from t2t.core.host import shown, user
+from t2t.integrations.mlflow.store import create_store, load_mlflow, store_path
+from t2t.integrations.mlflow.text import CHART, flatten, short
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+log = logging.getLogger("t2t")
+
+# MLflow's page that compares runs shows files side by side, but only those that lie in no folder.
+COMPARED = ("pr_curves", "topics")
+# Within MLflow's own limits: 1000 entries in a call, 100 of them parameters; characters of a tag and of a parameter.
+METRICS_A_CALL, PARAMS_A_CALL, TAG_LENGTH, PARAM_LENGTH = 800, 100, 8000, 6000
+
+
+class Runs:
+    """The campaign's run and those of its rounds. k: a round; None for the campaign.
+
+    Every call costs a search or a write of the database, so what this process knows is not asked for: which runs it
+    made, in what state runs are, which points and tables they have.
+
+    Args:
+        uri: an MLflow server or database; where None, `MLFLOW_TRACKING_URI`, and without that `work`/mlflow.db.
+
+    Attributes:
+        database: the file of a local store; None for a server.
+    """
+
+    def __init__(self, uri: str | None, work: Path, dataset: str, campaign: str):
+        self.dataset, self.campaign, self.work = dataset, campaign, Path(work)
+        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_path(work)}"
+        sqlite = self.uri.startswith("sqlite:////")
+        self.database = Path(self.uri.removeprefix("sqlite:///")) if sqlite else None
+        self._runs: dict[int | None, str] = {}
+        # Per run and metric: step -> (timestamp, value) of the points that are there, asked for at most once.
+        self._points: dict[tuple[str, str], dict[int, tuple[int, float]]] = {}
+        self._new: set[str] = set()
+        self._status: dict[str, str] = {}
+        self._listed: dict[str, list[dict[str, str]]] = {}
+
+    # Connecting and finding
+
+    @functools.cached_property
+    def client(self) -> Any:
+        mlflow = load_mlflow()
+        if self.database:
+            create_store(self.database)
+        elif self.uri.startswith(("http://", "https://")):
+            # MLflow itself would try for four minutes.
+            try:
+                urlopen(f"{self.uri.rstrip('/')}/health", timeout=10).close()
+            except HTTPError:
+                pass  # it answers, and that is all that was asked
+            except OSError as error:
+                raise T2TError(f"No MLflow server answers at {shown(self.uri)}: {error}. Is it running?") from None
+        client = mlflow.MlflowClient(self.uri, self.uri)
+        try:
+            client.search_experiments(max_results=1)
+        except mlflow.MlflowException as error:
+            raise T2TError(f"MLflow store {shown(self.uri)}: {error}") from None
+        return client
+
+    @functools.cached_property
+    def experiment(self) -> str:
+        """The id of the dataset's experiment, which is made, or brought back where somebody deleted it."""
+        found = self.client.get_experiment_by_name(self.dataset)
+        if found is None:
+            # Only a local store needs to be told where files go; a server knows.
+            place = self.database and (self.database.with_name("mlartifacts") / self.dataset).as_uri()
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            try:
+                found = self.client.get_experiment(self.client.create_experiment(self.dataset, place, tags))
+            except load_mlflow().MlflowException:
+                found = self.client.get_experiment_by_name(self.dataset)  # another process was faster
+                if found is None:
+                    raise
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        experiment = str(found.experiment_id)
+        if "mlflow.note.content" not in found.tags:
+            # Stands above the experiment's runs, which the UI opens as a bare list.
+            about = f"Dataset **{self.dataset}**: each run is a campaign, the runs below it are its rounds. "
+            about += f"[PR-AUC by round](#/experiments/{experiment}{CHART})"
+            self.client.set_experiment_tag(experiment, "mlflow.note.content", about)
+        return experiment
+
+    def _search(self, kind: str, **tags: str) -> list[Any]:
+        """This campaign's runs of a kind, oldest first."""
+        wanted = {"t2t.kind": kind, "t2t.campaign": self.campaign, **tags}
+        where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
+        order = ["attributes.start_time ASC"]
+        return list(self.client.search_runs([self.experiment], where, order_by=order, max_results=1000))
+
+    def find(self, k: int | None = None) -> str | None:
+        """The id of the run of round k, or of the campaign; None where there is none yet."""
+        if k not in self._runs:
+            if k is None:
+                found = self._search("campaign")
+            else:
+                parent = self.find()
+                # Children of a parent that somebody deleted belong to the past.
+                tags = {"t2t.round": str(k), "mlflow.parentRunId": parent or ""}
+                found = self._search("round", **tags) if parent else []
+            if not found:
+                return None
+            self._runs[k] = found[0].info.run_id
+        return self._runs[k]
+
+    def need(self, k: int | None = None) -> str:
+        """As `find`. Raises T2TError where there is none yet."""
+        run = self.find(k)
+        if run is None:
+            what = f"campaign {self.campaign!r}" if k is None else f"round {k} of campaign {self.campaign!r}"
+            raise T2TError(f"MLflow has no run for {what}: call {'open' if k is None else 'start_round'} first.")
+        return run
+
+    def rounds(self) -> list[Any]:
+        """MLflow's runs of the campaign's rounds, in their order."""
+        found = self._search("round", **{"mlflow.parentRunId": self.need()})
+        return sorted(found, key=lambda run: int(run.data.tags["t2t.round"]))
+
+    def is_new(self, run: str) -> bool:
+        """Whether this process made the run: it has nothing that this process does not know of."""
+        return run in self._new
+
+    # Starting and ending
+
+    def start(
+        self, k: int | None, name: str, own: Mapping[str, Any], params: Mapping[str, Any], tags: Mapping[str, Any]
+    ) -> str:
+        """Starts a run, or goes on in it, whatever state a killed process left it in; returns its id.
+
+        Args:
+            own: tags that it is found by. params, tags: as in `MLflowTracker.open`.
+        """
+        own = {**own, "t2t.campaign": self.campaign, "t2t.dataset": self.dataset}
+        run = self.find(k)
+        if run is None:
+            origin = {"mlflow.user": user(), "mlflow.source.name": f"t2t run {self.campaign}"}
+            origin["mlflow.source.type"] = "LOCAL"
+            wanted = {key: short(value, TAG_LENGTH) for key, value in {**origin, **tags, **own}.items()}
+            run = str(self.client.create_run(self.experiment, tags=wanted, run_name=name).info.run_id)
+            self._runs[k] = run
+            self._new.add(run)
+            self._status[run] = "RUNNING"
+            known: dict[str, str] = {}
+            changed_tags: dict[str, Any] = {}
+        else:
+            found = self.client.get_run(run)
+            known, changed_tags = found.data.params, dict(tags)
+            self._status[run] = found.info.status
+            if found.info.status != "RUNNING" and (k is None or found.info.status != "FINISHED"):
+                self.client.update_run(run, status="RUNNING")
+                self._status[run] = "RUNNING"
+        flat = {key: short(value, PARAM_LENGTH) for key, value in flatten(params)}
+        changed = {key: value for key, value in flat.items() if known.get(key, value) != value}
+        if changed:
+            log.warning("MLflow keeps the first values of parameters that changed: %s", ", ".join(sorted(changed)))
+            changed_tags["t2t.changed_params"] = json.dumps(changed)
+        self.write(run, params={key: value for key, value in flat.items() if key not in known}, tags=changed_tags)
+        return run
+
+    def finish(self, run: str, status: str, tags: Mapping[str, Any] | None) -> None:
+        self.write(run, tags=tags)
+        if (self._status.get(run) or self.client.get_run(run).info.status) != status:
+            self.client.set_terminated(run, status)
+            self._status[run] = status
+
+    def forget(self, k: int) -> None:
+        """Round k's run is not to be found any more."""
+        del self._runs[k]
+
+    # Writing
+
+    def write(
+        self,
+        run: str,
+        metrics: Sequence[Any] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Writes everything at once, or in as few calls as MLflow allows."""
+        from mlflow.entities import Param, RunTag
+
+        points, pairs = list(metrics), [Param(key, value) for key, value in (params or {}).items()]
+        marks = [RunTag(key, short(value, TAG_LENGTH)) for key, value in (tags or {}).items()]
+        while points or pairs or marks:
+            self.client.log_batch(run, points[:METRICS_A_CALL], pairs[:PARAMS_A_CALL], marks)
+            points, pairs, marks = points[METRICS_A_CALL:], pairs[PARAMS_A_CALL:], []
+
+    def history(self, run: str, key: str) -> dict[int, tuple[int, float]]:
+        """A metric's points: step -> (timestamp, value)."""
+        if (run, key) not in self._points:
+            found = [] if run in self._new else self.client.get_metric_history(run, key)
+            self._points[run, key] = {metric.step: (metric.timestamp, metric.value) for metric in found}
+        return self._points[run, key]
+
+    def metrics(
+        self, run: str, points: Iterable[tuple[int, Mapping[str, float]]], tags: Mapping[str, Any] | None = None
+    ) -> None:
+        """Writes (step, values) points and tags. NaN and infinite values are left out, and steps that a metric already
+        has are not logged again."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        wanted = {}
+        for step, values in points:
+            for key, number in values.items():
+                value = float(number)
+                if math.isfinite(value) and step not in self.history(run, key):
+                    wanted[key, step] = Metric(key, value, now, step)
+        self.write(run, list(wanted.values()), tags=tags)
+        for metric in wanted.values():
+            self.history(run, metric.key)[metric.step] = (metric.timestamp, metric.value)
+
+    def files(
+        self, run: str, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame | str]
+    ) -> dict[str, str]:
+        """Logs pictures and tables; returns the tag that is to be written for the UI to show the tables.
+
+        Args:
+            tables: each a table, or what `text.table_json` made of one.
+        """
+        if not figures and not tables:
+            return {}
+        with staging(self.work) as folder:
+            for name, figure in figures.items():
+                path = Path(folder, "figures", name).with_suffix(".png")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                figure.savefig(path)
+            listed = []
+            for name, table in tables.items():
+                path = Path(folder, "tables", name).with_suffix(".json")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(table, str):
+                    path.write_text(table, encoding="utf-8")
+                else:
+                    # As `log_table` writes it, which would append to a table that is there: a repeat doubled its rows.
+                    table.to_json(path, orient="split", index=False, date_format="iso")
+                    if name in COMPARED:
+                        table.to_csv(Path(folder, f"{name}.csv"), index=False)
+                listed.append({"path": path.relative_to(folder).as_posix(), "type": "table"})
+            for name in COMPARED:
+                if name in figures:
+                    shutil.copy(Path(folder, "figures", f"{name}.png"), folder)
+            self.client.log_artifacts(run, folder)
+        if run not in self._listed:
+            there = {} if run in self._new else self.client.get_run(run).data.tags
+            self._listed[run] = json.loads(there.get("mlflow.loggedArtifacts", "[]"))
+        self._listed[run] += [entry for entry in listed if entry not in self._listed[run]]
+        return {"mlflow.loggedArtifacts": json.dumps(self._listed[run])}

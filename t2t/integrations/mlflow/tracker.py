@@ -1,0 +1,251 @@
+"""The run history in MLflow: experiment = dataset, parent run = campaign, child run = round.
+
+MLflow is a convenience for people, repaired from the lake's ledger and never asked what is done. Everything here can
+therefore be repeated: runs are found by deterministic tags, a metric that has a point at a step gets no second one,
+files are written over, and a checkpoint is known by its content. One process writes a campaign at a time.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2t.core.errors import T2TError
+from t2t.core.host import shown
+from t2t.integrations.mlflow.models import Models
+from t2t.integrations.mlflow.runs import Runs
+from t2t.integrations.mlflow.store import lake_source, load_mlflow, server_command
+from t2t.integrations.mlflow.text import MODE, note, table_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+# What a campaign's line in the chart view is drawn from: logged on the parent as well, with step = round. A teacher's
+# own PR-AUC hardly changes between rounds, so it stays on the children, in the picture and in the tables.
+HEADLINE = ("pr_auc", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc")
+TABLE = ("pr_auc", "pr_auc_low", "pr_auc_high", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc")
+DIGEST_LENGTH = 36  # characters of a dataset's digest: MLflow's own limit
+
+
+@dataclass(frozen=True)
+class DataInput:
+    """Data a round read: its name, where exactly it is (a lake URI with its commit), and that commit's id."""
+
+    name: str
+    uri: str
+    digest: str
+    context: str = "training"
+
+
+class MLflowTracker:
+    """Writes one campaign's history.
+
+    Args:
+        uri: an MLflow server or database; where None, `MLFLOW_TRACKING_URI`, and without that `work`/mlflow.db.
+        dataset: the experiment's name.
+        campaign: the parent run's name; letters, digits, `-` and `_`.
+    """
+
+    def __init__(self, uri: str | None, work: Path, dataset: str, campaign: str):
+        self.runs = Runs(uri, work, dataset, campaign)
+        self.models = Models(self.runs)
+        self._inputs: dict[str, set[tuple[str, str]]] = {}
+
+    @property
+    def uri(self) -> str:
+        """The store's address."""
+        return self.runs.uri
+
+    def run_id(self, k: int | None = None) -> str | None:
+        """The run of round k, or of the campaign; None where there is none yet."""
+        return self.runs.find(k)
+
+    # Writing
+
+    def open(self, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
+        """Starts the campaign's run, or goes on in the one that is there, whatever state a killed process left it in.
+
+        Args:
+            params: flat or nested; logged once. A value that differs from the first one does not replace it (MLflow's
+                parameters cannot change): the first stays, and the tag `t2t.changed_params` holds the new ones.
+        Returns:
+            the run's id.
+        """
+        return self.runs.start(None, self.runs.campaign, {"t2t.kind": "campaign"}, params, tags)
+
+    def finished(self, k: int) -> bool:
+        """Whether round k has a run that is finished and not deleted."""
+        run = self.run_id(k)
+        return run is not None and self.runs.client.get_run(run).info.status == "FINISHED"
+
+    def start_round(self, k: int, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
+        """Starts the child run of round k, or goes on in it; a finished one stays finished. Parameters as in `open`."""
+        own = {"t2t.kind": "round", "t2t.round": k, "mlflow.parentRunId": self.runs.need()}
+        return self.runs.start(k, f"{self.runs.campaign}-round-{k}", own, params, tags)
+
+    def log_inputs(self, k: int, inputs: Sequence[DataInput]) -> None:
+        """Logs the lake commits that round k reads as dataset inputs; each (name, digest) once."""
+        source = lake_source()
+        from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.entities import DatasetInput, InputTag
+
+        run = self.runs.need(k)
+        if run not in self._inputs:
+            known = [] if self.runs.is_new(run) else self.runs.client.get_run(run).inputs.dataset_inputs
+            self._inputs[run] = {(i.dataset.name, i.dataset.digest) for i in known}
+        there, wanted = set(self._inputs[run]), []
+        for item in inputs:
+            digest = item.digest[:DIGEST_LENGTH]  # the URI has all of it
+            if (item.name, digest) not in there:
+                there.add((item.name, digest))
+                dataset = MetaDataset(source(item.uri), name=item.name, digest=digest)
+                tags = [InputTag("mlflow.data.context", item.context), InputTag("t2t.uri", item.uri[:500])]
+                wanted.append(DatasetInput(dataset._to_mlflow_entity(), tags))
+        if wanted:
+            self.runs.client.log_inputs(run, wanted)
+            self._inputs[run] = there
+
+    def log_curve(self, k: int, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
+        """Logs (step, values) points of round k, in batches. NaN and infinite values are left out, and steps that a
+        metric already has are not logged again: a resumed round repeats some."""
+        self.runs.metrics(self.runs.need(k), points)
+
+    def log_round(
+        self,
+        k: int,
+        metrics: Mapping[str, float],
+        figures: Mapping[str, Figure],
+        tables: Mapping[str, pd.DataFrame],
+    ) -> None:
+        """Logs what round k came to: its metrics (step k), pictures and tables on the child; the HEADLINE metrics and
+        the table of rounds on the parent."""
+        child, parent = self.runs.need(k), self.runs.need()
+        self.runs.metrics(child, [(k, metrics)], self.runs.files(child, figures, tables))
+        headline = {key: metrics[key] for key in HEADLINE if key in metrics}
+        self.runs.metrics(parent, [(k, headline)], self._summary())
+
+    def log_checkpoint(
+        self, k: int, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, Any] | None = None
+    ) -> str:
+        """Stores a checkpoint's files as a LoggedModel of round k and registers it as a version of `t2t-<campaign>`.
+
+        Known by its files' content: the same folder again gives the same model and version. This is
+        `mlflow.initialize_logged_model`, `log_model_artifacts` and `finalize_logged_model` through the client, since
+        the first one of these depends on the process's active experiment.
+
+        Beside a student's files go those that let MLflow serve it (`t2t.serving`); they are no part of that content.
+
+        Args:
+            metrics: PR-AUC and the like, linked with the model (step k).
+            tags: for the model and its version, such as `t2t.commit`, the lake commit of this round, and
+                `t2t.identity`, whom it answers as; `mlflow.note.content` is the description of both.
+        Returns:
+            the model's URI, `models:/<id>`.
+        Raises:
+            T2TError: `folder` has no files.
+        """
+        return self.models.log(k, folder, metrics, tags)
+
+    def champion(self, k: int | None) -> None:
+        """Moves the alias `champion` to round k's checkpoint and marks its run, and only its run; None takes alias and
+        marks away, since no round that stands has passed.
+
+        Raises:
+            T2TError: round k has no registered checkpoint.
+        """
+        run = None if k is None else self.runs.need(k)
+        self.models.champion(k)
+        for other in self.runs.rounds():
+            if other.info.run_id != run and "t2t.champion" in other.data.tags:
+                self.runs.client.delete_tag(other.info.run_id, "t2t.champion")
+        if run is not None:
+            self.runs.write(run, tags={"t2t.champion": "true"})
+        self.runs.write(self.runs.need(), tags={"t2t.champion_round": "none" if k is None else k, **self._summary()})
+
+    def finish_round(self, k: int, status: str = "FINISHED", tags: Mapping[str, Any] | None = None) -> None:
+        """Ends round k's run with FINISHED, FAILED or KILLED, or leaves it SCHEDULED while it waits for a person.
+
+        `start_round` goes on in a run that has not finished; a finished one keeps its end. Where `tags` have the
+        engine's `t2t.status` and `t2t.reason`, the run page's description says them too.
+        """
+        tags = dict(tags or {})
+        if "t2t.status" in tags:
+            tags["mlflow.note.content"] = f"Round {k}: **{tags['t2t.status']}**. {tags.get('t2t.reason', '')}".strip()
+            if "t2t.stop" in tags:
+                tags["mlflow.note.content"] += f"\n\nThe campaign stopped: {tags['t2t.stop']}."
+        self.runs.finish(self.runs.need(k), status, tags)
+
+    def discard_round(self, k: int) -> None:
+        """Sets round k's run aside, marked as discarded, where there is one: the round begins again, and its points,
+        which cannot be taken back, would stand in the way of the new ones."""
+        run = self.run_id(k) if self.run_id() else None
+        if run is not None:
+            self.runs.finish(run, "KILLED", {"t2t.kind": "discarded", "t2t.status": "discarded"})
+            self.runs.forget(k)
+
+    def log_page(self, path: Path) -> bool:
+        """Stores a page with the campaign's run, in the folder `report`; false where the campaign has no run."""
+        try:
+            run = self.run_id()
+            if run is not None:
+                self.runs.client.log_artifact(run, str(path), "report")
+        # Its HTTP client's errors are OSErrors.
+        except (load_mlflow().MlflowException, OSError) as error:
+            raise T2TError(f"MLflow at {shown(self.uri)} does not take {path}: {error}") from None
+        return run is not None
+
+    def finish(self, status: str = "FINISHED", tags: Mapping[str, Any] | None = None) -> None:
+        """Ends the campaign's run; does nothing where it was never opened, so that error handlers can call this."""
+        run = self.run_id()
+        if run is not None:
+            for child in self.runs.rounds():
+                if child.info.status == "RUNNING":
+                    # Under way when the campaign failed, or of a round that was never ended.
+                    self.runs.finish(child.info.run_id, "FAILED" if status == "FAILED" else "KILLED", {})
+            self.runs.finish(run, status, {**(tags or {}), **self._summary()})
+
+    # Looking
+
+    def ui_command(self) -> str:
+        """The command line (or the address) with which a person looks at this store."""
+        if self.runs.database:
+            arguments, environment = server_command(self.runs.database)
+            settings = [f"{name}={value}" for name, value in environment.items()]
+            return shlex.join([*settings, *arguments])
+        return self.url() or f"mlflow server --host 127.0.0.1 --backend-store-uri {shown(self.uri)}"
+
+    def url(self, k: int | None = None) -> str | None:
+        """The web page of round k, or of the campaign; None where the store is no server."""
+        if not self.uri.startswith(("http://", "https://")):
+            return None
+        return f"{shown(self.uri).rstrip('/')}/#/experiments/{self.runs.experiment}/runs/{self.runs.need(k)}{MODE}"
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """One row a round, as MLflow has them: round, champion (bool), the metrics of TABLE, status, run_id."""
+        return _rows(self.runs.rounds())
+
+    def _summary(self) -> dict[str, str]:
+        """Logs the table of rounds on the parent; returns the tags that are to be written with it, with a readable note
+        (the run page's description)."""
+        runs = self.runs.rounds()
+        rows = _rows(runs)
+        table = table_json(rows, ["round", "champion", *TABLE, "run_id"])
+        listed = self.runs.files(self.runs.need(), {}, {"rounds": table})
+        verdicts = [run.data.tags.get("t2t.status", "") for run in runs]
+        stop = runs[-1].data.tags.get("t2t.stop") if runs else None
+        about = note(self.runs.campaign, self.runs.dataset, rows, verdicts, stop)
+        return {**listed, "mlflow.note.content": about}
+
+
+def _rows(runs: Sequence[Any]) -> list[dict[str, Any]]:
+    rows = []
+    for run in runs:
+        tags = run.data.tags
+        row: dict[str, Any] = {"round": int(tags["t2t.round"]), "champion": "t2t.champion" in tags}
+        row |= {key: run.data.metrics.get(key, float("nan")) for key in TABLE}
+        rows.append(row | {"status": run.info.status, "run_id": run.info.run_id})
+    return rows

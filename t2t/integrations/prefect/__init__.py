@@ -1,0 +1,1 @@
+"""Prefect: what the flows share."""

@@ -1,0 +1,77 @@
+"""`gate: manual` in a deployment: the run is suspended, its process ends, and a form in Prefect's UI asks a person."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+from prefect.logging import get_run_logger
+from prefect.runtime import deployment, flow_run
+from pydantic import Field
+
+from t2t.campaign.campaign import Campaign
+from t2t.campaign.decision import decide, question, read_decision
+from t2t.campaign.facts import Settled
+from t2t.campaign.observer import Observer
+from t2t.campaign.record import markdown_table
+from t2t.integrations.prefect.board import tell
+from t2t.integrations.prefect.repair import place_tag
+
+
+class Answer(RunInput):
+    """The form. What it says is written to the lake, as `t2t decide` does."""
+
+    decision: Literal["pass", "reject"] = Field(description="Shall this round's student teach the next one?")
+    reason: str = Field("", description="Why, for those who come later.")
+    by: str = Field("", description="Your name.")
+
+
+def answered(settled: Settled, campaign: Campaign, history: Observer) -> bool:
+    """Suspends the run until the form is answered; once resumed it comes here again, and writes the answer down.
+
+    Args:
+        settled: the round that waits. history: the observer that people look at.
+
+    Returns: False where no form can be shown, or one is already: the round waits for `t2t decide`, or for that one.
+    """
+    record = settled.record
+    key = f"{record.campaign}-round-{record.round}"
+    with get_client(sync_client=True) as client:
+        asked = key in (client.read_flow_run(flow_run.id).empirical_policy.pause_keys or ())
+        if _asked_elsewhere(client, campaign):
+            return False
+    if not asked:
+        tell(record)
+    if deployment.id is None:
+        return False
+    form = Answer.with_initial_data(description=above_the_form(settled, campaign, history))
+    answer = suspend_flow_run(wait_for_input=form, key=key, timeout=None)
+    # `t2t decide` may have been faster, and a decision stays.
+    known = read_decision(campaign.lake, campaign.layout, record.round)
+    if known is None:
+        by = answer.by or "somebody in Prefect's UI"
+        decide(campaign.ledger, record.campaign, record.round, answer.decision == "pass", answer.reason, by)
+    else:
+        get_run_logger().info("Round %d was %s before the form was answered.", record.round, known)
+    return True
+
+
+def above_the_form(settled: Settled, campaign: Campaign, history: Observer) -> str:
+    """Markdown: the round, the table of rounds with it, where to see more."""
+    record, place = settled.record, history.place(settled.record.round)
+    parts = [question(record, settled.best), markdown_table([*campaign.ledger.records(), record])]
+    if place is not None and place.url:
+        parts.append(f"[Round {record.round} in {place.name}]({place.url})")
+    elif place is not None:
+        parts.append(f"In {place.name}: `{place.command}`")
+    return "\n\n".join(parts) + "\n"
+
+
+def _asked_elsewhere(client: Any, campaign: Campaign) -> bool:
+    """Whether another run of this campaign is suspended: one form is enough, whatever the schedule starts meanwhile."""
+    wanted = {"state": {"type": {"any_": ["PAUSED"]}}, "tags": {"all_": [place_tag(campaign.folder)]}}
+    found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
+    return any(str(run.id) != str(flow_run.id) for run in found)

@@ -1,0 +1,1 @@
+"""Ray: embedding, labeling and training on a cluster (`engine: ray`, docs/scale.md). Imported when it is asked for."""

@@ -1,0 +1,235 @@
+"""Every path and every commit key of the lake is made, and read back, here.
+
+One prefix for each teacher and round, so that merges are clean:
+
+    <dataset>/data/...                        samples, annotations, topics, quarantine
+    <dataset>/teachers/<id>/entry.json        the identity: entry, fingerprint
+    <dataset>/teachers/<id>/labels.parquet    its labels
+    <dataset>/teachers/<id>/asked.parquet     the samples it was asked for; the topics stand in entry.json
+    <dataset>/teachers/<id>/retracted.json    where somebody retracted it
+    <dataset>/campaigns/<campaign>/campaign.json    its configuration, frozen at its first start
+    <dataset>/campaigns/<campaign>/ledger/          one record a round
+    <dataset>/campaigns/<campaign>/round-<k>/       what round k left; with `gate: manual` waiting.json, decision.json
+
+A key is what an operation that is repeated looks for in the log (`t2t.lake.base`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CONFIG, ENTRY, LABELS, MARK = "campaign.json", "entry.json", "labels.parquet", "retracted.json"
+
+
+@dataclass(frozen=True)
+class DatasetLayout:
+    """A dataset's part of the lake."""
+
+    name: str
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.name}/"
+
+    # -- data --
+
+    @property
+    def data(self) -> str:
+        """The folder of the data, without a slash at its end."""
+        return f"{self.name}/data"
+
+    def table(self, name: str) -> str:
+        """A table of the data: samples, human, quarantine."""
+        return f"{self.data}/{name}.parquet"
+
+    @property
+    def topics(self) -> str:
+        return f"{self.data}/topics.json"
+
+    @property
+    def data_keys(self) -> str:
+        """How the keys of the data's commits begin."""
+        return f"data:{self.name}:"
+
+    def data_key(self, fingerprint: str, unreadable: str, after: str | None) -> str:
+        """Args: after: the commit of the data before; None for the first."""
+        return f"{self.data_keys}{fingerprint}:{unreadable}:{after or 'first'}"
+
+    # -- teachers --
+
+    @property
+    def teachers(self) -> str:
+        return f"{self.name}/teachers/"
+
+    def teacher(self, teacher_id: str) -> TeacherLayout:
+        return TeacherLayout(self.name, teacher_id)
+
+    def teacher_of(self, path: str, file: str) -> str | None:
+        """The teacher whose file of that name is at `path`, or None."""
+        found = teacher_of(path, file)
+        return found[1] if found and found[0] == self.name else None
+
+    @property
+    def label_keys(self) -> str:
+        """How the keys of all its teachers' label commits begin."""
+        return f"teacher:{self.name}:"
+
+    # -- campaigns --
+
+    def campaign(self, name: str) -> CampaignLayout:
+        return CampaignLayout(self.name, name)
+
+
+@dataclass(frozen=True)
+class TeacherLayout:
+    """A teacher's part of a dataset's lake."""
+
+    dataset: str
+    id: str
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.dataset}/teachers/{self.id}/"
+
+    @property
+    def entry(self) -> str:
+        return f"{self.prefix}{ENTRY}"
+
+    @property
+    def labels(self) -> str:
+        return f"{self.prefix}{LABELS}"
+
+    @property
+    def asked(self) -> str:
+        return f"{self.prefix}asked.parquet"
+
+    @property
+    def retracted(self) -> str:
+        return f"{self.prefix}{MARK}"
+
+    @property
+    def label_keys(self) -> str:
+        """How the keys of its label commits begin."""
+        return f"teacher:{self.dataset}:{self.id}:"
+
+    def label_key(self, fingerprint: str, now: str | None = None, after: str | None = None) -> str:
+        """The key of a commit of labels.
+
+        Args:
+            now: hash of all that was asked by then, where labels are added; None where they are all new.
+            after: the label commit before. The key names it, so that a repeat finds its commit and nothing else does.
+        """
+        return self.label_keys + ":".join(part for part in (fingerprint, now, after) if part is not None)
+
+    def is_first(self, key: str, fingerprint: str) -> bool:
+        """Whether a key is that of the first labels under a fingerprint, which has nothing else in it."""
+        return key.endswith(f":{fingerprint}")
+
+    @property
+    def mark_keys(self) -> str:
+        """How the keys of its retractions begin."""
+        return f"retract:{self.dataset}:{self.id}:"
+
+    def mark_key(self, after: str | None) -> str:
+        """Args: after: the commit of the mark before; None for the first."""
+        return f"{self.mark_keys}{after or 'first'}"
+
+
+@dataclass(frozen=True)
+class CampaignLayout:
+    """A campaign's part of a dataset's lake, and its branches and tags."""
+
+    dataset: str
+    name: str
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.dataset}/campaigns/{self.name}/"
+
+    @property
+    def config(self) -> str:
+        return f"{self.prefix}{CONFIG}"
+
+    @property
+    def config_key(self) -> str:
+        return f"campaign:{self.prefix}"
+
+    @property
+    def ledger(self) -> str:
+        return f"{self.prefix}ledger/"
+
+    def record(self, k: int) -> str:
+        return f"{self.ledger}round-{k:03}.json"
+
+    def record_key(self, k: int, teacher: str | None = None) -> str:
+        """Args: teacher: the student that became a teacher after all, where the record is written again."""
+        return f"ledger:{self.ledger}{k}" + (f":{teacher}" if teacher else "")
+
+    def round(self, k: int) -> str:
+        return f"{self.prefix}round-{k:03}/"
+
+    def file(self, k: int, name: str) -> str:
+        """A file that round k left."""
+        return f"{self.round(k)}{name}"
+
+    def pairs(self, k: int, split: str) -> str:
+        """The scored pairs of a split."""
+        return self.file(k, f"{split}.parquet")
+
+    def waiting(self, k: int) -> str:
+        return self.file(k, "waiting.json")
+
+    def waiting_key(self, k: int) -> str:
+        return f"waiting:{self.prefix}{k}"
+
+    def decision(self, k: int) -> str:
+        return self.file(k, "decision.json")
+
+    def decision_key(self, k: int) -> str:
+        return f"decision:{self.prefix}{k}"
+
+    def branch(self, k: int) -> str:
+        return f"{self.name}-round-{k}"
+
+    def tag(self, k: int) -> str:
+        return f"{self.name}/round-{k}"
+
+    def round_key(self, k: int) -> str:
+        """Of the commit of what round k left."""
+        return f"round:{self.prefix}{k}"
+
+    def decided_key(self, k: int) -> str:
+        """Of the commit of the verdict, where the round was committed while it waited."""
+        return f"{self.round_key(k)}:decided"
+
+    def watch_key(self, k: int) -> str:
+        return f"{self.round_key(k)}:watch"
+
+    def update_key(self, k: int, main: str) -> str:
+        """Of the merge by which the branch of an earlier attempt at round k gets `main` as it is now."""
+        return f"{self.round_key(k)}:from:{main}"
+
+    def merge_key(self, k: int) -> str:
+        return f"merge:{self.prefix}{k}"
+
+    def teacher_merge_key(self, teacher: str) -> str:
+        """Of the merge of a student that became a teacher after its round was merged."""
+        return f"merge:{self.prefix}{teacher}"
+
+
+def teacher_of(path: str, file: str = ENTRY) -> tuple[str, str] | None:
+    """(dataset, teacher) whose file of that name is at `path`, or None."""
+    parts = path.split("/")
+    return (parts[0], parts[2]) if len(parts) == 4 and parts[1] == "teachers" and parts[3] == file else None
+
+
+def campaign_of(path: str) -> CampaignLayout | None:
+    """The campaign whose configuration is at `path`, or None."""
+    parts = path.split("/")
+    known = len(parts) == 4 and parts[1] == "campaigns" and parts[3] == CONFIG
+    return CampaignLayout(parts[0], parts[2]) if known else None
+
+
+def dataset_of(path: str) -> str:
+    """The dataset that a file of the lake belongs to."""
+    return path.partition("/")[0]

@@ -1,0 +1,69 @@
+"""Configuration of students and of how they label, without the libraries that carry it out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SerializeAsAny
+
+from t2t.core import plugins
+from t2t.core.config import Config
+from t2t.data.labels import HUMAN
+from t2t.students import GROUP, KINDS
+
+
+class FrontendConfig(Config):
+    """How frame embeddings are prepared."""
+
+    change: bool = Field(True, description="Append each frame's difference from the one before.")
+    variation: bool = Field(
+        False,
+        description="Append how far each frame is from the one before, and from the clip's mean (absolute values).",
+    )
+    whiten: int | None = Field(None, ge=1, description="Keep so many principal components, whitened.")
+
+
+class TowerConfig(Config):
+    """Size of a T5 encoder."""
+
+    layers: int = Field(2, ge=0)
+    d_model: int = Field(128, ge=8)
+    heads: int = Field(4, ge=1)
+    d_ff: int = Field(256, ge=8)
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class TextTowerConfig(TowerConfig):
+    """From scratch by default; `pretrained` takes any text encoder (T5, mT5, BERT-like) by hub name or folder."""
+
+    pretrained: str | None = None
+    freeze: bool = Field(False, description="Keep a pretrained encoder's weights (identities are always learned).")
+    max_tokens: int = Field(32, ge=1)
+    identity_std: float = Field(0.02, ge=0, description="Standard deviation of a new identity's embedding.")
+
+
+class DualEncoderConfig(Config):
+    """The student's shape. Defaults train in minutes on two cores."""
+
+    kind: Literal["dual-encoder"] = "dual-encoder"
+    dim: int = Field(64, ge=2, description="Size of the common space (64 in the paper).")
+    frontend: FrontendConfig = FrontendConfig()
+    sample: TowerConfig = TowerConfig()
+    text: TextTowerConfig = TextTowerConfig()
+    scale: float = Field(10.0, gt=0, description="Initial scale of the cosine.")
+    bias: float | None = Field(
+        None, description="Initial bias of the logit; None: the logit of the training rows' mean confidence."
+    )
+
+
+class TaggingConfig(Config):
+    """Which pairs a self-training teacher labels, and as whom."""
+
+    identity: str = Field(HUMAN, description="The identity that the student is asked for when it labels.")
+    top_k: int = Field(10, ge=0)
+    random: int = Field(10, ge=0)
+    block: int = Field(1024, ge=1, description="Samples labeled at once: those of one table.")
+
+
+# Any kind of student: ours, or a plug-in's (entry-point group `t2t.students`).
+StudentConfig = Annotated[DualEncoderConfig, SerializeAsAny(), plugins.OpenTo(GROUP, KINDS)]

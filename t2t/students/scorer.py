@@ -1,0 +1,108 @@
+"""A trained student that looks at files: with the frame encoder that it was trained behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t2t.core.errors import T2TError, nearest
+from t2t.core.host import find_device
+from t2t.data.embeddings.decode import Unreadable
+from t2t.data.embeddings.embed import decode_in_order
+from t2t.data.embeddings.encoders import FrameEncoder, build_encoder
+from t2t.data.embeddings.store import Embeddings
+from t2t.data.labels import HUMAN
+from t2t.students.checkpoint import load, load_checked, read_encoder
+
+
+class Scorer:
+    """Scores files: any video or image, under any identity that its student knows.
+
+    A checkpoint does not say whom its campaign asks (`evaluation.identity`); unless somebody says, it is people.
+
+    Args:
+        folder: a checkpoint.
+        identity: whom it answers as where nobody says.
+        device: torch device; chosen automatically when None.
+        weights_sha256: of the weights, where they are known; others raise T2TError.
+
+    Attributes: student, in evaluation mode. identity: may be set.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        identity: str = HUMAN,
+        device: str | None = None,
+        weights_sha256: str | None = None,
+    ):
+        self.folder, self.identity, self.device = Path(folder), identity, device or find_device()
+        if weights_sha256 is None:
+            self.student: Any = load(self.folder, self.device)
+        else:
+            self.student = load_checked(self.folder, weights_sha256, self.device)
+
+    def __repr__(self) -> str:
+        return f"Scorer({str(self.folder)!r}, identity {self.identity!r}, on {self.device})"
+
+    @property
+    def teachers(self) -> list[str]:
+        """The identities that can be asked."""
+        return list(self.student.teachers)
+
+    @cached_property
+    def encoder(self) -> FrameEncoder:
+        """The frame encoder of the checkpoint's config.json. Raises T2TError where its weights are not here."""
+        return build_encoder(read_encoder(self.folder), self.device)
+
+    def embed(self, files: Sequence[str | Path]) -> Embeddings:
+        """The embeddings of files, in their order; nothing is stored. Raises T2TError for one that cannot be read."""
+        found = []
+        with closing(decode_in_order([str(file) for file in files], self.encoder)) as clips:
+            for file, clip in zip(files, clips, strict=True):
+                if isinstance(clip, Unreadable):
+                    raise T2TError(f"{file}: {clip}.")
+                found.append(self.encoder.encode(clip))
+        return Embeddings.of(found)
+
+    def score(self, files: Iterable[str | Path], topics: Iterable[str], identity: str | None = None) -> np.ndarray:
+        """Confidences that the files show the topics, float32 [files, topics] in 0..1.
+
+        Args:
+            files: videos and images, in any mixture. topics: any texts.
+            identity: the teacher to answer as; the scorer's own when None.
+
+        Raises T2TError for a file that cannot be read, or an identity that the student does not know.
+        """
+        if isinstance(files, str | Path) or isinstance(topics, str):
+            raise T2TError("score takes lists: student.score(['a.mp4'], ['red star']).")
+        files, topics = list(files), list(topics)
+        if strange := [topic for topic in topics if not isinstance(topic, str)]:
+            raise T2TError(f"Topics are texts, and {strange[0]!r} is none.")
+        # Before a video is decoded.
+        asked = self.identity if identity is None else identity
+        if asked not in self.teachers:
+            raise T2TError(f"This student has no identity {asked!r}.{nearest(asked, self.teachers)}")
+        if not files or not topics:
+            return np.empty((len(files), len(topics)), np.float32)
+        scores: np.ndarray = self.student.predict(self.embed(files), np.arange(len(files)), topics, asked)
+        return scores
+
+
+def load_student(folder: str | Path, device: str | None = None) -> Scorer:
+    """A trained student that scores files: `load_student(folder).score(["a.mp4", "b.mp4"], ["red star"])`.
+
+    Args:
+        folder: a checkpoint, such as `work/campaigns/demo/round-002/student`.
+        device: torch device; chosen automatically when None.
+
+    It answers as `human`: what people would say. `.teachers` names the other identities, and `score` takes one.
+
+    Raises T2TError where the folder holds no checkpoint, or a damaged one.
+    """
+    return Scorer(folder, device=device)

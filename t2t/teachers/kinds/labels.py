@@ -1,0 +1,62 @@
+"""Kind `labels`: a table of confidences that another system produced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from t2t.core.errors import DataError
+from t2t.data.labels import LABEL_SCHEMA
+from t2t.data.source import SourceFile
+from t2t.data.tables import read_table, refuse_duplicates, refuse_outside, refuse_unknown
+from t2t.teachers.base import TeacherContext, TeacherEntry, entry_fingerprint
+
+BATCH_ROWS = 1 << 18
+
+
+class Entry(TeacherEntry):
+    """A CSV or Parquet file with the columns sample_id, topic, confidence (0..1)."""
+
+    kind: Literal["labels"] = "labels"
+    path: str
+
+
+class Teacher:
+    def __init__(self, entry: Entry, context: TeacherContext):
+        self.entry = entry
+        self.context = context
+        self.path = Path(entry.path)
+        if not self.path.is_absolute():
+            self.path = context.data / self.path
+        if not self.path.is_file():
+            raise DataError(self.path, f"no such file (label file of teacher {entry.id!r}).")
+        # The labels are those of the fingerprint, or none: somebody may be writing the file just now.
+        self.source = SourceFile(self.path)
+
+    def fingerprint(self) -> str:
+        return entry_fingerprint(self.entry, self.source.sha256(), exclude=["path"])
+
+    def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
+        """Reads and checks the file. Raises DataError for an unknown sample or topic, a number outside 0..1 or NaN,
+        a pair that stands twice, or a file that changed since the fingerprint was taken or changes meanwhile."""
+        text = pa.string()
+        table = read_table(self.source, {"sample_id": text, "topic": text, "confidence": pa.float64()})
+        dataset = self.context.dataset
+        refuse_unknown(self.path, table, "sample_id", dataset.samples["sample_id"].to_pylist(), "sample")
+        refuse_unknown(self.path, table, "topic", dataset.topics, "topic")
+        refuse_outside(self.path, table, "confidence")
+        refuse_duplicates(self.path, table, ["sample_id", "topic"])
+        wanted = pc.and_(
+            pc.is_in(table["sample_id"], value_set=samples["sample_id"].combine_chunks()),
+            pc.is_in(table["topic"], value_set=pa.array(topics, text)),
+        )
+        table = table.filter(wanted)
+        for start in range(0, len(table), BATCH_ROWS):
+            part = table.slice(start, BATCH_ROWS)
+            ids = pa.repeat(pa.scalar(self.entry.id), len(part))
+            confidence = part["confidence"].cast(pa.float32())
+            yield pa.table([part["sample_id"], part["topic"], ids, confidence], schema=LABEL_SCHEMA)

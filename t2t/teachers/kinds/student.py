@@ -1,0 +1,91 @@
+"""Kind `student`: a campaign's student as a self-training teacher (paper, section 3.3). The engine writes its entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+from torch import Tensor
+
+from t2t.core.config import Config
+from t2t.core.errors import T2TError
+from t2t.core.files import sha256_file
+from t2t.data.embeddings.embed import embed
+from t2t.data.embeddings.encoders import FrameEncoder, build_encoder
+from t2t.data.embeddings.store import EmbeddingStore
+from t2t.students.checkpoint import load, read_encoder
+from t2t.students.config import TaggingConfig
+from t2t.students.tagging import tag
+from t2t.teachers.base import TeacherContext, TeacherEntry, entry_fingerprint
+
+
+class Parent(Config):
+    """A teacher that the student learned from."""
+
+    id: str
+    fingerprint: str
+
+
+class Entry(TeacherEntry):
+    """Where the student comes from, and how it labels."""
+
+    kind: Literal["student"] = "student"
+    campaign: str
+    round: int
+    checkpoint: str
+    weights_sha256: str
+    tagging: TaggingConfig
+    seed: int
+    parents: tuple[Parent, ...]
+
+
+class Teacher:
+    # Eight blocks of the default size: so much is scored again after a kill, at most.
+    shard_samples = 8192
+
+    def __init__(self, entry: Entry, context: TeacherContext):
+        self.entry = entry
+        self.context = context
+        self.folder = Path(entry.checkpoint)
+        if not self.folder.is_absolute():
+            self.folder = context.work / self.folder
+        weights = self.folder / "model.safetensors"
+        if not weights.is_file():
+            raise T2TError(f"{weights}: no such file (checkpoint of the self-training teacher {entry.id!r}).")
+        if sha256_file(weights) != entry.weights_sha256:
+            raise T2TError(f"{weights}: not the weights that {entry.id!r} was registered with (SHA-256 differs).")
+        self._texts: tuple[tuple[str, ...], Tensor] | None = None
+
+    def fingerprint(self) -> str:
+        return entry_fingerprint(self.entry, exclude=["checkpoint"])
+
+    @cached_property
+    def student(self) -> Any:
+        return load(self.folder, self.context.device)
+
+    @cached_property
+    def encoder(self) -> FrameEncoder:
+        return build_encoder(read_encoder(self.folder), self.context.device)
+
+    @cached_property
+    def store(self) -> EmbeddingStore:
+        return EmbeddingStore(self.context.work / "embeddings", self.encoder.fingerprint)
+
+    def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
+        """Student, encoder, store and the topics' texts are made once for all calls."""
+        embedded = embed(samples, self.encoder, self.store)
+        if self._texts is None or self._texts[0] != tuple(topics):
+            self._texts = tuple(topics), self.student.encode_topics(topics, self.entry.tagging.identity)
+        yield from tag(
+            self.student,
+            embedded.embeddings,
+            embedded.sample_ids,
+            topics,
+            self.entry.id,
+            self.entry.tagging,
+            self.entry.seed,
+            self._texts[1],
+        )

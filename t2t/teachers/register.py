@@ -1,0 +1,174 @@
+"""Labels enter the lake here: those of hand-written teachers, and of students that became teachers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from t2t.core.errors import T2TError
+from t2t.core.files import sha256, staging
+from t2t.data.dataset import Dataset
+from t2t.data.labels import LABEL_SCHEMA, stored, write_parquet
+from t2t.lake import Lake
+from t2t.lake.layout import DatasetLayout, TeacherLayout
+from t2t.lake.tables import latest_commit
+from t2t.teachers import Teacher
+from t2t.teachers.asked import Asked
+from t2t.teachers.base import Registration, TeacherRef
+from t2t.teachers.labeling import (
+    MakeParts,
+    label,
+    make_parts,
+    parts_folder,
+    parts_key,
+    remove_parts,
+    shard_samples,
+)
+from t2t.teachers.store import asked, registered
+
+log = logging.getLogger("t2t")
+
+
+@dataclass(frozen=True)
+class Registrar:
+    """Where labels enter the lake: of one dataset, on one branch.
+
+    work: the work folder, for files on their way. make: makes the parts of an expensive teacher's labels.
+    """
+
+    lake: Lake
+    dataset: Dataset
+    work: Path
+    branch: str = "main"
+    make: MakeParts = make_parts
+
+    def register(
+        self, teacher: Teacher, samples: pa.Table, topics: Sequence[str], metadata: Mapping[str, str] | None = None
+    ) -> TeacherRef:
+        """Has a teacher label what it was not asked before, and commits its entry with its labels, in one commit.
+
+        At first that is every topic for each of `samples`; later the samples and topics that came since, whose labels
+        are added by a new commit (earlier rounds keep reading the one they were trained on). With nothing missing
+        nothing is written. Expensive teachers label in parts that survive a kill (`t2t.teachers.labeling`).
+
+        An identity is immutable: the same id with another fingerprint raises T2TError. The ground truth alone may
+        change: other annotations replace `human`'s labels by a new commit.
+
+        Args:
+            samples: columns sample_id, path (absolute), modality, group, split.
+            metadata: of the commit, beside its own.
+        """
+        entry, name = teacher.entry, self.dataset.name
+        reference = TeacherRef(id=entry.id, fingerprint=teacher.fingerprint())
+        self._refuse_changed(teacher, reference)
+        wanted = Asked(tuple(samples["sample_id"].to_pylist()), tuple(topics))
+        parts = parts_key(name, teacher, reference.fingerprint)
+        # One process at a time adds to a teacher's labels: two that began at the same commit, each with samples of its
+        # own, would write over each other's.
+        turn = sha256(name, entry.id)[:16]
+        try:
+            with parts_folder(self.work, f"{turn}-turn"):
+                head = self.lake.resolve(self.branch)
+                before = asked(self.lake, head, name, entry.id, wanted.topics, reference.fingerprint)
+                if before is None or wanted - before:
+                    self._add(teacher, reference, samples, _Question(head, wanted, before), metadata or {}, parts)
+        finally:
+            remove_parts(self.work, turn)
+        # Also those that a kill left between the commit and this line.
+        remove_parts(self.work, parts)
+        return reference
+
+    def _refuse_changed(self, teacher: Teacher, now: TeacherRef) -> None:
+        known = registered(self.lake, self.dataset.name, now.id, self.branch)
+        if known is not None and known.fingerprint != now.fingerprint and teacher.entry.kind != "annotations":
+            raise T2TError(
+                f"Teacher {now.id!r} is registered with other content (fingerprint {known.fingerprint[:12]}, now "
+                f"{now.fingerprint[:12]}): its entry, label file, weights or preprocessing changed. Labels of two "
+                "teachers are never mixed under one identity: choose a new id."
+            )
+
+    def _add(
+        self,
+        teacher: Teacher,
+        reference: TeacherRef,
+        samples: pa.Table,
+        question: _Question,
+        metadata: Mapping[str, str],
+        parts: str,
+    ) -> None:
+        """Labels what is missing; commits it behind the rows that are there."""
+        entry, layout = teacher.entry, DatasetLayout(self.dataset.name).teacher(teacher.entry.id)
+        shard, old = shard_samples(teacher), 0
+        name = sha256(str(shard), *(block.key for block in question.missing))[:16]
+        with (
+            nullcontext() if shard is None else parts_folder(self.work, f"{parts}-{name}") as kept,
+            staging(self.work) as folder,
+            ExitStack() as stack,
+        ):
+            tables = label(teacher, samples, question.missing, kept, self.make)
+            if question.before is not None:
+                file = stack.enter_context(self.lake.read(question.head, layout.labels))
+                old = pq.read_metadata(file).num_rows
+                tables = chain(stored(file), tables)
+            rows = write_parquet(tables, folder / "labels.parquet", LABEL_SCHEMA)
+            if question.before is not None and rows == old and entry.kind == "annotations":
+                return  # nobody has annotated the new samples yet, which is no news
+            now = question.now
+            write_parquet(pa.table({"sample_id": pa.array(now.samples, pa.string())}), folder / "asked.parquet")
+            content = Registration(
+                id=entry.id,
+                kind=entry.kind,
+                fingerprint=reference.fingerprint,
+                rows=rows,
+                topics=now.topics,
+                entry=entry.model_dump(mode="json"),
+            )
+            about = {"dataset": self.dataset.name, "teacher": entry.id, "fingerprint": reference.fingerprint}
+            news = f", {rows - old} of them new" if old else ""
+            self.lake.commit(
+                self.branch,
+                {
+                    layout.entry: json.dumps(content.model_dump(mode="json"), indent=2, ensure_ascii=False).encode(),
+                    layout.labels: folder / "labels.parquet",
+                    layout.asked: folder / "asked.parquet",
+                },
+                key=self._key(layout, reference.fingerprint, question),
+                message=f"Teacher: {entry.id} ({entry.kind}), {rows} labels of {self.dataset.name}{news}",
+                metadata={**about, "rows": str(rows), **metadata},
+            )
+        news = f", {rows - old:,} of them new" if old else ""
+        log.info("Registered teacher %s: %s labels%s", entry.id, f"{rows:,}", news)
+
+    def _key(self, layout: TeacherLayout, fingerprint: str, question: _Question) -> str:
+        latest = None
+        if registered(self.lake, self.dataset.name, layout.id, question.head) is not None:
+            latest = latest_commit(self.lake, question.head, layout.label_keys)
+        if latest is None:
+            return layout.label_key(fingerprint)
+        return layout.label_key(fingerprint, question.now.key[:16] if question.before is not None else None, latest.id)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a teacher is asked for at a commit: `wanted`, less what it was asked `before`."""
+
+    head: str
+    wanted: Asked
+    before: Asked | None
+
+    @property
+    def missing(self) -> list[Asked]:
+        return self.wanted - (self.before or Asked())
+
+    @property
+    def now(self) -> Asked:
+        """All that it was asked, once this is answered."""
+        return (self.before or Asked()) | self.wanted

@@ -1,0 +1,72 @@
+"""Registered teachers as the lake has them: entry, labels, what they were asked. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from t2t.core.config import parse
+from t2t.data.labels import label_blocks
+from t2t.lake import Lake
+from t2t.lake.layout import DatasetLayout, TeacherLayout, teacher_of
+from t2t.lake.tables import read_json, read_table
+from t2t.teachers.asked import Asked, read_asked
+from t2t.teachers.base import Registration
+
+
+def registered(lake: Lake, dataset: str, teacher_id: str, ref: str = "main") -> Registration | None:
+    """A teacher's registration, or None when the lake has none."""
+    path = TeacherLayout(dataset, teacher_id).entry
+    content = read_json(lake, ref, path)
+    return None if content is None else parse(Registration, content, lake.uri(ref, path))
+
+
+def registrations(lake: Lake, ref: str = "main", dataset: str | None = None) -> list[tuple[str, Registration]]:
+    """(dataset, registration) of every teacher that the lake knows, or of one dataset's."""
+    found = []
+    for entry in lake.list(ref, DatasetLayout(dataset).teachers if dataset else ""):
+        place = teacher_of(entry.path)
+        if place and (known := registered(lake, *place, ref)) is not None:
+            found.append((place[0], known))
+    return found
+
+
+def asked(
+    lake: Lake, ref: str, dataset: str, teacher_id: str, topics: Sequence[str], fingerprint: str | None = None
+) -> Asked | None:
+    """What a teacher was asked so far; None where it is not registered, or has another fingerprint than the given one.
+
+    Args:
+        topics: taken for those it was asked where an older version registered it without noting them.
+    """
+    known = registered(lake, dataset, teacher_id, ref)
+    if known is None or fingerprint not in (None, known.fingerprint):
+        return None
+    return read_asked(lake, ref, TeacherLayout(dataset, teacher_id), topics if known.topics is None else known.topics)
+
+
+def label_tables(lake: Lake, ref: str, dataset: str, teacher_id: str) -> Iterator[pa.Table]:
+    """A registered teacher's labels at a commit in tables of about a million rows, their names as dictionaries."""
+    with lake.read(ref, TeacherLayout(dataset, teacher_id).labels) as file:
+        yield from label_blocks(file)
+
+
+def read_labels(lake: Lake, ref: str, dataset: str, teacher_id: str) -> pa.Table:
+    """A registered teacher's labels at a commit."""
+    return read_table(lake, ref, TeacherLayout(dataset, teacher_id).labels)
+
+
+def label_commits(lake: Lake, ref: str, dataset: str, teachers: Sequence[str]) -> dict[str, str]:
+    """Of each teacher the id of the last commit behind `ref` that wrote its labels; "" when there is none."""
+    layout = DatasetLayout(dataset)
+    found = dict.fromkeys(teachers, "")
+    left = {name: layout.teacher(name).label_keys for name in teachers}
+    for commit in lake.log(ref):
+        if not left:
+            break
+        if commit.key.startswith(layout.label_keys):
+            for name in [name for name, key in left.items() if commit.key.startswith(key)]:
+                found[name] = commit.id
+                del left[name]
+    return found

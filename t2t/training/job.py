@@ -1,0 +1,89 @@
+"""A training as JSON: all that a worker needs, and no campaign, no frame encoder and no lake.
+
+Every process that takes part reads the same files: the label matrix, the shards of the embedding store, the validation
+pairs, and the student as it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t2t.core.config import Config
+from t2t.core.files import atomic_folder
+from t2t.data.embeddings.store import Embeddings, EmbeddingStore
+from t2t.data.pairs import Pairs
+from t2t.evaluation.metrics import average_precision
+from t2t.training.config import TrainingConfig
+from t2t.training.group import ALONE, Group
+from t2t.training.loop import Trained, train
+from t2t.training.matrix import LabelMatrix
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+class TrainJob(Config):
+    """One training. All paths are absolute; every worker sees them.
+
+    folder: the round's own, for what the training leaves while it is under way. matrix: a saved `LabelMatrix`.
+    store: the folder of the embedding stores. encoder: the fingerprint of the one that is used.
+    identity: whom the student is asked as on validation. seed: of batches, dropout and noise.
+    """
+
+    title: str
+    folder: Path
+    matrix: Path
+    store: Path
+    encoder: str
+    recipe: TrainingConfig
+    seed: int
+    identity: str
+
+    @property
+    def inputs(self) -> Path:
+        """The store's keys of the matrix's and the validation pairs' samples, and these pairs."""
+        return self.folder / "job"
+
+    @property
+    def student(self) -> Path:
+        """The checkpoint of the student as it comes, for workers in processes of their own."""
+        return self.folder / "start"
+
+    @property
+    def snapshot(self) -> Path:
+        """What a training that was killed goes on from."""
+        return self.folder / "training.safetensors"
+
+    def write(self, keys: Sequence[str], pairs: Pairs, pair_keys: Sequence[str]) -> None:
+        """Writes `inputs`.
+
+        Args:
+            keys: the store's keys of the matrix's samples, in its order.
+            pairs: the validation pairs, not scored yet. pair_keys: the store's keys of their samples.
+        """
+        with atomic_folder(self.inputs) as folder:
+            np.save(folder / "keys.npy", np.array(keys, "S64"), allow_pickle=False)
+            np.save(folder / "pair_keys.npy", np.array(pair_keys, "S64"), allow_pickle=False)
+            pairs.save(folder / "pairs")
+
+
+def run(job: TrainJob, student: Any, report: Report = lambda step, metrics: None, group: Group = ALONE) -> Trained:
+    """Trains `student` in place, as one of a group's workers (`t2t.training.loop.train`).
+
+    Raises T2TError where a file of the job is missing or damaged, or the loss diverges.
+    """
+    store = EmbeddingStore(job.store, job.encoder, clean=False)
+
+    def view(name: str) -> Embeddings:
+        return store.view(np.load(job.inputs / f"{name}.npy", allow_pickle=False).astype(str).tolist())
+
+    def validate(student: Any) -> float:
+        return average_precision(student.predict_pairs(seen, np.arange(len(pairs.sample_ids)), pairs, job.identity))
+
+    if group.leads:  # it alone validates
+        pairs, seen = Pairs.load(job.inputs / "pairs"), view("pair_keys")
+    matrix = LabelMatrix.load(job.matrix)
+    return train(student, matrix, view("keys"), job.recipe, job.seed, validate, job.title, report, job.snapshot, group)

@@ -1,0 +1,86 @@
+"""Frames as the student sees them, made once, and augmented for each step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from t2t.students.dual_encoder import Student
+from t2t.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from t2t.data.embeddings.store import Embeddings
+
+# Prepared frames are kept in memory up to this size, and made in blocks of so many samples.
+PREPARED_BYTES = 4 << 30
+
+
+PREPARE_BLOCK = 256
+
+
+class Prepared:
+    """What a student's frontend makes of frame embeddings; the frontend is fixed, so that is computed once.
+
+    With whitening and change it costs more than the student's own forward and backward pass. Where the result does not
+    fit into `PREPARED_BYTES` it is computed batch by batch instead.
+    """
+
+    def __init__(self, student: Student, embeddings: Embeddings):
+        self.student, self.embeddings = student, embeddings
+        self.frames: Tensor | None = None
+        if len(embeddings) * embeddings.frames * student.frontend.out_dim * 4 <= PREPARED_BYTES:
+            blocks = np.array_split(np.arange(len(embeddings)), max(1, len(embeddings) // PREPARE_BLOCK))
+            parts = (self._prepare(*self._read(block)) for block in blocks)
+            self.frames, self.mask = (torch.cat(part) for part in zip(*parts, strict=True))
+
+    def host(self, array: np.ndarray) -> Tensor:
+        """An array as a tensor that can be copied to the student's device while that computes."""
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory() if self.student.device.type == "cuda" else tensor
+
+    def read(self, samples: np.ndarray) -> tuple[Tensor, Tensor] | None:
+        """Samples' embeddings and mask from the disk where the prepared frames are not held, else None.
+
+        For another thread, which leaves PyTorch's operations to the main one: each thread has a pool of its own for
+        them, and two pools on the same cores wait for one another.
+        """
+        return self._read(samples) if self.frames is None else None
+
+    def __call__(self, samples: np.ndarray, ahead: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Samples' prepared frames, float32 [V, F, D], and their mask, bool [V, F], on the student's device.
+
+        Args:
+            ahead: what `read` gave for these samples, where it was called.
+        """
+        if self.frames is None:
+            return self._prepare(*(ahead or self._read(samples)))
+        index = torch.from_numpy(samples).to(self.frames.device)
+        return self.frames.index_select(0, index), self.mask.index_select(0, index)
+
+    def _read(self, samples: np.ndarray) -> tuple[Tensor, Tensor]:
+        frames, mask = self.embeddings.gather(samples)
+        return self.host(frames), self.host(mask)
+
+    @torch.no_grad()
+    def _prepare(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        frames, mask = (tensor.to(self.student.device, non_blocking=True) for tensor in (frames, mask))
+        return self.student.frontend(frames.float(), mask), mask
+
+
+def augment(
+    prepared: Tensor, mask: Tensor, config: TrainingConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Hides random frames (never all of a sample's) and adds noise; returns new frames and mask."""
+    if not config.frame_dropout and not config.noise:
+        return prepared, mask
+    if config.frame_dropout:
+        chance = torch.rand(mask.shape, generator=generator, device=mask.device).masked_fill(~mask, -1.0)
+        keep = mask & (chance >= config.frame_dropout)
+        keep |= mask & (chance == chance.max(dim=1, keepdim=True).values)
+        mask = keep
+    if config.noise:
+        prepared = prepared + torch.randn(prepared.shape, generator=generator, device=mask.device) * config.noise
+    return prepared * mask.unsqueeze(-1), mask

@@ -1,0 +1,97 @@
+"""Snapshots of a training that is under way: what a killed run goes on from (DESIGN, section 6).
+
+One safetensors file, replaced whole, no pickle: weights, optimiser and random states as tensors, the rest (step, curve,
+sampler) as JSON in the file's header. Going on from a snapshot gives the same weights, bit for bit, as never stopping.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from t2t.core.files import atomic_file
+
+log = logging.getLogger("t2t")
+
+
+def save_snapshot(
+    path: Path,
+    identity: str,
+    modules: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+) -> None:
+    """Writes a snapshot atomically.
+
+    Args:
+        identity: of all that the training depends on; a snapshot of another training is not taken up.
+        modules: whose state is kept, by name.
+        generator: the one that draws noise; the default generators are kept as well.
+        tensors, facts: further state; `facts` has to be JSON.
+    """
+    content = {f"tensors.{name}": value for name, value in tensors.items()}
+    for name, module in modules.items():
+        content |= {f"modules.{name}.{key}": value for key, value in module.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        content |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+    content["random.noise"] = generator.get_state()
+    content["random.cpu"] = torch.get_rng_state()
+    if generator.device.type == "cuda":
+        content["random.cuda"] = torch.cuda.get_rng_state(generator.device)
+    # safetensors refuses tensors that share memory, and a text encoder's word embeddings have two names.
+    whole = {name: value.detach().cpu().clone().contiguous() for name, value in content.items()}
+    with atomic_file(path) as temporary:
+        save_file(whole, temporary, {"identity": identity, "facts": json.dumps(facts)})
+
+
+def load_snapshot(
+    path: Path,
+    identity: str,
+    modules: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Puts modules, optimiser and random generators back; returns the further tensors and facts.
+
+    None, and nothing is changed, where there is no snapshot, or one of another training, or a broken one.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            if header.get("identity") != identity:
+                log.info("%s belongs to another training and is not used.", path)
+                return None
+            content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            facts: dict[str, Any] = json.loads(header["facts"])
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        log.warning("%s cannot be read (%s); training starts anew.", path, error)
+        return None
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in content.items() if name.startswith(prefix)}
+
+    for name, module in modules.items():
+        module.load_state_dict(part(f"modules.{name}."))
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in part("optimizer.").items():
+        index, _, key = name.partition(".")
+        states.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    random = part("random.")
+    generator.set_state(random["noise"])
+    torch.set_rng_state(random["cpu"])
+    if "cuda" in random and generator.device.type == "cuda":
+        torch.cuda.set_rng_state(random["cuda"], generator.device)
+    return part("tensors."), facts

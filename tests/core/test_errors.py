@@ -1,0 +1,98 @@
+"""Errors in words: what a person can mend is told without a traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+
+import pytest
+
+from t2t import cli
+from t2t.core.errors import explain, interrupted, nearest, one_line
+
+pytestmark = pytest.mark.unit
+
+
+class Wrapped(Exception):
+    """Another library's error around the system's."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/work/a.parquet"),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+        sqlite3.OperationalError("database or disk is full"),
+        RuntimeError("failed to write chunk: No space left on device"),
+    ],
+)
+def test_a_full_disk_is_told_however_it_is_wrapped(error):
+    for wrapped in (error, _caused(Wrapped("could not log"), error), _during(Wrapped("could not log"), error)):
+        told = explain(wrapped)
+        assert told is not None
+        assert str(told).startswith("The disk is full")
+        assert "it goes on" in str(told)
+    if getattr(error, "filename", None):
+        assert "(/work/a.parquet)" in str(explain(error))
+
+
+def _caused(outer: Exception, inner: Exception) -> Exception:
+    outer.__cause__ = inner
+    return outer
+
+
+def _during(outer: Exception, inner: BaseException) -> Exception:
+    outer.__context__ = inner
+    return outer
+
+
+def test_a_service_out_of_reach_is_told():
+    told = explain(_caused(Wrapped("API request failed"), ConnectionRefusedError(111, "Connection refused")))
+    assert "A service cannot be reached" in str(told)
+    assert "Connection refused" in str(told)
+
+
+def _interrupted_write() -> Exception:
+    """What MLflow's store makes of a Ctrl-C in the middle of a statement."""
+    locked = _during(sqlite3.OperationalError("database is locked"), KeyboardInterrupt())
+    return _caused(Wrapped("(sqlite3.OperationalError) database is locked"), locked)
+
+
+def test_ctrl_c_is_seen_behind_the_error_that_it_caused(monkeypatch, capsys):
+    assert interrupted(_interrupted_write())
+    assert not interrupted(Wrapped("(sqlite3.OperationalError) database is locked"))
+
+    def app():
+        raise _interrupted_write()
+
+    monkeypatch.setattr(cli, "app", app)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "Aborted.\n"
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.ENOENT, "No such file"), KeyError("x")])
+def test_a_bug_stays_a_bug(error):
+    assert explain(error) is None
+
+
+def test_an_error_that_is_its_own_cause_ends():
+    error = ValueError("round and round")
+    error.__context__ = other = KeyError("x")
+    other.__context__ = error
+    assert explain(error) is None
+
+
+def test_the_nearest_name_or_all_of_them_or_the_first_of_many():
+    assert nearest("vendr", ["vendor", "human"]) == " Did you mean 'vendor'?"
+    assert nearest("zzz", ["b", "a"]) == " Known: a, b."
+    assert nearest("zzz", []) == ""
+    many = nearest("zzz", [f"teacher-{i:04}" for i in range(1000)])
+    assert many.endswith("teacher-0029 and 970 more.")
+
+
+def test_one_line_has_no_line_breaks_and_an_end():
+    assert one_line("a\n  b\tc\x1b[31m") == "a b c [31m"
+    assert one_line("x" * 500, 10) == "x" * 10 + "..."

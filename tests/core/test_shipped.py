@@ -1,0 +1,42 @@
+"""The registry that is shipped: every file in it is valid, and names no place of one machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from t2t.campaign.entries import campaign_config, dataset_config, teacher_entry
+from t2t.core.config import VARIABLE, read_yaml
+from t2t.core.workspace import Workspace
+from tests.helpers.worlds import ROOT
+
+SHIPPED = sorted((ROOT / "registry").rglob("*.yaml"))
+
+
+def test_there_are_entries_of_each_kind():
+    assert {path.parent.name for path in SHIPPED} == {"datasets", "teachers", "campaigns"}
+    assert {path.suffix for path in (ROOT / "registry").rglob("*") if path.is_file()} == {".yaml"}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_shipped_entry_is_valid(path, tmp_path, monkeypatch):
+    for variable in set(VARIABLE.findall(path.read_text())) - {"data"}:
+        monkeypatch.setenv(variable, str(tmp_path))
+    workspace = Workspace.find(ROOT / "registry", tmp_path, tmp_path)
+    name = path.stem
+    if path.parent.name == "datasets":
+        assert dataset_config(workspace, name).name == name
+    elif path.parent.name == "teachers":
+        entry = teacher_entry(workspace, name, tmp_path)
+        assert entry.id == name
+        assert entry.description
+    else:
+        campaign = campaign_config(workspace, name)
+        assert campaign.name == name
+        assert campaign.dataset in workspace.names("datasets")
+        assert set(campaign.teachers) <= set(workspace.names("teachers"))
+
+
+def test_no_shipped_entry_names_a_place_outside_the_repository_and_the_data():
+    for path in SHIPPED:
+        places = [str(value) for value in read_yaml(path).values() if "/" in str(value)]
+        assert [place for place in places if place.startswith("/") or ".." in place] == [], path

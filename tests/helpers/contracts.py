@@ -1,0 +1,203 @@
+"""What every implementation behind a seam keeps: students, frame encoders, label baselines. Ours, and those of a plug-in.
+
+Each claim is a function that fails where it does not hold.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from t2t.core.errors import T2TError
+from t2t.data.embeddings.encoders import FrameEncoder
+from t2t.data.labels import HUMAN
+from t2t.data.pairs import Pairs
+from t2t.students import build_student
+from t2t.students.checkpoint import load, save
+from t2t.training.matrix import LabelMatrix
+from tests.helpers.students import DIM, TEACHERS, TOPICS, random_clips
+
+CLIPS = random_clips([4, 1, 3, 2])
+EVERY = np.arange(len(CLIPS))
+# Topics that no tokenizer here was fitted on, one longer than all others.
+NEW = ("a green hexagon", "naïve café, with a good deal more to say than any other topic has")
+
+
+# -- students --------------------------------------------------------------------------------------------------------
+
+
+def student_of(config: Any, teachers: tuple[str, ...] = TEACHERS, seed: int = 0) -> Any:
+    """A student of a kind, fitted, with other weights than any starts with, as training leaves them."""
+    student = build_student(config, DIM, TOPICS, teachers, seed)
+    student.frontend.fit(CLIPS, EVERY)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return student.eval()
+
+
+def comes_back_bit_for_bit(config: Any, folder: Path) -> None:
+    student = student_of(config)
+    save(student, folder / "first", {"campaign": "demo"})
+    back = load(folder / "first")
+    assert type(back) is type(student)
+    assert back.config == student.config
+    assert (back.teachers, back.input_dim) == (list(TEACHERS), DIM)
+    for name in TEACHERS:
+        np.testing.assert_array_equal(
+            back.predict(CLIPS, EVERY, [*TOPICS, *NEW], name), student.predict(CLIPS, EVERY, [*TOPICS, *NEW], name)
+        )
+    save(back, folder / "second")
+    first, second = ((folder / name / "model.safetensors").read_bytes() for name in ("first", "second"))
+    assert first == second
+
+
+def a_new_teacher_leaves_old_scores_bit_equal(config: Any, folder: Path) -> None:
+    before = build_student(config, DIM, TOPICS, TEACHERS, 0).eval()
+    after = build_student(config, DIM, TOPICS, ("demo-self-0", *TEACHERS), 0).eval()
+    # Trained ones, too: a round that goes on from the one before has one teacher more.
+    trained = student_of(config)
+    grown = build_student(config, DIM, TOPICS, (*TEACHERS, "demo-self-0"), 7).eval()
+    grown.start_from(trained)
+    for name in TEACHERS:
+        for old, new in ((before, after), (trained, grown)):
+            np.testing.assert_array_equal(
+                new.predict(CLIPS, EVERY, TOPICS, name), old.predict(CLIPS, EVERY, TOPICS, name)
+            )
+    assert grown.predict(CLIPS, EVERY, TOPICS, "demo-self-0").shape == (len(CLIPS), len(TOPICS))
+
+
+def a_new_topic_leaves_old_scores_as_they_are(config: Any, folder: Path) -> None:
+    """Bit for bit once it was asked for; asked together, up to the rounding of another batch's shape."""
+    student = student_of(config)
+    alone = student.predict(CLIPS, EVERY, TOPICS)
+    together = student.predict(CLIPS, EVERY, [*NEW, *TOPICS])
+    np.testing.assert_allclose(together[:, len(NEW) :], alone, rtol=0, atol=2e-6)
+    np.testing.assert_array_equal(student.predict(CLIPS, EVERY, TOPICS), alone)
+
+
+def pairs_are_scored_as_the_matrix_is(config: Any, folder: Path) -> None:
+    student = student_of(config)
+    backwards = EVERY[::-1].copy()
+    sample, topic = np.array([1, 0, 1, 3, 1]), np.array([3, 1, 1, 0, 3])
+    blank = np.zeros(len(sample), np.float32)
+    pairs = Pairs(tuple("abcd"), TOPICS, sample, topic, blank, blank)
+    for name in TEACHERS:
+        scored = student.predict_pairs(CLIPS, backwards, pairs, name)
+        assert scored.score.dtype == np.float32
+        whole = student.predict(CLIPS, backwards, TOPICS, name)
+        np.testing.assert_allclose(scored.score, whole[sample, topic], rtol=0, atol=1e-6)
+        assert (scored.sample is sample, scored.topic is topic, scored.target is blank) == (True, True, True)
+    assert len(student.predict_pairs(CLIPS, backwards, pairs.where(np.zeros(len(sample), bool))).score) == 0
+
+
+def any_identity_can_be_asked(config: Any, folder: Path) -> None:
+    student = student_of(config)
+    scores = {name: student.predict(CLIPS, EVERY, TOPICS, name) for name in student.teachers}
+    assert list(scores) == list(TEACHERS)
+    for found in scores.values():
+        assert (found.dtype, found.shape) == (np.float32, (len(CLIPS), len(TOPICS)))
+        assert found.min() >= 0
+        assert found.max() <= 1
+    assert len({found.tobytes() for found in scores.values()}) == len(TEACHERS)
+    np.testing.assert_array_equal(student.predict(CLIPS, EVERY, TOPICS), scores[HUMAN])
+
+
+def an_unknown_identity_is_refused(config: Any, folder: Path) -> None:
+    student = student_of(config)
+    blank = np.zeros(1, np.float32)
+    pairs = Pairs(("a",), TOPICS, np.array([0]), np.array([0]), blank, blank)
+    with pytest.raises(T2TError, match="colur.*Did you mean 'colour'"):
+        student.predict(CLIPS, EVERY, TOPICS, "colur")
+    with pytest.raises(T2TError, match="colur"):
+        student.predict_pairs(CLIPS, EVERY, pairs, "colur")
+
+
+STUDENT_CLAIMS = (
+    comes_back_bit_for_bit,
+    a_new_teacher_leaves_old_scores_bit_equal,
+    a_new_topic_leaves_old_scores_as_they_are,
+    pairs_are_scored_as_the_matrix_is,
+    any_identity_can_be_asked,
+    an_unknown_identity_is_refused,
+)
+
+
+# -- frame encoders --------------------------------------------------------------------------------------------------
+
+
+def frames_of(encoder: FrameEncoder, count: int, seed: int = 0) -> np.ndarray:
+    shape = (count, encoder.size, encoder.size, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def gives_float16_for_uint8(encoder: FrameEncoder) -> None:
+    frames = frames_of(encoder, 5)
+    kept = frames.copy()
+    out = encoder.encode(frames)
+    assert (out.dtype, out.shape) == (np.float16, (5, encoder.dim))
+    assert np.isfinite(out).all()
+    assert len({row.tobytes() for row in out}) == 5
+    np.testing.assert_array_equal(frames, kept)
+    assert len(encoder.fingerprint) == 64
+    assert encoder.frames >= 1
+    assert encoder.batch_size >= 1
+
+
+def takes_no_frame_at_all(encoder: FrameEncoder) -> None:
+    out = encoder.encode(frames_of(encoder, 0))
+    assert (out.dtype, out.shape) == (np.float16, (0, encoder.dim))
+
+
+def does_not_depend_on_the_batch(encoder: FrameEncoder) -> None:
+    """On the CPU, bit for bit: more frames than go at once, some of them, another order."""
+    count = min(encoder.batch_size, 64) + 3
+    frames = frames_of(encoder, count)
+    whole = encoder.encode(frames)
+    assert encoder.encode(frames[2:5]).tobytes() == whole[2:5].tobytes()
+    assert encoder.encode(frames[-1:]).tobytes() == whole[-1:].tobytes()
+    assert encoder.encode(frames[::-1].copy()).tobytes() == whole[::-1].tobytes()
+
+
+def refuses_other_frames(encoder: FrameEncoder) -> None:
+    for frames in (frames_of(encoder, 1).astype(np.float32), frames_of(encoder, 1)[:, :-1]):
+        with pytest.raises(ValueError, match="expected uint8"):
+            encoder.encode(frames)
+
+
+ENCODER_CLAIMS = (
+    gives_float16_for_uint8,
+    takes_no_frame_at_all,
+    does_not_depend_on_the_batch,
+    refuses_other_frames,
+)
+
+
+# -- label baselines -------------------------------------------------------------------------------------------------
+
+
+def check_baseline_matrix(before: LabelMatrix, after: LabelMatrix) -> None:
+    """What a baseline makes of a matrix can be trained on, and has one label a pair."""
+    assert after.teachers == (HUMAN,)
+    assert (list(after.sample_ids), after.topics) == (list(before.sample_ids), before.topics)
+    types = {name: getattr(after, name).dtype for name in ("indptr", "topic", "teacher", "confidence")}
+    assert types == {"indptr": np.int64, "topic": np.int32, "teacher": np.int16, "confidence": np.float32}
+    assert (after.indptr[0], after.indptr[-1], len(after.indptr)) == (0, after.rows, len(before.indptr))
+    assert (np.diff(after.indptr) >= 0).all()
+    assert (after.teacher == 0).all()
+    assert after.confidence.min() >= 0
+    assert after.confidence.max() <= 1
+    pairs = pairs_of_rows(after)
+    assert len(set(pairs)) == len(pairs)
+    assert set(pairs) == set(pairs_of_rows(before))
+
+
+def pairs_of_rows(matrix: LabelMatrix) -> list[tuple[int, int]]:
+    """Sample and topic of each row, in order."""
+    owner = np.repeat(np.arange(len(matrix.sample_ids)), np.diff(matrix.indptr))
+    return list(zip(owner.tolist(), matrix.topic.tolist(), strict=True))

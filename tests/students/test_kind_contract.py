@@ -1,0 +1,44 @@
+"""What every kind of student keeps. docs/extend.md's own kind passes it too (tests/package/test_extend_page.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from t2t.students import KINDS
+from t2t.students.config import StudentConfig
+from tests.helpers.contracts import STUDENT_CLAIMS
+from tests.helpers.students import TOWER
+
+# Of each kind a small one, and one with what else it can do.
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "dual-encoder": [
+        {"dim": 8, "sample": TOWER, "text": {**TOWER, "identity_std": 0.5}},
+        {
+            "dim": 4,
+            "frontend": {"whiten": 5, "variation": True},
+            "sample": {**TOWER, "layers": 0},
+            "text": {**TOWER, "identity_std": 0.5, "max_tokens": 8},
+            "bias": -2.0,
+        },
+    ],
+}
+
+
+def test_every_kind_is_looked_at() -> None:
+    assert set(SETTINGS) == set(KINDS)
+
+
+@pytest.mark.parametrize("claim", STUDENT_CLAIMS, ids=lambda claim: claim.__name__)
+@pytest.mark.parametrize(
+    ("kind", "settings"), [(kind, settings) for kind, several in SETTINGS.items() for settings in several]
+)
+def test_a_kind_keeps(
+    kind: str, settings: dict[str, Any], claim: Callable[[Any, Path], None], tmp_path: Path
+) -> None:
+    config = TypeAdapter(StudentConfig).validate_python({"kind": kind, **settings})
+    claim(config, tmp_path)

@@ -1,0 +1,72 @@
+"""Grouping rows by sample and by text changes neither the loss nor any gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from t2t.data.embeddings.store import Embeddings
+from t2t.students.dual_encoder import Student
+from t2t.students.text import TopicTokens
+from t2t.training.config import TrainingConfig
+from t2t.training.loss import grouped_loss
+from t2t.training.matrix import LabelMatrix
+from t2t.training.prepared import Prepared
+from tests.helpers.students import random_clips, tiny_config, tiny_student
+from tests.helpers.training import WEIGHT, epochs, random_matrix
+
+
+def plain_loss(student: Student, matrix: LabelMatrix, embeddings: Embeddings, weight: np.ndarray, kind: str) -> Tensor:
+    """The loss as the paper writes it: one row after the other, each with a sample and a text of its own."""
+    tokens = TopicTokens(student.tokenizer, matrix.topics)
+    total, weights = torch.zeros((), dtype=torch.float64), 0.0
+    for sample in range(len(matrix.sample_ids)):
+        frames, mask = embeddings.take(np.array([sample])).gather(np.array([0]))
+        for row in range(matrix.indptr[sample], matrix.indptr[sample + 1]):
+            identity = student.token_ids([matrix.teachers[matrix.teacher[row]]])
+            ids, ids_mask = tokens.texts(matrix.topic[[row]], identity)
+            clip = student.encode_samples(torch.from_numpy(frames).double(), torch.from_numpy(mask))
+            text = student.encode_texts(torch.from_numpy(ids), torch.from_numpy(ids_mask))
+            chance = torch.sigmoid(student.scale.exp() * (clip[0] @ text[0]) + student.bias)
+            target = float(matrix.confidence[row])
+            if kind == "mse":
+                loss = (chance - target) ** 2
+            else:
+                loss = -(target * chance.log() + (1 - target) * (1 - chance).log())
+            total = total + float(weight[matrix.teacher[row]]) * loss
+            weights += float(weight[matrix.teacher[row]])
+    return total / weights
+
+
+@pytest.mark.parametrize("kind", ["mse", "bce"])
+@pytest.mark.parametrize("weight", [np.ones(3, np.float32), WEIGHT])
+def test_grouping_changes_neither_the_loss_nor_any_gradient(kind: str, weight: np.ndarray) -> None:
+    matrix = random_matrix(1, samples=5, most=6)
+    embeddings = random_clips([3, 1, 4, 2, 2])
+    student = tiny_student(tiny_config({"identity_std": 1.0}, frontend={"variation": True})).double()
+    (batch,) = next(epochs(matrix, TrainingConfig(batch_rows=10**6), weight, seed=0))
+    # The texts really are shared, and the samples are.
+    assert len(batch.text_topic) < matrix.rows
+    assert len(batch.samples) < matrix.rows
+    tokens = TopicTokens(student.tokenizer, matrix.topics)
+    ids, ids_mask = tokens.texts(batch.text_topic, student.token_ids(matrix.teachers)[batch.text_teacher])
+    prepared, mask = Prepared(student, embeddings)(batch.samples)
+    grouped = grouped_loss(
+        student, batch, prepared.double(), mask, torch.from_numpy(ids), torch.from_numpy(ids_mask), kind
+    )
+    grouped.backward()
+    gradients = {name: value.grad.clone() for name, value in student.named_parameters() if value.grad is not None}
+    student.zero_grad()
+    plain = plain_loss(student, matrix, embeddings, weight, kind)
+    plain.backward()
+    assert grouped.item() == pytest.approx(plain.item(), rel=1e-6)
+    largest = max(gradient.abs().max().item() for gradient in gradients.values())
+    assert largest > 1e-3
+    # Attention and norms compute in single precision, whatever the weights are in.
+    for name, value in student.named_parameters():
+        if value.grad is None:
+            assert name not in gradients
+        else:
+            torch.testing.assert_close(gradients[name], value.grad, rtol=0, atol=1e-6 * largest, msg=name)
