@@ -106,17 +106,17 @@ class Daemons:
         Raises:
             T2TError: it ended or did not get ready in time; the message has its log's last lines.
         """
-        known = self.running(name)
-        if known is not None:
+        running = self.running(name)
+        if running is not None:
             end = time.monotonic() + 10
-            while not ready(known.port):
+            while not ready(running.port):
                 if time.monotonic() > end or self.running(name) is None:
                     raise T2TError(
-                        f"{name} (process {known.pid}) runs but does not answer. Look at {self.log(name)}; `make down` "
-                        f"and `make up` start it anew. Its last lines:\n{tail(self.log(name))}"
+                        f"{name} (process {running.pid}) runs but does not answer. Look at {self.log(name)}; "
+                        f"`make down` and `make up` start it anew. Its last lines:\n{tail(self.log(name))}"
                     )
                 time.sleep(POLL)
-            return known.port
+            return running.port
         if self.log(name).exists():
             self.log(name).replace(self.folder / f"{name}.log.1")
         for attempt in range(3):
@@ -150,15 +150,15 @@ class Daemons:
 
     def stop(self, name: str, patience: float = 30) -> bool:
         """Ends a service with all its processes, and waits for that; whether there was one."""
-        known = self.running(name)
-        if known is None:
+        running = self.running(name)
+        if running is None:
             return False
         with contextlib.suppress(ProcessLookupError):
-            os.kill(known.pid, signal.SIGTERM)
+            os.kill(running.pid, signal.SIGTERM)
         end = time.monotonic() + patience
         while self.running(name) is not None:
             if time.monotonic() > end:
-                for pid in [*descendants(known.pid), known.pid]:
+                for pid in [*descendants(running.pid), running.pid]:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 end = time.monotonic() + patience
@@ -181,10 +181,10 @@ def daemons(folder: Path) -> Iterator[Daemons]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        found = Daemons(folder)
+        services = Daemons(folder)
         try:
-            yield found
+            yield services
         except BaseException:
-            found.undo()
+            services.undo()
             raise
-        found.keep()
+        services.keep()

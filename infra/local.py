@@ -82,13 +82,13 @@ def addresses(work: Path) -> dict[str, str]:
     if not folder.is_dir():
         return {}
     with daemons(folder) as services:
-        found = {name: running.port for name in PORTS if (running := services.running(name))}
+        ports = {name: running.port for name in PORTS if (running := services.running(name))}
     show = {
         "postgres": f"{HOST}:{{}}",
         "mlflow": f"http://{HOST}:{{}}/#/experiments{MODE}",
         "worker": f"work pool {POOL}",
     }
-    return {name: show.get(name, f"http://{HOST}:{{}}").format(port) for name, port in found.items()}
+    return {name: show.get(name, f"http://{HOST}:{{}}").format(port) for name, port in ports.items()}
 
 
 # The services, in the order in which they start
@@ -234,8 +234,10 @@ def _worker(services: Daemons, environment: dict[str, str], work: Path) -> None:
 
     def online(_port: int) -> bool:
         with get_client(sync_client=True) as client:
-            known = [one for one in client.read_workers_for_work_pool(POOL) if one.name == name]
-        return any(one.last_heartbeat_time and one.last_heartbeat_time.timestamp() >= started for one in known)
+            workers = [worker for worker in client.read_workers_for_work_pool(POOL) if worker.name == name]
+        return any(
+            worker.last_heartbeat_time and worker.last_heartbeat_time.timestamp() >= started for worker in workers
+        )
 
     with in_environment(settings):
         services.ensure("worker", lambda port: (line, settings), online, PORTS["worker"], grace=WORKER_GRACE)
@@ -257,9 +259,9 @@ Work = Annotated[Path, typer.Option(help="The work folder.", envvar="T2T_WORK")]
 
 
 def _print(work: Path) -> None:
-    found = addresses(work)
+    ports = addresses(work)
     for name in PORTS:
-        typer.echo(f"{name:<10}{found.get(name, '-')}")
+        typer.echo(f"{name:<10}{ports.get(name, '-')}")
     typer.echo(f"Logs: {work / 'services'}/<service>.log")
 
 

@@ -32,11 +32,13 @@ DATABASES = ("prefect", "mlflow", "lakefs")
 
 def binaries() -> Path | None:
     """The folder of `initdb` and `postgres`; None where there is none. Debian keeps them off the PATH."""
-    found = shutil.which("initdb")
-    folders = [Path(found).resolve().parent] if found else []
+    initdb = shutil.which("initdb")
+    folders = [Path(initdb).resolve().parent] if initdb else []
     debian = Path("/usr/lib/postgresql").glob("*/bin")
     folders += sorted(debian, key=lambda path: [int(part) for part in re.findall(r"\d+", str(path))], reverse=True)
-    return next((one for one in folders if all((one / name).exists() for name in ("initdb", "postgres"))), None)
+    return next(
+        (folder for folder in folders if all((folder / name).exists() for name in ("initdb", "postgres"))), None
+    )
 
 
 def owner() -> str | None:
@@ -47,8 +49,8 @@ def owner() -> str | None:
     """
     if os.geteuid() != 0:
         return None
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    name = next((name for name in ("postgres", "nobody") if name in known), None)
+    accounts = {entry.pw_name for entry in pwd.getpwall()}
+    name = next((name for name in ("postgres", "nobody") if name in accounts), None)
     if name is None:
         raise T2TError("PostgreSQL does not run as root, and there is no account `postgres`: start it as another user.")
     return name
@@ -126,7 +128,7 @@ def ready(folder: Path, port: int) -> bool:
 def create_databases(folder: Path, port: int) -> None:
     """Makes the services' databases, each once."""
     with psycopg.connect(url(folder, port, "postgres"), autocommit=True) as connection:
-        known = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+        databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
         for name in DATABASES:
-            if name not in known:
+            if name not in databases:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))

@@ -120,10 +120,10 @@ def mlflow_screens(server: str, campaign: str, dataset: str) -> list[Screen]:
 def prefect_screens(server: str, campaign: str) -> list[Screen]:
     """Those of the deployments, of a finished run, and of one that waits for a person, where there is one."""
     ui = server.removesuffix("/api")
-    deployments = {one["name"]: one["id"] for one in ask(f"{server}/deployments/filter", {})}
+    deployments = {deployment["name"]: deployment["id"] for deployment in ask(f"{server}/deployments/filter", {})}
     if "self-training" not in deployments:
         raise T2TError(f"No deployment on {ui}: prefect --no-prompt deploy --all")
-    own = f"{ui}/deployments/deployment/{deployments['self-training']}"
+    page_of_deployment = f"{ui}/deployments/deployment/{deployments['self-training']}"
     ended = {"flow_runs": {"state": {"type": {"any_": ["PAUSED", "COMPLETED"]}}}}
     runs = ask(f"{server}/flow_runs/filter", {**ended, "sort": "START_TIME_DESC", "limit": 100})
     done = [run for run in runs if run["name"] == campaign and run["state_name"] == "Completed"]
@@ -131,7 +131,7 @@ def prefect_screens(server: str, campaign: str) -> list[Screen]:
         raise T2TError(f"Prefect has no completed run of campaign {campaign!r}: t2t run {campaign}")
     screens = [
         Screen("prefect-deployments", f"{ui}/deployments", ("self-training", "At 02:00 AM every day"), None, 500),
-        Screen("prefect-form", f"{own}/run", ("Teachers besides", "Encoder", "Method"), None, 1300),
+        Screen("prefect-form", f"{page_of_deployment}/run", ("Teachers besides", "Encoder", "Method"), None, 1300),
         Screen("prefect-run", f"{ui}/runs/flow-run/{done[0]['id']}", ("round 0: train", "Completed"), None, 800),
         Screen("prefect-rounds", _table(server, ui, campaign), ("PR-AUC [95 %]", "champion"), None, 500),
     ]
@@ -146,10 +146,10 @@ def _table(server: str, ui: str, campaign: str) -> str:
     """The artifact with the table of rounds."""
     key = "".join(c if c.isalnum() else "-" for c in campaign.lower())
     content = {"artifacts": {"key": {"any_": [f"{key}-rounds"]}}, "sort": "CREATED_DESC", "limit": 1}
-    found = ask(f"{server}/artifacts/filter", content)
-    if not found:
+    artifacts = ask(f"{server}/artifacts/filter", content)
+    if not artifacts:
         raise T2TError(f"Prefect has no table of rounds of campaign {campaign!r}.")
-    return f"{ui}/artifacts/artifact/{found[0]['id']}"
+    return f"{ui}/artifacts/artifact/{artifacts[0]['id']}"
 
 
 # -- taking them ----------------------------------------------------------------------------------------------------

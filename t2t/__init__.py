@@ -29,8 +29,8 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 't2t' has no attribute {name!r}")
     module, _, attribute = _PLACES[name].partition(":")
-    found = import_module(module)
-    return getattr(found, attribute) if attribute else found
+    value = import_module(module)
+    return getattr(value, attribute) if attribute else value
 
 
 def __dir__() -> list[str]:

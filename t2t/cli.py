@@ -325,11 +325,11 @@ def lake_diff(
     """Show which files differ between two states of a lake: t2t lake diff demo/round-0 demo/round-1."""
     from t2t.commands.lake import changes, diff_json, print_diff
 
-    found = changes(context.obj, left, right, campaign, lake)
+    differences = changes(context.obj, left, right, campaign, lake)
     if as_json:
-        typer.echo(json.dumps(diff_json(found), indent=2))
+        typer.echo(json.dumps(diff_json(differences), indent=2))
     else:
-        print_diff(found)
+        print_diff(differences)
 
 
 @app.command()
@@ -350,11 +350,11 @@ def plan(
     from t2t.commands.plan.estimate import plan
     from t2t.commands.plan.show import plan_json, print_plan
 
-    found = plan(context.obj, config)
+    planned = plan(context.obj, config)
     if as_json:
-        typer.echo(json.dumps(plan_json(found), indent=2))
+        typer.echo(json.dumps(plan_json(planned), indent=2))
     else:
-        print_plan(found)
+        print_plan(planned)
 
 
 def main() -> None:
@@ -368,8 +368,8 @@ def main() -> None:
         if interrupted(error):
             typer.echo("Aborted.", err=True)
             raise SystemExit(130) from None
-        told = explain(error)
-        if told is None:
+        explained = explain(error)
+        if explained is None:
             raise
-        typer.secho(f"Error: {told}", fg="red", err=True)
+        typer.secho(f"Error: {explained}", fg="red", err=True)
         raise SystemExit(1) from None

@@ -77,13 +77,13 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
     os.environ.setdefault("DO_NOT_TRACK", "true")
     # Prefect's own lines go to its server, where its UI shows them; the terminal has the engine's, and errors once.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    own = None if os.environ.get("PREFECT_API_URL") else prefect_server(workspace.work / "prefect", meanwhile=_load)
-    with own or nullcontext():
+    server = None if os.environ.get("PREFECT_API_URL") else prefect_server(workspace.work / "prefect", meanwhile=_load)
+    with server or nullcontext():
         # Prefect reads its settings at its import.
         from t2t.flows.self_training import self_training
         from t2t.integrations.prefect.steps import make_limit
 
-        if own:
+        if server:
             make_limit()
         self_training(opened.config, workspace)
     print_rounds(workspace, opened.config.name)

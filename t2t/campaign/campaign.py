@@ -145,12 +145,12 @@ class Campaign:
 
     def positions(self, sample_ids: Sequence[str] | Any) -> np.ndarray:
         """Where samples stand in `embedded`, int64. Raises T2TError for one that has no embedding."""
-        found = positions(strings(sample_ids), self._embedded_ids).astype(np.int64)
-        if (found < 0).any():
+        places = positions(strings(sample_ids), self._embedded_ids).astype(np.int64)
+        if (places < 0).any():
             raise T2TError(
-                f"Sample {sample_ids[int(found.argmin())]!r} has no embedding: it was removed or is unreadable."
+                f"Sample {sample_ids[int(places.argmin())]!r} has no embedding: it was removed or is unreadable."
             )
-        return found
+        return places
 
     # -- rounds --------------------------------------------------------------------------------------------------
 

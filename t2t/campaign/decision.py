@@ -92,8 +92,8 @@ def decide(
     Raises T2TError where another answer was given before, and for a round that does not wait, saying what it is.
     """
     lake, layout = ledger.lake, ledger.layout
-    known = read_decision(lake, layout, k)
-    if known is None:
+    decision = read_decision(lake, layout, k)
+    if decision is None:
         _check_waits(ledger, campaign, k)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         made = Decision(passed=passed, reason=reason, by=by or user(), time=now)
@@ -105,16 +105,16 @@ def decide(
             metadata={"campaign": campaign, "round": str(k), "passed": str(passed).lower(), "by": made.by},
         )
         # Had somebody else answered meanwhile, the lake has theirs: the key is the same.
-        known = read_decision(lake, layout, k)
-        if known == made:
+        decision = read_decision(lake, layout, k)
+        if decision == made:
             return made, True
-    assert known is not None
-    if known.passed is not passed:
+    assert decision is not None
+    if decision.passed is not passed:
         raise T2TError(
-            f"Round {k} of {campaign!r} was {known} on {known.time}; a decision stays. To leave a passed round out "
-            f"later on, retract its student: t2t teachers retract {campaign}-self-{k}"
+            f"Round {k} of {campaign!r} was {decision} on {decision.time}; a decision stays. To leave a passed round "
+            f"out later on, retract its student: t2t teachers retract {campaign}-self-{k}"
         )
-    return known, False
+    return decision, False
 
 
 def _check_waits(ledger: Ledger, campaign: str, k: int) -> None:

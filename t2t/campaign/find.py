@@ -54,15 +54,15 @@ def lakes(workspace: Workspace) -> list[Lake]:
     for name in workspace.names("campaigns"):
         uris.add(str(read_yaml(workspace.file("campaigns", name)).get("lake", "git")))
     uris |= {uri for note in workspace.work.glob(f"campaigns/*/{NOTE}") if (uri := _read(note))}
-    found = []
+    opened = []
     for uri in sorted(uris):
         try:
-            found.append(open_lake(uri, workspace.work, create=False, wait=BRIEFLY))
+            opened.append(open_lake(uri, workspace.work, create=False, wait=BRIEFLY))
         except UnknownLake:
             continue
         except T2TError as error:
             log.warning("The lake %s is left out. %s", uri, error)
-    return found
+    return opened
 
 
 def campaigns(workspace: Workspace) -> list[tuple[Lake, CampaignLayout]]:
@@ -71,18 +71,18 @@ def campaigns(workspace: Workspace) -> list[tuple[Lake, CampaignLayout]]:
 
 
 def _campaigns(places: list[Lake]) -> list[tuple[Lake, CampaignLayout]]:
-    found = ((lake, campaign_of(entry.path)) for lake in places for entry in lake.list("main"))
-    return [(lake, campaign) for lake, campaign in found if campaign is not None]
+    places_of_campaigns = ((lake, campaign_of(entry.path)) for lake in places for entry in lake.list("main"))
+    return [(lake, campaign) for lake, campaign in places_of_campaigns if campaign is not None]
 
 
 def ledger_of(workspace: Workspace, campaign: str) -> Ledger:
     """A campaign's ledger, in the lake where it has begun; raises T2TError when it has not run here."""
-    own = lake_of(workspace, campaign)
-    known = _campaigns([own] if own else lakes(workspace))
-    for lake, layout in known:
+    noted_lake = lake_of(workspace, campaign)
+    begun = _campaigns([noted_lake] if noted_lake else lakes(workspace))
+    for lake, layout in begun:
         if layout.name == campaign:
             return Ledger(lake, layout.dataset, campaign)
-    others = known if own is None else campaigns(workspace)
+    others = begun if noted_lake is None else campaigns(workspace)
     names = ", ".join(sorted({layout.name for _, layout in others}))
     hint = f" Campaigns with rounds here: {names}." if names else ""
     raise T2TError(f"Campaign {campaign!r} has not run in {workspace.work}.{hint} Start it: t2t run {campaign}")
@@ -90,11 +90,11 @@ def ledger_of(workspace: Workspace, campaign: str) -> Ledger:
 
 def teacher_places(workspace: Workspace) -> dict[str, list[tuple[Lake, str]]]:
     """Of every teacher that has labels, the lakes and datasets in which it has them."""
-    found: dict[str, list[tuple[Lake, str]]] = {}
+    by_teacher: dict[str, list[tuple[Lake, str]]] = {}
     for lake in lakes(workspace):
         for dataset, teacher in filter(None, (teacher_of(entry.path) for entry in lake.list("main"))):
-            found.setdefault(teacher, []).append((lake, dataset))
-    return found
+            by_teacher.setdefault(teacher, []).append((lake, dataset))
+    return by_teacher
 
 
 def _read(path: Path) -> str | None:

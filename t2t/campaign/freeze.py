@@ -41,9 +41,9 @@ def commit_data(lake: Lake, dataset: Dataset, quarantine: pa.Table, work: Path) 
     # Paths are this machine's own; the lake keeps what identifies a sample.
     quarantine = quarantine.select(["sample_id", "reason"])
     unreadable = sha256(json.dumps(quarantine.to_pylist()))
-    about = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "quarantine": unreadable}
+    facts = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "quarantine": unreadable}
     latest = latest_commit(lake, "main", layout.data_keys)
-    if latest is not None and latest.metadata == about:
+    if latest is not None and latest.metadata == facts:
         return latest.id
     with staging(work) as folder:
         files: dict[str, Path | bytes] = {}
@@ -61,7 +61,7 @@ def commit_data(lake: Lake, dataset: Dataset, quarantine: pa.Table, work: Path) 
             files,
             key=layout.data_key(dataset.fingerprint, unreadable, latest.id if latest else None),
             message=f"Data: {dataset.name}, {len(dataset.samples)} samples",
-            metadata=about,
+            metadata=facts,
         )
 
 
@@ -83,8 +83,8 @@ def freeze_campaign(
         taught: the teachers that the rounds so far learned from; they may not be taken out either.
     """
     current = json.loads(config.model_dump_json())
-    known = read_json(lake, "main", layout.config)
-    if known is None:
+    frozen = read_json(lake, "main", layout.config)
+    if frozen is None:
         _refuse_twin(lake, config.name)
         lake.commit(
             "main",
@@ -97,10 +97,10 @@ def freeze_campaign(
     # A newer version may have keys that the one that froze it had not: they have their defaults. Where it cannot be
     # read any more, the keys that differ are at least named.
     with suppress(T2TError):
-        known = json.loads(parse(CampaignConfig, known, layout.config).model_dump_json())
-    own = {teacher for teacher in taught if config.is_own(teacher)}
-    grown = {*known["teachers"], *taught} - own - set(retracted) <= set(current["teachers"])
-    before, now = (fixed(CampaignConfig, settings) for settings in (known, current))
+        frozen = json.loads(parse(CampaignConfig, frozen, layout.config).model_dump_json())
+    students = {teacher for teacher in taught if config.is_own(teacher)}
+    grown = {*frozen["teachers"], *taught} - students - set(retracted) <= set(current["teachers"])
+    before, now = (fixed(CampaignConfig, settings) for settings in (frozen, current))
     changed = {key for key in {*before, *now} if before.get(key) != now.get(key)} - ({"teachers"} if grown else set())
     if changed:
         raise T2TError(

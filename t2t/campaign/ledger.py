@@ -41,14 +41,14 @@ class Ledger:
         """The finished rounds as they were written, oldest first, whatever was retracted since."""
         head = self.lake.resolve(ref)
         if self._written[0] != head:
-            found = []
+            records = []
             for entry in self.lake.list(head, self.layout.ledger):
-                known = (entry.path, entry.digest)
-                if known not in self._parsed:
+                version = (entry.path, entry.digest)
+                if version not in self._parsed:
                     with self.lake.read(head, entry.path) as file:
-                        self._parsed[known] = parse(Record, json.load(file), self.lake.uri(head, entry.path))
-                found.append(self._parsed[known])
-            self._written = head, sorted(found, key=lambda record: record.round)
+                        self._parsed[version] = parse(Record, json.load(file), self.lake.uri(head, entry.path))
+                records.append(self._parsed[version])
+            self._written = head, sorted(records, key=lambda record: record.round)
         return list(self._written[1])
 
     def append(self, record: Record) -> str:

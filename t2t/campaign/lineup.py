@@ -38,22 +38,22 @@ class Lineup:
         A round that has begun knows what its branch point `ref` knows: a teacher that is added later is the next one's.
         Retracted teachers, students that learned from one, and those that collapsed are left out.
         """
-        own = self.config.self_training.retained(self.students(k, ref))
-        return [HUMAN, *self.outside(ref), *own]
+        students = self.config.self_training.retained(self.students(k, ref))
+        return [HUMAN, *self.outside(ref), *students]
 
     def students(self, k: int, ref: str = "main") -> list[str]:
         """The students of the rounds before k that teach, oldest first, whatever the retention."""
         out = self.retracted()
         earlier = [record for record in self.ledger.records()[:k] if record.status == "passed"]
-        own = [self.config.self_teacher(record.round) for record in earlier if not self.collapse(record)]
-        return [name for name in own if name not in out and registered(self.lake, self.config.dataset, name, ref)]
+        students = [self.config.self_teacher(record.round) for record in earlier if not self.collapse(record)]
+        return [name for name in students if name not in out and registered(self.lake, self.config.dataset, name, ref)]
 
     def identity(self, wanted: str, teachers: Sequence[str]) -> str:
         """Resolves `newest` to the latest self-training teacher that a student knows, or `human` in the first round."""
         if wanted != NEWEST:
             return wanted
-        own = self.own(teachers)
-        return own[-1] if own else HUMAN
+        students = self.own(teachers)
+        return students[-1] if students else HUMAN
 
     def own(self, teachers: Iterable[str]) -> list[str]:
         """Those of some teachers that are this campaign's own students."""
@@ -72,10 +72,10 @@ class Lineup:
         return stop_reason(records, self.config.rounds.max, self.config.rounds.patience)
 
     def reference(self, teacher: str, commit: str) -> TeacherRef:
-        known = registered(self.lake, self.config.dataset, teacher, commit)
-        if known is None:
+        registration = registered(self.lake, self.config.dataset, teacher, commit)
+        if registration is None:
             raise T2TError(f"Teacher {teacher!r} is not in the lake at {commit}.")
-        return known.ref
+        return registration.ref
 
     def label_commits(self, teachers: Sequence[str], commit: str) -> dict[str, str]:
         """Of each teacher the commit that wrote the labels which are read at `commit`."""

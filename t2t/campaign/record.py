@@ -52,7 +52,7 @@ class Record(Config):
     started_from: int | None = None
     # Of the validation pairs and their truth: rounds with another one were measured by something else.
     yardstick: str = ""
-    # The watch on its labels (`t2t.evaluation.collapse`), and the topic that most of them speak for.
+    # The watch on its labels (`t2t.evaluation.watch`), and the topic that most of them speak for.
     watch: dict[str, float] = Field(default_factory=dict)
     largest_topic: str | None = None
 

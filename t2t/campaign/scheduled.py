@@ -97,8 +97,8 @@ def embed_new(workspace: Workspace, config: EmbedConfig, device: str = "cpu") ->
     Raises T2TError for a dataset that does not read, or with more unreadable files than it allows.
     """
     dataset, engine = open_dataset(workspace, config.dataset), open_engine(config.engine, device)
-    found = engine.embed(dataset.samples, config.encoder, workspace.work, dataset.config.max_unreadable)
-    return NewlyEmbedded(len(dataset.samples), found.decoded, len(found.quarantine), _unlisted(dataset))
+    embedded = engine.embed(dataset.samples, config.encoder, workspace.work, dataset.config.max_unreadable)
+    return NewlyEmbedded(len(dataset.samples), embedded.decoded, len(embedded.quarantine), _unlisted(dataset))
 
 
 def _unlisted(dataset: Dataset) -> int:
@@ -135,8 +135,8 @@ def tag_new(workspace: Workspace, config: TagConfig, device: str = "cpu") -> Tag
 
 
 def _rows(lake: Lake, dataset: Dataset, teacher: str) -> int:
-    known = registered(lake, dataset.name, teacher)
-    return 0 if known is None else known.rows
+    registration = registered(lake, dataset.name, teacher)
+    return 0 if registration is None else registration.rows
 
 
 def _standing(workspace: Workspace, lake: Lake, dataset: Dataset, name: str) -> TeacherEntry:
@@ -151,24 +151,24 @@ def _standing(workspace: Workspace, lake: Lake, dataset: Dataset, name: str) -> 
         )
     if name in workspace.names("teachers"):
         return teacher_entry(workspace, name, dataset.root)
-    known = registered(lake, dataset.name, name)
-    if known is None:
+    registration = registered(lake, dataset.name, name)
+    if registration is None:
         students = [other.id for _, other in registrations(lake, dataset=dataset.name)]
         raise T2TError(
             f"No teacher {name!r} in {workspace.registry / 'teachers'}, and none of dataset {dataset.name!r} in the "
             f"lake.{nearest(name, {*workspace.names('teachers'), *students} - {HUMAN})}"
         )
-    return parse_entry(known.entry, f"teacher {name!r}")
+    return parse_entry(registration.entry, f"teacher {name!r}")
 
 
-def _readable(dataset: Dataset, known: set[str]) -> tuple[pa.Table, int]:
+def _readable(dataset: Dataset, asked_before: set[str]) -> tuple[pa.Table, int]:
     """The unlabeled samples that were asked before or can be read, and how many of the new ones cannot.
 
     A video that cannot be read yet must not be noted as asked: it may still be on its way here.
     """
     samples = dataset.split("unlabeled")
     ids = samples["sample_id"]
-    new = samples.filter(pc.invert(pc.is_in(ids, value_set=pa.array(sorted(known), pa.string()))))
+    new = samples.filter(pc.invert(pc.is_in(ids, value_set=pa.array(sorted(asked_before), pa.string()))))
     if not len(new):
         return samples, 0
     bad = probe(new)

@@ -18,8 +18,8 @@ def print_comparison(workspace: Workspace, campaign: str, first: int, second: in
     records = ledger.records()
     for k in (first, second):
         if not 0 <= k < len(records):
-            known = f"rounds 0 to {len(records) - 1}" if records else "no finished round yet"
-            raise T2TError(f"Campaign {campaign!r} has no round {k}; it has {known}.")
+            there_are = f"rounds 0 to {len(records) - 1}" if records else "no finished round yet"
+            raise T2TError(f"Campaign {campaign!r} has no round {k}; it has {there_are}.")
     a, b = records[first], records[second]
 
     metrics = [{"metric": "rows", str(first): float(a.rows), str(second): float(b.rows)}]

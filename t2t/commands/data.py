@@ -21,12 +21,12 @@ def check_data(workspace: Workspace, name: str) -> None:
     unreadable = probe(dataset.samples).to_pandas().merge(samples, on="sample_id")
     rows = []
     for split in ("train", "unlabeled", "validation", "test"):
-        own, labels = samples[samples["split"] == split], human[human["split"] == split]
+        in_split, labels = samples[samples["split"] == split], human[human["split"] == split]
         rows.append(
             {
                 "split": split,
-                "samples": len(own),
-                "groups": own["group"].nunique(),
+                "samples": len(in_split),
+                "groups": in_split["group"].nunique(),
                 "human-labeled": labels["sample_id"].nunique(),
                 "pairs": len(labels),
                 "positives": int((labels["confidence"] >= 0.5).sum()),

@@ -29,11 +29,11 @@ def commits_of(ledger: Ledger, campaign: str) -> Iterator[Commit]:
     teachers = {HUMAN, *read_frozen(ledger).get("teachers", ())}
     teachers |= {teacher.id for record in ledger.records() for teacher in record.teachers}
     for commit in ledger.lake.log("main"):
-        about = commit.metadata
-        if "campaign" in about:
-            if about["campaign"] == campaign:
+        facts = commit.metadata
+        if "campaign" in facts:
+            if facts["campaign"] == campaign:
                 yield commit
-        elif about.get("dataset") == dataset and about.get("teacher", HUMAN) in teachers:
+        elif facts.get("dataset") == dataset and facts.get("teacher", HUMAN) in teachers:
             yield commit
 
 
@@ -65,15 +65,15 @@ def print_log(workspace: Workspace, campaign: str, limit: int | None = None) -> 
 
 
 def _facts(commit: Commit) -> str:
-    about = {name: commit.metadata[name] for name in FACTS if commit.metadata.get(name)}
+    facts = {name: commit.metadata[name] for name in FACTS if commit.metadata.get(name)}
     for name in ("fingerprint", "weights"):
-        if name in about:
-            about[name] = about[name][:12]
-    if "pr_auc" in about:
-        about["pr_auc"] = f"{float(about['pr_auc']):.3f}"
-    if about.get("rows", "").isdigit():
-        about["rows"] = f"{int(about['rows']):,}"
-    return ", ".join(value if name == "status" else f"{name} {value}" for name, value in about.items())
+        if name in facts:
+            facts[name] = facts[name][:12]
+    if "pr_auc" in facts:
+        facts["pr_auc"] = f"{float(facts['pr_auc']):.3f}"
+    if facts.get("rows", "").isdigit():
+        facts["rows"] = f"{int(facts['rows']):,}"
+    return ", ".join(value if name == "status" else f"{name} {value}" for name, value in facts.items())
 
 
 def changes(
@@ -95,14 +95,14 @@ def changes(
     raise problem
 
 
-def diff_json(found: list[Change]) -> list[dict[str, str]]:
+def diff_json(differences: list[Change]) -> list[dict[str, str]]:
     """`t2t lake diff --json`: a list of {path, change}; change is added, removed or changed."""
-    return [{"path": change.path, "change": change.kind} for change in found]
+    return [{"path": change.path, "change": change.kind} for change in differences]
 
 
-def print_diff(found: list[Change]) -> None:
-    for change in found:
+def print_diff(differences: list[Change]) -> None:
+    for change in differences:
         sign, colour = SIGNS[change.kind]
         console.print(f"[{colour}]{sign}[/{colour}] {escape(change.path)}", soft_wrap=True)
-    counts = [f"{n} {kind}" for kind in SIGNS if (n := sum(change.kind == kind for change in found))]
+    counts = [f"{n} {kind}" for kind in SIGNS if (n := sum(change.kind == kind for change in differences))]
     console.print(", ".join(counts) or "No difference.")

@@ -67,54 +67,54 @@ class Ancestry:
         """A teacher as a round read it, or as it is on `main`."""
         # Rounds of an older version did not note where they read: their own commit comes soon after.
         at = (record.label_commits.get(teacher) or record.data_commit or record.commit) if record else self.head
-        known = registered(self.lake, self.dataset, teacher, at)
+        registration = registered(self.lake, self.dataset, teacher, at)
         facts = {
-            "kind": known.kind if known else "?",
-            "fingerprint": fingerprint or (known.fingerprint if known else ""),
+            "kind": registration.kind if registration else "?",
+            "fingerprint": fingerprint or (registration.fingerprint if registration else ""),
         }
-        if known is not None and known.description:
-            facts["description"] = known.description
+        if registration is not None and registration.description:
+            facts["description"] = registration.description
         reason = None
         if teacher in self.out:
             cause = self.out[teacher]
             reason = "retracted" if cause == teacher else f"descends from {cause}, which was retracted"
 
         def sources() -> list[Node]:
-            found = [self._labels(commit) for commit in self._label_commits(teacher, at, facts["fingerprint"])]
-            if known is not None and known.student_of is not None and known.parents:
-                campaign, k = known.student_of
+            nodes = [self._labels(commit) for commit in self._label_commits(teacher, at, facts["fingerprint"])]
+            if registration is not None and registration.student_of is not None and registration.parents:
+                campaign, k = registration.student_of
                 made = [other for other in self.records(campaign) if other.round == k]
-                weights = known.entry["weights_sha256"]
-                found += [self.checkpoint(other) for other in made if other.weights_sha256 == weights]
-            return found
+                weights = registration.entry["weights_sha256"]
+                nodes += [self.checkpoint(other) for other in made if other.weights_sha256 == weights]
+            return nodes
 
         return self._node("teacher", teacher, facts, reason, sources)
 
     def _label_commits(self, teacher: str, at: str, fingerprint: str) -> list[Commit]:
         """The commits whose labels are still there at `at`, newest first: those of this fingerprint, up to another."""
-        found: list[Commit] = []
+        commits: list[Commit] = []
         layout = self.layout.teacher(teacher)
         for commit in self.lake.log(at):
             if commit.key.startswith(layout.label_keys):
                 if commit.metadata.get("fingerprint") != fingerprint:
                     break
-                found.append(commit)
+                commits.append(commit)
                 # The first commit of a teacher's has the bare fingerprint in its key.
                 if layout.is_first(commit.key, fingerprint):
                     break
         # People's labels are replaced, not added to, when they change.
-        return found[:1] if teacher == HUMAN else found
+        return commits[:1] if teacher == HUMAN else commits
 
     def _labels(self, commit: Commit) -> Node:
         facts = {"rows": int(commit.metadata.get("rows", 0)), "commit": commit.id, "time": commit.time.isoformat()}
         return self._node("labels", commit.id, facts, None, lambda: self._data(commit.id))
 
     def _data(self, at: str) -> list[Node]:
-        found = latest_commit(self.lake, at, self.layout.data_keys)
-        if found is None:
+        commit = latest_commit(self.lake, at, self.layout.data_keys)
+        if commit is None:
             return []
-        facts = {"dataset": self.dataset, "commit": found.id, "fingerprint": found.metadata.get("fingerprint", "")}
-        return [self._node("data", found.id, facts, None, list)]
+        facts = {"dataset": self.dataset, "commit": commit.id, "fingerprint": commit.metadata.get("fingerprint", "")}
+        return [self._node("data", commit.id, facts, None, list)]
 
     def _node(
         self, kind: str, name: str, facts: dict[str, Any], reason: str | None, sources: Callable[[], list[Node]]
@@ -131,9 +131,9 @@ def lineage(workspace: Workspace, target: str) -> Node:
 
     Raises T2TError, with the nearest name that is known, when there is none of that name.
     """
-    known = [(lake, layout.dataset, layout.name) for lake, layout in campaigns(workspace)]
+    places = [(lake, layout.dataset, layout.name) for lake, layout in campaigns(workspace)]
     name, _, number = target.rpartition("/")
-    for lake, dataset, campaign in known:
+    for lake, dataset, campaign in places:
         family = Ancestry(lake, dataset)
         if campaign == name and re.fullmatch(r"\d+", number):
             records = family.records(campaign)
@@ -153,13 +153,13 @@ def lineage(workspace: Workspace, target: str) -> Node:
         if not weights.is_file():
             raise T2TError(f"{folder}: not a checkpoint folder, it has no model.safetensors.")
         digest = sha256_file(weights)
-        for lake, dataset, campaign in known:
+        for lake, dataset, campaign in places:
             family = Ancestry(lake, dataset)
             for record in family.records(campaign):
                 if record.weights_sha256 == digest:
                     return family.checkpoint(record)
         raise T2TError(f"{folder}: no round of the lakes here left these weights (SHA-256 {digest[:12]}).")
-    names = [*teacher_places(workspace), *(campaign for _, _, campaign in known)]
+    names = [*teacher_places(workspace), *(campaign for _, _, campaign in places)]
     raise T2TError(
         f"{target!r} is no teacher, CAMPAIGN/ROUND, campaign or checkpoint folder here.{nearest(target, names)}"
     )

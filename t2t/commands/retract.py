@@ -47,8 +47,8 @@ def retract_teacher(
 
 
 def _retract(workspace: Workspace, lake: Lake, dataset: str, teacher: str, reason: str, undo: bool) -> None:
-    found = [layout for place, layout in campaigns(workspace) if place.uri("main") == lake.uri("main")]
-    ledgers = {layout.name: Ledger(lake, dataset, layout.name) for layout in found if layout.dataset == dataset}
+    layouts = [layout for place, layout in campaigns(workspace) if place.uri("main") == lake.uri("main")]
+    ledgers = {layout.name: Ledger(lake, dataset, layout.name) for layout in layouts if layout.dataset == dataset}
     before = {name: ledger.records() for name, ledger in ledgers.items()}
     out = retracted(lake, dataset)
     changed = retract(lake, dataset, teacher, reason, undo)
@@ -67,7 +67,11 @@ def _retract(workspace: Workspace, lake: Lake, dataset: str, teacher: str, reaso
         tree.add(f"self-training teacher [bold]{other}[/bold] {what}")
     for name, ledger in ledgers.items():
         waits = waiting(ledger)
-        if waits is not None and (gone := [one.id for one in waits.teachers if (one.id in now) != (one.id in out)]):
+        if waits is not None and (
+            gone := [
+                teacher_ref.id for teacher_ref in waits.teachers if (teacher_ref.id in now) != (teacher_ref.id in out)
+            ]
+        ):
             tree.add(f"round {waits.round} of {name}, which waits for a decision, learned from {', '.join(gone)}")
         _add_campaign(tree, workspace, name, before[name], ledger.records(), read_frozen(ledger))
     console.print(tree)

@@ -49,12 +49,3 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
         console.print(f"Stopped: {records[-1].stop}.")
         if records[-1].stop.startswith("collapse"):
             console.print(after_collapse(records[-1].self_teacher or ""))
-
-
-# -- two rounds side by side -------------------------------------------------------------------------------------
-
-
-# -- the champion at work ----------------------------------------------------------------------------------------
-
-
-# -- data and teachers -------------------------------------------------------------------------------------------

@@ -29,20 +29,20 @@ FEW = 200
 
 def print_teachers(workspace: Workspace) -> None:
     """Hand-written entries and the students that became teachers, with what the lake holds of each."""
-    known: dict[str, list[tuple[str, Registration]]] = {}
+    registered_teachers: dict[str, list[tuple[str, Registration]]] = {}
     out: set[tuple[str, str]] = set()
     for lake in lakes(workspace):
         for dataset in {dataset_of(entry.path) for entry in lake.list("main")}:
             out |= {(dataset, teacher) for teacher in retracted(lake, dataset)}
         for dataset, registration in registrations(lake):
-            known.setdefault(registration.id, []).append((dataset, registration))
+            registered_teachers.setdefault(registration.id, []).append((dataset, registration))
     rows = []
     for name in [HUMAN, *(name for name in workspace.names("teachers") if name != HUMAN)]:
         entry = {"kind": "annotations", "description": "The ground truth: the dataset's own annotations."}
         if name in workspace.names("teachers"):
             entry = read_yaml(workspace.file("teachers", name))
-        rows += _rows(name, entry, known.pop(name, []), out)
-    for name, places in sorted(known.items()):
+        rows += _rows(name, entry, registered_teachers.pop(name, []), out)
+    for name, places in sorted(registered_teachers.items()):
         rows += _rows(name, places[0][1].entry, places, out)
     console.print(table_of(pd.DataFrame(rows), "Teachers"))
     console.print("Add one: t2t teachers add ID --kind labels --path '${data}/teachers/ID.csv'")
@@ -51,14 +51,19 @@ def print_teachers(workspace: Workspace) -> None:
 def _rows(
     name: str, entry: dict[str, Any], places: list[tuple[str, Registration]], out: set[tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    about = {"id": name, "kind": entry.get("kind", "?")}
+    columns = {"id": name, "kind": entry.get("kind", "?")}
     text = str(entry.get("description", ""))
     if not places:
         missing = {"dataset": "", "labels": "", "fingerprint": "not registered yet"}
-        return [{**about, **missing, "description": text}]
+        return [{**columns, **missing, "description": text}]
     rows = []
-    for dataset, known in places:
-        row = {**about, "dataset": dataset, "labels": f"{known.rows:,}", "fingerprint": known.fingerprint[:12]}
+    for dataset, registration in places:
+        row = {
+            **columns,
+            "dataset": dataset,
+            "labels": f"{registration.rows:,}",
+            "fingerprint": registration.fingerprint[:12],
+        }
         mark = "[red]retracted:[/red] " if (dataset, name) in out else ""
         rows.append({**row, "description": mark + text})
     return rows
@@ -92,11 +97,11 @@ def _check(workspace: Workspace, name: str, place: str | None, datasets: dict[st
             return {"fingerprint": "", "labels": "", "result": "no campaign uses it: name a dataset with --dataset"}
         if place not in datasets:
             datasets[place] = open_dataset(workspace, place)
-        found = datasets[place]
-        teacher = build(teacher_entry(workspace, name, found.root), TeacherContext(found, workspace.work))
+        opened = datasets[place]
+        teacher = build(teacher_entry(workspace, name, opened.root), TeacherContext(opened, workspace.work))
         fingerprint = teacher.fingerprint()
-        samples = found.samples.slice(0, FEW)
-        tables = [table for table in islice(teacher.label(samples, found.topics), 4) if len(table)]
+        samples = opened.samples.slice(0, FEW)
+        tables = [table for table in islice(teacher.label(samples, opened.topics), 4) if len(table)]
         if not tables:
             return {"fingerprint": fingerprint[:12], "labels": "0", "result": f"no label for the first {FEW} samples"}
         values = pd.concat([table["confidence"].to_pandas() for table in tables])
@@ -129,9 +134,3 @@ def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: s
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     console.print(f"Wrote {path}. Check it: t2t teachers check {teacher_id}; then name it in a campaign's `teachers`.")
     return path
-
-
-# -- retracting ------------------------------------------------------------------------------------------------------
-
-
-# -- health ----------------------------------------------------------------------------------------------------------

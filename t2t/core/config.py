@@ -65,11 +65,11 @@ def _check_node(node: yaml.Node, sizes: dict[int, int]) -> int:
 
     Works on the nodes, before `<<` mixes in the keys of another mapping, which a mapping's own keys may override.
     """
-    known = sizes.get(id(node))
-    if known == 0:
+    size_before = sizes.get(id(node))
+    if size_before == 0:
         raise T2TError(f"not readable as YAML: the anchor in line {node.start_mark.line + 1} holds itself.")
-    if known is not None:
-        return known
+    if size_before is not None:
+        return size_before
     sizes[id(node)] = 0
     size = 1
     if isinstance(node, yaml.MappingNode):
@@ -117,10 +117,10 @@ def expand(value: Any, variables: Mapping[str, str], where: object) -> Any:
 
     def replace(match: re.Match[str]) -> str:
         name = match[1]
-        found = variables.get(name, os.environ.get(name))
-        if found is None:
+        text = variables.get(name, os.environ.get(name))
+        if text is None:
             raise T2TError(f"{where}: ${{{name}}} is not set. Set the environment variable {name}.")
-        return found
+        return text
 
     return VARIABLE.sub(replace, value)
 
@@ -134,8 +134,8 @@ def parse(model: type[C], content: Mapping[str, Any], where: object) -> C:
         for item in error.errors():
             key = ".".join(str(part) for part in item["loc"])
             if item["type"] == "extra_forbidden":
-                known = _known_keys(model, item["loc"][:-1])
-                problems.append(f"unknown key {key!r}.{nearest(str(item['loc'][-1]), known)}")
+                keys = _known_keys(model, item["loc"][:-1])
+                problems.append(f"unknown key {key!r}.{nearest(str(item['loc'][-1]), keys)}")
             elif item["type"] == "missing":
                 problems.append(f"key {key!r} is missing.")
             elif item["type"] == "value_error":
@@ -186,11 +186,11 @@ def free_keys(model: type[BaseModel]) -> set[str]:
 
 def fixed(model: type[BaseModel], content: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without its free settings, nested ones too; `content` need not be valid."""
-    found = {}
+    settings = {}
     for key, value in content.items():
         if key in free_keys(model):
             continue
         field = model.model_fields.get(key)
         inner = _models_in(field.annotation) if field is not None else []
-        found[key] = fixed(inner[0], value) if len(inner) == 1 and isinstance(value, Mapping) else value
-    return found
+        settings[key] = fixed(inner[0], value) if len(inner) == 1 and isinstance(value, Mapping) else value
+    return settings

@@ -29,9 +29,9 @@ class DataError(T2TError):
         super().__init__(f"{where}: {message}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the closest of `known`, or all of them when none is close."""
-    choices = sorted(known)
+    choices = sorted(names)
     close = get_close_matches(name, choices, n=1)
     if close:
         return f" Did you mean {close[0]!r}?"
@@ -55,12 +55,12 @@ def told(error: Exception) -> str:
 
 def chain(error: BaseException) -> list[BaseException]:
     """An error and what led to it, newest first."""
-    found: list[BaseException] = []
+    links: list[BaseException] = []
     link: BaseException | None = error
-    while link is not None and link not in found:
-        found.append(link)
+    while link is not None and link not in links:
+        links.append(link)
         link = link.__cause__ or link.__context__
-    return found
+    return links
 
 
 def interrupted(error: BaseException) -> bool:

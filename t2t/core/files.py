@@ -128,8 +128,8 @@ def remove_leftovers(folder: Path, deep: bool = False) -> list[Path]:
     """
     removed = []
     for path in sorted((folder.rglob if deep else folder.glob)(".*.tmp*")):
-        found = TEMPORARY.match(path.name)
-        if found and (int(found[1]) == os.getpid() or not alive(int(found[1]))):
+        match = TEMPORARY.match(path.name)
+        if match and (int(match[1]) == os.getpid() or not alive(int(match[1]))):
             if path.is_dir() and is_held(path):
                 continue
             if path.is_dir():

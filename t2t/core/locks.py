@@ -56,8 +56,8 @@ class Exclusive:
 
 def _holder(path: Path) -> str:
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {known['pid']} on host {known['host']} since {known['since']}"
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {holder['pid']} on host {holder['host']} since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"  # it has the lock since this very moment
 

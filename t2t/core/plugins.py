@@ -1,7 +1,7 @@
 """Parts by name: our own table first, then what installed packages declare as entry points.
 
 A seam is an entry-point group: `t2t.teachers`, `t2t.students`, `t2t.encoders`, `t2t.lakes`, `t2t.engines`,
-`t2t.baselines` (docs/extend.md has an example of each). A table says of each name where it is, as `module` or
+`t2t.baselines`, `t2t.observers` (docs/extend.md has an example of each). A table says of each name where it is, as `module` or
 `module:attribute`; nothing is imported before it is asked for.
 """
 
@@ -20,12 +20,12 @@ from t2t.core.config import parse
 from t2t.core.errors import T2TError, nearest
 
 
-def names(group: str, own: Mapping[str, str]) -> list[str]:
+def names(group: str, table: Mapping[str, str]) -> list[str]:
     """The names that exist here, those of installed plug-ins too."""
-    return sorted({*own, *(point.name for point in entry_points(group=group))})
+    return sorted({*table, *(point.name for point in entry_points(group=group))})
 
 
-def find(group: str, own: Mapping[str, str], name: str, where: object, what: str = "kind") -> Any:
+def find(group: str, table: Mapping[str, str], name: str, where: object, what: str = "kind") -> Any:
     """What a name stands for: a module or an attribute of one. A plug-in does not replace one of ours.
 
     Args:
@@ -34,10 +34,10 @@ def find(group: str, own: Mapping[str, str], name: str, where: object, what: str
 
     Raises T2TError, with the nearest name, where there is none of that name, or the plug-in cannot be imported.
     """
-    if name in own:
-        module, _, attribute = own[name].partition(":")
-        found = import_module(module)
-        return getattr(found, attribute) if attribute else found
+    if name in table:
+        module, _, attribute = table[name].partition(":")
+        part = import_module(module)
+        return getattr(part, attribute) if attribute else part
     for point in entry_points(group=group, name=name):
         try:
             return point.load()
@@ -45,7 +45,7 @@ def find(group: str, own: Mapping[str, str], name: str, where: object, what: str
             raise T2TError(
                 f"{where}: the plug-in of {what} {name!r} ({point.value}) cannot be loaded: {error}"
             ) from error
-    raise T2TError(f"{where}: unknown {what} {name!r}.{nearest(name, names(group, own))}")
+    raise T2TError(f"{where}: unknown {what} {name!r}.{nearest(name, names(group, table))}")
 
 
 @dataclass(frozen=True)

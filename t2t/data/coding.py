@@ -29,10 +29,10 @@ def positions(wanted: pa.Array, names: pa.Array) -> np.ndarray:
     # The other way round, since a hash table of the few is made sooner than one of the many.
     few = wanted.dictionary_encode("encode")
     where = pc.index_in(names, value_set=few.dictionary, skip_nulls=True).fill_null(-1).to_numpy()
-    known = np.flatnonzero(where >= 0)
-    found = np.full(len(few.dictionary), -1, np.int32)
-    found[where[known[::-1]]] = known[::-1]  # of equal names the first
-    return found[few.indices.to_numpy()]
+    present = np.flatnonzero(where >= 0)
+    places = np.full(len(few.dictionary), -1, np.int32)
+    places[where[present[::-1]]] = present[::-1]  # of equal names the first
+    return places[few.indices.to_numpy()]
 
 
 def codes(column: pa.ChunkedArray, names: Sequence[str] | pa.Array) -> np.ndarray:
@@ -150,16 +150,16 @@ def code(
     return coded
 
 
-def _look_up(coded: Coded, tables: int, found: np.ndarray) -> None:
+def _look_up(coded: Coded, tables: int, places: np.ndarray) -> None:
     """Replaces the samples of the last tables, positions in `found`, by what is found there; closes the gaps of the
     rows that are not known."""
     old, coded.ends = coded.ends[-tables:], coded.ends[:-tables]
     begin = end = coded.ends[-1] if coded.ends else 0
     for stop in old:
         rows = [column[begin:stop] for column in coded.columns]
-        rows[0] = found[rows[0]]
-        known = (rows[0] >= 0) & (rows[1] >= 0) & (rows[2] >= 0)
-        rows = [values[known] for values in rows]
+        rows[0] = places[rows[0]]
+        kept = (rows[0] >= 0) & (rows[1] >= 0) & (rows[2] >= 0)
+        rows = [values[kept] for values in rows]
         refuse_outside(rows[3])
         for column, values in zip(coded.columns, rows, strict=True):
             column[end : end + len(values)] = values

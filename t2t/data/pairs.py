@@ -105,9 +105,9 @@ def teacher_scores(pairs: Pairs, labels: pa.Table) -> np.ndarray:
     labeled = np.where(topic >= 0, sample * len(pairs.topics) + topic, -1)
     wanted, where = np.unique(pairs.sample * len(pairs.topics) + pairs.topic, return_inverse=True)
     at = np.searchsorted(wanted, labeled)
-    found = np.flatnonzero(wanted[np.minimum(at, len(wanted) - 1)] == labeled) if len(wanted) else at[:0]
+    matches = np.flatnonzero(wanted[np.minimum(at, len(wanted) - 1)] == labeled) if len(wanted) else at[:0]
     values = np.full(len(wanted), np.nan, np.float32)
-    values[at[found]] = labels["confidence"].to_numpy()[found]
+    values[at[matches]] = labels["confidence"].to_numpy()[matches]
     return values[where]
 
 

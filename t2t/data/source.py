@@ -38,22 +38,22 @@ class SourceFile:
 
     def _take(self, keep: bool) -> tuple[str, bytes]:
         try:
-            found, content, changed, modified = self._look(keep)
+            digest, content, changed, modified = self._look(keep)
             if not changed and time.time_ns() - modified < TICK:
                 # Two changes within one tick of the system's clock have one time: what tells them apart is the content.
-                changed = self._look(keep=False)[0] != found
+                changed = self._look(keep=False)[0] != digest
         except FileNotFoundError:
             raise DataError(self.path, "no such file.") from None
         except OSError as error:
             raise DataError(self.path, f"cannot be read: {error.strerror}.") from None
-        if changed or self._sha256 not in (None, found):
+        if changed or self._sha256 not in (None, digest):
             raise DataError(
                 self.path,
                 "changed while it was read. Start again once it is whole; whoever writes it should write to another "
                 "name and rename.",
             )
-        self._sha256 = found
-        return found, content
+        self._sha256 = digest
+        return digest, content
 
     def _look(self, keep: bool) -> tuple[str, bytes, bool, int]:
         """The content's SHA-256, the content itself if it is kept, whether it changed meanwhile, and its time in ns."""

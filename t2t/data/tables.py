@@ -86,12 +86,12 @@ def read_table(source: str | Path | SourceFile, columns: Mapping[str, pa.DataTyp
     return table
 
 
-def _delimiter(found: list[str], name: str) -> str:
+def _delimiter(header: list[str], name: str) -> str:
     """What to do about a missing column: the cells may be separated by something else than commas."""
     for delimiter, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if len(found) == 1 and delimiter in found[0]:
+        if len(header) == 1 and delimiter in header[0]:
             return f" The cells seem to be separated by {called}; write commas."
-    return nearest(name, found)
+    return nearest(name, header)
 
 
 def _read(path: Path, content: bytes, columns: Mapping[str, pa.DataType]) -> pa.Table:
@@ -177,9 +177,9 @@ def refuse_outside(path: str | Path, table: pa.Table, column: str, low: float = 
     )
 
 
-def refuse_unknown(path: str | Path, table: pa.Table, column: str, known: Iterable[str], what: str) -> None:
+def refuse_unknown(path: str | Path, table: pa.Table, column: str, allowed: Iterable[str], what: str) -> None:
     """Raises DataError for a value that is not among `known`."""
-    names = pa.array(list(known), pa.string())
+    names = pa.array(list(allowed), pa.string())
     bad = pc.invert(pc.is_in(table.column(column), value_set=names))
 
     def message(index: int) -> str:

@@ -1,23 +1,9 @@
-"""The watch on confirmation bias: does a campaign still learn from its teachers, or only from itself?
-
-A student that labels its own training data can confirm its own errors, round after round (Arazo et al.,
-"Pseudo-Labeling and Confirmation Bias in Deep Semi-Supervised Learning", arXiv:1908.02983). PR-AUC on human labels
-shows that late, when it shows it at all; these numbers need no human label and show it in the labels themselves.
-
-Every function reads label tables (LABEL_SCHEMA of `t2t.data.labels`); none loops over rows.
-"""
+"""When has a self-training teacher collapsed? Judged by the numbers of the watch on its labels (`watch`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-from scipy.stats import rankdata  # type: ignore[import-untyped]
-
-from t2t.data.coding import codes, distinct
-from t2t.data.labels import POSITIVE
 from t2t.evaluation.config import WatchConfig
 
 # What the numbers are called where people read them.
@@ -37,193 +23,35 @@ MEASURES = {
     "class_entropy": "entropy of the topics' shares, 0..1",
     "confidence_entropy": "entropy of the confidences, 0..1",
 }
-MIN_PAIRS = 10
+# By chance, fewer pairs than that can have any rank correlation.
 MIN_JUDGED = 1000
-BINS = 10
-HISTOGRAM = 20
 
 
-def self_share(rows_by_teacher: Mapping[str, int], own: Collection[str]) -> float:
-    """Share of a round's training rows that earlier students of the campaign wrote, 0..1."""
-    rows = sum(rows_by_teacher.values())
-    return sum(count for teacher, count in rows_by_teacher.items() if teacher in own) / rows if rows else 0.0
-
-
-def shared_pairs(first: pa.Table, second: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """The confidences, float64 [P] each, of the P (sample, topic) pairs that both tables label."""
-    samples, topics = distinct(second["sample_id"]), distinct(second["topic"])
-    left, right = _pair_codes(first, samples, topics), _pair_codes(second, samples, topics)
-    known = np.flatnonzero(left >= 0)
-    _, a, b = np.intersect1d(left[known], right, assume_unique=True, return_indices=True)
-    return _confidences(first)[known[a]], _confidences(second)[b]
-
-
-def _pair_codes(table: pa.Table, samples: pa.Array, topics: pa.Array) -> np.ndarray:
-    """One number a (sample, topic) pair, int64 [rows]; -1 where either is not among the known ones."""
-    sample, topic = codes(table["sample_id"], samples).astype(np.int64), codes(table["topic"], topics)
-    return np.where((sample < 0) | (topic < 0), -1, sample * len(topics) + topic)
-
-
-def _confidences(table: pa.Table) -> np.ndarray:
-    return table["confidence"].to_numpy().astype(np.float64)
-
-
-def agreement(first: pa.Table, second: pa.Table) -> float:
-    """Spearman's rank correlation of two teachers over the pairs that both labeled, -1..1 (ties share their mean rank).
-
-    Ranks, since teachers' confidences are raw: two that order the pairs alike agree, whatever their scales. NaN with
-    fewer than MIN_PAIRS shared pairs, or where one of the two says the same of all of them.
-    """
-    return _rank_correlation(*shared_pairs(first, second))
-
-
-def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    if len(a) < MIN_PAIRS or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
-
-
-def flips(now: pa.Table, before: pa.Table) -> dict[str, float]:
-    """How labels moved between two self-training teachers, over the pairs that both labeled.
-
-    Returns: `pairs`, how many these are (the top k and the random topics of a sample differ between rounds); `flips`,
-    the share of them that changed sides of 0.5 (the churn of Milani Fard et al., "Launch and Iterate", NIPS 2016); and
-    `change`, their mean absolute change. Without a shared pair only `pairs`.
-    """
-    return _moved(*shared_pairs(now, before))
-
-
-def _moved(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    if not len(a):
-        return {"pairs": 0.0}
-    flipped = (a >= POSITIVE) != (b >= POSITIVE)
-    return {"pairs": float(len(a)), "flips": float(flipped.mean()), "change": float(np.abs(a - b).mean())}
-
-
-def stability_index(now: np.ndarray, before: np.ndarray) -> float:
-    """Population stability index between two samples of confidences, from 0 (the same distribution) upwards.
-
-    The sum over bins of (p - q) ln(p / q), with p and q the bins' shares `now` and `before` (Siddiqi, "Credit Risk
-    Scorecards", 2006, where 0.25 is a marked shift of a population that should not move; a student that learns does
-    move). The bins end at the deciles of `before`. A confidence so common that it is several deciles at once has a bin
-    to itself. Half a count is added to every bin, so that an empty one gives a large number and not an infinite one.
-
-    Args:
-        now, before: float [n], neither empty.
-    """
-    deciles = np.quantile(before, np.arange(1, BINS) / BINS, method="inverted_cdf").astype(np.float64)
-    values, counts = np.unique(deciles, return_counts=True)
-    edges = np.union1d(values, np.nextafter(values[counts > 1], -np.inf))
-    shares = []
-    for confidence in (now, before):
-        bins = np.bincount(np.searchsorted(edges, confidence.astype(np.float64)), minlength=len(edges) + 1) + 0.5
-        shares.append(bins / bins.sum())
-    p, q = shares
-    return float(((p - q) * np.log(p / q)).sum())
-
-
-def class_shares(labels: pa.Table, topics: Sequence[str]) -> pd.DataFrame:
-    """How a teacher's positives fall on the topics: columns topic, labels, positives, confidence (sum) and share.
-
-    `share` (sums to 1) is a topic's part of the positives, that is of the labels of 0.5 and above. Where there are
-    fewer positives than topics it is its part of the total confidence: shares of a handful would be accidents.
-
-    Args:
-        topics: the topics that the teacher could label.
-    """
-    code = codes(labels["topic"], topics)
-    kept = code >= 0
-    code, confidence = code[kept], _confidences(labels)[kept]
-    size = len(topics)
-    positives = np.bincount(code[confidence >= POSITIVE], minlength=size)
-    total = np.bincount(code, weights=confidence, minlength=size)
-    mass = positives.astype(np.float64) if positives.sum() >= size else total
-    share = mass / mass.sum() if mass.sum() > 0 else np.full(size, 1 / max(size, 1))
-    columns = {"labels": np.bincount(code, minlength=size), "positives": positives, "confidence": total.round(6)}
-    return pd.DataFrame({"topic": list(topics), **columns, "share": share.round(6)})
-
-
-def normalised_entropy(counts: np.ndarray) -> float:
-    """Shannon's entropy of shares (or counts) over that of equal ones, 0..1; 1 where there is only one class."""
-    if len(counts) < 2:
-        return 1.0
-    share = counts[counts > 0] / counts.sum()
-    return float(abs(-(share * np.log(share)).sum()) / np.log(len(counts)))
-
-
-def confidence_entropy(confidence: np.ndarray) -> float:
-    """Normalised entropy of the confidences' histogram (HISTOGRAM equal bins of 0..1): 0 when all fall into one."""
-    return normalised_entropy(np.histogram(confidence, HISTOGRAM, (0.0, 1.0))[0])
-
-
-def watch(
-    labels: pa.Table,
-    shares: pd.DataFrame,
-    outside: Mapping[str, pa.Table],
-    previous: pa.Table | None,
-    first: pa.Table | None,
-) -> dict[str, float]:
-    """All numbers of one self-training teacher; what cannot be measured is absent.
-
-    labels, distinct: its labels, and how many different confidences are among them.
-    agreement/<teacher>, agreement, outside_pairs: with each outside teacher, the mean of these, and on how many pairs.
-    agreement_previous, pairs, flips, change: against the campaign's previous self-training teacher.
-    psi, psi_first: drift of the confidences from the previous, and from the first one.
-    class_share, class_entropy: the largest of the topics' shares, and their normalised entropy.
-    confidence_entropy: normalised entropy of the confidences.
-
-    Args:
-        labels: the teacher's table; not empty.
-        shares: its `class_shares`.
-        outside: the tables of the round's teachers that are neither `human` nor the campaign's own students.
-    """
-    confidence = _confidences(labels)
-    found = {"labels": float(len(labels)), "distinct": float(len(np.unique(confidence)))}
-    shared = {name: shared_pairs(labels, table) for name, table in outside.items()}
-    by_teacher = {name: _rank_correlation(*pairs) for name, pairs in shared.items()}
-    by_teacher = {name: value for name, value in by_teacher.items() if not np.isnan(value)}
-    found |= {f"agreement/{name}": value for name, value in by_teacher.items()}
-    if by_teacher:
-        found["agreement"] = float(np.mean(list(by_teacher.values())))
-    found["outside_pairs"] = float(sum(len(shared[name][0]) for name in by_teacher))
-    if previous is not None:
-        pairs = shared_pairs(labels, previous)
-        found["agreement_previous"] = _rank_correlation(*pairs)
-        found |= _moved(*pairs)
-        found["psi"] = stability_index(confidence, _confidences(previous))
-    if first is not None:
-        found["psi_first"] = stability_index(confidence, _confidences(first))
-    share = shares["share"].to_numpy()
-    found |= {"class_share": float(share.max()), "class_entropy": normalised_entropy(share)}
-    found["confidence_entropy"] = confidence_entropy(confidence)
-    return {name: value for name, value in found.items() if not np.isnan(value)}
-
-
-def collapse(found: Mapping[str, float], bounds: WatchConfig, teacher: str, topic: str | None = None) -> str | None:
+def collapse(measures: Mapping[str, float], bounds: WatchConfig, teacher: str, topic: str | None = None) -> str | None:
     """Why a self-training teacher must not teach, or None while it is within the bounds.
 
     Args:
-        found: what `watch` returned for it; empty for a round that made no teacher.
+        measures: what `watch` returned for it; empty for a round that made no teacher.
         topic: the topic with the largest share, named in the reason.
     """
     low, entropy, most = bounds.min_agreement, bounds.min_entropy, bounds.max_psi
     # A constant has no ranks, so it cannot disagree; it knows nothing of the teachers that it learned from.
-    if low is not None and found.get("distinct") == 1:
-        return f"collapse: all {found['labels']:,.0f} confidences of {teacher} are the same: it agrees with nobody"
-    judged = found.get("outside_pairs", 0) >= MIN_JUDGED
-    if low is not None and judged and (value := found.get("agreement", low)) < low:
+    if low is not None and measures.get("distinct") == 1:
+        return f"collapse: all {measures['labels']:,.0f} confidences of {teacher} are the same: it agrees with nobody"
+    judged = measures.get("outside_pairs", 0) >= MIN_JUDGED
+    if low is not None and judged and (value := measures.get("agreement", low)) < low:
         return (
             f"collapse: rank correlation of {teacher} with the outside teachers is {value:.3f} on average, "
             f"below watch.min_agreement {low:g}"
         )
-    if entropy is not None and (value := found.get("class_entropy", entropy)) < entropy:
-        share = f"{found['class_share']:.1%}" + (f" on {topic!r}" if topic else "")
+    if entropy is not None and (value := measures.get("class_entropy", entropy)) < entropy:
+        share = f"{measures['class_share']:.1%}" + (f" on {topic!r}" if topic else "")
         return (
             f"collapse: the topics' shares of the positives of {teacher} have a normalised entropy of {value:.3f} "
             f"(the largest share is {share}), below watch.min_entropy {entropy:g}"
         )
     for name, other in (("psi", "the previous"), ("psi_first", "the first")):
-        if most is not None and (value := found.get(name, 0.0)) > most:
+        if most is not None and (value := measures.get(name, 0.0)) > most:
             return (
                 f"collapse: the confidences of {teacher} have drifted from {other} self-training teacher's by a "
                 f"population stability index of {value:.2f}, above watch.max_psi {most:g}"
@@ -237,27 +65,3 @@ def after_collapse(teacher: str) -> str:
         f"Leave its labels out and go on: t2t teachers retract {teacher}. Or change the bound under `watch:` in the "
         "campaign; null turns it off."
     )
-
-
-def watch_student(
-    read: Callable[[str], pa.Table],
-    teacher: str,
-    outside: Sequence[str],
-    earlier: Sequence[str],
-    topics: Sequence[str],
-) -> tuple[dict[str, float], pd.DataFrame]:
-    """`watch` and `class_shares` of a self-training teacher.
-
-    Args:
-        read: the label table of a teacher by its id.
-        outside: the teachers of its round that are neither `human` nor the campaign's own students.
-        earlier: the campaign's self-training teachers before it, oldest first.
-        topics: the topics that it could label.
-    """
-    labels = read(teacher)
-    shares = class_shares(labels, topics)
-    if not len(labels):
-        return {"labels": 0.0}, shares
-    first = read(earlier[0]) if earlier else None
-    previous = read(earlier[-1]) if len(earlier) > 1 else first
-    return watch(labels, shares, {name: read(name) for name in outside}, previous, first), shares

@@ -88,9 +88,9 @@ def pr_curves(
         raise ValueError(f"{student!r} is none of the curves: {', '.join(curves)}")
     figure, axes = axes_of(NARROW, 4.4 + LINE * (len(curves) + 2)) if below else axes_of(WIDE, 4.8)
     # A colour belongs to a name by its place, so that it stays when the order of merit changes.
-    known = teacher_styles(name for name in curves if name != student) | dict(styles or {})
+    style_of = teacher_styles(name for name in curves if name != student) | dict(styles or {})
     for name, (precision, recall, value) in sorted(curves.items(), key=lambda item: -np.nan_to_num(item[1][2])):
-        colour, dashes = (BLUE, "-") if name == student else known[name]
+        colour, dashes = (BLUE, "-") if name == student else style_of[name]
         width, layer = (3.2, 4) if name == student else (1.5, 3)
         axes.plot(
             recall,

@@ -116,35 +116,35 @@ def _bins(confidence: np.ndarray, bins: int) -> np.ndarray:
 def nearly_constant(report: pd.DataFrame, config: HealthConfig) -> dict[str, str]:
     """The teachers of a `health` report that hardly vary, each with the measure that says so. `human` is left out:
     people may well have agreed about everything."""
-    found = {}
+    constant = {}
     for row in report.to_dict("records"):
         if row["teacher"] == HUMAN:
             continue
         if not row["rows"]:
-            found[row["teacher"]] = "no label for any training sample and topic"
+            constant[row["teacher"]] = "no label for any training sample and topic"
         elif row["distinct"] < config.min_distinct:
-            found[row["teacher"]] = (
+            constant[row["teacher"]] = (
                 f"{row['distinct']} distinct confidence{'s' * (row['distinct'] > 1)} in {row['rows']:,} labels, fewer "
                 f"than health.min_distinct ({config.min_distinct})"
             )
         elif row["entropy"] < config.min_entropy:
-            found[row["teacher"]] = (
+            constant[row["teacher"]] = (
                 f"an entropy of {row['entropy']:.4f} bits over {row['rows']:,} labels (mean confidence "
                 f"{row['mean']:.4f}), less than health.min_entropy ({config.min_entropy:g})"
             )
-    return found
+    return constant
 
 
 def check_health(report: pd.DataFrame, config: HealthConfig, campaign: str) -> None:
     """Warns of teachers with nearly constant confidences, or raises T2TError, as the campaign says."""
     if config.constant == "off":
         return
-    found = nearly_constant(report, config)
-    for teacher, measure in found.items():
+    constant = nearly_constant(report, config)
+    for teacher, measure in constant.items():
         log.warning("Teacher %s says nearly the same about everything: %s.", teacher, measure)
-    if found and config.constant == "block":
-        teacher, measure = next(iter(found.items()))
-        more = f" (and {', '.join(list(found)[1:])})" if len(found) > 1 else ""
+    if constant and config.constant == "block":
+        teacher, measure = next(iter(constant.items()))
+        more = f" (and {', '.join(list(constant)[1:])})" if len(constant) > 1 else ""
         raise T2TError(
             f"Teacher {teacher!r}{more} says nearly the same about everything: {measure}. Look at it with `t2t "
             f"teachers health {campaign}`; leave it out with `t2t teachers retract {teacher}`, or let it in with "

@@ -37,10 +37,10 @@ def descendants(pid: int) -> list[int]:
         with contextlib.suppress(OSError):
             # The name in parentheses may hold anything, so read from the last one on: state, parent.
             parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    found = [pid]
-    for one in found:
-        found += [child for child, parent in parents.items() if parent == one]
-    return found[1:]
+    pids = [pid]
+    for above in pids:
+        pids += [child for child, parent in parents.items() if parent == above]
+    return pids[1:]
 
 
 def guard(options: dict[str, Any], command: list[str]) -> int:

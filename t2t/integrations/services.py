@@ -275,7 +275,7 @@ def listens(pid: int, port: int) -> bool:
     except OSError:
         return True
     # Columns: 1 is the local address and port in hexadecimal, 3 the state (0A: it listens), 9 the inode.
-    ours = {f"socket:[{one[9]}]" for one in sockets if one[3] == "0A" and one[1].endswith(f":{port:04X}")}
+    ours = {f"socket:[{fields[9]}]" for fields in sockets if fields[3] == "0A" and fields[1].endswith(f":{port:04X}")}
     for process in descendants(pid):
         with contextlib.suppress(OSError):
             for file in Path(f"/proc/{process}/fd").iterdir():

@@ -70,9 +70,9 @@ class GitLake:
         if ref in self._commits:
             return ref
         for name in (f"refs/heads/{ref}", f"refs/tags/{ref}"):
-            found = self.repository.references.get(name)
-            if found is not None:
-                return str(found.target)
+            reference = self.repository.references.get(name)
+            if reference is not None:
+                return str(reference.target)
         try:
             return str(self.repository[ref].peel(pygit2.Commit).id)
         except (KeyError, ValueError, pygit2.GitError):
@@ -94,8 +94,8 @@ class GitLake:
     def find(self, ref: str, key: str) -> Commit | None:
         head = self.resolve(ref)
         self._learn(head)
-        known = [commit.id for commit in self._by_key.get(key, ())]
-        if not any(one == head or self.repository.descendant_of(head, one) for one in known):
+        candidates = [commit.id for commit in self._by_key.get(key, ())]
+        if not any(candidate == head or self.repository.descendant_of(head, candidate) for candidate in candidates):
             return None
         # Branches that were merged may each have a commit of that key: the newest one counts.
         return next(commit for commit in self.log(head) if commit.key == key)
@@ -105,10 +105,10 @@ class GitLake:
         new: dict[str, Commit] = {}
         ahead = [head]
         while ahead:
-            one = ahead.pop()
-            if one not in self._commits and one not in new:
-                new[one] = _commit(self.repository[one])  # type: ignore[arg-type]
-                ahead += new[one].parents
+            commit_id = ahead.pop()
+            if commit_id not in self._commits and commit_id not in new:
+                new[commit_id] = _commit(self.repository[commit_id])  # type: ignore[arg-type]
+                ahead += new[commit_id].parents
         self._commits |= new
         for commit in new.values():
             self._by_key.setdefault(commit.key, []).append(commit)
@@ -132,11 +132,11 @@ class GitLake:
         kinds = {DeltaStatus.ADDED: "added", DeltaStatus.DELETED: "removed"}
         # Each side is shown as it is: files are neither followed through renames nor merged first.
         deltas = self._tree(left).diff_to_tree(self._tree(right)).deltas
-        found = [(delta.new_file.path, kinds.get(delta.status, "changed")) for delta in deltas]
-        return [Change(path, kind) for path, kind in sorted(found)]  # type: ignore[arg-type]
+        changed = [(delta.new_file.path, kinds.get(delta.status, "changed")) for delta in deltas]
+        return [Change(path, kind) for path, kind in sorted(changed)]  # type: ignore[arg-type]
 
     def list(self, ref: str, prefix: str = "") -> list[Entry]:
-        found: list[Entry] = []
+        entries: list[Entry] = []
 
         def walk(tree: pygit2.Tree, base: str) -> None:
             for item in tree:
@@ -146,10 +146,10 @@ class GitLake:
                     if prefix.startswith(f"{path}/") or f"{path}/".startswith(prefix):
                         walk(item, f"{path}/")
                 elif isinstance(item, pygit2.Blob) and path.startswith(prefix):
-                    found.append(Entry(path, item.size, str(item.id)))
+                    entries.append(Entry(path, item.size, str(item.id)))
 
         walk(self._tree(ref), "")
-        return sorted(found, key=lambda entry: entry.path)
+        return sorted(entries, key=lambda entry: entry.path)
 
     def uri(self, ref: str, path: str = "") -> str:
         return f"git+file://{self.path}@{self.resolve(ref)}" + (f"/{path}" if path else "")
@@ -162,10 +162,10 @@ class GitLake:
     def branch(self, name: str, source: str = MAIN) -> str:
         check_branch(name)
         with self._lock():
-            found = self.repository.references.get(f"refs/heads/{name}")
-            if found is None:
-                found = self.repository.references.create(f"refs/heads/{name}", self.resolve(source))
-            return str(found.target)
+            reference = self.repository.references.get(f"refs/heads/{name}")
+            if reference is None:
+                reference = self.repository.references.create(f"refs/heads/{name}", self.resolve(source))
+            return str(reference.target)
 
     def commit(
         self, branch: str, files: Mapping[str, Path | bytes], key: str, message: str, metadata: Mapping[str, str]
@@ -203,20 +203,20 @@ class GitLake:
         check_tag(name)
         with self._lock():
             target = self.resolve(ref)
-            found = self.repository.references.get(f"refs/tags/{name}")
-            if found is None:
+            reference = self.repository.references.get(f"refs/tags/{name}")
+            if reference is None:
                 self.repository.references.create(f"refs/tags/{name}", target)
-            elif str(found.target) != target:
-                raise TagExists(f"Tag {name!r} names commit {found.target} already; tags do not move.")
+            elif str(reference.target) != target:
+                raise TagExists(f"Tag {name!r} names commit {reference.target} already; tags do not move.")
             return target
 
     def _head(self, branch: str) -> str:
         """The commit id of a branch, which alone can move. Raises UnknownRef, for a tag or a commit id too."""
-        found = self.repository.references.get(f"refs/heads/{branch}")
-        if found is None:
+        reference = self.repository.references.get(f"refs/heads/{branch}")
+        if reference is None:
             hint = nearest(branch, self.repository.branches.local)
             raise UnknownRef(f"The lake {self.path} has no branch {branch!r}.{hint}")
-        return str(found.target)
+        return str(reference.target)
 
     def _blob(self, content: Path | bytes) -> pygit2.Oid:
         if isinstance(content, bytes):

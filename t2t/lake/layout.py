@@ -66,8 +66,8 @@ class DatasetLayout:
 
     def teacher_of(self, path: str, file: str) -> str | None:
         """The teacher whose file of that name is at `path`, or None."""
-        found = teacher_of(path, file)
-        return found[1] if found and found[0] == self.name else None
+        place = teacher_of(path, file)
+        return place[1] if place and place[0] == self.name else None
 
     @property
     def label_keys(self) -> str:
@@ -226,8 +226,8 @@ def teacher_of(path: str, file: str = ENTRY) -> tuple[str, str] | None:
 def campaign_of(path: str) -> CampaignLayout | None:
     """The campaign whose configuration is at `path`, or None."""
     parts = path.split("/")
-    known = len(parts) == 4 and parts[1] == "campaigns" and parts[3] == CONFIG
-    return CampaignLayout(parts[0], parts[2]) if known else None
+    is_config = len(parts) == 4 and parts[1] == "campaigns" and parts[3] == CONFIG
+    return CampaignLayout(parts[0], parts[2]) if is_config else None
 
 
 def dataset_of(path: str) -> str:

@@ -24,8 +24,8 @@ from t2t.data.pairs import Pairs
 
 
 class Student(Protocol):
-    """A student on a device. A new teacher leaves the scores of the others as they are, bit for bit. So does a new topic,
-    which has no weights of its own; asked for in one call, topics move each other's scores by float32's rounding.
+    """A student on a device. A new teacher leaves the scores of the others as they are, bit for bit. So does a
+    new topic, which has no weights of its own; topics of one call move each other's scores by float32's rounding.
 
     input_dim: size of a frame embedding. teachers: its identities.
     """

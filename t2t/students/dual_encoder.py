@@ -337,7 +337,7 @@ def _pretrained(source: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        encoder, told = AutoModelForTextEncoding.from_pretrained(
+        encoder, loading = AutoModelForTextEncoding.from_pretrained(
             source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except Exception as error:  # The parsers raise whatever a broken file leads them to.
@@ -347,7 +347,7 @@ def _pretrained(source: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
             f"student.text.pretrained: {source!r} cannot be read: {one_line(error).rstrip('.')}.{hint}"
         ) from None
     # A pooler reads the hidden states, and is not used here; anything else would be random weights.
-    missing = sorted(key for key in told["missing_keys"] if "pooler" not in key)
+    missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
     if missing:
         raise T2TError(
             f"student.text.pretrained: {source!r} lacks {len(missing)} of the encoder's weights "

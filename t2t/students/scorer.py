@@ -62,13 +62,13 @@ class Scorer:
 
     def embed(self, files: Sequence[str | Path]) -> Embeddings:
         """The embeddings of files, in their order; nothing is stored. Raises T2TError for one that cannot be read."""
-        found = []
+        embedded = []
         with closing(decode_in_order([str(file) for file in files], self.encoder)) as clips:
             for file, clip in zip(files, clips, strict=True):
                 if isinstance(clip, Unreadable):
                     raise T2TError(f"{file}: {clip}.")
-                found.append(self.encoder.encode(clip))
-        return Embeddings.of(found)
+                embedded.append(self.encoder.encode(clip))
+        return Embeddings.of(embedded)
 
     def score(self, files: Iterable[str | Path], topics: Iterable[str], identity: str | None = None) -> np.ndarray:
         """Confidences that the files show the topics, float32 [files, topics] in 0..1.

@@ -102,14 +102,16 @@ def top_columns(scores: Tensor, k: int) -> Tensor:
         rest = torch.arange(groups * GROUP, columns, device=scores.device).expand(rows, -1)
         candidates = torch.cat([(best.unsqueeze(2) + members).flatten(1), rest], dim=1)
         values, at = scores.gather(1, candidates).topk(look)
-        found = candidates.gather(1, at)[:, :k]
+        columns_of_best = candidates.gather(1, at)[:, :k]
     else:
-        values, found = scores.topk(look)
-        found = found[:, :k]
+        values, columns_of_best = scores.topk(look)
+        columns_of_best = columns_of_best[:, :k]
     if look > k and (unsure := values[:, k - 1] == values[:, k]).any():
-        found[unsure] = _first_at_border(scores[unsure], values[unsure, k - 1 : k], k)
-    found = found.sort(dim=1).values
-    return found.gather(1, scores.gather(1, found).sort(dim=1, descending=True, stable=True).indices)
+        columns_of_best[unsure] = _first_at_border(scores[unsure], values[unsure, k - 1 : k], k)
+    columns_of_best = columns_of_best.sort(dim=1).values
+    return columns_of_best.gather(
+        1, scores.gather(1, columns_of_best).sort(dim=1, descending=True, stable=True).indices
+    )
 
 
 def _first_at_border(scores: Tensor, border: Tensor, k: int) -> Tensor:

@@ -29,13 +29,13 @@ class Asked:
     def __sub__(self, other: Asked) -> list[Asked]:
         """What is asked here and not there, as blocks without a common pair: new samples with all topics, then the
         samples that `other` knows with the new topics."""
-        asked, known = set(other.topics), set(other.samples)
+        asked, old_samples = set(other.topics), set(other.samples)
         topics = tuple(dict.fromkeys(topic for topic in self.topics if topic not in asked))
-        samples = tuple(sample for sample in self.samples if sample not in known)
+        samples = tuple(sample for sample in self.samples if sample not in old_samples)
         # Together both stay a rectangle, so new samples are asked for the topics of before too, and old ones, which
         # may be gone from the dataset, for the new topics as far as they are here.
         blocks = [Asked(samples, (other | self).topics)] if samples else []
-        old = tuple(sample for sample in self.samples if sample in known)
+        old = tuple(sample for sample in self.samples if sample in old_samples)
         return blocks + ([Asked(old, topics)] if topics and old else [])
 
     @property

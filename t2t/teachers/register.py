@@ -87,11 +87,15 @@ class Registrar:
         return reference
 
     def _refuse_changed(self, teacher: Teacher, now: TeacherRef) -> None:
-        known = registered(self.lake, self.dataset.name, now.id, self.branch)
-        if known is not None and known.fingerprint != now.fingerprint and teacher.entry.kind != "annotations":
+        registration = registered(self.lake, self.dataset.name, now.id, self.branch)
+        if (
+            registration is not None
+            and registration.fingerprint != now.fingerprint
+            and teacher.entry.kind != "annotations"
+        ):
             raise T2TError(
-                f"Teacher {now.id!r} is registered with other content (fingerprint {known.fingerprint[:12]}, now "
-                f"{now.fingerprint[:12]}): its entry, label file, weights or preprocessing changed. Labels of two "
+                f"Teacher {now.id!r} is registered with other content (fingerprint {registration.fingerprint[:12]}, "
+                f"now {now.fingerprint[:12]}): its entry, label file, weights or preprocessing changed. Labels of two "
                 "teachers are never mixed under one identity: choose a new id."
             )
 
@@ -131,7 +135,7 @@ class Registrar:
                 topics=now.topics,
                 entry=entry.model_dump(mode="json"),
             )
-            about = {"dataset": self.dataset.name, "teacher": entry.id, "fingerprint": reference.fingerprint}
+            facts = {"dataset": self.dataset.name, "teacher": entry.id, "fingerprint": reference.fingerprint}
             news = f", {rows - old} of them new" if old else ""
             self.lake.commit(
                 self.branch,
@@ -142,7 +146,7 @@ class Registrar:
                 },
                 key=self._key(layout, reference.fingerprint, question),
                 message=f"Teacher: {entry.id} ({entry.kind}), {rows} labels of {self.dataset.name}{news}",
-                metadata={**about, "rows": str(rows), **metadata},
+                metadata={**facts, "rows": str(rows), **metadata},
             )
         news = f", {rows - old:,} of them new" if old else ""
         log.info("Registered teacher %s: %s labels%s", entry.id, f"{rows:,}", news)

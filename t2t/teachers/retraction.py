@@ -35,22 +35,22 @@ def all_marks(lake: Lake, dataset: str, ref: str = "main") -> dict[str, Mark]:
         entries = lake.list(ref, layout.teachers)
     except UnknownRef:
         return {}
-    found = {}
+    marks_by_teacher = {}
     for entry in entries:
         teacher = layout.teacher_of(entry.path, MARK)
         if teacher is not None:
             with lake.read(ref, entry.path) as file:
-                found[teacher] = parse(Mark, json.load(file), lake.uri(ref, entry.path))
-    return found
+                marks_by_teacher[teacher] = parse(Mark, json.load(file), lake.uri(ref, entry.path))
+    return marks_by_teacher
 
 
 def parents(lake: Lake, dataset: str, ref: str = "main") -> dict[str, tuple[str, ...]]:
     """Of each teacher of a dataset, those it learned from: none for an outside teacher."""
-    return {known.id: known.parents for _, known in registrations(lake, ref, dataset)}
+    return {registration.id: registration.parents for _, registration in registrations(lake, ref, dataset)}
 
 
 def retracted(lake: Lake, dataset: str, ref: str = "main") -> dict[str, str]:
-    """The teachers that are out as of a commit, each with the marked one it descends from (see `descent.descended`)."""
+    """The teachers that are out as of a commit, each with the marked one it descends from (see `descended`)."""
     marked = marks(lake, dataset, ref)
     # Reading every entry is only needed once somebody has retracted something.
     return descended(parents(lake, dataset, ref), marked) if marked else {}
@@ -69,9 +69,9 @@ def retract(lake: Lake, dataset: str, teacher: str, reason: str = "", undo: bool
             "annotations instead; the next run takes the new ones."
         )
     head = lake.resolve("main")
-    known = parents(lake, dataset, head)
-    if teacher not in known:
-        raise T2TError(f"Dataset {dataset!r} has no labels of a teacher {teacher!r}.{nearest(teacher, known)}")
+    teachers = parents(lake, dataset, head)
+    if teacher not in teachers:
+        raise T2TError(f"Dataset {dataset!r} has no labels of a teacher {teacher!r}.{nearest(teacher, teachers)}")
     if (teacher in marks(lake, dataset, head)) is not undo:
         return False
     # The marks of a teacher may come and go, so each one's key names the one before it.
@@ -100,13 +100,13 @@ def descended(parents: Mapping[str, Iterable[str]], marked: Collection[str]) -> 
         with several reasons has the first in the order of its parents.
     """
     out = {teacher: teacher for teacher in marked}
-    found = True
-    while found:
-        found = False
+    grew = True
+    while grew:
+        grew = False
         for teacher, learned_from in parents.items():
             if teacher not in out:
                 reason = next((out[parent] for parent in learned_from if parent in out), None)
                 if reason is not None:
                     out[teacher] = reason
-                    found = True
+                    grew = True
     return out

@@ -24,12 +24,12 @@ def registered(lake: Lake, dataset: str, teacher_id: str, ref: str = "main") -> 
 
 def registrations(lake: Lake, ref: str = "main", dataset: str | None = None) -> list[tuple[str, Registration]]:
     """(dataset, registration) of every teacher that the lake knows, or of one dataset's."""
-    found = []
+    pairs = []
     for entry in lake.list(ref, DatasetLayout(dataset).teachers if dataset else ""):
         place = teacher_of(entry.path)
-        if place and (known := registered(lake, *place, ref)) is not None:
-            found.append((place[0], known))
-    return found
+        if place and (registration := registered(lake, *place, ref)) is not None:
+            pairs.append((place[0], registration))
+    return pairs
 
 
 def asked(
@@ -40,10 +40,12 @@ def asked(
     Args:
         topics: taken for those it was asked where an older version registered it without noting them.
     """
-    known = registered(lake, dataset, teacher_id, ref)
-    if known is None or fingerprint not in (None, known.fingerprint):
+    registration = registered(lake, dataset, teacher_id, ref)
+    if registration is None or fingerprint not in (None, registration.fingerprint):
         return None
-    return read_asked(lake, ref, TeacherLayout(dataset, teacher_id), topics if known.topics is None else known.topics)
+    return read_asked(
+        lake, ref, TeacherLayout(dataset, teacher_id), topics if registration.topics is None else registration.topics
+    )
 
 
 def label_tables(lake: Lake, ref: str, dataset: str, teacher_id: str) -> Iterator[pa.Table]:
@@ -60,13 +62,13 @@ def read_labels(lake: Lake, ref: str, dataset: str, teacher_id: str) -> pa.Table
 def label_commits(lake: Lake, ref: str, dataset: str, teachers: Sequence[str]) -> dict[str, str]:
     """Of each teacher the id of the last commit behind `ref` that wrote its labels; "" when there is none."""
     layout = DatasetLayout(dataset)
-    found = dict.fromkeys(teachers, "")
+    commits = dict.fromkeys(teachers, "")
     left = {name: layout.teacher(name).label_keys for name in teachers}
     for commit in lake.log(ref):
         if not left:
             break
         if commit.key.startswith(layout.label_keys):
             for name in [name for name, key in left.items() if commit.key.startswith(key)]:
-                found[name] = commit.id
+                commits[name] = commit.id
                 del left[name]
-    return found
+    return commits

@@ -155,9 +155,9 @@ class _Training:
     def go_on(self, snapshot: Path | None, report: Callable[[int, dict[str, float]], None]) -> int:
         """Takes a snapshot up, if there is one of this training; returns its step, or -1."""
         first = -1
-        found = snapshot and load_snapshot(snapshot, self.identity, self.modules, self.optimizer, self.generator)
-        if found:
-            tensors, facts = found
+        kept = snapshot and load_snapshot(snapshot, self.identity, self.modules, self.optimizer, self.generator)
+        if kept:
+            tensors, facts = kept
             first, self.best_step, self.best_score = facts["step"], facts["best_step"], facts["best_score"]
             self.curve = [(step, point) for step, point in facts["curve"]]
             self.best = {key.removeprefix("best."): value for key, value in tensors.items() if key.startswith("best.")}
@@ -279,6 +279,6 @@ def training_identity(student: Student, matrix: LabelMatrix, config: TrainingCon
     settings = config.model_dump_json(exclude=free_keys(TrainingConfig))
     names = json.dumps([matrix.teachers, matrix.topics, list(matrix.sample_ids)])
     arrays = (hashlib.sha256(np.ascontiguousarray(getattr(matrix, name)).data).hexdigest() for name in ARRAYS)
-    own = [student.config.model_dump_json(), str(seed), student.device.type, torch.__version__]
+    student_facts = [student.config.model_dump_json(), str(seed), student.device.type, torch.__version__]
     start = (value.detach().cpu().contiguous().numpy().tobytes() for value in student.state_dict().values())
-    return sha256(settings, *own, names, *arrays, *(hashlib.sha256(value).digest() for value in start))
+    return sha256(settings, *student_facts, names, *arrays, *(hashlib.sha256(value).digest() for value in start))

@@ -61,20 +61,20 @@ def helpers(job: TrainJob, workers: int, device: str, folder: Path) -> Iterator[
             "train on a cluster (engine: ray)."
         )
     meeting = f"file://{folder / 'meeting'}"
-    own = torch.get_num_threads()
-    threads = own if device.startswith("cuda") else max(own // workers, 1)
+    threads_before = torch.get_num_threads()
+    threads = threads_before if device.startswith("cuda") else max(threads_before // workers, 1)
     processes: dict[int, subprocess.Popen[str]] = {}
     with ExitStack() as stack, _loopback():
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         torch.set_num_threads(threads)
-        stack.callback(torch.set_num_threads, own)
+        stack.callback(torch.set_num_threads, threads_before)
         for rank in range(1, workers):
-            told = stack.enter_context(open(folder / f"worker-{rank}.log", "wb"))
+            log_file = stack.enter_context(open(folder / f"worker-{rank}.log", "wb"))
             processes[rank] = subprocess.Popen(
                 [sys.executable, "-m", "t2t.training.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=told,
+                stderr=log_file,
                 text=True,
                 env=environment,
             )

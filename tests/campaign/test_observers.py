@@ -14,10 +14,6 @@ from tests.helpers.campaigns import tiny
 class Quiet(Observer):
     """One of a plug-in's."""
 
-    @classmethod
-    def of(cls, campaign):
-        return cls()
-
 
 def test_mlflow_is_told_where_nobody_says_otherwise(world, tmp_path, monkeypatch):
     monkeypatch.delenv("T2T_OBSERVERS", raising=False)

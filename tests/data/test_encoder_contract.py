@@ -1,4 +1,4 @@
-"""What every kind of frame encoder keeps. docs/extend.md's own kind passes it too (tests/package/test_extend_page.py)."""
+"""What every kind of frame encoder keeps; that of docs/extend.md passes too (tests/package/test_extend_page.py)."""
 
 from __future__ import annotations
 

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2t.data.labels import LABEL_SCHEMA
-from t2t.evaluation.collapse import (
+from t2t.evaluation.collapse import collapse
+from t2t.evaluation.config import WatchConfig
+from t2t.evaluation.watch import (
     agreement,
     class_shares,
-    collapse,
     confidence_entropy,
     flips,
     normalised_entropy,
@@ -25,7 +26,6 @@ from t2t.evaluation.collapse import (
     watch,
     watch_student,
 )
-from t2t.evaluation.config import WatchConfig
 
 pytestmark = pytest.mark.unit
 

@@ -1,4 +1,4 @@
-"""What every implementation behind a seam keeps: students, frame encoders, label baselines. Ours, and those of a plug-in.
+"""What every implementation behind a seam keeps, ours or a plug-in's: students, frame encoders, label baselines.
 
 Each claim is a function that fails where it does not hold.
 """
@@ -112,7 +112,7 @@ def an_unknown_identity_is_refused(config: Any, folder: Path) -> None:
     student = student_of(config)
     blank = np.zeros(1, np.float32)
     pairs = Pairs(("a",), TOPICS, np.array([0]), np.array([0]), blank, blank)
-    with pytest.raises(T2TError, match="colur.*Did you mean 'colour'"):
+    with pytest.raises(T2TError, match=r"colur.*Did you mean 'colour'"):
         student.predict(CLIPS, EVERY, TOPICS, "colur")
     with pytest.raises(T2TError, match="colur"):
         student.predict_pairs(CLIPS, EVERY, pairs, "colur")

@@ -73,9 +73,7 @@ def _install(project: Mapping[str, Any], code: Path) -> None:
     """What `pip install` leaves of a distribution, as far as it is looked at here."""
     folder = code / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     folder.mkdir(parents=True)
-    (folder / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
     lines = []
     for group, points in project["entry-points"].items():
         lines += [f"[{group}]", *(f"{name} = {place}" for name, place in points.items())]

@@ -30,7 +30,9 @@ def execute(source: str, names: dict[str, Any]) -> list[dict[str, Any]]:
         exec(compile(ast.Module(body, []), "<cell>", "exec"), names)
         value = eval(compile(ast.Expression(last), "<cell>", "eval"), names) if last else None
     if printed.getvalue():
-        outputs.append({"output_type": "stream", "name": "stdout", "text": printed.getvalue().splitlines(keepends=True)})
+        outputs.append(
+            {"output_type": "stream", "name": "stdout", "text": printed.getvalue().splitlines(keepends=True)}
+        )
     if value is not None:
         data: dict[str, Any] = {"text/plain": repr(value).splitlines(keepends=True)}
         if hasattr(value, "_repr_html_"):

@@ -1,7 +1,7 @@
 """What the code before the restructuring left goes on: work folders, lakes, snapshots, MLflow models, deployments.
 
-The archive and the digests were made by revision b8ea274 (tests/fixtures/old/README.md). Weights and numbers are compared
-bit for bit where this machine does arithmetic as that one did; the rest is compared everywhere.
+The archive and the digests were made by revision b8ea274 (tests/fixtures/old/README.md). Weights and numbers are
+compared bit for bit where this machine does arithmetic as that one did; the rest is compared everywhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every kind of student keeps. docs/extend.md's own kind passes it too (tests/package/test_extend_page.py)."""
+"""What every kind of student keeps; that of docs/extend.md passes too (tests/package/test_extend_page.py)."""
 
 from __future__ import annotations
 
@@ -37,8 +37,6 @@ def test_every_kind_is_looked_at() -> None:
 @pytest.mark.parametrize(
     ("kind", "settings"), [(kind, settings) for kind, several in SETTINGS.items() for settings in several]
 )
-def test_a_kind_keeps(
-    kind: str, settings: dict[str, Any], claim: Callable[[Any, Path], None], tmp_path: Path
-) -> None:
+def test_a_kind_keeps(kind: str, settings: dict[str, Any], claim: Callable[[Any, Path], None], tmp_path: Path) -> None:
     config = TypeAdapter(StudentConfig).validate_python({"kind": kind, **settings})
     claim(config, tmp_path)

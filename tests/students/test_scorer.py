@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def student(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scorer]:
+def student(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Scorer:
     monkeypatch.chdir(folder)
-    yield t2t.load_student("student", "cpu")
+    return t2t.load_student("student", "cpu")
 
 
 def test_it_says_what_it_is(student: Scorer) -> None:
@@ -83,7 +82,12 @@ def test_any_sequence_will_do_and_nothing_gives_nothing(student: Scorer) -> None
     ("files", "topics", "identity", "words"),
     [
         (["0.mp4", "lost.mp4", "1.mp4"], TOPICS, None, r"^lost\.mp4: no such file\.$"),
-        (["0.mp4", Path("student/config.json")], TOPICS, None, r"^student/config\.json: not readable as video or image"),
+        (
+            ["0.mp4", Path("student/config.json")],
+            TOPICS,
+            None,
+            r"^student/config\.json: not readable as video or image",
+        ),
         (["student"], TOPICS, None, r"^student: not a file\.$"),
         ("0.mp4", TOPICS, None, r"^score takes lists: student\.score\(\['a\.mp4'\]"),
         (Path("0.mp4"), TOPICS, None, "^score takes lists"),

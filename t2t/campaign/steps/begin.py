@@ -46,21 +46,21 @@ def _noted(campaign: Campaign, k: int, records: Sequence[Record], observer: Obse
     head = lake.branch(layout.branch(k), "main")
     started_from = _starts_from(campaign, records)
     if files.begun.is_file():
-        known = RoundStart.read(files, k)
+        noted = RoundStart.read(files, k)
         # What was added to `main` since is the next round's.
-        teachers = _teachers_at(campaign, k, known.commit)
-        holds = (known.teachers, known.started_from) == (teachers, started_from)
+        teachers = _teachers_at(campaign, k, noted.commit)
+        holds = (noted.teachers, noted.started_from) == (teachers, started_from)
         if holds or lake.find(head, layout.round_key(k)):
-            return known
-        log.warning("Round %d begins again: it was to learn from %s.", k, ", ".join(known.teachers))
+            return noted
+        log.warning("Round %d begins again: it was to learn from %s.", k, ", ".join(noted.teachers))
         observer.discarded(campaign, k)
     remove_folder(files.folder)  # nothing of a round counts before its beginning
     main = lake.resolve("main")
     if all(commit.id != main for commit in lake.log(head)):
         # The branch is of an earlier attempt; the round reads `main` as it is now.
-        about = {"campaign": campaign.config.name, "round": str(k)}
+        facts = {"campaign": campaign.config.name, "round": str(k)}
         message = f"Round {k} begins at {main[:12]}"
-        lake.merge("main", layout.branch(k), layout.update_key(k, main), message, about)
+        lake.merge("main", layout.branch(k), layout.update_key(k, main), message, facts)
     start = RoundStart(round=k, commit=main, teachers=_teachers_at(campaign, k, main), started_from=started_from)
     start.write(files)
     return start

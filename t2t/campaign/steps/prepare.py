@@ -73,8 +73,8 @@ def _label_later_samples(campaign: Campaign) -> None:
     for teacher in campaign.lineup.of_round(len(campaign.ledger.records())):
         if teacher in (HUMAN, *campaign.config.teachers):
             continue
-        known = asked(lake, "main", name, teacher, wanted.topics)
+        before = asked(lake, "main", name, teacher, wanted.topics)
         registration = registered(lake, name, teacher)
-        if known is not None and registration is not None and wanted - known:
+        if before is not None and registration is not None and wanted - before:
             student = build(parse_entry(registration.entry, f"teacher {teacher!r}"), campaign.context)
             campaign.registrar().register(student, samples, wanted.topics)

@@ -16,7 +16,8 @@ from t2t.campaign.record import Record
 from t2t.core.errors import T2TError
 from t2t.core.files import write_text
 from t2t.data.labels import HUMAN
-from t2t.evaluation.collapse import after_collapse, watch_student
+from t2t.evaluation.collapse import after_collapse
+from t2t.evaluation.watch import watch_student
 from t2t.students.config import TaggingConfig
 from t2t.teachers import build
 from t2t.teachers.kinds.student import Entry, Parent
@@ -41,10 +42,10 @@ def register_student(campaign: Campaign, record: Record) -> Record:
     """
     teacher = _register(campaign, record)
     k, dataset, lineup, lake = record.round, campaign.dataset, campaign.lineup, campaign.lake
-    names = [known.id for known in record.teachers]
+    names = [reference.id for reference in record.teachers]
     outside = [name for name in names if name != HUMAN and name not in lineup.own(names)]
     read = partial(read_labels, lake, lake.resolve(record.branch), dataset.name)
-    found, shares = watch_student(read, teacher, outside, lineup.students(k, record.branch), dataset.seen)
+    measures, shares = watch_student(read, teacher, outside, lineup.students(k, record.branch), dataset.seen)
     path = campaign.files(k).class_share
     write_text(path, shares.to_csv(index=False))
     lake.commit(
@@ -55,7 +56,7 @@ def register_student(campaign: Campaign, record: Record) -> Record:
         metadata={"campaign": record.campaign, "round": str(k), "teacher": teacher},
     )
     largest = str(shares["topic"][int(shares["share"].argmax())])
-    changes = {"self_teacher": teacher, "watch": {**record.watch, **found}, "largest_topic": largest}
+    changes = {"self_teacher": teacher, "watch": {**record.watch, **measures}, "largest_topic": largest}
     return record.model_copy(update=changes)
 
 
@@ -81,9 +82,9 @@ def _register(campaign: Campaign, record: Record) -> str:
         seed=campaign.seed(record.round),
         parents=parents,
     )
-    about = {"campaign": record.campaign, "round": str(record.round)}
+    facts = {"campaign": record.campaign, "round": str(record.round)}
     samples, topics = campaign.samples("unlabeled"), campaign.dataset.seen
-    campaign.registrar(record.branch).register(build(entry, campaign.context), samples, topics, about)
+    campaign.registrar(record.branch).register(build(entry, campaign.context), samples, topics, facts)
     return entry.id
 
 
@@ -96,9 +97,9 @@ def promote_later(campaign: Campaign, record: Record, observer: Observer) -> Non
     """
     record = register_student(campaign, record)
     teacher = record.self_teacher or ""
-    about = {"campaign": record.campaign, "round": str(record.round), "teacher": teacher}
+    facts = {"campaign": record.campaign, "round": str(record.round), "teacher": teacher}
     key = campaign.layout.teacher_merge_key(teacher)
-    campaign.lake.merge(record.branch, "main", key, f"Merge {teacher}", about)
+    campaign.lake.merge(record.branch, "main", key, f"Merge {teacher}", facts)
     why = campaign.lineup.collapse(record)
     campaign.ledger.amend(record.model_copy(update={"stop": why or record.stop}))
     observer.promoted(campaign, record)

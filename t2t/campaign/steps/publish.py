@@ -16,8 +16,8 @@ from t2t.campaign.observer import Observer
 from t2t.campaign.record import Record, champion, stop_reason
 from t2t.core.files import sha256, sha256_file, write_text
 from t2t.data.pairs import pairs_of
-from t2t.evaluation.collapse import self_share
 from t2t.evaluation.gate import Verdict, judge
+from t2t.evaluation.watch import self_share
 
 log = logging.getLogger("t2t")
 
@@ -49,9 +49,9 @@ def publish(campaign: Campaign, settled: Settled, observer: Observer) -> Record:
     began, record, layout = time.monotonic(), settled.record, campaign.layout
     k = record.round
     if record.status == "passed":
-        about = {"campaign": record.campaign, "round": str(k), "status": record.status}
+        facts = {"campaign": record.campaign, "round": str(k), "status": record.status}
         message = f"Merge round {k} of {record.campaign}"
-        commit = campaign.lake.merge(record.branch, "main", layout.merge_key(k), message, about)
+        commit = campaign.lake.merge(record.branch, "main", layout.merge_key(k), message, facts)
         campaign.lake.tag(layout.tag(k), commit)
         record = record.model_copy(update={"commit": commit})
     record = record.model_copy(update={"seconds": record.seconds + time.monotonic() - began})
@@ -64,7 +64,7 @@ def _commit(
     campaign: Campaign, k: int, trained: TrainFacts, scores: RoundScores, verdict: Verdict, weights: str
 ) -> str:
     files, layout, name = campaign.files(k), campaign.layout, campaign.config.name
-    about = {"campaign": name, "round": str(k), "status": verdict.status}
+    status = {"campaign": name, "round": str(k), "status": verdict.status}
     message = f"Round {k} of {name}: {verdict.status}, {verdict.reason}"
     facts = {"pr_auc": f"{scores.test['pr_auc']:.6f}", "rows": str(trained.rows), "weights": weights}
     commit = campaign.lake.commit(
@@ -72,7 +72,7 @@ def _commit(
         {layout.file(k, file.name): file for file in files.kept()},
         key=layout.round_key(k),
         message=message,
-        metadata=about | facts,
+        metadata=status | facts,
     )
     if campaign.config.gate == "manual" and verdict.passed is not None:
         # The commit above was made while the round waited.
@@ -81,7 +81,7 @@ def _commit(
             {layout.file(k, files.verdict.name): files.verdict},
             key=layout.decided_key(k),
             message=message,
-            metadata=about,
+            metadata=status,
         )
     return commit
 
@@ -97,7 +97,7 @@ def _record(
     observer: Observer,
 ) -> Record:
     """The round's record as far as it is known at the gate; as it was trained, whatever was retracted since."""
-    lineup, own = campaign.lineup, campaign.lineup.own(trained.rows_by_teacher)
+    lineup, students = campaign.lineup, campaign.lineup.own(trained.rows_by_teacher)
     return Record(
         campaign=campaign.config.name,
         round=start.round,
@@ -121,7 +121,7 @@ def _record(
         yardstick=yardstick(campaign),
         self_teacher=None,
         seconds=0.0,
-        watch={"self_share": self_share(trained.rows_by_teacher, own)},
+        watch={"self_share": self_share(trained.rows_by_teacher, students)},
     )
 
 
@@ -145,9 +145,9 @@ def _warn_of_other_yardstick(campaign: Campaign, best: Record | None) -> None:
 def _verdict(campaign: Campaign, k: int, best: Record | None) -> Verdict:
     """The gate's verdict on round k: once it is said it stays, whatever is retracted before the round ends."""
     files, config = campaign.files(k), campaign.config
-    known = read_verdict(files)
-    if known is not None:
-        return known
+    said_before = read_verdict(files)
+    if said_before is not None:
+        return said_before
     verdict = judge(
         config.gate,
         pairs_of(pq.read_table(files.pairs("validation")), campaign.ids("validation"), campaign.dataset.topics),

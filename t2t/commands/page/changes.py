@@ -38,10 +38,10 @@ def changed(material: Material) -> dict[str, Any]:
     unlabeled = material.ids("unlabeled")
     if not unlabeled:
         raise Missing("The dataset has no unlabeled videos.")
-    own = [r.self_teacher for r in material.records if r.status == "passed" and r.self_teacher]
-    own = [teacher for teacher in own if teacher not in material.out]
-    if len(own) > 1:
-        before, after = own[0], own[-1]
+    students = [r.self_teacher for r in material.records if r.status == "passed" and r.self_teacher]
+    students = [teacher for teacher in students if teacher not in material.out]
+    if len(students) > 1:
+        before, after = students[0], students[-1]
         looked_at = spread(unlabeled, LOOKED_AT)
         first, last = (_labels(material, teacher, looked_at) for teacher in (before, after))
     else:
@@ -116,7 +116,7 @@ def _scores(
     if not samples:
         raise Missing("None of the unlabeled videos can be read any more.")
     seen = np.array([topic not in material.unseen for topic in material.topics])
-    topics, frames = [topic for topic, known in zip(material.topics, seen, strict=True) if known], []
+    topics, frames = [topic for topic, is_seen in zip(material.topics, seen, strict=True) if is_seen], []
     for record in (start, end):
         student = load_checked(
             material.workspace.work / record.checkpoint, record.weights_sha256, material.engine.device

@@ -66,7 +66,7 @@ class LeaveOneOut:
             that another seed makes with all teachers, which no teacher has a part in; `steps` and `full_steps`.
         """
         plans: list[tuple[str, list[str], int]] = [("all teachers", self.outside, 0)]
-        plans += [(f"without {name}", [one for one in self.outside if one != name], 0) for name in self.outside]
+        plans += [(f"without {name}", [other for other in self.outside if other != name], 0) for name in self.outside]
         plans.append(("all teachers, another seed", self.outside, 1))
         scored = []
         for at, (what, teachers, seed) in enumerate(plans, start=1):
@@ -74,9 +74,9 @@ class LeaveOneOut:
         everyone, *without, again = scored
         rows = []
         for name, pairs in zip(self.outside, without, strict=True):
-            found = self._difference(everyone, pairs)
+            gain = self._difference(everyone, pairs)
             row = {"name": name, "without": average_precision(pairs)}
-            rows.append(row | {"value": found.value, "low": found.low, "high": found.high})
+            rows.append(row | {"value": gain.value, "low": gain.low, "high": gain.high})
         frame = pd.DataFrame(rows).sort_values("value", ascending=False, kind="stable", ignore_index=True)
         return {
             "rows": frame,
@@ -88,8 +88,8 @@ class LeaveOneOut:
         }
 
     def _difference(self, first: Pairs, second: Pairs) -> Interval:
-        found = self.material.difference(first, second)
-        return found or Interval(float("nan"))
+        interval = self.material.difference(first, second)
+        return interval or Interval(float("nan"))
 
     def _scored(self, teachers: list[str], seed: int, title: str) -> Pairs:
         """The validation pairs as a student of some teachers scores them; kept by what can change them."""
@@ -110,16 +110,16 @@ class LeaveOneOut:
         """A hash of data, labels and recipe of one training."""
         frozen = self.material.frozen
         names = ("encoder", "student", "method", "teachers_see_unseen", "seed")
-        about: dict[str, Any] = {name: frozen[name] for name in names}
-        about |= {"version": VERSION, "training": self._training(teachers), "teachers": teachers, "run": seed}
+        content: dict[str, Any] = {name: frozen[name] for name in names}
+        content |= {"version": VERSION, "training": self._training(teachers), "teachers": teachers, "run": seed}
         layout = self.material.data
         wanted = {layout.teacher(name).labels for name in teachers}
-        about["content"] = {
+        content["content"] = {
             path: digest
             for path, digest in self._digests.items()
             if path in wanted or path.startswith(f"{layout.data}/")
         }
-        return sha256(json.dumps(about, sort_keys=True))[:32]
+        return sha256(json.dumps(content, sort_keys=True))[:32]
 
     def _training(self, teachers: Sequence[str]) -> dict[str, Any]:
         weights = {name: weight for name, weight in self.training["task_weight"].items() if name in teachers}

@@ -113,8 +113,8 @@ class Material:
     @cached_property
     def _topics(self) -> list[dict[str, Any]]:
         with self.lake.read("main", self.data.topics) as file:
-            found: list[dict[str, Any]] = json.load(file)
-        return found
+            topics: list[dict[str, Any]] = json.load(file)
+        return topics
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -153,21 +153,21 @@ class Material:
 
     def is_own(self, teacher: str) -> bool:
         """Whether a teacher is a student of this campaign."""
-        known = self.entry(teacher)
-        made = known.student_of if known is not None else None
+        registration = self.entry(teacher)
+        made = registration.student_of if registration is not None else None
         return made is not None and made[0] == self.campaign
 
     def outside(self, record: Record) -> list[str]:
         """The teachers of a round that are neither `human` nor the campaign's own students."""
-        return [one.id for one in record.teachers if one.id != HUMAN and not self.is_own(one.id)]
+        return [teacher.id for teacher in record.teachers if teacher.id != HUMAN and not self.is_own(teacher.id)]
 
     @cached_property
     def teachers(self) -> list[str]:
         """`human`, the outside teachers as the campaign names them and as they came, then its own students."""
-        taught = [one.id for record in self.shown for one in record.teachers]
+        taught = [teacher.id for record in self.shown for teacher in record.teachers]
         taught += [record.self_teacher for record in self.shown if record.self_teacher]
-        known = dict.fromkeys([HUMAN, *self.frozen["teachers"], *taught])
-        return sorted(known, key=self.is_own)  # stable
+        names = dict.fromkeys([HUMAN, *self.frozen["teachers"], *taught])
+        return sorted(names, key=self.is_own)  # stable
 
     @cached_property
     def styles(self) -> dict[str, Style]:
@@ -178,13 +178,13 @@ class Material:
         """A teacher's confidences for the pairs of round k, as that round left them in the lake: float [P], NaN where
         it gave none. Its labels are gone through table by table."""
         pairs = self.pairs(k, split)
-        found = np.full(len(pairs.sample), np.nan, np.float32)
+        scores = np.full(len(pairs.sample), np.nan, np.float32)
         if self.entry(teacher, self.shown[k].commit) is None:
-            return found
+            return scores
         for table in label_tables(self.lake, self.shown[k].commit, self.dataset, teacher):
             score = teacher_scores(pairs, table)
-            found = np.where(np.isnan(score), found, score)
-        return found
+            scores = np.where(np.isnan(score), scores, score)
+        return scores
 
     # -- embeddings and students -------------------------------------------------------------------------------------
 

@@ -29,9 +29,9 @@ def signed(value: float | None) -> str:
     return f"{value:+.3f}".replace("-", MINUS)
 
 
-def bounds(found: Interval | None) -> str:
+def bounds(interval: Interval | None) -> str:
     """`[+0.010, +0.034]` of the Interval of a difference; empty where there is none."""
-    return "" if found is None or math.isnan(found.low) else f"[{signed(found.low)}, {signed(found.high)}]"
+    return "" if interval is None or math.isnan(interval.low) else f"[{signed(interval.low)}, {signed(interval.high)}]"
 
 
 def count(value: float | None) -> str:
@@ -64,17 +64,17 @@ def judged(difference: Interval | None) -> str:
 @cache
 def environment() -> Environment:
     """Autoescape is on for everything: what is markup says so itself (`t2t.commands.page.pictures.svg`)."""
-    found = Environment(
+    templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {f.__name__: f for f in (number, signed, bounds, count, percent, measure, judged)} | {
+    templates.filters |= {f.__name__: f for f in (number, signed, bounds, count, percent, measure, judged)} | {
         "colour": css
     }
-    return found
+    return templates
 
 
 def render(**content: Any) -> str:

@@ -38,20 +38,20 @@ PACKAGES = ("torch", "transformers", "timm", "numpy", "pyarrow", "scikit-learn",
 def headline(material: Material) -> dict[str, Any]:
     """What the campaign came to: the round it is about, that round beside the first one and the best outside teacher,
     and where the campaign stands."""
-    record, found = material.told, dict[str, Any](state=state(material), about=None)
+    record, facts = material.told, dict[str, Any](state=state(material), about=None)
     if record is None:
-        return found
+        return facts
     first = material.shown[0]
-    found |= {"about": record, "first": first, "champion": record is material.champion, "rounds": len(material.shown)}
-    found |= {"teacher": None, "gain": None, "validation_gain": None}
+    facts |= {"about": record, "first": first, "champion": record is material.champion, "rounds": len(material.shown)}
+    facts |= {"teacher": None, "gain": None, "validation_gain": None}
     if record.round != first.round:
         for key, split in (("gain", "test"), ("validation_gain", "validation")):
-            found[key] = material.difference(*(material.pairs(k, split) for k in (record.round, first.round)))
+            facts[key] = material.difference(*(material.pairs(k, split) for k in (record.round, first.round)))
     best = _best(material, record)
     if best:
         pairs, score = material.pairs(record.round, "test"), material.scores(best["name"], record.round, "test")
         best["gain"] = material.difference(*_on_common(pairs, score))
-    return found | {"teacher": best, "pairs": len(material.pairs(record.round, "test").sample)}
+    return facts | {"teacher": best, "pairs": len(material.pairs(record.round, "test").sample)}
 
 
 def state(material: Material) -> dict[str, str]:
@@ -100,27 +100,34 @@ def curves(material: Material) -> dict[str, Any]:
     for row in rows:
         row["gain"] = material.difference(*_on_common(pairs, scores[row["name"]]))
     silent = [name for name in scores if name not in {row["name"] for row in rows}]
-    own = average_precision(pairs)
+    student_pr_auc = average_precision(pairs)
     facts = {
         "pairs": len(pairs.sample),
         "samples": len(np.unique(pairs.sample)),
         "positives": int(pairs.positive.sum()),
     }
-    return {"picture": svg(figure, "curves"), "rows": rows, "silent": silent, "round": record, "own": own, **facts}
+    return {
+        "picture": svg(figure, "curves"),
+        "rows": rows,
+        "silent": silent,
+        "round": record,
+        "own": student_pr_auc,
+        **facts,
+    }
 
 
 def _beside(material: Material, record: Record) -> list[dict[str, Any]]:
     """The outside teachers with labels for the test pairs of a round: name, pairs, covered (share), own PR-AUC and that
     of the student on the same pairs."""
     pairs = material.pairs(record.round, "test")
-    found = []
+    rows = []
     for name in material.outside(record):
         score = material.scores(name, record.round, "test")
         student, teacher = _on_common(pairs, score)
         if student.positive.any():
             row = {"name": name, "pairs": len(student.sample), "covered": float((~np.isnan(score)).mean())}
-            found.append(row | {"own": average_precision(teacher), "student": average_precision(student)})
-    return found
+            rows.append(row | {"own": average_precision(teacher), "student": average_precision(student)})
+    return rows
 
 
 def _best(material: Material, record: Record) -> dict[str, Any] | None:
@@ -137,15 +144,20 @@ def contribution(material: Material, wanted: bool) -> dict[str, Any]:
     """What each outside teacher adds, by leaving it out."""
     if not wanted:
         raise Missing(f"Left out by --no-leave-one-out. To measure it: t2t report {material.campaign}")
-    found = LeaveOneOut(material).measure()
-    again = {"name": "another seed", "value": found["seed"].value, "low": found["seed"].low, "high": found["seed"].high}
-    table = pd.concat([found["rows"], pd.DataFrame([again])], ignore_index=True)
+    measured = LeaveOneOut(material).measure()
+    again = {
+        "name": "another seed",
+        "value": measured["seed"].value,
+        "low": measured["seed"].low,
+        "high": measured["seed"].high,
+    }
+    table = pd.concat([measured["rows"], pd.DataFrame([again])], ignore_index=True)
     figure = figures.differences(table, "PR-AUC with all, less without it", material.styles)
     rows = [
         {"name": row["name"], "without": row["without"], "gain": Interval(row["value"], row["low"], row["high"])}
-        for row in found["rows"].to_dict("records")
+        for row in measured["rows"].to_dict("records")
     ]
-    return {**found, "picture": svg(figure, "contribution"), "rows": rows}
+    return {**measured, "picture": svg(figure, "contribution"), "rows": rows}
 
 
 def topics(material: Material) -> dict[str, Any]:
@@ -155,7 +167,7 @@ def topics(material: Material) -> dict[str, Any]:
         raise Missing("There is one round only, so there is nothing to compare it with.")
     if record.round == first.round:
         record = material.shown[-1]
-    before, after = (topic_table(material.pairs(one.round, "test"), material.unseen) for one in (first, record))
+    before, after = (topic_table(material.pairs(shown.round, "test"), material.unseen) for shown in (first, record))
     table = before.merge(after[["topic", "pr_auc"]], on="topic", suffixes=("_before", "_after"))
     table["change"] = table["pr_auc_after"] - table["pr_auc_before"]
     measured = table.dropna(subset="change").sort_values("change", ascending=False, kind="stable")
@@ -187,12 +199,12 @@ def teachers(material: Material) -> dict[str, Any]:
     size = int(split.isin(["train", "unlabeled"]).sum())
     rows = []
     for name in material.teachers:
-        known = material.entry(name)
+        registration = material.entry(name)
         row: dict[str, Any] = {"name": name, "kind": "not labeled yet", "labels": None, "description": ""}
         row |= {"fingerprint": "", "own": material.is_own(name), "health": health.get(name), "coverage": None}
-        if known is not None:
-            row |= {"kind": known.kind, "labels": known.rows, "description": known.description}
-            row |= {"fingerprint": known.fingerprint}
+        if registration is not None:
+            row |= {"kind": registration.kind, "labels": registration.rows, "description": registration.description}
+            row |= {"fingerprint": registration.fingerprint}
         if name == HUMAN:
             row["description"] = "The ground truth: people's annotations."
         if row["health"]:
@@ -233,8 +245,8 @@ def lineage(material: Material) -> dict[str, Any]:
 
 def commits(material: Material) -> dict[str, Any]:
     """The newest commits of `main` behind the campaign."""
-    found = list(islice(commits_of(material.ledger, material.campaign), COMMITS + 1))
-    return {"rows": found[:COMMITS], "more": len(found) > COMMITS, "place": material.lake.uri("main")}
+    newest = list(islice(commits_of(material.ledger, material.campaign), COMMITS + 1))
+    return {"rows": newest[:COMMITS], "more": len(newest) > COMMITS, "place": material.lake.uri("main")}
 
 
 def made(material: Material) -> dict[str, Any]:

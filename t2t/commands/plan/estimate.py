@@ -165,13 +165,13 @@ class Estimates:
     def _human_rows(self) -> int:
         """People's rows that students train on: those of the training split and the seen topics."""
         human, train = self.dataset.human, self._samples("train")["sample_id"].combine_chunks()
-        known = pc.is_in(human["sample_id"], value_set=train)
+        in_train = pc.is_in(human["sample_id"], value_set=train)
         seen = pc.is_in(human["topic"], value_set=pa.array(self.dataset.seen, pa.string()))
-        return int(pc.sum(pc.and_(known, seen)).as_py() or 0)
+        return int(pc.sum(pc.and_(in_train, seen)).as_py() or 0)
 
     def _human(self) -> Work:
-        known, rows = self._registered(HUMAN), len(_without(self.dataset.human, self._quarantine))
-        done = min(rows, known.rows) if known else 0
+        registration, rows = self._registered(HUMAN), len(_without(self.dataset.human, self._quarantine))
+        done = min(rows, registration.rows) if registration else 0
         return Work(HUMAN, "pairs", rows, done, note="annotations, read from a file")
 
     def _registered(self, teacher: str) -> Registration | None:
@@ -179,8 +179,8 @@ class Estimates:
 
     def _asked(self, teacher: str) -> Asked:
         """What a teacher was asked so far: nothing where it is not registered."""
-        found = asked(self.lake, self.head, self.config.dataset, teacher, self.dataset.topics) if self.lake else None
-        return found or Asked()
+        before = asked(self.lake, self.head, self.config.dataset, teacher, self.dataset.topics) if self.lake else None
+        return before or Asked()
 
     @cached_property
     def _built(self) -> dict[str, Teacher]:
@@ -190,10 +190,10 @@ class Estimates:
 
     def _teacher(self, name: str) -> Work:
         """The pairs that an outside teacher is asked. Raises T2TError where it has changed since it was registered."""
-        teacher, known = self._built[name], self._registered(name)
-        if known is not None and known.fingerprint != (now := teacher.fingerprint()):
+        teacher, registration = self._built[name], self._registered(name)
+        if registration is not None and registration.fingerprint != (now := teacher.fingerprint()):
             raise T2TError(
-                f"Teacher {name!r} is registered with other content (fingerprint {known.fingerprint[:12]}, now "
+                f"Teacher {name!r} is registered with other content (fingerprint {registration.fingerprint[:12]}, now "
                 f"{now[:12]}), so a run would be refused: choose a new id."
             )
         samples, topics = self._samples(), self.dataset.topics
@@ -219,22 +219,22 @@ class Estimates:
     def _students(self, rounds: int) -> list[Work]:
         """What this campaign's own students label: clips that came after them, and what the rounds to come will tag.
         Tagging belongs to a round's time."""
-        found = []
+        works = []
         if self.lineup and rounds:
             for name in self.config.self_training.retained(self.lineup.students(len(self.records))):
                 missing = Asked(tuple(self._unlabeled), self.dataset.seen) - self._asked(name)
                 new = sum(min(self._tags, len(block.topics)) * len(block.samples) for block in missing)
                 if new:
                     total = self._tags * len(self._unlabeled)
-                    found.append(Work(name, "pairs", total, total - new, None, UNKNOWN))
+                    works.append(Work(name, "pairs", total, total - new, None, UNKNOWN))
         # The last round's student teaches nobody, unless the campaign is prolonged.
         last = self.records[-1] if self.records else None
         makes = max(rounds - 1, 0) + bool(rounds and last and last.status == "passed" and last.self_teacher is None)
         if makes:
             each = self._tags * len(self._unlabeled)
             note = f"{makes} of its own, {each:,} pairs each"
-            found.append(Work("new students", "pairs", makes * each, 0, 0.0, "in the rounds' time", note))
-        return found
+            works.append(Work("new students", "pairs", makes * each, 0, 0.0, "in the rounds' time", note))
+        return works
 
     @property
     def _tags(self) -> int:
@@ -253,11 +253,13 @@ class Estimates:
 
     def _round(self, at: int, seconds: float | None) -> RoundPlan:
         counted = [self._rows_of(name) for name in self.outside]
-        own = self.lineup.students(len(self.records)) if self.lineup else []
+        own_students = self.lineup.students(len(self.records)) if self.lineup else []
         last = self.records[-1] if self.records else None
         earlier = [last.round] if last is not None and last.status == "passed" else []
-        own = list(dict.fromkeys([*own, *map(self.config.self_teacher, [*earlier, *self._numbers[:at]])]))
-        students = self.config.self_training.retained(own)
+        own_students = list(
+            dict.fromkeys([*own_students, *map(self.config.self_teacher, [*earlier, *self._numbers[:at]])])
+        )
+        students = self.config.self_training.retained(own_students)
         rows = self._human_rows + sum(rows for rows, _ in counted)
         rows += len(students) * self._tags * len(self._unlabeled)
         exact = all(sure for _, sure in counted)
@@ -274,7 +276,7 @@ class Estimates:
         return {}
 
     def _count(self, name: str) -> tuple[int, bool]:
-        teacher, known, before = self._built[name], self._registered(name), self._asked(name)
+        teacher, registration, before = self._built[name], self._registered(name), self._asked(name)
         samples = self._samples("train", "unlabeled")
         pairs = len(samples) * len(self._topics)
         used = [record.rows_by_teacher[name] for record in self.records if name in record.rows_by_teacher]
@@ -283,22 +285,22 @@ class Estimates:
             return used[-1], True
         if shard_samples(teacher) is None and path.is_file() and path.stat().st_size <= READ_BYTES:
             return sum(len(table) for table in teacher.label(samples, self._topics)), True
-        if known is not None and before.samples and before.topics:
-            return round(known.rows / (len(before.samples) * len(before.topics)) * pairs), False
+        if registration is not None and before.samples and before.topics:
+            return round(registration.rows / (len(before.samples) * len(before.topics)) * pairs), False
         # Where nothing is known, as many as it can be asked for.
         return round(self.tried.get(name, 1.0) * pairs), False
 
     def _others(self) -> list[tuple[CampaignConfig, list[Record]]]:
         """The campaigns of this work folder on the same dataset, as they were frozen, with their rounds."""
-        found = []
+        others = []
         for lake, layout in campaigns(self.workspace) if not self.records else ():
             if layout.dataset == self.config.dataset and layout.name != self.config.name:
                 ledger = Ledger(lake, layout.dataset, layout.name)
                 try:
-                    found.append((frozen_config(ledger), ledger.records()))
+                    others.append((frozen_config(ledger), ledger.records()))
                 except T2TError:
                     continue  # of another version of t2t; all it could give is a time
-        return found
+        return others
 
     # -- disk ----------------------------------------------------------------------------------------------------
 
@@ -312,7 +314,7 @@ class Estimates:
         return {
             "embeddings": clip if clip is None else embedding.left * clip,
             "labels": labels,
-            "training rows": sum(one.rows for one in rounds) * MATRIX_ROW,
+            "training rows": sum(planned.rows for planned in rounds) * MATRIX_ROW,
             "checkpoints": student if student is None else student * copies * len(rounds),
         }
 
@@ -329,8 +331,8 @@ class Estimates:
         for entry in self.lake.list(self.head, self.layout.teachers) if self.lake else ():
             teacher = self.layout.teacher_of(entry.path, LABELS)
             if teacher is not None:
-                known = self._registered(teacher)
-                size, rows = size + entry.size, rows + (known.rows if known else 0)
+                registration = self._registered(teacher)
+                size, rows = size + entry.size, rows + (registration.rows if registration else 0)
         return size / rows if rows else label_bytes(self.dataset.sample_ids(), self.dataset.topics)
 
     def _student_bytes(self) -> int | None:

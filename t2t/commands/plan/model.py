@@ -77,8 +77,8 @@ class Plan:
         return [name for name, part in zip(names, self._times(), strict=True) if part is None]
 
     def _times(self) -> list[float | None]:
-        work = [one.seconds for one in (self.embedding, *self.labeling)]
-        return [*work, *(one.seconds for one in self.rounds)]
+        work = [part.seconds for part in (self.embedding, *self.labeling)]
+        return [*work, *(part.seconds for part in self.rounds)]
 
     @property
     def needed(self) -> int:

@@ -13,17 +13,17 @@ from t2t.commands.plan.model import UNKNOWN, Plan
 from t2t.commands.tables import console, table_of
 
 
-def plan_json(found: Plan) -> dict[str, Any]:
+def plan_json(plan: Plan) -> dict[str, Any]:
     """The plan for programs; seconds and bytes that are not known are null."""
-    content = asdict(found)
-    for work, row in zip([found.embedding, *found.labeling], [content["embedding"], *content["labeling"]], strict=True):
+    content = asdict(plan)
+    for work, row in zip([plan.embedding, *plan.labeling], [content["embedding"], *content["labeling"]], strict=True):
         row["left"] = work.left
-    return content | {"seconds": found.seconds, "unmeasured": found.unmeasured, "needed": found.needed}
+    return content | {"seconds": plan.seconds, "unmeasured": plan.unmeasured, "needed": plan.needed}
 
 
-def print_plan(found: Plan) -> None:
+def print_plan(plan: Plan) -> None:
     rows = []
-    for work in (found.embedding, *found.labeling):
+    for work in (plan.embedding, *plan.labeling):
         rows.append(
             {
                 "work": work.what,
@@ -33,33 +33,33 @@ def print_plan(found: Plan) -> None:
                 "": escape(", ".join(filter(None, (work.measured, work.note)))),
             }
         )
-    title = f"Plan of {found.campaign} on dataset {found.dataset}"
+    title = f"Plan of {plan.campaign} on dataset {plan.dataset}"
     console.print(table_of(pd.DataFrame(rows), title))
-    if found.rounds:
+    if plan.rounds:
         table = [
             {
-                "round": one.round,
-                "teachers": one.teachers,
-                "rows": f"{'' if one.exact else 'about '}{one.rows:,}",
-                "time": duration(one.seconds),
+                "round": planned.round,
+                "teachers": planned.teachers,
+                "rows": f"{'' if planned.exact else 'about '}{planned.rows:,}",
+                "time": duration(planned.seconds),
             }
-            for one in found.rounds
+            for planned in plan.rounds
         ]
-        title = f"Rounds left ({found.rounds_done} are done), if each passes its gate"
+        title = f"Rounds left ({plan.rounds_done} are done), if each passes its gate"
         console.print(table_of(pd.DataFrame(table), title))
-        console.print(f"A round's time: {found.measured}." if found.measured else f"A round's time: {UNKNOWN}.")
+        console.print(f"A round's time: {plan.measured}." if plan.measured else f"A round's time: {UNKNOWN}.")
     else:
-        console.print(f"No round is left: {found.stop}.")
-    sizes = ", ".join(f"{name} {amount(size)}" for name, size in found.bytes.items())
-    console.print(f"Disk: {amount(found.needed)} ({sizes}); {amount(found.free)} are free in {escape(found.work)}.")
-    if found.needed > found.free:
+        console.print(f"No round is left: {plan.stop}.")
+    sizes = ", ".join(f"{name} {amount(size)}" for name, size in plan.bytes.items())
+    console.print(f"Disk: {amount(plan.needed)} ({sizes}); {amount(plan.free)} are free in {escape(plan.work)}.")
+    if plan.needed > plan.free:
         console.print("[red]That does not fit.[/red] Make room, or set T2T_WORK to a larger disk.")
-    missing = found.unmeasured
+    missing = plan.unmeasured
     if not missing:
-        console.print(f"Altogether about {duration(found.seconds)}.")
-    elif found.seconds:
-        console.print(f"Altogether {duration(found.seconds)} and what is not measured yet: {', '.join(missing)}.")
-    for note in found.notes:
+        console.print(f"Altogether about {duration(plan.seconds)}.")
+    elif plan.seconds:
+        console.print(f"Altogether {duration(plan.seconds)} and what is not measured yet: {', '.join(missing)}.")
+    for note in plan.notes:
         console.print(escape(note))
 
 

@@ -64,7 +64,9 @@ def train_frame_expert(folder: Path, name: str, attribute: str, clips: int, epoc
     pixels = np.concatenate([video[chosen] for video in videos])
     x = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
     present = [[getattr(thing, attribute) for thing in those] for those in things]
-    y = torch.tensor([[float(one in those) for one in classes] for those in present]).repeat_interleave(len(chosen), 0)
+    y = torch.tensor(
+        [[float(name_of_class in those) for name_of_class in classes] for those in present]
+    ).repeat_interleave(len(chosen), 0)
     with torch.random.fork_rng(devices=[]), _threads(THREADS):
         torch.manual_seed(seed)
         model = timm.create_model(MODEL, num_classes=len(classes))
@@ -90,7 +92,9 @@ def train_frame_expert(folder: Path, name: str, attribute: str, clips: int, epoc
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
     save_file(weights, folder / f"{attribute}.safetensors")
     (folder / f"{attribute}_classes.txt").write_text("\n".join(classes) + "\n")
-    pairs = [(one, topic) for one in classes for topic in all_topics() if one in topic.split()]
+    pairs = [
+        (name_of_class, topic) for name_of_class in classes for topic in all_topics() if name_of_class in topic.split()
+    ]
     pd.DataFrame(pairs, columns=["class", "topic"]).to_csv(folder / f"{attribute}_topics.csv", index=False)
 
 
@@ -105,15 +109,15 @@ def clip_features(videos: Sequence[np.ndarray]) -> np.ndarray:
 
 def vendor_labels(videos: Sequence[np.ndarray], sample_ids: Sequence[str], clips: int, seed: int) -> pd.DataFrame:
     """Trains the vendor on its few clips and lets it label: columns sample_id, topic, confidence."""
-    own, things = own_clips(clips, seed)
-    known, asked = clip_features(own), clip_features(videos)
+    clips_of_vendor, things = own_clips(clips, seed)
+    features, asked = clip_features(clips_of_vendor), clip_features(videos)
     columns = {}
     for topic in all_topics():
         y = np.array([any(topic in thing.topics for thing in those) for those in things])
         if y.any():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=100)).fit(known, y)
+                model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=100)).fit(features, y)
             columns[topic] = model.predict_proba(asked)[:, 1].round(4)
     table = pd.DataFrame(columns, index=pd.Index(sample_ids, name="sample_id"))
     return table.reset_index().melt("sample_id", var_name="topic", value_name="confidence")

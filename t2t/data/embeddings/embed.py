@@ -145,9 +145,11 @@ def embed(
     good = [(sample_id, key) for sample_id, key, reason in zip(ids, keys, reasons, strict=True) if key and not reason]
     if ids and not good:
         raise T2TError(f"None of the {len(ids)} samples can be read, for instance {paths[0]}: {reasons[0]}.")
-    known = [key for _, key in good]
+    good_keys = [key for _, key in good]
     quarantine = _quarantine(ids, paths, reasons)
-    return Embedded(store.view(known), [name for name, _ in good], quarantine, decoded, known, encoder.fingerprint)
+    return Embedded(
+        store.view(good_keys), [name for name, _ in good], quarantine, decoded, good_keys, encoder.fingerprint
+    )
 
 
 def _embed_missing(

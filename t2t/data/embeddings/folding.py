@@ -30,8 +30,8 @@ def folded(model: nn.Module, example: torch.Tensor) -> nn.Module:
     candidate = copy.deepcopy(model)
     if not _fold(candidate):
         return model
-    expected, found = model(example), candidate(example)
-    near = (found - expected).abs().max() <= ROUNDING * expected.abs().max()
+    expected, actual = model(example), candidate(example)
+    near = (actual - expected).abs().max() <= ROUNDING * expected.abs().max()
     return candidate if near else model  # Not a number is not near.
 
 

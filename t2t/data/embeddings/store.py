@@ -177,9 +177,9 @@ class EmbeddingStore:
         `files.jsonl` makes it forget.) Raises OSError when the file cannot be read.
         """
         path = os.path.abspath(path)
-        known = self.remembered(path)
-        if known is not None:
-            return known
+        remembered = self.remembered(path)
+        if remembered is not None:
+            return remembered
         state = os.stat(path)
         digest = sha256_file(path)
         self.remember(path, state.st_size, state.st_mtime_ns, digest)
@@ -247,8 +247,8 @@ class EmbeddingStore:
             return
         for line in lines:
             try:
-                known = json.loads(line)
-                self._files[known["path"]] = (known["size"], known["mtime_ns"], known["sha256"])
+                entry = json.loads(line)
+                self._files[entry["path"]] = (entry["size"], entry["mtime_ns"], entry["sha256"])
             except (ValueError, KeyError, TypeError):
                 continue  # Empty, or torn by a kill: the file is hashed again.
 

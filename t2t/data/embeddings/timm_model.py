@@ -53,12 +53,12 @@ class TimmModel:
         self.threads = torch.get_num_threads() if cpu else 1
         self.batch_size = self.block * (BLOCKS_A_THREAD * self.threads if cpu else 1)
         model = _create(config, num_classes)
-        own = resolve_model_data_config(model)
-        mean = config.mean if config.mean is not None else own["mean"]
-        std = config.std if config.std is not None else own["std"]
-        self.size: int = config.size or own["input_size"][-1]
+        defaults = resolve_model_data_config(model)
+        mean = config.mean if config.mean is not None else defaults["mean"]
+        std = config.std if config.std is not None else defaults["std"]
+        self.size: int = config.size or defaults["input_size"][-1]
         self.mean, self.std = _channels(mean), _channels(std)
-        own_way: Interpolation = "bilinear" if own["interpolation"] == "bilinear" else "bicubic"
+        own_way: Interpolation = "bilinear" if defaults["interpolation"] == "bilinear" else "bicubic"
         self.interpolation = config.interpolation or own_way
         self.identity: dict[str, Any] = {
             "model": config.model,
@@ -99,13 +99,15 @@ class TimmModel:
             out[block] = self._forward(part)[: block.stop - block.start]
 
         blocks = frame_blocks(frames, self.block, self.size)
-        own = torch.get_num_threads()
+        threads_before = torch.get_num_threads()
         if self.threads > 1:
             try:
                 with ThreadPoolExecutor(self.threads, "encode", torch.set_num_threads, (1,)) as pool:
                     list(pool.map(run, blocks))
             finally:
-                torch.set_num_threads(own)  # What a thread sets holds for threads started later, and for MKL.
+                torch.set_num_threads(
+                    threads_before
+                )  # What a thread sets holds for threads started later, and for MKL.
         else:
             for block in blocks:
                 run(block)
@@ -179,18 +181,20 @@ def _load(model: torch.nn.Module, path: Path, name: str, drop_classifier: bool) 
     if drop_classifier:
         heads = _classifiers(model)
         state = {key: value for key, value in state.items() if not key.startswith(heads)}
-    own = model.state_dict()
+    wanted = model.state_dict()
     # A counter of training steps that nothing reads, and that older files lack.
-    needed = {key for key in own if not key.endswith("num_batches_tracked")}
+    needed = {key for key in wanted if not key.endswith("num_batches_tracked")}
     faults = {
         "are missing": sorted(needed - set(state)),
-        "are not the model's": sorted(set(state) - set(own)),
-        "have another shape": sorted(k for k in set(state) & set(own) if state[k].shape != own[k].shape),
+        "are not the model's": sorted(set(state) - set(wanted)),
+        "have another shape": sorted(k for k in set(state) & set(wanted) if state[k].shape != wanted[k].shape),
     }
-    told = [f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+    reasons = [f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
             for what, keys in faults.items() if keys]  # fmt: skip
-    if told:
-        raise T2TError(f"{path}: does not fit {name}: of its tensors {'; '.join(told)}. Check model and model_kwargs.")
+    if reasons:
+        raise T2TError(
+            f"{path}: does not fit {name}: of its tensors {'; '.join(reasons)}. Check model and model_kwargs."
+        )
     model.load_state_dict(state, strict=False)
 
 

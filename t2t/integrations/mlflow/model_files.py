@@ -76,13 +76,13 @@ def pinned() -> list[str]:
         "",
         *(extra for requirement in wanted if requirement.name == DISTRIBUTION for extra in requirement.extras),
     }
-    found = set()
+    pins = set()
     for requirement in wanted:
         marker = requirement.marker
         applies = marker is None or any(marker.evaluate({"extra": extra}) for extra in extras)
         if applies and requirement.name != DISTRIBUTION:
             try:
-                found.add(f"{requirement.name}=={Version(version(requirement.name)).public}")
+                pins.add(f"{requirement.name}=={Version(version(requirement.name)).public}")
             except PackageNotFoundError:
                 continue  # the engine runs without what only the flows need
-    return sorted(found)
+    return sorted(pins)

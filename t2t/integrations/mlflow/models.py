@@ -32,22 +32,24 @@ class Models:
         if not files:
             raise T2TError(f"{folder}: no checkpoint files there.")
         digest = sha256(*(part for path in files for part in (str(path.relative_to(folder)), sha256_file(path))))
-        own = {"t2t.campaign": self.runs.campaign, "t2t.round": str(k), "t2t.digest": digest}
-        own |= {key: str(value) for key, value in (tags or {}).items()}
+        model_tags = {"t2t.campaign": self.runs.campaign, "t2t.round": str(k), "t2t.digest": digest}
+        model_tags |= {key: str(value) for key, value in (tags or {}).items()}
         where = f"tags.`t2t.digest` = '{digest}' and tags.`t2t.campaign` = '{self.runs.campaign}'"
-        found = [m for m in client.search_logged_models([self.runs.experiment], where) if m.source_run_id == run]
-        if found:
-            model = found[0]
+        logged_before = [
+            m for m in client.search_logged_models([self.runs.experiment], where) if m.source_run_id == run
+        ]
+        if logged_before:
+            model = logged_before[0]
         else:
             name, params = f"student-round-{k}", {"round": str(k), "campaign": self.runs.campaign}
-            model = client.create_logged_model(self.runs.experiment, name, run, own, params, "t2t-student")
+            model = client.create_logged_model(self.runs.experiment, name, run, model_tags, params, "t2t-student")
         if str(model.status) != "READY":
             client.log_model_artifacts(model.model_id, str(folder))
-            self._make_servable(model, folder, own.get("t2t.identity"), run)
+            self._make_servable(model, folder, model_tags.get("t2t.identity"), run)
             client.finalize_logged_model(model.model_id, "READY")
-        self._link(run, k, model, metrics, new=not found)
+        self._link(run, k, model, metrics, new=not logged_before)
         if not any(version.tags.get("t2t.digest") == digest for version in self._versions(k)):
-            self._register(run, model, own)
+            self._register(run, model, model_tags)
         return f"models:/{model.model_id}"
 
     def _make_servable(self, model: Any, folder: Path, identity: str | None, run: str) -> None:
@@ -66,8 +68,8 @@ class Models:
         if model.model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
             client.log_outputs(run, [LoggedModelOutput(model.model_id, k)])
         self.runs.metrics(run, [(k, metrics)])
-        known = [] if new else client.get_logged_model(model.model_id).metrics
-        has = {metric.key for metric in known or []}
+        linked_metrics = [] if new else client.get_logged_model(model.model_id).metrics
+        has = {metric.key for metric in linked_metrics or []}
         points = {key: self.runs.history(run, key).get(k) for key in metrics if key not in has}
         # The same key, step, time and value as in the run: MLflow takes that for the same point there.
         linked = [Metric(key, p[1], p[0], k, model.model_id, run_id=run) for key, p in points.items() if p]
@@ -77,9 +79,9 @@ class Models:
     def _register(self, run: str, model: Any, tags: dict[str, str]) -> None:
         # The registry of a local store looks `models:/` up in the process's global store, which is another one.
         source = model.artifact_location if self.runs.database else f"models:/{model.model_id}"
-        about = short(tags.pop("mlflow.note.content", ""), DESCRIPTION_LENGTH) or None
+        description = short(tags.pop("mlflow.note.content", ""), DESCRIPTION_LENGTH) or None
         version = self.runs.client.create_model_version(
-            self.name, source, run, tags, description=about, model_id=model.model_id
+            self.name, source, run, tags, description=description, model_id=model.model_id
         )
         registered = json.dumps([{"name": self.name, "version": version.version}])
         self.runs.client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": registered})
@@ -95,9 +97,9 @@ class Models:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             self._is_there = True
-        found = self.runs.client.search_model_versions(f"name = '{self.name}'", max_results=1000)
+        versions = self.runs.client.search_model_versions(f"name = '{self.name}'", max_results=1000)
         run = self.runs.need(k)
-        return sorted((version for version in found if version.run_id == run), key=lambda v: int(v.version))
+        return sorted((version for version in versions if version.run_id == run), key=lambda v: int(v.version))
 
     def champion(self, k: int | None) -> None:
         """Moves the alias to round k's latest version; None takes it away.

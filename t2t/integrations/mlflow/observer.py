@@ -77,9 +77,9 @@ class MLflowObserver(Observer):
         if start in self._started:
             return self._started[start]
         k, teachers, layout = start.round, start.teachers, DatasetLayout(campaign.config.dataset)
-        own = {"round": k, "seed": campaign.seed(k), "teachers": ",".join(teachers), "tasks": len(teachers)}
+        facts = {"round": k, "seed": campaign.seed(k), "teachers": ",".join(teachers), "tasks": len(teachers)}
         settings = campaign.config.model_dump(mode="json", include={"method", "encoder", "student", "training"})
-        run = self.tracker.start_round(k, own | settings, {"t2t.branch": campaign.layout.branch(k)})
+        run = self.tracker.start_round(k, facts | settings, {"t2t.branch": campaign.layout.branch(k)})
         lake, commit = campaign.lake, start.commit
         inputs = [DataInput("data", lake.uri(commit, layout.data), commit[:12], "data")]
         for teacher in teachers:

@@ -99,9 +99,9 @@ class Runs:
         experiment = str(found.experiment_id)
         if "mlflow.note.content" not in found.tags:
             # Stands above the experiment's runs, which the UI opens as a bare list.
-            about = f"Dataset **{self.dataset}**: each run is a campaign, the runs below it are its rounds. "
-            about += f"[PR-AUC by round](#/experiments/{experiment}{CHART})"
-            self.client.set_experiment_tag(experiment, "mlflow.note.content", about)
+            description = f"Dataset **{self.dataset}**: each run is a campaign, the runs below it are its rounds. "
+            description += f"[PR-AUC by round](#/experiments/{experiment}{CHART})"
+            self.client.set_experiment_tag(experiment, "mlflow.note.content", description)
         return experiment
 
     def _search(self, kind: str, **tags: str) -> list[Any]:
@@ -115,15 +115,15 @@ class Runs:
         """The id of the run of round k, or of the campaign; None where there is none yet."""
         if k not in self._runs:
             if k is None:
-                found = self._search("campaign")
+                runs = self._search("campaign")
             else:
                 parent = self.find()
                 # Children of a parent that somebody deleted belong to the past.
                 tags = {"t2t.round": str(k), "mlflow.parentRunId": parent or ""}
-                found = self._search("round", **tags) if parent else []
-            if not found:
+                runs = self._search("round", **tags) if parent else []
+            if not runs:
                 return None
-            self._runs[k] = found[0].info.run_id
+            self._runs[k] = runs[0].info.run_id
         return self._runs[k]
 
     def need(self, k: int | None = None) -> str:
@@ -136,8 +136,8 @@ class Runs:
 
     def rounds(self) -> list[Any]:
         """MLflow's runs of the campaign's rounds, in their order."""
-        found = self._search("round", **{"mlflow.parentRunId": self.need()})
-        return sorted(found, key=lambda run: int(run.data.tags["t2t.round"]))
+        runs = self._search("round", **{"mlflow.parentRunId": self.need()})
+        return sorted(runs, key=lambda run: int(run.data.tags["t2t.round"]))
 
     def is_new(self, run: str) -> bool:
         """Whether this process made the run: it has nothing that this process does not know of."""
@@ -146,38 +146,45 @@ class Runs:
     # Starting and ending
 
     def start(
-        self, k: int | None, name: str, own: Mapping[str, Any], params: Mapping[str, Any], tags: Mapping[str, Any]
+        self,
+        k: int | None,
+        name: str,
+        identifying: Mapping[str, Any],
+        params: Mapping[str, Any],
+        tags: Mapping[str, Any],
     ) -> str:
         """Starts a run, or goes on in it, whatever state a killed process left it in; returns its id.
 
         Args:
-            own: tags that it is found by. params, tags: as in `MLflowTracker.open`.
+            identifying: tags that it is found by. params, tags: as in `MLflowTracker.open`.
         """
-        own = {**own, "t2t.campaign": self.campaign, "t2t.dataset": self.dataset}
+        identifying = {**identifying, "t2t.campaign": self.campaign, "t2t.dataset": self.dataset}
         run = self.find(k)
         if run is None:
             origin = {"mlflow.user": user(), "mlflow.source.name": f"t2t run {self.campaign}"}
             origin["mlflow.source.type"] = "LOCAL"
-            wanted = {key: short(value, TAG_LENGTH) for key, value in {**origin, **tags, **own}.items()}
+            wanted = {key: short(value, TAG_LENGTH) for key, value in {**origin, **tags, **identifying}.items()}
             run = str(self.client.create_run(self.experiment, tags=wanted, run_name=name).info.run_id)
             self._runs[k] = run
             self._new.add(run)
             self._status[run] = "RUNNING"
-            known: dict[str, str] = {}
+            params_before: dict[str, str] = {}
             changed_tags: dict[str, Any] = {}
         else:
-            found = self.client.get_run(run)
-            known, changed_tags = found.data.params, dict(tags)
-            self._status[run] = found.info.status
-            if found.info.status != "RUNNING" and (k is None or found.info.status != "FINISHED"):
+            run_before = self.client.get_run(run)
+            params_before, changed_tags = run_before.data.params, dict(tags)
+            self._status[run] = run_before.info.status
+            if run_before.info.status != "RUNNING" and (k is None or run_before.info.status != "FINISHED"):
                 self.client.update_run(run, status="RUNNING")
                 self._status[run] = "RUNNING"
         flat = {key: short(value, PARAM_LENGTH) for key, value in flatten(params)}
-        changed = {key: value for key, value in flat.items() if known.get(key, value) != value}
+        changed = {key: value for key, value in flat.items() if params_before.get(key, value) != value}
         if changed:
             log.warning("MLflow keeps the first values of parameters that changed: %s", ", ".join(sorted(changed)))
             changed_tags["t2t.changed_params"] = json.dumps(changed)
-        self.write(run, params={key: value for key, value in flat.items() if key not in known}, tags=changed_tags)
+        self.write(
+            run, params={key: value for key, value in flat.items() if key not in params_before}, tags=changed_tags
+        )
         return run
 
     def finish(self, run: str, status: str, tags: Mapping[str, Any] | None) -> None:
@@ -211,8 +218,8 @@ class Runs:
     def history(self, run: str, key: str) -> dict[int, tuple[int, float]]:
         """A metric's points: step -> (timestamp, value)."""
         if (run, key) not in self._points:
-            found = [] if run in self._new else self.client.get_metric_history(run, key)
-            self._points[run, key] = {metric.step: (metric.timestamp, metric.value) for metric in found}
+            points = [] if run in self._new else self.client.get_metric_history(run, key)
+            self._points[run, key] = {metric.step: (metric.timestamp, metric.value) for metric in points}
         return self._points[run, key]
 
     def metrics(

@@ -95,8 +95,8 @@ class Served:
         scores: dict[int, list[float]] = {}
         for (identity, topics), numbers in alike.items():
             embeddings = Embeddings.of([clips[number] for number in numbers])
-            found = self.student.predict(embeddings, np.arange(len(numbers)), topics, identity)
-            scores |= dict(zip(numbers, found.astype(float).tolist(), strict=True))
+            confidences = self.student.predict(embeddings, np.arange(len(numbers)), topics, identity)
+            scores |= dict(zip(numbers, confidences.astype(float).tolist(), strict=True))
         return [
             {"confidences": scores[number], "topics": list(topics), "identity": identity}
             for number, (identity, topics) in enumerate(asked)
@@ -151,15 +151,15 @@ class Served:
         """Frame embeddings of videos; `numbers` are their rows, for messages."""
         if not numbers:
             return {}
-        found = {}
+        embeddings = {}
         with self._lock:
             encoder = self.encoder
             with closing(decode_in_order(list(map(str, numbers)), encoder)) as clips:
                 for path, clip in zip(numbers, clips, strict=True):
                     if isinstance(clip, Unreadable):
                         raise T2TError(f"row {numbers[path]}: {path.name}: {clip}.")
-                    found[path] = encoder.encode(clip)
-        return found
+                    embeddings[path] = encoder.encode(clip)
+        return embeddings
 
     @cached_property
     def encoder(self) -> FrameEncoder:

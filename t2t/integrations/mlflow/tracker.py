@@ -84,8 +84,8 @@ class MLflowTracker:
 
     def start_round(self, k: int, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
         """Starts the child run of round k, or goes on in it; a finished one stays finished. Parameters as in `open`."""
-        own = {"t2t.kind": "round", "t2t.round": k, "mlflow.parentRunId": self.runs.need()}
-        return self.runs.start(k, f"{self.runs.campaign}-round-{k}", own, params, tags)
+        identifying = {"t2t.kind": "round", "t2t.round": k, "mlflow.parentRunId": self.runs.need()}
+        return self.runs.start(k, f"{self.runs.campaign}-round-{k}", identifying, params, tags)
 
     def log_inputs(self, k: int, inputs: Sequence[DataInput]) -> None:
         """Logs the lake commits that round k reads as dataset inputs; each (name, digest) once."""
@@ -95,8 +95,8 @@ class MLflowTracker:
 
         run = self.runs.need(k)
         if run not in self._inputs:
-            known = [] if self.runs.is_new(run) else self.runs.client.get_run(run).inputs.dataset_inputs
-            self._inputs[run] = {(i.dataset.name, i.dataset.digest) for i in known}
+            inputs_before = [] if self.runs.is_new(run) else self.runs.client.get_run(run).inputs.dataset_inputs
+            self._inputs[run] = {(i.dataset.name, i.dataset.digest) for i in inputs_before}
         there, wanted = set(self._inputs[run]), []
         for item in inputs:
             digest = item.digest[:DIGEST_LENGTH]  # the URI has all of it
@@ -237,8 +237,8 @@ class MLflowTracker:
         listed = self.runs.files(self.runs.need(), {}, {"rounds": table})
         verdicts = [run.data.tags.get("t2t.status", "") for run in runs]
         stop = runs[-1].data.tags.get("t2t.stop") if runs else None
-        about = note(self.runs.campaign, self.runs.dataset, rows, verdicts, stop)
-        return {**listed, "mlflow.note.content": about}
+        description = note(self.runs.campaign, self.runs.dataset, rows, verdicts, stop)
+        return {**listed, "mlflow.note.content": description}
 
 
 def _rows(runs: Sequence[Any]) -> list[dict[str, Any]]:

@@ -50,12 +50,12 @@ def answered(settled: Settled, campaign: Campaign, history: Observer) -> bool:
     form = Answer.with_initial_data(description=above_the_form(settled, campaign, history))
     answer = suspend_flow_run(wait_for_input=form, key=key, timeout=None)
     # `t2t decide` may have been faster, and a decision stays.
-    known = read_decision(campaign.lake, campaign.layout, record.round)
-    if known is None:
+    decision = read_decision(campaign.lake, campaign.layout, record.round)
+    if decision is None:
         by = answer.by or "somebody in Prefect's UI"
         decide(campaign.ledger, record.campaign, record.round, answer.decision == "pass", answer.reason, by)
     else:
-        get_run_logger().info("Round %d was %s before the form was answered.", record.round, known)
+        get_run_logger().info("Round %d was %s before the form was answered.", record.round, decision)
     return True
 
 
@@ -73,5 +73,5 @@ def above_the_form(settled: Settled, campaign: Campaign, history: Observer) -> s
 def _asked_elsewhere(client: Any, campaign: Campaign) -> bool:
     """Whether another run of this campaign is suspended: one form is enough, whatever the schedule starts meanwhile."""
     wanted = {"state": {"type": {"any_": ["PAUSED"]}}, "tags": {"all_": [place_tag(campaign.folder)]}}
-    found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
-    return any(str(run.id) != str(flow_run.id) for run in found)
+    suspended = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
+    return any(str(run.id) != str(flow_run.id) for run in suspended)

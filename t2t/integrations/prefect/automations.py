@@ -128,12 +128,12 @@ def apply(silence: int = SILENCE, notify: str | None = None, renew: bool = False
             wanted.append(tell(block.id))
         for automation in wanted:
             core = AutomationCore(**automation.model_dump(exclude={"id", "owner_resource"}))
-            known = client.read_automations_by_name(automation.name)
-            if not known:
+            there_already = client.read_automations_by_name(automation.name)
+            if not there_already:
                 client.create_automation(core)
             elif renew:
-                client.update_automation(known[0].id, core)
-            done.append(f"{('Renewed' if renew else 'There already') if known else 'Made'}: {automation.name}")
+                client.update_automation(there_already[0].id, core)
+            done.append(f"{('Renewed' if renew else 'There already') if there_already else 'Made'}: {automation.name}")
     return done
 
 

@@ -56,11 +56,11 @@ def first_round(begun: int) -> int:
         begun: the first round that is not done now.
     """
     with get_client(sync_client=True) as client:
-        own = client.read_flow_run(flow_run.id)
-        known = [tag.removeprefix(FIRST) for tag in own.tags if tag.startswith(FIRST)]
-        if not known:
-            client.update_flow_run(own.id, tags=[*own.tags, f"{FIRST}{begun}"])
-    return int(known[0]) if known else begun
+        this_run = client.read_flow_run(flow_run.id)
+        noted = [tag.removeprefix(FIRST) for tag in this_run.tags if tag.startswith(FIRST)]
+        if not noted:
+            client.update_flow_run(this_run.id, tags=[*this_run.tags, f"{FIRST}{begun}"])
+    return int(noted[0]) if noted else begun
 
 
 def mark_dead_runs(folder: Path) -> int:
@@ -74,14 +74,14 @@ def mark_dead_runs(folder: Path) -> int:
         folder: the campaign's folder.
     """
     with get_client(sync_client=True) as client:
-        own = client.read_flow_run(flow_run.id)
-        client.update_flow_run(own.id, tags=sorted({*own.tags, place_tag(folder)}))
-        _end_tasks(client, own.id)
-        found = client.read_flow_runs(
-            flow_filter=FlowFilter.model_validate({"id": {"any_": [own.flow_id]}}),
-            flow_run_filter=FlowRunFilter.model_validate({"name": {"any_": [own.name]}, **UNFINISHED}),
+        this_run = client.read_flow_run(flow_run.id)
+        client.update_flow_run(this_run.id, tags=sorted({*this_run.tags, place_tag(folder)}))
+        _end_tasks(client, this_run.id)
+        unfinished = client.read_flow_runs(
+            flow_filter=FlowFilter.model_validate({"id": {"any_": [this_run.flow_id]}}),
+            flow_run_filter=FlowRunFilter.model_validate({"name": {"any_": [this_run.name]}, **UNFINISHED}),
         )
-        dead = [run for run in found if run.id != own.id and place_tag(folder) in run.tags]
+        dead = [run for run in unfinished if run.id != this_run.id and place_tag(folder) in run.tags]
         for run in dead:
             _end_tasks(client, run.id)
             state = Crashed(name=TAKEN_OVER, message="It was killed; a later run goes on.")

@@ -29,11 +29,11 @@ def run_rounds(campaign: Campaign, history: Observer, most: int | None) -> list[
     """
     while (settled := _run(campaign, history, most)) is not None:
         record = settled.record
-        about = f"{question(record, settled.best)} Answer with: {command(record)}   (or --reject)"
-        get_run_logger().info("%s", about)
+        message = f"{question(record, settled.best)} Answer with: {command(record)}   (or --reject)"
+        get_run_logger().info("%s", message)
         if not answered(settled, campaign, history):
             # The run is over, and its process may go: the one after the decision goes on.
-            return Completed(name="Waiting", message=about)
+            return Completed(name="Waiting", message=message)
     return [record.model_dump(mode="json") for record in campaign.ledger.records()]
 
 

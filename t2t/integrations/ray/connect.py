@@ -59,9 +59,9 @@ def cluster() -> Iterator[Any]:
 def explained(error: BaseException, what: str) -> T2TError:
     """Words for what went wrong on a cluster: the engine's own where they are at its bottom."""
     for link in chain(error):
-        for known in (link, getattr(link, "cause", None)):
-            if isinstance(known, T2TError):
-                return known
+        for cause in (link, getattr(link, "cause", None)):
+            if isinstance(cause, T2TError):
+                return cause
     # Errors come with the remote traceback in their text, the error itself in its last line.
     lines = [line for line in str(error).splitlines() if line.strip()]
     return T2TError(f"{what} failed on the Ray cluster: {one_line(lines[-1] if lines else repr(error))}")

@@ -100,8 +100,8 @@ class _Hasher:
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         files = json.loads(item["content"])
         with ThreadPoolExecutor(self.cores) as pool:
-            known = [found for found in pool.map(_hashed, files) if found]
-        return {"number": item["number"], "done": len(files), "content": json.dumps(known).encode()}
+            hashed = [file for file in pool.map(_hashed, files) if file]
+        return {"number": item["number"], "done": len(files), "content": json.dumps(hashed).encode()}
 
 
 def _hashed(path: str) -> tuple[str, int, int, str] | None:
@@ -149,9 +149,9 @@ class _Labeler:
         part = Part(Path(item["file"]), _table(item["content"]), self.topics[item["topics"]])
         # An actor that died may have written the part; one that is only out of reach may be writing it now.
         if not part.file.is_file():
-            own = part.file.with_name(f".{uuid.uuid4().hex}-{part.file.name}")
-            replace(part, file=own).label(self.teacher)
-            os.replace(own, part.file)
+            temporary = part.file.with_name(f".{uuid.uuid4().hex}-{part.file.name}")
+            replace(part, file=temporary).label(self.teacher)
+            os.replace(temporary, part.file)
         return {"number": item["number"], "done": len(part.samples)}
 
 

@@ -84,9 +84,9 @@ class LakeFSLake:
         # lakeFS would read `main~1` and `main@` as expressions; a name is a name here, as in the other backend.
         if TAG.match(ref):
             try:
-                found = self._repository.resolve(_on_server(ref))
-                self._ids.add(found)
-                return found
+                commit_id = self._repository.resolve(_on_server(ref))
+                self._ids.add(commit_id)
+                return commit_id
             except Refused as error:
                 if error.status != 404:
                     raise
@@ -98,8 +98,8 @@ class LakeFSLake:
         after, left = "", limit
         while left is None or left > 0:
             page, after = self._repository.log(start, PAGE if left is None else min(PAGE, left), after)
-            for found in page:
-                yield _commit(found)
+            for answer in page:
+                yield _commit(answer)
             if not after:
                 return
             left = None if left is None else left - len(page)
@@ -111,7 +111,7 @@ class LakeFSLake:
         """The commit with this key: on the line of first parents, along which a branch moves, before all others. Of
         two there (a merge without changes may land twice) it is the first, which is what both writers were told."""
         line = [commit for commit in self._ancestors(head, first_parents=True) if commit.key == key]
-        return line[-1] if line else next((one for one in self._ancestors(head) if one.key == key), None)
+        return line[-1] if line else next((ancestor for ancestor in self._ancestors(head) if ancestor.key == key), None)
 
     def _ancestors(self, head: str, first_parents: bool = False) -> Iterator[Commit]:
         """A commit and all behind it, each once, from what is known of the log; what is not known is asked for."""
@@ -120,7 +120,7 @@ class LakeFSLake:
             if ahead[-1] not in self._commits:
                 # Once the whole log was read, only a few are new.
                 page, _ = self._repository.log(ahead[-1], 50 if self._commits else PAGE)
-                self._commits |= {found.id: _commit(found) for found in page}
+                self._commits |= {answer.id: _commit(answer) for answer in page}
             commit = self._commits[ahead.pop()]
             yield commit
             parents = commit.parents[:1] if first_parents else commit.parents
@@ -143,8 +143,8 @@ class LakeFSLake:
         raise UnknownPath(f"{self.uri(commit)} has no file {path!r}.", hint)
 
     def diff(self, left: str, right: str) -> list[Change]:
-        found = self._repository.diff(self.resolve(left), self.resolve(right), "two_dot")
-        return [Change(path, kind) for path, kind in sorted(found) if not path.startswith(OWN)]  # type: ignore[arg-type]
+        changed = self._repository.diff(self.resolve(left), self.resolve(right), "two_dot")
+        return [Change(path, kind) for path, kind in sorted(changed) if not path.startswith(OWN)]  # type: ignore[arg-type]
 
     def _entries(self, commit: str, prefix: str, limit: int | None = None) -> Sequence[Entry]:
         return [entry for entry in self._repository.entries(commit, prefix, limit) if not entry.path.startswith(OWN)]
@@ -173,14 +173,14 @@ class LakeFSLake:
         for path in files:
             check_path(path)
         stem = f"{WORK}{sha256(branch, key)[:32]}-"
-        about = {**stamp(metadata), KEY: key}
+        stored = {**stamp(metadata), KEY: key}
         before = None
         while True:
             head = self._head(branch)
             done = self._find(head, key)
             if done is None and head == before:
                 raise T2TError(f"{self}: {branch!r} does not take the commit {key!r}, though nothing else changes it.")
-            landed = done.id if done else self._attempt(branch, head, files, stem, message, about)
+            landed = done.id if done else self._attempt(branch, head, files, stem, message, stored)
             if landed is not None:
                 # Ours, those of killed writers, those of writers that were slower: none is needed any more.
                 for leftover in self._repository.branches(stem):
@@ -195,7 +195,7 @@ class LakeFSLake:
         files: Mapping[str, Path | bytes],
         stem: str,
         message: str,
-        about: dict[str, str],
+        metadata: dict[str, str],
     ) -> str | None:
         """Makes a commit on top of `head` and squashes it into `branch`; None when somebody else was faster."""
         # A name of its own for each attempt: two writers of one key never share a staging area.
@@ -203,16 +203,18 @@ class LakeFSLake:
         mark = OWN + stem.removeprefix(WORK).rstrip("-")
         try:
             self._repository.make_branch(name, head)
-            self._repository.upload(name, mark, json.dumps({"branch": branch, "key": about[KEY], "by": name}).encode())
+            self._repository.upload(
+                name, mark, json.dumps({"branch": branch, "key": metadata[KEY], "by": name}).encode()
+            )
             for path, content in files.items():
                 self._repository.upload(name, path, content)
-            tip = self._repository.commit(name, message, about, lambda found: self._id(found, about[KEY]))
+            tip = self._repository.commit(name, message, metadata, lambda tip_now: self._id(tip_now, metadata[KEY]))
         except Refused as error:
             if error.status == 404:
                 # Another writer has made this very commit, and cleaned up after all of its kind.
                 return None
             raise
-        merged = self._merge(tip, branch, message, about, squash=True)
+        merged = self._merge(tip, branch, message, metadata, squash=True)
         if merged is None:
             self._repository.delete_branch(name)
         return merged
@@ -233,13 +235,13 @@ class LakeFSLake:
         raise MergeConflict(f"{source!r} and {into!r} both changed: {', '.join(sorted(both))}")
 
     def _merge(
-        self, source: str, into: str, message: str, about: dict[str, str], squash: bool, empty: bool = False
+        self, source: str, into: str, message: str, metadata: dict[str, str], squash: bool, empty: bool = False
     ) -> str | None:
         """Merges a commit into a branch and returns the id of the commit that counts; None for a conflict."""
-        key = about[KEY]
+        key = metadata[KEY]
         try:
             merged = self._repository.merge(
-                source, into, message, about, lambda head: self._id(head, key), squash=squash, empty=empty
+                source, into, message, metadata, lambda head: self._id(head, key), squash=squash, empty=empty
             )
         except Refused as error:
             if error.status == 409:
@@ -247,7 +249,7 @@ class LakeFSLake:
             if error.status == 400 and "no changes" in error.reason and not empty:
                 # Merged already: by this very merge, or else there is nothing new, and only the key has to land.
                 landed = self._id(self._repository.head(into), key)
-                return landed or self._merge(source, into, message, about, squash, empty=True)
+                return landed or self._merge(source, into, message, metadata, squash, empty=True)
             if error.status == 400 and "dirty branch" in error.reason:
                 raise T2TError(
                     f"Branch {into!r} of {self} holds changes that somebody uploaded and did not commit. Look at them "
@@ -277,26 +279,26 @@ class LakeFSLake:
         raise self._unknown("branch", branch, self._branches())
 
     def _id(self, head: str, key: str) -> str | None:
-        found = self._find(head, key)
-        return found.id if found else None
+        commit = self._find(head, key)
+        return commit.id if commit else None
 
     def _branches(self) -> Sequence[str]:
         return [name for name in self._repository.branches() if not name.startswith(WORK)]
 
-    def _unknown(self, kind: str, name: str, known: Sequence[str]) -> UnknownRef:
-        return UnknownRef(f"{self} has no {kind} {name!r}.{nearest(name, known)}")
+    def _unknown(self, kind: str, name: str, names: Sequence[str]) -> UnknownRef:
+        return UnknownRef(f"{self} has no {kind} {name!r}.{nearest(name, names)}")
 
 
 def _on_server(ref: str) -> str:
     return ref.replace("/", "=")
 
 
-def _commit(found: Any) -> Commit:
+def _commit(answer: Any) -> Commit:
     # lakeFS adds metadata of its own, under names with a leading dot.
-    metadata = {name: value for name, value in (found.metadata or {}).items() if not name.startswith(".lakefs.")}
+    metadata = {name: value for name, value in (answer.metadata or {}).items() if not name.startswith(".lakefs.")}
     key, version = metadata.pop(KEY, ""), metadata.pop(VERSION, "")
-    time = datetime.fromtimestamp(found.creation_date, UTC)
-    return Commit(found.id, found.message, key, metadata, tuple(found.parents), time, version)
+    time = datetime.fromtimestamp(answer.creation_date, UTC)
+    return Commit(answer.id, answer.message, key, metadata, tuple(answer.parents), time, version)
 
 
 def open_lakefs(rest: str, work: Path, create: bool, wait: float | None) -> LakeFSLake:

@@ -93,10 +93,10 @@ class Repository:
         return self.server.call(lambda: self._repository.branch(branch).head.id)
 
     def branches(self, prefix: str = "") -> list[str]:
-        return self.server.call(lambda: [one.id for one in self._repository.branches(prefix=prefix, amount=PAGE)])
+        return self.server.call(lambda: [branch.id for branch in self._repository.branches(prefix=prefix, amount=PAGE)])
 
     def tags(self) -> list[str]:
-        return self.server.call(lambda: [one.id for one in self._repository.tags(amount=PAGE)])
+        return self.server.call(lambda: [tag.id for tag in self._repository.tags(amount=PAGE)])
 
     def make_branch(self, name: str, source: str) -> str:
         """Makes a branch at a commit, or finds the one that is there; returns its head."""
@@ -166,7 +166,10 @@ class Repository:
     def diff(self, left: str, right: str, kind: str) -> list[tuple[str, str]]:
         """(path, type) of what differs: `two_dot` between two commits, `three_dot` since they parted."""
         return self.server.call(
-            lambda: [(one.path, one.type) for one in self._repository.commit(left).diff(right, type=kind, amount=PAGE)]
+            lambda: [
+                (change.path, change.type)
+                for change in self._repository.commit(left).diff(right, type=kind, amount=PAGE)
+            ]
         )
 
     # -- files ---------------------------------------------------------------------------------------------------
@@ -174,15 +177,15 @@ class Repository:
     def entries(self, commit: str, prefix: str, limit: int | None = None) -> list[Entry]:
         request = self._api.objects_api.list_objects
         options = {"prefix": prefix, "amount": PAGE, "user_metadata": False, "presign": False}
-        found: list[Entry] = []
+        entries: list[Entry] = []
         after, more = "", True
-        while more and (limit is None or len(found) < limit):
+        while more and (limit is None or len(entries) < limit):
             page = self.server.call(
                 lambda after=after: _sdk(lambda: request(self.name, commit, after=after, **options))  # type: ignore[misc]
             )
-            found += [Entry(item.path, item.size_bytes or 0, item.checksum) for item in page.results]
+            entries += [Entry(item.path, item.size_bytes or 0, item.checksum) for item in page.results]
             more, after = page.pagination.has_more, page.pagination.next_offset
-        return found
+        return entries
 
     def read(self, commit: str, path: str) -> BinaryIO:
         """An object as a seekable file: up to 8 MiB in memory, else by ranges, so that Parquet reads what it needs."""

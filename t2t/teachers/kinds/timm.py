@@ -75,10 +75,20 @@ class Teacher:
 
     def fingerprint(self) -> str:
         """Covers the entry, the weights' content, the class names, the table of topics and the preprocessing."""
-        own = ["weights", "pretrained", "batch_size", "mean", "std", "size", "interpolation", "classes", "topics"]
+        in_identity = [
+            "weights",
+            "pretrained",
+            "batch_size",
+            "mean",
+            "std",
+            "size",
+            "interpolation",
+            "classes",
+            "topics",
+        ]
         files = [self.classes_source.sha256(), self.topics_source.sha256() if self.topics_source else "by name"]
         model = json.dumps(self.model.identity, sort_keys=True)
-        return entry_fingerprint(self.entry, f"version {CODE_VERSION}", model, *files, exclude=own)
+        return entry_fingerprint(self.entry, f"version {CODE_VERSION}", model, *files, exclude=in_identity)
 
     def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
         """Yields label tables, rows ordered by sample. An unreadable video gets no row: it is in quarantine already.
@@ -142,12 +152,12 @@ class Teacher:
     def _pairs(self, names: list[str]) -> dict[str, np.ndarray]:
         """Of each topic of the dataset that has classes: their numbers, int64, increasing."""
         dataset = self.context.dataset
-        found: dict[str, list[int]] = {}
+        classes_by_topic: dict[str, list[int]] = {}
         if self.topics_source is None or self.topics_file is None:
             topics = {_plain(topic): topic for topic in dataset.topics}
             for number, name in enumerate(names):
                 if _plain(name) in topics:
-                    found.setdefault(topics[_plain(name)], []).append(number)
+                    classes_by_topic.setdefault(topics[_plain(name)], []).append(number)
         else:
             table = read_table(self.topics_source, {"class": pa.string(), "topic": pa.string()})
             refuse_unknown(self.topics_file, table, "class", names, "class")
@@ -157,13 +167,13 @@ class Teacher:
             for number, name in enumerate(names):
                 numbers.setdefault(name, []).append(number)
             for name, topic in zip(table["class"].to_pylist(), table["topic"].to_pylist(), strict=True):
-                found.setdefault(topic, []).extend(numbers[name])
-        if not found:
+                classes_by_topic.setdefault(topic, []).extend(numbers[name])
+        if not classes_by_topic:
             raise T2TError(
                 f"Teacher {self.entry.id!r}: no class in {self.classes_file} stands for a topic of dataset "
                 f"{dataset.name!r}. Give `topics`, a CSV file with the columns class and topic."
             )
-        return {topic: np.sort(np.array(numbers, dtype=np.int64)) for topic, numbers in found.items()}
+        return {topic: np.sort(np.array(numbers, dtype=np.int64)) for topic, numbers in classes_by_topic.items()}
 
 
 def _plain(name: str) -> str:

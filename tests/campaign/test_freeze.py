@@ -19,8 +19,6 @@ from t2t.lake.layout import CampaignLayout
 from t2t.lake.tables import read_json, read_table
 from tests.helpers.teachers import ANNOTATIONS, make
 
-pytestmark = pytest.mark.unit
-
 NOTHING = pa.table({name: pa.array([], pa.string()) for name in ("sample_id", "path", "reason")})
 LAYOUT = CampaignLayout("tiny", "first")
 
