@@ -58,7 +58,9 @@ def run(
     check_environment(opened.workspace.work)
     settled = run_loop(opened, observer or open_observers(opened))
     if settled is not None:
-        console.print(f"{question(settled.record, settled.best)} Answer with: {command(settled.record)}   (or --reject)")
+        console.print(
+            f"{question(settled.record, settled.best)} Answer with: {command(settled.record)}   (or --reject)"
+        )
     return opened.ledger.records()
 
 
