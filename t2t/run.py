@@ -1,4 +1,4 @@
-"""The composition root, which knows engine, history, lake and flow by name: `t2t run`, and Python's `t2t.run`.
+"""The composition root, which puts run history, report and flow around the loop: `t2t run`, and Python's `t2t.run`.
 
 The module can be called, since a package and its function of one name would hide each other: `t2t.run("demo")` is
 `t2t.run.run("demo")`.
@@ -55,12 +55,10 @@ def run(
     Raises T2TError for what a person can mend, Busy where another process works on the campaign.
     """
     opened = campaign if isinstance(campaign, Campaign) else Campaign.open(campaign, workspace, name, settings)
-    check_environment(opened.workspace.work)
+    check_environment(opened.workspace.work, ["MLFLOW_TRACKING_URI"] if observer is None else [])
     settled = run_loop(opened, observer or open_observers(opened))
     if settled is not None:
-        console.print(
-            f"{question(settled.record, settled.best)} Answer with: {command(settled.record)}   (or --reject)"
-        )
+        console.print(f"{question(settled.record, settled.best)} Answer with: {command(settled.record)}")
     return opened.ledger.records()
 
 

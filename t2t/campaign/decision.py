@@ -62,8 +62,8 @@ def waiting(ledger: Ledger) -> Record | None:
 
 
 def command(record: Record) -> str:
-    """What to type to let a round that waits pass."""
-    return f"t2t decide {record.campaign} {record.round} --pass"
+    """What to type to let a round that waits pass, and to reject it."""
+    return f"t2t decide {record.campaign} {record.round} --pass   (or --reject)"
 
 
 def question(record: Record, best: Record | None) -> str:

@@ -12,13 +12,18 @@ from t2t.core.config import Config, parse
 from t2t.core.errors import T2TError, one_line
 from t2t.core.files import write_text
 from t2t.evaluation.gate import Verdict
+from t2t.training.files import TrainFiles
 
 
 class RoundFiles:
-    """A round's folder, `work/campaigns/<name>/round-<k>/`: one property a file. The existence of one means "done"."""
+    """A round's folder, `work/campaigns/<name>/round-<k>/`: one property a file. The existence of one means "done".
+
+    training: what is there while the round is trained, and no longer.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.training = TrainFiles(folder)
 
     @property
     def begun(self) -> Path:
@@ -34,21 +39,6 @@ class RoundFiles:
     def labels(self) -> Path:
         """The label matrix, a folder."""
         return self.folder / "labels"
-
-    @property
-    def snapshot(self) -> Path:
-        """What a training that was killed goes on from."""
-        return self.folder / "training.safetensors"
-
-    @property
-    def job(self) -> Path:
-        """What the training's workers read, a folder; gone with the training."""
-        return self.folder / "job"
-
-    @property
-    def ray(self) -> Path:
-        """What a training on a cluster leaves, a folder; gone with the training."""
-        return self.folder / "ray"
 
     @property
     def student(self) -> Path:

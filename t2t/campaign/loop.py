@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from t2t.campaign.campaign import Campaign
@@ -47,9 +48,10 @@ def run(campaign: Campaign, observer: Observer, step: Step = call, until: int | 
         try:
             step("prepare", prepare, campaign, observer)
             while (k := next_round(campaign)) is not None and (until is None or k < until):
+                began = monotonic()
                 start = step(f"round {k}: begin", begin, campaign, k, observer)
                 matrix = step(f"round {k}: rows", rows, campaign, start)
-                trained = step(f"round {k}: train", train, campaign, start, matrix, observer)
+                trained = step(f"round {k}: train", train, campaign, start, matrix, began, observer)
                 scores = step(f"round {k}: evaluate", evaluate, campaign, start)
                 settled = step(f"round {k}: gate", settle, campaign, start, trained, scores, observer)
                 if settled.waits:
@@ -57,7 +59,8 @@ def run(campaign: Campaign, observer: Observer, step: Step = call, until: int | 
                     return settled
                 if settled.teaches:
                     settled = step(f"round {k}: promote", promote, campaign, settled)
-                step(f"round {k}: publish", publish, campaign, settled, observer)
+                record = step(f"round {k}: publish", publish, campaign, settled, observer)
+                observer.recorded(campaign, record)
         except BaseException:
             with suppress(Exception):  # that error is the one to see; what observers have is mended by the next run
                 observer.finished(campaign, "failed")

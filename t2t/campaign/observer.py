@@ -57,8 +57,13 @@ class Observer:
     def round_settled(self, campaign: Campaign, record: Record, earlier: Sequence[Record]) -> None:
         """What a round came to; its record is written next, or it waits for a person (status `waiting`)."""
 
+    def recorded(self, campaign: Campaign, record: Record) -> None:
+        """A round's record is in the ledger. A process that is killed before this never says it; `round_settled` is
+        said again."""
+
     def promoted(self, campaign: Campaign, record: Record) -> None:
-        """The student of a finished round became a teacher after all; the record has what the watch found."""
+        """The student of a finished round became a teacher after all, since the campaign goes on beyond its end; the
+        record has what the watch found. One that teaches at once is in `round_settled`'s record (`self_teacher`)."""
 
     def discarded(self, campaign: Campaign, k: int) -> None:
         """Round k begins again: what was told of it no longer counts."""
@@ -92,6 +97,10 @@ class Observers(Observer):
     def round_settled(self, campaign: Campaign, record: Record, earlier: Sequence[Record]) -> None:
         for observer in self.observers:
             observer.round_settled(campaign, record, earlier)
+
+    def recorded(self, campaign: Campaign, record: Record) -> None:
+        for observer in self.observers:
+            observer.recorded(campaign, record)
 
     def promoted(self, campaign: Campaign, record: Record) -> None:
         for observer in self.observers:

@@ -1,4 +1,4 @@
-"""`t2t teachers`: list, check, add and retract teachers."""
+"""`t2t teachers`: list, check and add teachers."""
 
 from __future__ import annotations
 

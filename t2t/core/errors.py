@@ -30,7 +30,7 @@ class DataError(T2TError):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the closest of `known`, or all of them when none is close."""
+    """` Did you mean 'x'?` for the closest of `names`, or all of them when none is close."""
     choices = sorted(names)
     close = get_close_matches(name, choices, n=1)
     if close:

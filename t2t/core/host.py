@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import tempfile
+from collections.abc import Iterable
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -17,10 +18,15 @@ from t2t.core.errors import T2TError, one_line
 SERVERS = {"PREFECT_API_URL": "Prefect", "MLFLOW_TRACKING_URI": "MLflow"}
 
 
-def check_environment(work: Path) -> None:
-    """Raises T2TError when `work` cannot be written to, or a server that the environment names does not answer."""
+def check_environment(work: Path, variables: Iterable[str] = tuple(SERVERS)) -> None:
+    """Raises T2TError when `work` cannot be written to, or a server that the environment names does not answer.
+
+    Args:
+        variables: of SERVERS, those whose servers will be asked.
+    """
     check_work_folder(work)
-    for variable, name in SERVERS.items():
+    for variable in variables:
+        name = SERVERS[variable]
         url = os.environ.get(variable, "")
         # MLflow also takes databases; those are opened, not asked.
         if url.startswith(("http://", "https://")) or (url and name == "Prefect"):

@@ -35,7 +35,8 @@ class Exclusive:
 
     def __init__(self, path: str | Path, what: str):
         self.path, self.what = Path(path), what
-        self._lock = FileLock(self.path, timeout=0, thread_local=False)
+        # A soft lock, which filelock would take where a file system has no flock, stays after a kill.
+        self._lock = FileLock(self.path, timeout=0, fallback_to_soft=False)
 
     def __enter__(self) -> None:
         """Raises Busy, naming host and process, where another one holds it."""
@@ -46,12 +47,19 @@ class Exclusive:
             raise Busy(f"{self.what} is being run by {_holder(self.path)}. Wait for it or end that process.") from None
         if self._lock.lock_counter == 1:
             started = datetime.now().astimezone().isoformat(timespec="seconds")
-            self.path.write_text(json.dumps({"host": platform.node(), "pid": os.getpid(), "since": started}))
+            try:
+                self.path.write_text(json.dumps({"host": platform.node(), "pid": os.getpid(), "since": started}))
+            except BaseException:
+                self._lock.release()
+                raise
 
     def __exit__(self, *_: object) -> None:
-        if self._lock.lock_counter == 1:
-            os.truncate(self.path, 0)
-        self._lock.release()
+        try:
+            if self._lock.lock_counter == 1:
+                with contextlib.suppress(OSError):  # somebody removed the folder
+                    os.truncate(self.path, 0)
+        finally:
+            self._lock.release()
 
 
 def _holder(path: Path) -> str:

@@ -1,8 +1,8 @@
 """Parts by name: our own table first, then what installed packages declare as entry points.
 
 A seam is an entry-point group: `t2t.teachers`, `t2t.students`, `t2t.encoders`, `t2t.lakes`, `t2t.engines`,
-`t2t.baselines`, `t2t.observers` (docs/extend.md has an example of each). A table says of each name where it is, as `module` or
-`module:attribute`; nothing is imported before it is asked for.
+`t2t.baselines`, `t2t.observers` (docs/extend.md has an example of each). A table says of each name where it is, as
+`module` or `module:attribute`; nothing is imported before it is asked for.
 """
 
 from __future__ import annotations
@@ -59,23 +59,23 @@ class OneOf:
     """
 
     group: str
-    own: Mapping[str, str]
+    table: Mapping[str, str]
     more: tuple[str, ...] = ()
 
-    def known(self) -> list[str]:
-        return sorted({*names(self.group, self.own), *self.more})
+    def choices(self) -> list[str]:
+        return sorted({*names(self.group, self.table), *self.more})
 
     def check(self, name: str) -> str:
         # Ours first: looking through all installed packages takes some milliseconds.
-        if name not in self.own and name not in self.more and name not in self.known():
-            raise ValueError(f"{name!r} is none of {', '.join(self.known())}")
+        if name not in self.table and name not in self.more and name not in self.choices():
+            raise ValueError(f"{name!r} is none of {', '.join(self.choices())}")
         return name
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(schema), "enum": self.known()}
+        return {**handler(schema), "enum": self.choices()}
 
 
 @dataclass(frozen=True)
@@ -87,18 +87,18 @@ class OpenTo:
     """
 
     group: str
-    own: Mapping[str, str]
+    table: Mapping[str, str]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         def validate(value: Any, ours: core_schema.ValidatorFunctionWrapHandler) -> Any:
             kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
-            if not isinstance(kind, str) or kind in self.own:
+            if not isinstance(kind, str) or kind in self.table:
                 return ours(value)
-            if kind not in names(self.group, self.own):
-                raise ValueError(f"unknown kind {kind!r}.{nearest(kind, names(self.group, self.own))}")
+            if kind not in names(self.group, self.table):
+                raise ValueError(f"unknown kind {kind!r}.{nearest(kind, names(self.group, self.table))}")
             where = f"kind {kind!r}"
             try:
-                return parse(find(self.group, self.own, kind, where).Config, value, where)
+                return parse(find(self.group, self.table, kind, where).Config, value, where)
             except T2TError as error:  # `parse` names the file and the key that this belongs to
                 raise ValueError(str(error)) from None
 

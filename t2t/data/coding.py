@@ -151,7 +151,7 @@ def code(
 
 
 def _look_up(coded: Coded, tables: int, places: np.ndarray) -> None:
-    """Replaces the samples of the last tables, positions in `found`, by what is found there; closes the gaps of the
+    """Replaces the samples of the last tables, by what stands in `places` at their positions; closes the gaps of the
     rows that are not known."""
     old, coded.ends = coded.ends[-tables:], coded.ends[:-tables]
     begin = end = coded.ends[-1] if coded.ends else 0

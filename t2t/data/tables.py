@@ -178,7 +178,7 @@ def refuse_outside(path: str | Path, table: pa.Table, column: str, low: float = 
 
 
 def refuse_unknown(path: str | Path, table: pa.Table, column: str, allowed: Iterable[str], what: str) -> None:
-    """Raises DataError for a value that is not among `known`."""
+    """Raises DataError for a value that is not among `allowed`."""
     names = pa.array(list(allowed), pa.string())
     bad = pc.invert(pc.is_in(table.column(column), value_set=names))
 

@@ -74,11 +74,6 @@ class DatasetLayout:
         """How the keys of all its teachers' label commits begin."""
         return f"teacher:{self.name}:"
 
-    # -- campaigns --
-
-    def campaign(self, name: str) -> CampaignLayout:
-        return CampaignLayout(self.name, name)
-
 
 @dataclass(frozen=True)
 class TeacherLayout:

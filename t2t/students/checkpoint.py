@@ -50,7 +50,9 @@ def save(student: Any, folder: str | Path, extra: dict[str, Any] | None = None) 
     """
     with atomic_folder(folder) as temporary:
         save_file(_weights(student), temporary / "model.safetensors")
-        config = {"format": FORMAT, **student.saved, **(extra or {})}
+        saved = student.saved
+        first = {name: saved[name] for name in ("student", "input_dim", "teachers")}
+        config = {"format": FORMAT, **first, **(extra or {}), **saved}
         (temporary / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         student.tokenizer.save_pretrained(temporary / "tokenizer")
 

@@ -18,6 +18,7 @@ from t2t.data.embeddings.store import Embeddings, EmbeddingStore
 from t2t.data.pairs import Pairs
 from t2t.evaluation.metrics import average_precision
 from t2t.training.config import TrainingConfig
+from t2t.training.files import TrainFiles
 from t2t.training.group import ALONE, Group
 from t2t.training.loop import Trained, train
 from t2t.training.matrix import LabelMatrix
@@ -29,7 +30,8 @@ class TrainJob(Config):
     """One training. All paths are absolute; every worker sees them.
 
     folder: the round's own, for what the training leaves while it is under way. matrix: a saved `LabelMatrix`.
-    store: the folder of the embedding stores. encoder: the fingerprint of the one that is used.
+    store: the folder of the embedding stores. encoder: the fingerprint of the one that is used. frames: the most that
+    a sample of the campaign has; validation is padded to it, as the evaluation is, since float sums go by the shape.
     identity: whom the student is asked as on validation. seed: of batches, dropout and noise.
     """
 
@@ -38,33 +40,23 @@ class TrainJob(Config):
     matrix: Path
     store: Path
     encoder: str
+    frames: int
     recipe: TrainingConfig
     seed: int
     identity: str
 
     @property
-    def inputs(self) -> Path:
-        """The store's keys of the matrix's and the validation pairs' samples, and these pairs."""
-        return self.folder / "job"
-
-    @property
-    def student(self) -> Path:
-        """The checkpoint of the student as it comes, for workers in processes of their own."""
-        return self.folder / "start"
-
-    @property
-    def snapshot(self) -> Path:
-        """What a training that was killed goes on from."""
-        return self.folder / "training.safetensors"
+    def files(self) -> TrainFiles:
+        return TrainFiles(self.folder)
 
     def write(self, keys: Sequence[str], pairs: Pairs, pair_keys: Sequence[str]) -> None:
-        """Writes `inputs`.
+        """Writes `files.job`: the store's keys of the matrix's and the validation pairs' samples, and these pairs.
 
         Args:
             keys: the store's keys of the matrix's samples, in its order.
             pairs: the validation pairs, not scored yet. pair_keys: the store's keys of their samples.
         """
-        with atomic_folder(self.inputs) as folder:
+        with atomic_folder(self.files.job) as folder:
             np.save(folder / "keys.npy", np.array(keys, "S64"), allow_pickle=False)
             np.save(folder / "pair_keys.npy", np.array(pair_keys, "S64"), allow_pickle=False)
             pairs.save(folder / "pairs")
@@ -73,17 +65,20 @@ class TrainJob(Config):
 def run(job: TrainJob, student: Any, report: Report = lambda step, metrics: None, group: Group = ALONE) -> Trained:
     """Trains `student` in place, as one of a group's workers (`t2t.training.loop.train`).
 
-    Raises T2TError where a file of the job is missing or damaged, or the loss diverges.
+    Raises T2TError where the matrix is missing or damaged, or the loss diverges.
     """
     store = EmbeddingStore(job.store, job.encoder, clean=False)
 
     def view(name: str) -> Embeddings:
-        return store.view(np.load(job.inputs / f"{name}.npy", allow_pickle=False).astype(str).tolist())
+        return store.view(np.load(job.files.job / f"{name}.npy", allow_pickle=False).astype(str).tolist())
 
     def validate(student: Any) -> float:
         return average_precision(student.predict_pairs(seen, np.arange(len(pairs.sample_ids)), pairs, job.identity))
 
     if group.leads:  # it alone validates
-        pairs, seen = Pairs.load(job.inputs / "pairs"), view("pair_keys")
+        pairs, seen = Pairs.load(job.files.job / "pairs"), view("pair_keys")
+        seen.frames = job.frames
     matrix = LabelMatrix.load(job.matrix)
-    return train(student, matrix, view("keys"), job.recipe, job.seed, validate, job.title, report, job.snapshot, group)
+    return train(
+        student, matrix, view("keys"), job.recipe, job.seed, validate, job.title, report, job.files.snapshot, group
+    )

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 # Prepared frames are kept in memory up to this size, and made in blocks of so many samples.
 PREPARED_BYTES = 4 << 30
-
-
 PREPARE_BLOCK = 256
 
 

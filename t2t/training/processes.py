@@ -41,12 +41,12 @@ def train_here(job: TrainJob, student: Student, device: str, report: Report) -> 
     workers = job.recipe.workers
     if workers == 1:
         return run(job, student, report)
-    save(student, job.student)
+    save(student, job.files.start)
     try:
         with staging(job.folder) as folder, helpers(job, workers, device, folder) as group:
             return run(job, student, report, group)
     finally:
-        remove_folder(job.student)
+        remove_folder(job.files.start)
 
 
 @contextmanager

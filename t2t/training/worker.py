@@ -24,7 +24,7 @@ def main() -> None:
     if order["device"].startswith("cuda"):
         torch.cuda.set_device(order["rank"])
     job = TrainJob.model_validate(order["job"])
-    student = load(job.student, order["device"])
+    student = load(job.files.start, order["device"])
     print(READY, flush=True)
     with member(order["meeting"], order["rank"], order["size"], order["device"]) as group:
         run(job, student, group=group)

@@ -120,7 +120,7 @@ def test_who_decided_need_not_have_a_name(ledger, monkeypatch):
 def test_what_waits_is_told_with_its_numbers_and_the_command():
     waits = Settled(record=record(1, 0.4, "waiting"), best=record(0, 0.5))
     assert waits.waits
-    assert command(waits.record) == "t2t decide demo 1 --pass"
+    assert command(waits.record) == "t2t decide demo 1 --pass   (or --reject)"
     for text in ("0.200 on test", "0.400 on validation", "the best round 0 has 0.500"):
         assert text in question(waits.record, waits.best)
     assert "best round" not in question(record(0, 0.4, "waiting"), None)

@@ -16,7 +16,7 @@ from t2t.campaign.engine import Engine, LocalEngine, open_engine
 from t2t.campaign.steps.train import new_student
 from t2t.core.errors import T2TError
 from t2t.core.files import sha256_file
-from t2t.data.embeddings.embed import TooManyUnreadable, embed_file
+from t2t.data.embeddings.embed import TooManyUnreadable
 from t2t.students.checkpoint import load, save
 from t2t.teachers import Teacher, build, parse_entry
 from t2t.teachers.labeling import Part
@@ -25,6 +25,7 @@ from t2t.training.job import TrainJob
 from t2t.training.job import run as run_job
 from t2t.training.matrix import LabelMatrix
 from tests.helpers.campaigns import run_until, tiny
+from tests.helpers.embedding import embed_file
 
 # A cluster is started with the other services.
 EVERY = [pytest.param(name, marks=[pytest.mark.services] * (name == "ray")) for name in sorted(ENGINES)]
@@ -164,6 +165,7 @@ def job_in(folder: Path, campaign: Campaign) -> tuple[TrainJob, LabelMatrix]:
         matrix=files.labels.absolute(),
         store=(campaign.workspace.work / "embeddings").absolute(),
         encoder=embedded.encoder,
+        frames=embedded.embeddings.frames,
         recipe=campaign.config.training,
         seed=campaign.seed(0),
         identity="human",

@@ -23,7 +23,7 @@ from t2t.integrations.prefect import board
 from tests.helpers.campaigns import tiny, waits
 
 KINDS = ("observer", "observers", "mlflow", "board")
-ROUND = ["round_started", "curve", "curve", "round_started", "round_settled"]
+ROUND = ["round_started", "curve", "curve", "round_started", "round_settled", "recorded"]
 
 
 class Heard(Observer):
@@ -50,6 +50,10 @@ class Heard(Observer):
 
     def round_settled(self, campaign: Campaign, record: Record, earlier: Any) -> None:
         self._hear("round_settled", record.round, record.status, [one.round for one in earlier])
+
+    def recorded(self, campaign: Campaign, record: Record) -> None:
+        assert campaign.ledger.records()[record.round] == record
+        self._hear("recorded", record.round, record.status)
 
     def promoted(self, campaign: Campaign, record: Record) -> None:
         self._hear("promoted", record.round)
@@ -170,6 +174,8 @@ def tell(observer: Observer, campaign: Campaign, records: list[Record], twice: b
             observer.curve(campaign, k, points)
         for _ in times:
             observer.round_settled(campaign, record, records[:k])
+        for _ in times:
+            observer.recorded(campaign, record)
     for _ in times:
         observer.promoted(campaign, records[0])
     for _ in times:
@@ -259,7 +265,7 @@ def test_a_round_that_waits_is_told_before_and_after_its_answer(world: Path, tmp
     assert campaign.ledger.records() == []
     decide(campaign.ledger, "tiny", 0, passed=False, reason="worse")
     assert loop.run(campaign, heard) is None
-    assert heard.calls[-2:] == [("round_settled", 0, "rejected", []), ("finished", "ended")]
+    assert heard.calls[-2:] == [("recorded", 0, "rejected"), ("finished", "ended")]
 
 
 @pytest.mark.parametrize("how", STATUS)
@@ -301,9 +307,11 @@ def test_a_board_shows_rejected_and_not_waiting_rounds(
     own = board.Board(campaign, Observer())
     own.opened(campaign)
     assert desk.artifacts == {"tiny-progress": 0.0}  # nobody shows anything
-    own.round_settled(campaign, records[0].model_copy(update={"status": "waiting"}), [])
+    # Only what is in the ledger is shown, once.
+    for status in ("waiting", "rejected"):
+        own.round_settled(campaign, records[0].model_copy(update={"status": status}), [])
     assert (desk.artifacts, desk.events) == ({"tiny-progress": 0.0}, [])
-    own.round_settled(campaign, records[0].model_copy(update={"status": "rejected"}), [])
+    own.recorded(campaign, records[0].model_copy(update={"status": "rejected"}))
     assert desk.events == ["t2t.round.rejected"]
     assert desk.artifacts["tiny-progress"] == 50.0
     assert "| 0 |" in desk.artifacts["tiny-rounds"]
@@ -324,14 +332,14 @@ def test_several_are_told_one_after_the_other(done: tuple[Campaign, list[Record]
     tell(both, campaign, records, twice=False)
     both.discarded(campaign, 1)
     assert first.calls == second.calls
-    told = ["round_started", "curve", "round_settled"]
+    told = ["round_started", "curve", "round_settled", "recorded"]
     assert first.names == ["opened", *told, *told, "promoted", "finished", "discarded"]
     start = RoundStart.read(campaign.files(0), 0)
     assert both.round_started(campaign, start) == "first-0"
     assert Observers(Observer()).round_started(campaign, start) is None
 
 
-@pytest.mark.parametrize("call", ["opened", "round_started", "curve", "round_settled", "promoted", "finished"])
+@pytest.mark.parametrize("call", ["opened", *dict.fromkeys(ROUND), "promoted", "finished"])
 def test_an_error_of_one_ends_the_step(call: str, done: tuple[Campaign, list[Record], Heard]) -> None:
     campaign, records, _ = done
     after = Heard("after")

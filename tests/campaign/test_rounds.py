@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import pytest
 import yaml
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import CampaignConfig
+from t2t.campaign.facts import RoundStart, TrainFacts
+from t2t.campaign.observer import Observer
+from t2t.campaign.steps.rows import rows
 from t2t.core.config import parse
 from t2t.core.errors import T2TError
 from t2t.core.files import remove_folder
@@ -83,6 +87,39 @@ def test_a_trained_round_is_found_and_not_trained_again(campaign):
     assert weights.stat().st_mtime_ns == before
     assert len(records) == 2
     assert run(campaign()) == records
+
+
+def test_the_rows_of_a_trained_round_are_not_made_again(campaign):
+    at_work = campaign()
+    run_until(at_work, "round 0: train")
+    files = at_work.files(0)
+    remove_folder(files.labels)
+    files.health.unlink()
+    assert rows(at_work, RoundStart.read(files, 0)) is None
+    assert not files.labels.exists()
+    assert not files.health.exists()
+
+
+def test_a_round_counts_its_seconds_from_its_beginning_and_leaves_nothing_of_its_training(campaign):
+    class Slow(Observer):
+        def round_started(self, campaign, start):
+            time.sleep(2.0 if start.round == 0 else 0.0)
+
+    at_work = campaign(rounds={"max": 1})
+    remains = at_work.files(0).training
+    for folder in (remains.start, remains.ray):  # a killed training by several workers left them
+        folder.mkdir(parents=True)
+    (record,) = run(at_work, Slow())
+    assert record.seconds > 2
+    assert TrainFacts.read(at_work.files(0)).seconds > 2
+    assert {path.name for path in at_work.files(0).folder.iterdir()} == {
+        "begun.json",
+        "health.csv",
+        "labels",
+        "student",
+        "evaluation",
+        "verdict.json",
+    }
 
 
 def test_warm_starts_differ_from_scratch(campaign):

@@ -92,7 +92,7 @@ def test_the_headline_has_the_gates_paired_difference(finished, shown):
 
 def test_the_best_outside_teacher_is_compared_on_the_pairs_that_it_labels(finished):
     material = Material(finished, "tiny")
-    found, record = parts.headline(material)["teacher"], material.one
+    found, record = parts.headline(material)["teacher"], material.measured
     values = {name: record.test[f"pr_auc_teacher/{name}"] for name in ("vendor", "colour-expert")}
     assert found["name"] == max(values, key=lambda name: values[name])
     assert found["own"] == pytest.approx(values[found["name"]])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -187,6 +190,41 @@ def test_a_lock_is_held_once_and_names_its_holder(tmp_path):
     with Exclusive(path, "Campaign 'a'"), pytest.raises(Busy, match=own), Exclusive(path, "Campaign 'a'"):
         pass
     with Exclusive(path, "Campaign 'a'"):
+        pass
+
+
+def test_a_lock_may_be_held_within_itself_but_not_by_another_thread(tmp_path):
+    lock = Exclusive(tmp_path / "run.lock", "Campaign 'a'")
+
+    def take() -> None:
+        with lock:
+            pass
+
+    with ThreadPoolExecutor(1) as other:
+        with lock, lock, pytest.raises(Busy, match=f"process {os.getpid()} on host"):
+            other.submit(take).result()
+        other.submit(take).result()
+
+
+def test_a_lock_is_given_back_whatever_goes_wrong(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "run.lock"
+    lock = Exclusive(path, "Campaign 'a'")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left")
+
+    def interrupted() -> None:
+        with lock:
+            shutil.rmtree(path.parent)  # somebody removes the folder meanwhile
+            raise ValueError("the block's own")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space"):
+            lock.__enter__()
+    with pytest.raises(ValueError, match="the block's own"):
+        interrupted()
+    with lock, pytest.raises(Busy), Exclusive(path, "Campaign 'a'"):
         pass
 
 

@@ -168,8 +168,8 @@ def test_commands_on_a_finished_campaign(done, t2t, world):
 def test_a_checkpoint_scores_the_same_wherever_it_is_loaded(done, world):
     import numpy as np
 
-    from t2t.data.embeddings.embed import embed_file
     from t2t.students.checkpoint import load, read_encoder
+    from tests.helpers.embedding import embed_file
 
     folder = done[0] / "campaigns" / "tiny" / "round-001" / "student"
     clip = sorted((world / "data" / "demo" / "clips").glob("*.mp4"))[0]

@@ -12,11 +12,11 @@ from PIL import Image
 import t2t
 from t2t.core.errors import T2TError
 from t2t.data.embeddings.config import PixelsConfig
-from t2t.data.embeddings.embed import embed_file
 from t2t.students import build_student
 from t2t.students.checkpoint import save
 from t2t.students.scorer import Scorer
 from tests.helpers.clips import random_clip
+from tests.helpers.embedding import embed_file
 from tests.helpers.students import TEACHERS, TOPICS, tiny_config
 
 ENCODER = PixelsConfig(frames=3, size=16, grid=1)

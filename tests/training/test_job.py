@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,7 @@ def written(folder: Path, **recipe: object) -> TrainJob:
         matrix=folder / "round" / "labels",
         store=folder / "embeddings",
         encoder=ENCODER,
+        frames=embeddings.frames,
         recipe=TrainingConfig.model_validate(settings),
         seed=SEED,
         identity="cautious",
@@ -107,6 +109,20 @@ def test_a_job_comes_to_the_weights_of_the_loop_bit_for_bit(recipe: dict[str, ob
     assert not torch.equal(student.state_dict()["project.weight"], start["project.weight"])
 
 
+def test_validation_is_padded_as_the_evaluation_is(tmp_path: Path) -> None:
+    job = written(tmp_path).model_copy(update={"frames": 11})
+    student, padded = fresh(), []
+    predict = student.predict_pairs
+
+    def watched(embeddings: Embeddings, *arguments: Any) -> Pairs:
+        padded.append(embeddings.frames)
+        return predict(embeddings, *arguments)
+
+    student.predict_pairs = watched  # type: ignore[method-assign]
+    run(job, student)
+    assert padded == [11, 11, 11]
+
+
 def test_a_job_goes_on_from_its_snapshot(tmp_path: Path) -> None:
     job = written(tmp_path, snapshot_steps=3, **NOISY)
     whole, first = directly(job)
@@ -120,7 +136,7 @@ def test_a_job_goes_on_from_its_snapshot(tmp_path: Path) -> None:
 
     with pytest.raises(Killed):
         run(job, fresh(), kill)
-    assert job.snapshot.is_file()
+    assert job.files.snapshot.is_file()
     student, told = fresh(), []
     assert run(job, student, lambda step, point: told.append(step)) == first
     # The point before the kill is told again.
@@ -137,7 +153,7 @@ def test_a_job_is_json(tmp_path: Path) -> None:
     assert content["folder"] == str(tmp_path / "round")
     assert content["recipe"]["task_weight"] == {"cautious": 2.0}
     again = TrainJob.model_validate_json(text)
-    assert (again.inputs, again.student, again.snapshot) == (
+    assert (again.files.job, again.files.start, again.files.snapshot) == (
         tmp_path / "round" / "job",
         tmp_path / "round" / "start",
         tmp_path / "round" / "training.safetensors",
@@ -149,12 +165,12 @@ def test_a_job_is_json(tmp_path: Path) -> None:
 
 def test_writing_again_replaces_the_inputs(tmp_path: Path) -> None:
     job = written(tmp_path)
-    kept = {path.name: path.read_bytes() for path in job.inputs.rglob("*") if path.is_file()}
+    kept = {path.name: path.read_bytes() for path in job.files.job.rglob("*") if path.is_file()}
     assert set(kept) == {"keys.npy", "pair_keys.npy", "names.json", "sample.npy", "topic.npy", "target.npy"}
     pairs, where = validation(toy()[1])
-    keys = np.load(job.inputs / "keys.npy", allow_pickle=False).astype(str).tolist()
+    keys = np.load(job.files.job / "keys.npy", allow_pickle=False).astype(str).tolist()
     job.write(keys, pairs, [keys[i] for i in where])
-    assert {path.name: path.read_bytes() for path in job.inputs.rglob("*") if path.is_file()} == kept
+    assert {path.name: path.read_bytes() for path in job.files.job.rglob("*") if path.is_file()} == kept
 
 
 def test_a_damaged_matrix_is_refused_in_words(tmp_path: Path) -> None:
@@ -218,13 +234,13 @@ def test_a_worker_knows_no_campaign_no_lake_and_no_encoder() -> None:
 
 def test_a_worker_needs_none_of_them_to_load_its_student_and_to_train(tmp_path: Path) -> None:
     job = written(tmp_path)
-    save(fresh(), job.student)
+    save(fresh(), job.files.start)
     (tmp_path / "job.json").write_text(job.model_dump_json())
     code = f"""
 from pathlib import Path
 from t2t.training.worker import TrainJob, load, run
 job = TrainJob.model_validate_json(Path({str(tmp_path / "job.json")!r}).read_text())
-assert run(job, load(job.student)).best_step
+assert run(job, load(job.files.start)).best_step
 """
     modules = modules_after(code)
     assert "t2t.students.dual_encoder" in modules

@@ -27,20 +27,20 @@ from t2t.training.matrix import LabelMatrix, assemble
 log = logging.getLogger("t2t")
 
 
-def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix:
-    """The label matrix of a round, N+1 tasks; leaves `round-<k>/labels/`.
+def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix | None:
+    """The label matrix of a round, N+1 tasks; leaves `round-<k>/labels/`. None where its student is trained already.
 
     The health of its rows is checked and written to `round-<k>/health.csv` first; raises T2TError where it blocks.
     """
     k, files = start.round, campaign.files(start.round)
-    trained = files.student.is_dir()
-    gone = files.labels.is_dir() and not set(LabelMatrix.load(files.labels).sample_ids) <= set(
+    if files.student.is_dir():
+        return None
+    if files.labels.is_dir() and not set(LabelMatrix.load(files.labels).sample_ids) <= set(
         campaign.embedded.sample_ids
-    )
-    if gone and not trained:
+    ):
         log.warning("Round %d: clips were removed or became unreadable since it began; its rows are made anew.", k)
         remove_folder(files.labels)
-        remove_folder(files.ray)  # of those rows
+        remove_folder(files.training.ray)  # of those rows
     if not files.labels.is_dir():
         coded = next_rows(campaign, start.commit, start.teachers)
         report = health(coded)
@@ -48,9 +48,8 @@ def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix:
         check_health(report, campaign.config.health, campaign.config.name)
         as_trained(assemble(coded), campaign.config.method).save(files.labels)
     matrix = LabelMatrix.load(files.labels)
-    if not trained:
-        counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
-        log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
+    counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
+    log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
     return matrix
 
 

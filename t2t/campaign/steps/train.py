@@ -12,7 +12,6 @@ import numpy as np
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import RoundStart, TrainFacts
 from t2t.campaign.observer import Observer
-from t2t.core.files import remove_folder
 from t2t.data.embeddings.store import Embeddings
 from t2t.students import build_student
 from t2t.students.checkpoint import load_checked, save
@@ -22,11 +21,17 @@ from t2t.training.matrix import LabelMatrix
 log = logging.getLogger("t2t")
 
 
-def train(campaign: Campaign, start: RoundStart, matrix: LabelMatrix, observer: Observer) -> TrainFacts:
-    """Trains the student of a round; leaves `round-<k>/student/`."""
-    begun = time.monotonic()
+def train(
+    campaign: Campaign, start: RoundStart, matrix: LabelMatrix | None, began: float, observer: Observer
+) -> TrainFacts:
+    """Trains the student of a round; leaves `round-<k>/student/`.
+
+    Args:
+        matrix: the round's rows; None where the student is trained already.
+        began: when this process began with the round, by `time.monotonic`; its `seconds` count from there.
+    """
     k, files = start.round, campaign.files(start.round)
-    if files.student.is_dir():
+    if matrix is None:
         log.info("Round %d: the student is trained already.", k)
     else:
         job = _job(campaign, start, matrix)
@@ -43,12 +48,10 @@ def train(campaign: Campaign, start: RoundStart, matrix: LabelMatrix, observer: 
             "rows_by_teacher": matrix.rows_by_teacher(),
             "best_step": trained.best_step,
             "curve": trained.curve,
-            "seconds": time.monotonic() - begun - passed + trained.seconds,
+            "seconds": time.monotonic() - began - passed + trained.seconds,
         }
         save(student, files.student, facts)
-    files.snapshot.unlink(missing_ok=True)
-    for left in (files.job, files.ray):
-        remove_folder(left)
+    files.training.remove()
     return TrainFacts.read(files)
 
 
@@ -94,6 +97,7 @@ def _job(campaign: Campaign, start: RoundStart, matrix: LabelMatrix) -> TrainJob
         matrix=files.labels.absolute(),
         store=(campaign.workspace.work / "embeddings").absolute(),
         encoder=embedded.encoder,
+        frames=embedded.embeddings.frames,
         recipe=config.training,
         seed=campaign.seed(start.round),
         identity=campaign.lineup.identity(config.evaluation.identity, matrix.teachers),

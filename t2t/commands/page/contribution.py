@@ -48,7 +48,7 @@ class LeaveOneOut:
     """
 
     def __init__(self, material: Material, steps: int = STEPS):
-        self.material, self.record = material, material.one
+        self.material, self.record = material, material.measured
         self.outside = [name for name in material.outside(self.record) if name not in material.out]
         if not self.outside:
             raise Missing("There is no outside teacher that stands, so there is none to leave out.")

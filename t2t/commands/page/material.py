@@ -60,7 +60,7 @@ class Material:
 
     records: its finished rounds as they count now. waits: the round that waits for a person, or None.
     shown: both, oldest first. champion: as the ledger has it, or None.
-    told: the round that the report is mostly about, the champion or else the last one; None before the first.
+    main: the round that the report is mostly about, the champion or else the last one; None before the first.
     out: the teachers that are retracted, each with the one it descends from. marks: those that were so by name.
     frozen: the configuration with which the campaign began.
 
@@ -77,7 +77,7 @@ class Material:
         self.waits = waiting(self.ledger)
         self.shown: list[Record] = [*self.records, *([self.waits] if self.waits else [])]
         self.champion = champion(self.records)
-        self.told = self.champion or (self.shown[-1] if self.shown else None)
+        self.main = self.champion or (self.shown[-1] if self.shown else None)
         self.out = self.ledger.retracted()
         self.marks = marks(self.lake, self.dataset)
         # The same questions come from several parts of the page.
@@ -90,11 +90,11 @@ class Material:
         return int(self.frozen["evaluation"]["resamples"])
 
     @property
-    def one(self) -> Record:
-        """`told`. Raises Missing while there is no round."""
-        if self.told is None:
+    def measured(self) -> Record:
+        """`main`. Raises Missing while there is no round."""
+        if self.main is None:
             raise Missing(f"No round has been measured yet. Go on with the campaign: t2t run {self.campaign}")
-        return self.told
+        return self.main
 
     # -- data --------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from t2t.campaign.decision import read_decision
+from t2t.campaign.decision import command, read_decision
 from t2t.campaign.record import RETRACTED, Record, rounds_table
 from t2t.commands.lake import commits_of
 from t2t.commands.lineage import Ancestry
@@ -38,7 +38,7 @@ PACKAGES = ("torch", "transformers", "timm", "numpy", "pyarrow", "scikit-learn",
 def headline(material: Material) -> dict[str, Any]:
     """What the campaign came to: the round it is about, that round beside the first one and the best outside teacher,
     and where the campaign stands."""
-    record, facts = material.told, dict[str, Any](state=state(material), about=None)
+    record, facts = material.main, dict[str, Any](state=state(material), about=None)
     if record is None:
         return facts
     first = material.shown[0]
@@ -60,8 +60,7 @@ def state(material: Material) -> dict[str, str]:
     if waits is not None:
         decision = read_decision(material.lake, material.layout, waits.round)
         if decision is None:
-            text = f"Round {waits.round} waits for a person. Answer: t2t decide {campaign} {waits.round} --pass"
-            return {"word": "waiting", "text": f"{text}   (or --reject)"}
+            return {"word": "waiting", "text": f"Round {waits.round} waits for a person. Answer: {command(waits)}"}
         return {"word": "waiting", "text": f"Round {waits.round} was {decision}; the next t2t run goes on with that."}
     if not records:
         return {"word": "begun", "text": f"No round is finished yet. Go on: t2t run {campaign}"}
@@ -75,7 +74,7 @@ def state(material: Material) -> dict[str, str]:
 
 def rounds(material: Material) -> dict[str, Any]:
     """PR-AUC by round, as a picture and as a table."""
-    best = _best(material, material.one)
+    best = _best(material, material.measured)
     label = f"best outside teacher: {best['name']}" if best else ""
     table = rounds_table(material.shown)
     figure = figures.rounds(
@@ -92,7 +91,7 @@ def rounds(material: Material) -> dict[str, Any]:
 
 def curves(material: Material) -> dict[str, Any]:
     """PR curves of the round that the report is about and of its outside teachers, and the numbers beside them."""
-    record = material.one
+    record = material.measured
     pairs = material.pairs(record.round, "test")
     scores = {name: material.scores(name, record.round, "test") for name in material.outside(record)}
     figure = pr_picture(pairs, record.identity, scores, styles=material.styles, below=True)
@@ -162,7 +161,7 @@ def contribution(material: Material, wanted: bool) -> dict[str, Any]:
 
 def topics(material: Material) -> dict[str, Any]:
     """The topics whose PR-AUC on test moved most between the first round and the one that the report is about."""
-    record, first = material.one, material.shown[0]
+    record, first = material.measured, material.shown[0]
     if len(material.shown) < 2:
         raise Missing("There is one round only, so there is nothing to compare it with.")
     if record.round == first.round:
@@ -187,7 +186,7 @@ def topics(material: Material) -> dict[str, Any]:
 
 def teachers(material: Material) -> dict[str, Any]:
     """Every teacher of the campaign: what it is, its labels, their health, whether it still counts."""
-    record = material.told
+    record = material.main
     health: dict[str, dict[Any, Any]] = {}
     unhealthy = ""
     if record is not None:
@@ -240,7 +239,7 @@ def watch(material: Material) -> dict[str, Any]:
 
 def lineage(material: Material) -> dict[str, Any]:
     """The tree from the round's checkpoint back to the data (`t2t lineage`)."""
-    return Ancestry(material.lake, material.dataset).checkpoint(material.one)
+    return Ancestry(material.lake, material.dataset).checkpoint(material.measured)
 
 
 def commits(material: Material) -> dict[str, Any]:

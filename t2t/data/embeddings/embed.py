@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from t2t.core.errors import T2TError
 from t2t.core.progress import progress
-from t2t.data.embeddings.config import PixelsConfig, TimmConfig
+from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.decode import Unreadable, read_frames
 from t2t.data.embeddings.encoders import FrameEncoder, Preprocessing, build_encoder
 from t2t.data.embeddings.store import Embeddings, EmbeddingStore
@@ -67,7 +67,7 @@ class TooManyUnreadable(T2TError):
 
 def embed_samples(
     samples: pa.Table,
-    config: PixelsConfig | TimmConfig,
+    config: EncoderConfig,
     work: Path,
     device: str = "cpu",
     max_unreadable: float = 0.01,
@@ -78,16 +78,6 @@ def embed_samples(
     encoder = build_encoder(config, device)
     store = EmbeddingStore(work / "embeddings", encoder.fingerprint)
     return embed(samples, encoder, store, max_unreadable, workers, elsewhere=elsewhere)
-
-
-def embed_file(path: str | Path, config: PixelsConfig | TimmConfig, device: str = "cpu") -> Embeddings:
-    """The embeddings of one file, as a view of one sample; no store is used. Raises T2TError when it is unreadable."""
-    encoder = build_encoder(config, device)
-    try:
-        frames = _reader(encoder)(path)
-    except Unreadable as error:
-        raise T2TError(f"{path}: {error}.") from None
-    return Embeddings.of([encoder.encode(frames)])
 
 
 def embed(

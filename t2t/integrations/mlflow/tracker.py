@@ -224,10 +224,6 @@ class MLflowTracker:
             return None
         return f"{shown(self.uri).rstrip('/')}/#/experiments/{self.runs.experiment}/runs/{self.runs.need(k)}{MODE}"
 
-    def rounds(self) -> list[dict[str, Any]]:
-        """One row a round, as MLflow has them: round, champion (bool), the metrics of TABLE, status, run_id."""
-        return _rows(self.runs.rounds())
-
     def _summary(self) -> dict[str, str]:
         """Logs the table of rounds on the parent; returns the tags that are to be written with it, with a readable note
         (the run page's description)."""

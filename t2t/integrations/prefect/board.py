@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -33,26 +31,24 @@ class Board(Observer):
     def __init__(self, campaign: Campaign, history: Observer):
         self.key = artifact_key(campaign.config.name)
         self.history = history
-        self._progress = create_progress_artifact(0.0, key=f"{self.key}-progress", description="Rounds done")
 
     def opened(self, campaign: Campaign) -> None:
+        self._progress = create_progress_artifact(0.0, key=f"{self.key}-progress", description="Rounds done")
         place = self.history.place()
         if place is None:
             return
-        key = f"{self.key}-{place.name.lower()}"
+        key = f"{self.key}-{artifact_key(place.name)}"
         if place.url:
             create_link_artifact(place.url, f"{campaign.config.name} in {place.name}", key=key)
         else:
             create_markdown_artifact(f"`{place.command}`", key=key, description=f"{place.name}'s UI")
 
-    def round_settled(self, campaign: Campaign, record: Record, earlier: Sequence[Record]) -> None:
+    def recorded(self, campaign: Campaign, record: Record) -> None:
         get_run_logger().info("Round %d %s: %s", record.round, record.status, record.reason)
-        if record.status == "waiting":
-            return
         if record.status == "rejected":
             tell(record)
         self._share(100.0 * (record.round + 1) / campaign.config.rounds.max)
-        create_markdown_artifact(markdown_table([*earlier, record]), key=f"{self.key}-rounds")
+        create_markdown_artifact(markdown_table(campaign.ledger.records()), key=f"{self.key}-rounds")
 
     def finished(self, campaign: Campaign, how: End) -> None:
         if how == "ended":

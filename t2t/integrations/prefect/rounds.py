@@ -29,7 +29,7 @@ def run_rounds(campaign: Campaign, history: Observer, most: int | None) -> list[
     """
     while (settled := _run(campaign, history, most)) is not None:
         record = settled.record
-        message = f"{question(record, settled.best)} Answer with: {command(record)}   (or --reject)"
+        message = f"{question(record, settled.best)} Answer with: {command(record)}"
         get_run_logger().info("%s", message)
         if not answered(settled, campaign, history):
             # The run is over, and its process may go: the one after the decision goes on.

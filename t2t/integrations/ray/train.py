@@ -19,9 +19,9 @@ def train_on_ray(job: TrainJob, student: Student, device: str, report: Report) -
     """Trains a student on a cluster whose nodes share the work folder; returns the trained one.
 
     What the leader leaves is the whole of the result: a driver that dies meanwhile finds it, or the snapshot. The
-    curve is reported when the training is over. The caller removes `<job.folder>/ray` once it has saved the student.
+    curve is reported when the training is over. The caller removes `job.files.ray` once it has saved the student.
     """
-    folder = job.folder / "ray"
+    folder = job.files.ray
     trained = folder / "trained"
     if not trained.is_dir():
         save(student, folder / "start")
@@ -62,7 +62,7 @@ def work_on(config: dict[str, Any]) -> None:
     job = TrainJob.model_validate_json(config["job"])
     context = ray.train.get_context()
     group = Group(context.get_world_rank(), context.get_world_size())
-    folder = job.folder / "ray"
+    folder = job.files.ray
     student = load(folder / "start", str(ray.train.torch.get_device()))
     trained = run(job, student, group=group)
     if group.leads:

@@ -19,11 +19,11 @@ from urllib.request import ProxyHandler, Request, build_opener
 import numpy as np
 import pytest
 
-from t2t.data.embeddings.embed import embed_file
 from t2t.data.embeddings.store import Embeddings
 from t2t.integrations.mlflow.store import PRIVATE
 from t2t.integrations.mlflow.tracker import MLflowTracker
 from t2t.students.checkpoint import load
+from tests.helpers.embedding import embed_file
 from tests.helpers.serving import ENCODER, TOPICS, clip, picture, student_folder
 from tests.helpers.worlds import ROOT
 

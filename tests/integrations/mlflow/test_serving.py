@@ -14,13 +14,13 @@ import pytest
 
 from t2t.core.errors import T2TError
 from t2t.core.files import sha256_file
-from t2t.data.embeddings.embed import embed_file
 from t2t.data.embeddings.store import Embeddings
 from t2t.integrations.mlflow import serving
 from t2t.integrations.mlflow.model_files import EXAMPLE, pinned, write_model
 from t2t.integrations.mlflow.serving import ROOT, WEIGHTS, Served, allowed, find_weights
 from t2t.students.checkpoint import load
 from t2t.students.dual_encoder import Student
+from tests.helpers.embedding import embed_file
 from tests.helpers.serving import ENCODER, TOPICS, clip, picture, student_folder
 
 

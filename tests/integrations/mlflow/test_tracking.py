@@ -23,7 +23,7 @@ from t2t.data.embeddings.store import Embeddings
 from t2t.evaluation import figures
 from t2t.integrations.mlflow.observer import MLflowObserver
 from t2t.integrations.mlflow.store import create_store, store_path
-from t2t.integrations.mlflow.tracker import HEADLINE, DataInput, MLflowTracker
+from t2t.integrations.mlflow.tracker import HEADLINE, DataInput, MLflowTracker, _rows
 from t2t.lake.layout import CampaignLayout
 from t2t.students.checkpoint import load
 from tests.helpers.serving import TOPICS, clip, student_folder
@@ -368,7 +368,7 @@ def test_the_champion_moves(make: Make, tmp_path: Path) -> None:
     tracker.champion(1)
     api = client(tracker)
     assert api.get_model_version_by_alias("t2t-camp", "champion").run_id == tracker.run_id(1)
-    assert [row["champion"] for row in tracker.rounds()] == [False, True, False]
+    assert [row["champion"] for row in _rows(tracker.runs.rounds())] == [False, True, False]
     parent = api.get_run(tracker.run_id()).data.tags
     assert parent["t2t.champion_round"] == "1"
     assert "Champion: round 1" in parent["mlflow.note.content"]
@@ -387,7 +387,7 @@ def test_without_a_champion_the_alias_and_the_mark_go(make: Make, tmp_path: Path
     tracker.champion(None)
     api = client(tracker)
     assert dict(api.get_registered_model("t2t-camp").aliases) == {}
-    assert [row["champion"] for row in tracker.rounds()] == [False, False]
+    assert [row["champion"] for row in _rows(tracker.runs.rounds())] == [False, False]
     assert api.get_run(tracker.run_id()).data.tags["t2t.champion_round"] == "none"
     assert "Champion" not in api.get_run(tracker.run_id()).data.tags["mlflow.note.content"]
     tracker.champion(0)
