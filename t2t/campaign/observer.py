@@ -132,5 +132,5 @@ def open_observers(campaign: Campaign) -> Observer:
     Raises T2TError for a name that nobody has.
     """
     names = [name.strip() for name in os.environ.get(VARIABLE, "mlflow").split(",") if name.strip()]
-    observers = [plugins.find(GROUP, OBSERVERS, name, VARIABLE, "observer").of(campaign) for name in names]
+    observers = [plugins.find(GROUP, OBSERVERS, name, VARIABLE, "observer", ["of"]).of(campaign) for name in names]
     return observers[0] if len(observers) == 1 else Observers(*observers)

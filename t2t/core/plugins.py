@@ -7,7 +7,7 @@ A seam is an entry-point group: `t2t.teachers`, `t2t.students`, `t2t.encoders`, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -17,7 +17,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
 from t2t.core.config import parse
-from t2t.core.errors import T2TError, nearest
+from t2t.core.errors import T2TError, nearest, told
 
 
 def names(group: str, table: Mapping[str, str]) -> list[str]:
@@ -25,14 +25,18 @@ def names(group: str, table: Mapping[str, str]) -> list[str]:
     return sorted({*table, *(point.name for point in entry_points(group=group))})
 
 
-def find(group: str, table: Mapping[str, str], name: str, where: object, what: str = "kind") -> Any:
+def find(
+    group: str, table: Mapping[str, str], name: str, where: object, what: str = "kind", needs: Sequence[str] = ()
+) -> Any:
     """What a name stands for: a module or an attribute of one. A plug-in does not replace one of ours.
 
     Args:
         where: what names it, for the message: a file, a campaign.
         what: what a name is called: `kind`, `engine`, `backend`.
+        needs: attributes that whatever is found has.
 
-    Raises T2TError, with the nearest name, where there is none of that name, or the plug-in cannot be imported.
+    Raises T2TError, with the nearest name, where there is none of that name, or the plug-in cannot be imported or lacks
+    what it needs.
     """
     if name in table:
         module, _, attribute = table[name].partition(":")
@@ -40,11 +44,18 @@ def find(group: str, table: Mapping[str, str], name: str, where: object, what: s
         return getattr(part, attribute) if attribute else part
     for point in entry_points(group=group, name=name):
         try:
-            return point.load()
-        except (ImportError, AttributeError) as error:
+            part = point.load()
+        except Exception as error:  # whatever its module does at its import
             raise T2TError(
-                f"{where}: the plug-in of {what} {name!r} ({point.value}) cannot be loaded: {error}"
+                f"{where}: the plug-in of {what} {name!r} ({point.value}) cannot be loaded: {told(error)}"
             ) from error
+        for attribute in needs:
+            if not hasattr(part, attribute):
+                raise T2TError(
+                    f"{where}: the plug-in of {what} {name!r} ({point.value}) has no {attribute!r}, which "
+                    "docs/extend.md asks for."
+                )
+        return part
     raise T2TError(f"{where}: unknown {what} {name!r}.{nearest(name, names(group, table))}")
 
 
@@ -98,7 +109,7 @@ class OpenTo:
                 raise ValueError(f"unknown kind {kind!r}.{nearest(kind, names(self.group, self.table))}")
             where = f"kind {kind!r}"
             try:
-                return parse(find(self.group, self.table, kind, where).Config, value, where)
+                return parse(find(self.group, self.table, kind, where, needs=["Config"]).Config, value, where)
             except T2TError as error:  # `parse` names the file and the key that this belongs to
                 raise ValueError(str(error)) from None
 

@@ -14,7 +14,7 @@ KINDS = {"dual-encoder": "t2t.students.dual_encoder"}
 
 def kind_of(config: Any) -> Any:
     """The module of a student's kind: it has `Config`, `build` and `restore` (`t2t.students.base`)."""
-    return plugins.find(GROUP, KINDS, config.kind, "student")
+    return plugins.find(GROUP, KINDS, config.kind, "student", needs=["build", "restore"])
 
 
 def build_student(

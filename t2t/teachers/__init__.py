@@ -30,7 +30,9 @@ def parse_entry(content: Mapping[str, Any], where: object) -> TeacherEntry:
     """Validates an entry by its kind's own model. Raises T2TError that names the file and the key."""
     if "kind" not in content:
         raise T2TError(f"{where}: key 'kind' is missing. Known: {', '.join(kind_names())}.")
-    return parse(plugins.find(GROUP, KINDS, str(content["kind"]), where).Entry, content, where)
+    return parse(
+        plugins.find(GROUP, KINDS, str(content["kind"]), where, needs=["Entry", "Teacher"]).Entry, content, where
+    )
 
 
 def build(entry: TeacherEntry, context: TeacherContext) -> Teacher:

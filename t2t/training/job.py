@@ -16,7 +16,6 @@ from t2t.core.config import Config
 from t2t.core.files import atomic_folder
 from t2t.data.embeddings.store import Embeddings, EmbeddingStore
 from t2t.data.pairs import Pairs
-from t2t.evaluation.metrics import average_precision
 from t2t.training.config import TrainingConfig
 from t2t.training.files import TrainFiles
 from t2t.training.group import ALONE, Group
@@ -75,7 +74,10 @@ def run(job: TrainJob, student: Any, report: Report = lambda step, metrics: None
     def validate(student: Any) -> float:
         return average_precision(student.predict_pairs(seen, np.arange(len(pairs.sample_ids)), pairs, job.identity))
 
-    if group.leads:  # it alone validates
+    if group.leads:
+        # It alone validates; the others need not wait for scikit-learn, which takes a second.
+        from t2t.evaluation.metrics import average_precision
+
         pairs, seen = Pairs.load(job.files.job / "pairs"), view("pair_keys")
         seen.frames = job.frames
     matrix = LabelMatrix.load(job.matrix)

@@ -55,15 +55,18 @@ POINTS = {
         "square": "plugged_shapes:Triangle",
         "lost": "plugged_nowhere:Lost",
         "without": "plugged_shapes:Without",
+        "broken": "plugged_broken",
     },
     "t2t.test.shapes": {
         "star": "plugged_shapes:Star",
         "lost": "plugged_nowhere:Lost",
+        "bare": "plugged_shapes:Triangle",
         # A name of ours, which stays ours.
         "plain": "plugged_shapes:Star",
     },
-    "t2t.teachers": {"parrot": "plugged_parrot", "labels": "plugged_parrot"},
+    "t2t.teachers": {"parrot": "plugged_parrot", "labels": "plugged_parrot", "bare": "plugged_shapes"},
 }
+BROKEN = {"plugged_broken": "raise RuntimeError('no licence')"}
 SHAPE_CODE = """
     from typing import Literal
 
@@ -110,7 +113,9 @@ PARROT_CODE = """
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package with plug-ins of each kind."""
-    install(tmp_path / "site", monkeypatch, POINTS, {"plugged_shapes": SHAPE_CODE, "plugged_parrot": PARROT_CODE})
+    install(
+        tmp_path / "site", monkeypatch, POINTS, {"plugged_shapes": SHAPE_CODE, "plugged_parrot": PARROT_CODE} | BROKEN
+    )
 
 
 @pytest.fixture
@@ -140,7 +145,7 @@ def test_nothing_is_imported_before_it_is_asked_for(installed: None) -> None:
 
 
 def test_an_installed_package_adds_names_and_replaces_none_of_ours(installed: None) -> None:
-    assert plugins.names(GROUP, OWN) == ["circle", "lost", "paths", "square", "triangle", "whole", "without"]
+    assert plugins.names(GROUP, OWN) == ["broken", "circle", "lost", "paths", "square", "triangle", "whole", "without"]
     found = plugins.find(GROUP, OWN, "triangle", "here")
     assert (found.__module__, found.__name__) == ("plugged_shapes", "Triangle")
     assert plugins.find(GROUP, OWN, "whole", "here") is sys.modules["plugged_shapes"]
@@ -153,7 +158,7 @@ def test_an_installed_package_adds_names_and_replaces_none_of_ours(installed: No
     [
         ("sqare", "here: unknown pen 'sqare'. Did you mean 'square'?"),
         ("triangel", "here: unknown pen 'triangel'. Did you mean 'triangle'?"),
-        ("zzz", "here: unknown pen 'zzz'. Known: circle, lost, paths, square, triangle, whole, without."),
+        ("zzz", "here: unknown pen 'zzz'. Known: broken, circle, lost, paths, square, triangle, whole, without."),
     ],
 )
 def test_an_unknown_name_names_the_nearest_one_of_plug_ins_too(installed: None, name: str, says: str) -> None:
@@ -172,11 +177,20 @@ def test_without_plug_ins_the_nearest_is_one_of_ours() -> None:
     [
         ("lost", r"^here: the plug-in of kind 'lost' \(plugged_nowhere:Lost\) cannot be loaded: No module named"),
         ("without", r"^here: the plug-in of kind 'without' \(plugged_shapes:Without\) cannot be loaded: .*'Without'"),
+        ("broken", r"^here: the plug-in of kind 'broken' \(plugged_broken\) cannot be loaded: no licence\.$"),
     ],
 )
 def test_a_plug_in_that_cannot_be_imported_is_named(installed: None, name: str, says: str) -> None:
     with pytest.raises(T2TError, match=says):
         plugins.find(GROUP, OWN, name, "here")
+
+
+def test_a_plug_in_without_what_its_seam_asks_for_is_named(installed: None) -> None:
+    lacks = "has no {!r}, which docs/extend.md asks for."
+    assert lacks.format("Config") in refused({"shape": {"kind": "bare"}})
+    with pytest.raises(T2TError, match=re.escape("bare.yaml: the plug-in of kind 'bare' (plugged_shapes) ")) as caught:
+        parse_entry({"id": "bare", "kind": "bare"}, "bare.yaml")
+    assert str(caught.value).endswith(lacks.format("Entry"))
 
 
 def test_an_error_in_our_own_code_is_not_taken_for_a_plug_ins() -> None:
@@ -191,7 +205,7 @@ def test_a_name_in_a_configuration_is_one_that_exists_here(installed: None) -> N
     for name in ("square", "triangle", "lost", "by hand"):
         assert parse(Drawing, {"pen": name}, "drawing.yaml").pen == name
     assert refused({"pen": "sqare"}) == (
-        "drawing.yaml: pen: 'sqare' is none of by hand, circle, lost, paths, square, triangle, whole, without."
+        "drawing.yaml: pen: 'sqare' is none of broken, by hand, circle, lost, paths, square, triangle, whole, without."
     )
     assert "key 'pen'" in refused({"pen": 3})
 
@@ -202,7 +216,7 @@ def test_a_plug_ins_name_is_unknown_where_it_is_not_installed() -> None:
 
 def test_forms_offer_the_names(installed: None) -> None:
     schema = TypeAdapter(Annotated[str, plugins.OneOf(GROUP, OWN)]).json_schema()
-    assert schema["enum"] == ["circle", "lost", "paths", "square", "triangle", "whole", "without"]
+    assert schema["enum"] == ["broken", "circle", "lost", "paths", "square", "triangle", "whole", "without"]
 
 
 # -- models in configurations ----------------------------------------------------------------------------------------
@@ -239,7 +253,7 @@ def test_our_own_models_are_as_without_plug_ins(installed: None) -> None:
     ("shape", "says"),
     [
         ({"kind": "sta"}, "drawing.yaml: shape: unknown kind 'sta'. Did you mean 'star'?"),
-        ({"kind": "zzz"}, "drawing.yaml: shape: unknown kind 'zzz'. Known: lost, plain, rich, star."),
+        ({"kind": "zzz"}, "drawing.yaml: shape: unknown kind 'zzz'. Known: bare, lost, plain, rich, star."),
         (
             {"kind": "star", "pionts": 3},
             "drawing.yaml: shape: kind 'star': unknown key 'pionts'. Did you mean 'points'?",

@@ -229,6 +229,7 @@ def test_helpers_are_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_worker_knows_no_campaign_no_lake_and_no_encoder() -> None:
     modules = modules_after("import t2t.training.worker")
     assert "t2t.training.job" in modules
+    assert not {"sklearn", "pandas", "scipy.stats"} & modules  # a helper measures nothing, and they take a second
     assert unwanted(modules) == []
 
 
