@@ -20,12 +20,13 @@ from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import CampaignConfig
 from t2t.campaign.decision import command, question
 from t2t.campaign.loop import run as run_loop
-from t2t.campaign.observer import Observer, open_observers
+from t2t.campaign.observer import Observer, observer_names, open_observers
 from t2t.campaign.record import Record
 from t2t.campaign.steps.prepare import outside_teachers
 from t2t.commands.page import write_report
 from t2t.commands.rounds import print_rounds
 from t2t.commands.tables import console
+from t2t.core.errors import expect
 from t2t.core.host import check_environment
 from t2t.core.workspace import Workspace
 from t2t.integrations.mlflow.page import log_page
@@ -54,9 +55,11 @@ def run(
 
     Raises T2TError for what a person can mend, Busy where another process works on the campaign.
     """
+    if observer is not None:
+        expect(observer, Observer, "observer is a t2t.campaign.observer.Observer; Observer() tells nobody")
     opened = campaign if isinstance(campaign, Campaign) else Campaign.open(campaign, workspace, name, settings)
-    check_environment(opened.workspace.work, ["MLFLOW_TRACKING_URI"] if observer is None else [])
-    settled = run_loop(opened, observer or open_observers(opened))
+    check_environment(opened.workspace.work, _history() if observer is None else [])
+    settled = run_loop(opened, open_observers(opened) if observer is None else observer)
     if settled is not None:
         console.print(f"{question(settled.record, settled.best)} Answer with: {command(settled.record)}")
     return opened.ledger.records()
@@ -69,7 +72,7 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
     """
     opened = Campaign(config, workspace)
     _ = opened.dataset  # reading it checks it, before the lake is made
-    check_environment(workspace.work)
+    check_environment(workspace.work, ["PREFECT_API_URL", *_history()])
     outside_teachers(opened)
     # The flow holds the lock; here it is only asked for, so that a second run is refused before a server starts.
     with opened.lock:
@@ -97,6 +100,11 @@ def report_campaign(workspace: Workspace, campaign: str, leave_one_out: bool, ou
     path = write_report(workspace, campaign, leave_one_out, out)
     log_page(workspace, campaign, path)
     return path
+
+
+def _history() -> list[str]:
+    """The variables whose servers the observers of the environment need."""
+    return ["MLFLOW_TRACKING_URI"] if "mlflow" in observer_names() else []
 
 
 def _load() -> None:

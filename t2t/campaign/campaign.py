@@ -19,7 +19,7 @@ from t2t.campaign.find import check_lake
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.lineup import Lineup
 from t2t.campaign.record import Record, champion
-from t2t.core.errors import T2TError
+from t2t.core.errors import T2TError, expect
 from t2t.core.locks import Exclusive
 from t2t.core.workspace import Workspace
 from t2t.data.coding import codes, positions, strings
@@ -72,7 +72,10 @@ class Campaign:
         """
         if isinstance(settings, str):
             raise T2TError(f"settings is a list: settings=[{settings!r}].")
-        place = workspace or Workspace.find()
+        expect(settings, (list, tuple), "settings is a list of texts, such as ['training.steps=500']")
+        for setting in settings:
+            expect(setting, str, "A setting is a text, such as 'training.steps=500'")
+        place = Workspace.or_found(workspace)
         return cls(read_campaign(place, campaign, name, list(settings)), place, engine)
 
     def __repr__(self) -> str:

@@ -73,5 +73,7 @@ class LocalEngine:
 
 def open_engine(name: str, device: str | None = None) -> Engine:
     """The engine of that name: `local`, `ray`, or a plug-in's (entry-point group `t2t.engines`)."""
-    engine: Engine = plugins.find("t2t.engines", ENGINES, name, "engine", "engine")(device)
+    engine: Engine = plugins.make(
+        "t2t.engines", ENGINES, name, [device], "engine", "engine", ["device", "embed", "label", "train"]
+    )
     return engine

@@ -7,7 +7,7 @@ from typing import Any
 
 from t2t.campaign.config import CampaignConfig, override
 from t2t.core.config import expand, parse, read_yaml
-from t2t.core.errors import T2TError
+from t2t.core.errors import T2TError, expect
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset, DatasetConfig, read_dataset
 from t2t.teachers import TeacherEntry, parse_entry
@@ -32,7 +32,7 @@ def load_dataset(name: str, workspace: Workspace | None = None) -> Dataset:
 
     Raises T2TError for an unknown name, DataError for a bad value in a table, naming file, row and column.
     """
-    return open_dataset(workspace or Workspace.find(), name)
+    return open_dataset(Workspace.or_found(workspace), name)
 
 
 def campaign_config(workspace: Workspace, name: str) -> CampaignConfig:
@@ -48,6 +48,10 @@ def read_campaign(workspace: Workspace, campaign: str, name: str | None, setting
         name: another name for it. settings: changes, as `training.steps=500`.
     """
     path = workspace.file("campaigns", campaign)
+    if named := [setting for setting in settings if setting.partition("=")[0] == "name"]:
+        raise T2TError(f"--set {named[0]!r}: another name is given by --name (in Python: name='...').")
+    if name is not None:
+        expect(name, str, "A campaign's name is a text")
     content = override(expand(read_yaml(path), {}, path), settings)
     return parse(CampaignConfig, {**content, "name": name or campaign}, path)
 

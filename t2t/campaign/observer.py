@@ -15,6 +15,7 @@ from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import RoundStart
 from t2t.campaign.record import Record
 from t2t.core import plugins
+from t2t.core.errors import T2TError
 
 GROUP, VARIABLE = "t2t.observers", "T2T_OBSERVERS"
 OBSERVERS = {"mlflow": "t2t.integrations.mlflow.observer:MLflowObserver"}
@@ -123,14 +124,23 @@ class Observers(Observer):
         return next((place for observer in self.observers if (place := observer.place(k)) is not None), None)
 
 
+def observer_names() -> list[str]:
+    """The names in T2T_OBSERVERS, each once."""
+    return list(dict.fromkeys(name for part in os.environ.get(VARIABLE, "mlflow").split(",") if (name := part.strip())))
+
+
 def open_observers(campaign: Campaign) -> Observer:
     """The observers that this process's environment asks for: T2T_OBSERVERS, names with commas between them; `mlflow`
     where it is not set, nobody where it is empty.
 
     A name is one of ours or a plug-in's (entry-point group `t2t.observers`): a subclass of `Observer`.
 
-    Raises T2TError for a name that nobody has.
+    Raises T2TError for a name that nobody has, and for what is no observer.
     """
-    names = [name.strip() for name in os.environ.get(VARIABLE, "mlflow").split(",") if name.strip()]
-    observers = [plugins.find(GROUP, OBSERVERS, name, VARIABLE, "observer", ["of"]).of(campaign) for name in names]
+    observers = []
+    for name in observer_names():
+        part = plugins.find(GROUP, OBSERVERS, name, VARIABLE, "observer")
+        if not (isinstance(part, type) and issubclass(part, Observer)):
+            raise T2TError(f"{VARIABLE}: the observer {name!r} is no subclass of t2t.campaign.observer.Observer.")
+        observers.append(part.of(campaign))
     return observers[0] if len(observers) == 1 else Observers(*observers)

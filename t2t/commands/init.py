@@ -30,7 +30,7 @@ def init(folder: Path) -> list[str]:
 
     Returns: the files' names in `folder`.
 
-    Raises T2TError where `folder` is not empty, is no folder, or cannot be written.
+    Raises T2TError where `folder` is not empty (but for `.git`), is no folder, or cannot be written.
     """
     try:
         _check_empty(folder)
@@ -75,7 +75,7 @@ def _check_empty(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise T2TError(f"{folder} is a file. Name a new folder.")
-    there = sorted(path.name for path in folder.iterdir())
+    there = sorted(path.name for path in folder.iterdir() if path.name != ".git")  # many begin with `git init`
     if there:
         more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
         raise T2TError(f"{folder} is not empty, it has {', '.join(there[:SHOWN])}{more}. Name a new folder.")

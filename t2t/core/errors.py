@@ -29,6 +29,16 @@ class DataError(T2TError):
         super().__init__(f"{where}: {message}")
 
 
+def expect(value: object, kind: type | tuple[type, ...], what: str) -> None:
+    """Raises T2TError where a value that Python code handed in is of another type.
+
+    Args:
+        what: what it is to be, as the beginning of a sentence: `workspace is a Workspace`.
+    """
+    if not isinstance(value, kind):
+        raise T2TError(f"{what}, and {one_line(repr(value), 80)} is none.")
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the closest of `names`, or all of them when none is close."""
     choices = sorted(names)
@@ -46,7 +56,7 @@ def one_line(error: object, limit: int = 400) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """A library's message as the end of a sentence of ours."""
     text = one_line(error).rstrip(".")
     # A KeyError's own words are the key.

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from inspect import signature
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
-from t2t.core.config import parse
+from t2t.core.config import Config, parse
 from t2t.core.errors import T2TError, nearest, told
 
 
@@ -45,7 +46,7 @@ def find(
     for point in entry_points(group=group, name=name):
         try:
             part = point.load()
-        except Exception as error:  # whatever its module does at its import
+        except (Exception, SystemExit) as error:  # whatever its module does at its import
             raise T2TError(
                 f"{where}: the plug-in of {what} {name!r} ({point.value}) cannot be loaded: {told(error)}"
             ) from error
@@ -57,6 +58,36 @@ def find(
                 )
         return part
     raise T2TError(f"{where}: unknown {what} {name!r}.{nearest(name, names(group, table))}")
+
+
+def make(
+    group: str,
+    table: Mapping[str, str],
+    name: str,
+    arguments: Sequence[Any],
+    where: object,
+    what: str = "kind",
+    needs: Sequence[str] = (),
+) -> Any:
+    """Calls what a name stands for (`find`); what it returns has the attributes `needs`.
+
+    Raises T2TError where a plug-in cannot be called so, or returns something else.
+    """
+    part = find(group, table, name, where, what)
+    about = f"{where}: the plug-in of {what} {name!r}"
+    try:
+        signature(part).bind(*arguments)
+    except ValueError:
+        pass  # built in, without a signature
+    except TypeError as error:
+        raise T2TError(f"{about} cannot be called as docs/extend.md says: {told(error)}") from None
+    made = part(*arguments)
+    for attribute in needs:
+        if not hasattr(made, attribute):
+            raise T2TError(
+                f"{about} makes a {type(made).__name__} without {attribute!r}, which docs/extend.md asks for."
+            )
+    return made
 
 
 @dataclass(frozen=True)
@@ -109,7 +140,10 @@ class OpenTo:
                 raise ValueError(f"unknown kind {kind!r}.{nearest(kind, names(self.group, self.table))}")
             where = f"kind {kind!r}"
             try:
-                return parse(find(self.group, self.table, kind, where, needs=["Config"]).Config, value, where)
+                model = find(self.group, self.table, kind, where, needs=["Config"]).Config
+                if not (isinstance(model, type) and issubclass(model, Config)):
+                    raise T2TError(f"{where}: the plug-in's Config is no t2t.core.config.Config.")
+                return parse(model, value, where)
             except T2TError as error:  # `parse` names the file and the key that this belongs to
                 raise ValueError(str(error)) from None
 

@@ -6,7 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from t2t.core.errors import T2TError, nearest
+from t2t.core.errors import T2TError, expect, nearest, one_line
+
+# Bytes of a name; file systems take 255, suffixes included.
+LONGEST = 200
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,23 @@ class Workspace:
             place(work, "T2T_WORK", "work"),
         )
 
+    @classmethod
+    def or_found(cls, workspace: Workspace | None) -> Workspace:
+        """The one handed in, else the one that the command line would find. Raises T2TError for another type."""
+        if workspace is None:
+            return cls.find()
+        expect(workspace, Workspace, "workspace is a t2t.core.workspace.Workspace, such as Workspace.find(work='...')")
+        return workspace
+
     def names(self, kind: str) -> list[str]:
         """The entries of `registry/<kind>/`, for kind in datasets, teachers, campaigns."""
         return sorted(path.stem for path in (self.registry / kind).glob("*.yaml"))
 
     def file(self, kind: str, name: str) -> Path:
         """The path of an entry. Raises T2TError that names the nearest one when there is none."""
+        expect(name, str, f"A {kind[:-1]} is named by a text")
+        if len(name.encode("utf-8", "replace")) > LONGEST:
+            raise T2TError(f"{one_line(name, 40)}: a name of at most {LONGEST} bytes is needed.")
         path = self.registry / kind / f"{name}.yaml"
         if not self.registry.is_dir():
             raise T2TError(f"{self.registry}: no registry here. Run t2t where `registry/` is, or set T2T_REGISTRY.")

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from t2t.core.config import Config
-from t2t.core.errors import DataError, T2TError, one_line
+from t2t.core.errors import DataError, T2TError, nearest, one_line
 from t2t.core.files import sha256, sha256_file
 from t2t.data.source import SourceFile
 from t2t.data.tables import (
@@ -118,6 +118,9 @@ class Dataset:
 
     def split(self, *names: str) -> pa.Table:
         """The samples of the named splits, in file order."""
+        for name in names:
+            if name not in SPLITS:
+                raise T2TError(f"Unknown split {name!r}.{nearest(name, SPLITS)}")
         return self.samples.filter(pc.is_in(self.samples["split"], value_set=pa.array(names)))
 
     def sample_ids(self, *splits: str) -> list[str]:

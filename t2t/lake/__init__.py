@@ -37,6 +37,8 @@ def open_lake(uri: str, work: Path, create: bool = True, wait: float | None = No
     Raises T2TError for a backend that does not exist, or a lake that cannot be opened.
     """
     scheme, _, rest = uri.partition(":")
-    backend = plugins.find(GROUP, BACKENDS, scheme, f"lake: {uri!r}", "backend")
-    lake: Lake = backend(rest, work, create, wait)
+    arguments = [rest, work, create, wait]
+    lake: Lake = plugins.make(
+        GROUP, BACKENDS, scheme, arguments, f"lake: {uri!r}", "backend", ["resolve", "commit", "merge", "read", "log"]
+    )
     return lake

@@ -61,6 +61,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     """A checkpoint's config.json. Raises T2TError when the folder holds none or one of another format."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise T2TError(
+            f"{folder}: not a checkpoint of a student (it has no config.json). Name a round's folder `student`, such "
+            "as work/campaigns/demo/round-000/student."
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise T2TError(f"{folder}: not a checkpoint of a student ({one_line(error)}).") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
@@ -93,7 +98,10 @@ def load(folder: str | Path, device: str = "cpu") -> Any:
         load_model(student, str(folder / "model.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise T2TError(f"{folder / 'model.safetensors'}: weights cannot be read: {told(error)}") from None
-    return student.to(device).eval()
+    try:
+        return student.to(device).eval()
+    except (RuntimeError, AssertionError) as error:  # what torch says of a device that is not here
+        raise T2TError(f"The device {device!r} cannot be used: {told(error)}") from None
 
 
 def load_checked(folder: Path, weights_sha256: str, device: str = "cpu") -> Any:

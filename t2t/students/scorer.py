@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from t2t.core.errors import T2TError, nearest
+from t2t.core.errors import T2TError, expect, nearest, one_line
 from t2t.core.host import find_device
 from t2t.data.embeddings.decode import Unreadable
 from t2t.data.embeddings.embed import decode_in_order
@@ -41,6 +41,9 @@ class Scorer:
         device: str | None = None,
         weights_sha256: str | None = None,
     ):
+        if hasattr(folder, "checkpoint"):
+            raise T2TError("A record is no folder: load_student(campaign.checkpoint(record)).")
+        expect(folder, (str, Path), "A checkpoint is named by its folder")
         self.folder, self.identity, self.device = Path(folder), identity, device or find_device()
         if weights_sha256 is None:
             self.student: Any = load(self.folder, self.device)
@@ -81,11 +84,21 @@ class Scorer:
         """
         if isinstance(files, str | Path) or isinstance(topics, str):
             raise T2TError("score takes lists: student.score(['a.mp4'], ['red star']).")
+        for given, words in ((files, "files"), (topics, "topics")):
+            if isinstance(given, bytes) or not isinstance(given, Iterable):
+                raise T2TError(f"score takes lists, and {words} is {one_line(repr(given), 80)}.")
         files, topics = list(files), list(topics)
-        if strange := [topic for topic in topics if not isinstance(topic, str)]:
-            raise T2TError(f"Topics are texts, and {strange[0]!r} is none.")
+        for file in files:
+            expect(file, (str, Path), "A file is named by its path")
+        for topic in topics:
+            expect(topic, str, "Topics are texts")
+            try:
+                topic.encode("utf-8")
+            except UnicodeEncodeError:
+                raise T2TError(f"Topics are texts, and {topic!r} has half a character.") from None
         # Before a video is decoded.
         asked = self.identity if identity is None else identity
+        expect(asked, str, "An identity is a text")
         if asked not in self.teachers:
             raise T2TError(f"This student has no identity {asked!r}.{nearest(asked, self.teachers)}")
         if not files or not topics:

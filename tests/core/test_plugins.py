@@ -56,25 +56,40 @@ POINTS = {
         "lost": "plugged_nowhere:Lost",
         "without": "plugged_shapes:Without",
         "broken": "plugged_broken",
+        "leaves": "plugged_leaves",
+        "text": "plugged_shapes:TEXT",
+        "nothing": "plugged_shapes:nothing",
     },
     "t2t.test.shapes": {
         "star": "plugged_shapes:Star",
         "lost": "plugged_nowhere:Lost",
         "bare": "plugged_shapes:Triangle",
+        "odd": "plugged_shapes:Odd",
         # A name of ours, which stays ours.
         "plain": "plugged_shapes:Star",
     },
     "t2t.teachers": {"parrot": "plugged_parrot", "labels": "plugged_parrot", "bare": "plugged_shapes"},
 }
-BROKEN = {"plugged_broken": "raise RuntimeError('no licence')"}
+BROKEN = {"plugged_broken": "raise RuntimeError('no licence')", "plugged_leaves": "raise SystemExit(3)"}
 SHAPE_CODE = """
     from typing import Literal
 
     from t2t.core.config import Config as Base
 
 
+    TEXT = "text"
+
+
     class Triangle:
         pass
+
+
+    class Odd:
+        Config = 3
+
+
+    def nothing():
+        return None
 
 
     class Star:
@@ -145,7 +160,19 @@ def test_nothing_is_imported_before_it_is_asked_for(installed: None) -> None:
 
 
 def test_an_installed_package_adds_names_and_replaces_none_of_ours(installed: None) -> None:
-    assert plugins.names(GROUP, OWN) == ["broken", "circle", "lost", "paths", "square", "triangle", "whole", "without"]
+    assert plugins.names(GROUP, OWN) == [
+        "broken",
+        "circle",
+        "leaves",
+        "lost",
+        "nothing",
+        "paths",
+        "square",
+        "text",
+        "triangle",
+        "whole",
+        "without",
+    ]
     found = plugins.find(GROUP, OWN, "triangle", "here")
     assert (found.__module__, found.__name__) == ("plugged_shapes", "Triangle")
     assert plugins.find(GROUP, OWN, "whole", "here") is sys.modules["plugged_shapes"]
@@ -158,7 +185,10 @@ def test_an_installed_package_adds_names_and_replaces_none_of_ours(installed: No
     [
         ("sqare", "here: unknown pen 'sqare'. Did you mean 'square'?"),
         ("triangel", "here: unknown pen 'triangel'. Did you mean 'triangle'?"),
-        ("zzz", "here: unknown pen 'zzz'. Known: broken, circle, lost, paths, square, triangle, whole, without."),
+        (
+            "zzz",
+            "here: unknown pen 'zzz'. Known: broken, circle, leaves, lost, nothing, paths, square, text, triangle, whole, without.",
+        ),
     ],
 )
 def test_an_unknown_name_names_the_nearest_one_of_plug_ins_too(installed: None, name: str, says: str) -> None:
@@ -193,6 +223,34 @@ def test_a_plug_in_without_what_its_seam_asks_for_is_named(installed: None) -> N
     assert str(caught.value).endswith(lacks.format("Entry"))
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "needs", "says"),
+    [
+        ("triangle", [1], [], "here: the plug-in of kind 'triangle' cannot be called as docs/extend.md says: "),
+        ("text", [], [], "here: the plug-in of kind 'text' cannot be called as docs/extend.md says: "),
+        ("triangle", [], ["area"], "here: the plug-in of kind 'triangle' makes a Triangle without 'area', which"),
+        ("nothing", [], ["area"], "here: the plug-in of kind 'nothing' makes a NoneType without 'area', which"),
+    ],
+)
+def test_what_a_plug_in_makes_is_looked_at(
+    installed: None, name: str, arguments: list[object], needs: list[str], says: str
+) -> None:
+    with pytest.raises(T2TError, match=f"^{re.escape(says)}"):
+        plugins.make(GROUP, OWN, name, arguments, "here", needs=needs)
+    assert plugins.make(GROUP, OWN, "square", [9.0], "here", needs=["real"]) == 3.0
+
+
+def test_a_plug_in_that_ends_the_process_at_its_import_is_named(installed: None) -> None:
+    with pytest.raises(T2TError, match=r"'leaves' \(plugged_leaves\) cannot be loaded: 3"):
+        plugins.find(GROUP, OWN, "leaves", "here")
+
+
+def test_a_config_of_a_plug_in_is_a_model(installed: None) -> None:
+    assert "shape: kind 'odd': the plug-in's Config is no t2t.core.config.Config." in refused(
+        {"shape": {"kind": "odd"}}
+    )
+
+
 def test_an_error_in_our_own_code_is_not_taken_for_a_plug_ins() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"tests\.helpers\.nowhere"):
         plugins.find(GROUP, OWN, "circle", "here")
@@ -205,7 +263,8 @@ def test_a_name_in_a_configuration_is_one_that_exists_here(installed: None) -> N
     for name in ("square", "triangle", "lost", "by hand"):
         assert parse(Drawing, {"pen": name}, "drawing.yaml").pen == name
     assert refused({"pen": "sqare"}) == (
-        "drawing.yaml: pen: 'sqare' is none of broken, by hand, circle, lost, paths, square, triangle, whole, without."
+        "drawing.yaml: pen: 'sqare' is none of broken, by hand, circle, leaves, lost, nothing, paths, square, text, "
+        "triangle, whole, without."
     )
     assert "key 'pen'" in refused({"pen": 3})
 
@@ -216,7 +275,19 @@ def test_a_plug_ins_name_is_unknown_where_it_is_not_installed() -> None:
 
 def test_forms_offer_the_names(installed: None) -> None:
     schema = TypeAdapter(Annotated[str, plugins.OneOf(GROUP, OWN)]).json_schema()
-    assert schema["enum"] == ["broken", "circle", "lost", "paths", "square", "triangle", "whole", "without"]
+    assert schema["enum"] == [
+        "broken",
+        "circle",
+        "leaves",
+        "lost",
+        "nothing",
+        "paths",
+        "square",
+        "text",
+        "triangle",
+        "whole",
+        "without",
+    ]
 
 
 # -- models in configurations ----------------------------------------------------------------------------------------
@@ -253,7 +324,7 @@ def test_our_own_models_are_as_without_plug_ins(installed: None) -> None:
     ("shape", "says"),
     [
         ({"kind": "sta"}, "drawing.yaml: shape: unknown kind 'sta'. Did you mean 'star'?"),
-        ({"kind": "zzz"}, "drawing.yaml: shape: unknown kind 'zzz'. Known: bare, lost, plain, rich, star."),
+        ({"kind": "zzz"}, "drawing.yaml: shape: unknown kind 'zzz'. Known: bare, lost, odd, plain, rich, star."),
         (
             {"kind": "star", "pionts": 3},
             "drawing.yaml: shape: kind 'star': unknown key 'pionts'. Did you mean 'points'?",

@@ -6,11 +6,12 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import t2t
-from t2t.campaign.observer import Observer
+from t2t.campaign.observer import Observer, observer_names
 from t2t.campaign.record import champion
 from t2t.core.errors import T2TError
 from tests.helpers.campaigns import run, tiny
@@ -51,3 +52,46 @@ def test_a_campaign_that_was_opened_is_run_and_names_its_champion(world: Path, t
     assert best is not None
     assert campaign.checkpoint(best) == campaign.files(0).student
     assert t2t.load_student(campaign.checkpoint(best), "cpu").teachers == ["human", "vendor"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "words"),
+    [
+        ((Path("demo"),), {}, "^A campaign is named by a text, and .*Path"),
+        ((None,), {}, "^A campaign is named by a text, and None is none"),
+        (("x" * 300,), {}, "a name of at most 200 bytes is needed"),
+        (("demo",), {"workspace": "work"}, "^workspace is a t2t.core.workspace.Workspace"),
+        (("demo",), {"workspace": {}}, "^workspace is a"),
+        (("demo",), {"settings": None}, "^settings is a list of texts"),
+        (("demo",), {"settings": {"training.steps": 3}}, "^settings is a list of texts"),
+        (("demo",), {"settings": [3]}, "^A setting is a text"),
+        (("demo",), {"settings": ["name=foo"]}, "another name is given by --name"),
+        (("demo",), {"name": 3}, "^A campaign's name is a text"),
+        (("demo",), {"observer": Observer}, "^observer is a t2t.campaign.observer.Observer"),
+        (("demo",), {"observer": False}, "^observer is a"),
+    ],
+)
+def test_what_is_of_another_type_is_refused_in_words(arguments: Any, keywords: Any, words: str) -> None:
+    with pytest.raises(T2TError, match=words):
+        t2t.run(*arguments, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("value", "names"), [(None, ["mlflow"]), ("", []), (" mlflow, mlflow ,diary", ["mlflow", "diary"])]
+)
+def test_observers_of_the_environment(value: str | None, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("T2T_OBSERVERS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("T2T_OBSERVERS", value)
+    assert observer_names() == names
+
+
+def test_only_those_are_asked_who_will_be_told(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    campaign = tiny(world, tmp_path / "work", rounds={"max": 1})
+    with pytest.raises(T2TError, match=r"^MLFLOW_TRACKING_URI: no MLflow server answers at"):
+        t2t.run(campaign)
+    monkeypatch.setenv("T2T_OBSERVERS", "")
+    assert len(t2t.run(campaign)) == 1
+    assert len(t2t.run(campaign, observer=Observer())) == 1

@@ -17,6 +17,7 @@ from t2t.students.checkpoint import save
 from t2t.students.scorer import Scorer
 from tests.helpers.clips import random_clip
 from tests.helpers.embedding import embed_file
+from tests.helpers.records import record
 from tests.helpers.students import TEACHERS, TOPICS, tiny_config
 
 ENCODER = PixelsConfig(frames=3, size=16, grid=1)
@@ -96,6 +97,12 @@ def test_any_sequence_will_do_and_nothing_gives_nothing(student: Scorer) -> None
         (["0.mp4"], ["red ball", None], None, "^Topics are texts, and None is none"),
         (["0.mp4"], TOPICS, "colur", "^This student has no identity 'colur'. Did you mean 'colour'"),
         ([], TOPICS, "colur", "no identity 'colur'"),
+        (None, TOPICS, None, "^score takes lists, and files is None"),
+        (b"0.mp4", TOPICS, None, "^score takes lists, and files is b'0.mp4'"),
+        ([None], TOPICS, None, "^A file is named by its path, and None is none"),
+        (["0.mp4"], 3, None, "^score takes lists, and topics is 3"),
+        (["0.mp4"], ["\ud800"], None, "half a character"),
+        (["0.mp4"], TOPICS, 3, "^An identity is a text, and 3 is none"),
         (["0.mp4"], TOPICS, "", "no identity ''"),
     ],
 )
@@ -113,3 +120,12 @@ def test_a_folder_without_a_checkpoint_is_refused(folder: Path) -> None:
     for place in (folder, folder / "nowhere", "demo"):
         with pytest.raises(T2TError, match="not a checkpoint of a student"):
             t2t.load_student(place, "cpu")
+
+
+def test_what_is_no_folder_and_no_device_is_refused(folder: Path) -> None:
+    with pytest.raises(T2TError, match=r"^A checkpoint is named by its folder, and None is none"):
+        t2t.load_student(None)  # type: ignore[arg-type]
+    with pytest.raises(T2TError, match=r"load_student\(campaign\.checkpoint\(record\)\)"):
+        t2t.load_student(record(0))  # type: ignore[arg-type]
+    with pytest.raises(T2TError, match=r"^The device 'cudax' cannot be used: "):
+        t2t.load_student(folder / "student", "cudax")

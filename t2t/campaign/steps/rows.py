@@ -63,7 +63,9 @@ def as_trained(matrix: LabelMatrix, method: str) -> LabelMatrix:
     """The matrix that a method trains on: itself, or what a baseline makes of it (entry points `t2t.baselines`)."""
     if method == TEACHER2TASK:
         return matrix
-    baseline: LabelMatrix = plugins.find("t2t.baselines", BASELINES, method, "method", "method")(matrix)
+    baseline: LabelMatrix = plugins.make(
+        "t2t.baselines", BASELINES, method, [matrix], "method", "method", ["save", "rows_by_teacher"]
+    )
     return baseline
 
 

@@ -31,6 +31,9 @@ class Preprocessing(Protocol):
     batch_size: int
 
 
+NEEDS = ("frames", "size", "crop", "interpolation", "batch_size")
+
+
 class FrameEncoder(Preprocessing, Protocol):
     """Turns frames into embeddings."""
 
@@ -43,7 +46,9 @@ class FrameEncoder(Preprocessing, Protocol):
 
 def build_encoder(config: EncoderConfig, device: str = "cpu") -> FrameEncoder:
     """The encoder of a configuration. Raises T2TError when the model is unknown or its weights do not fit."""
-    encoder: FrameEncoder = plugins.find(GROUP, KINDS, config.kind, "encoder")(config, device)
+    encoder: FrameEncoder = plugins.make(
+        GROUP, KINDS, config.kind, [config, device], "encoder", needs=["dim", "fingerprint", "encode", *NEEDS]
+    )
     return encoder
 
 
