@@ -187,7 +187,8 @@ def test_an_installed_package_adds_names_and_replaces_none_of_ours(installed: No
         ("triangel", "here: unknown pen 'triangel'. Did you mean 'triangle'?"),
         (
             "zzz",
-            "here: unknown pen 'zzz'. Known: broken, circle, leaves, lost, nothing, paths, square, text, triangle, whole, without.",
+            "here: unknown pen 'zzz'. "
+            "Known: broken, circle, leaves, lost, nothing, paths, square, text, triangle, whole, without.",
         ),
     ],
 )
