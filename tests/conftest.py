@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from importlib.abc import MetaPathFinder
@@ -18,6 +19,9 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 # Several test processes share the cores: with a thread for each core in each of them they would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell's background jobs ignore Ctrl-C, and so would what the tests start and then interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 UNIT = re.compile(r"^pytestmark = .*\bmark\.unit\b", re.MULTILINE)
