@@ -15,7 +15,8 @@ from t2t.campaign.config import CampaignConfig
 from t2t.campaign.engine import Engine, open_engine
 from t2t.campaign.entries import open_dataset, read_campaign
 from t2t.campaign.facts import RoundFiles
-from t2t.campaign.find import check_lake
+from t2t.campaign.find import NOTE, check_lake
+from t2t.campaign.freeze import read_frozen
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.lineup import Lineup
 from t2t.campaign.record import Record, champion
@@ -46,7 +47,7 @@ class Campaign:
     """
 
     def __init__(self, config: CampaignConfig, workspace: Workspace, engine: Engine | None = None):
-        self.config = config
+        self._given = config
         self.workspace = workspace
         self.engine = engine or open_engine(config.engine)
         self.folder = workspace.work / "campaigns" / config.name
@@ -79,18 +80,28 @@ class Campaign:
         return cls(read_campaign(place, campaign, name, list(settings)), place, engine)
 
     def __repr__(self) -> str:
-        return f"Campaign({self.config.name!r}, dataset {self.config.dataset!r}, in {self.folder})"
+        return f"Campaign({self._given.name!r}, dataset {self._given.dataset!r}, in {self.folder})"
+
+    @cached_property
+    def config(self) -> CampaignConfig:
+        """The configuration as it was given; of a campaign that began before there were recipes, without one."""
+        given = self._given
+        if given.recipe == "auto" and (self.folder / NOTE).is_file():
+            frozen = read_frozen(self.ledger)
+            if frozen.get("recipe") == "manual":
+                return given.model_copy(update={"recipe": "manual"})
+        return given
 
     # -- the lake ------------------------------------------------------------------------------------------------
 
     @cached_property
     def lake(self) -> Lake:
-        check_lake(self.folder, self.config.lake)
-        return open_lake(self.config.lake, self.workspace.work)
+        check_lake(self.folder, self._given.lake)
+        return open_lake(self._given.lake, self.workspace.work)
 
     @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(self.lake, self.config.dataset, self.config.name)
+        return Ledger(self.lake, self._given.dataset, self._given.name)
 
     @cached_property
     def lineup(self) -> Lineup:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from t2t.core import plugins
 from t2t.core.config import Config, Free, load_yaml
@@ -82,8 +82,18 @@ class CampaignConfig(Config):
         TEACHER2TASK, description="`conventional-average` is the baseline that Teacher2Task replaces."
     )
     encoder: EncoderConfig
+    recipe: Literal["auto", "manual"] = Field(
+        "auto",
+        description="auto: whatever of student and training is not given here is chosen for the data, and `t2t plan` "
+        "says what and why; manual: it has its plain default.",
+    )
     student: StudentConfig = DualEncoderConfig()
     training: TrainingConfig = TrainingConfig()
+    scale: Literal["common", "raw"] | None = Field(
+        None,
+        description="What is trained on: each identity's confidences on one common scale, or as they are; "
+        "null: common where recipe is auto.",
+    )
     self_training: SelfTrainingConfig = SelfTrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: Literal["always", "no-regression", "must-improve", "manual"] = "no-regression"
@@ -98,6 +108,23 @@ class CampaignConfig(Config):
         "git", description="`git` (a bare repository in the work folder), `git:<path>` or `lakefs://<repository>`."
     )
     seed: int = Field(0, ge=0)
+
+    @property
+    def common_scale(self) -> bool:
+        """Whether confidences are brought to one scale before they are trained on."""
+        return self.scale == "common" or (self.scale is None and self.recipe == "auto")
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """With `recipe: auto` only what was given is written down: all else is chosen again wherever it is read."""
+        content: dict[str, Any] = handler(self)
+        if self.recipe == "auto":
+            given = self.training.model_fields_set
+            if "training" in content:
+                content["training"] = {key: value for key, value in content["training"].items() if key in given}
+            if "student" not in self.model_fields_set:
+                content.pop("student", None)
+        return content
 
     @field_validator("teachers")
     @classmethod

@@ -12,6 +12,7 @@ from t2t.core.config import Config, parse
 from t2t.core.errors import T2TError, one_line
 from t2t.core.files import write_text
 from t2t.evaluation.gate import Verdict
+from t2t.training.config import TrainingConfig
 from t2t.training.files import TrainFiles
 
 
@@ -34,6 +35,11 @@ class RoundFiles:
     def health(self) -> Path:
         """A table of the teachers' labels, measured before the training."""
         return self.folder / "health.csv"
+
+    @property
+    def scales(self) -> Path:
+        """Each identity's map to the common scale; not there where confidences are trained on as they are."""
+        return self.folder / "scales.json"
 
     @property
     def labels(self) -> Path:
@@ -83,7 +89,7 @@ class RoundFiles:
 
     def kept(self) -> list[Path]:
         """What the round leaves in the lake."""
-        further = [path for path in (self.health, self.verdict) if path.is_file()]
+        further = [path for path in (self.health, self.scales, self.verdict) if path.is_file()]
         return [*sorted(self.evaluation.iterdir()), *further]
 
 
@@ -111,10 +117,12 @@ class RoundStart(Config):
 class TrainFacts(BaseModel):
     """What a training came to: facts in the config.json of the round's checkpoint, which has others beside them.
 
-    seconds: of work, that of killed attempts included as far as it was kept.
+    seconds: of work, that of killed attempts included as far as it was kept. recipe: every number of the training;
+    None in checkpoints from before there were recipes.
     """
 
     rows_by_teacher: dict[str, int]
+    recipe: TrainingConfig | None = None
     best_step: int
     curve: list[tuple[int, dict[str, float]]]
     seconds: float

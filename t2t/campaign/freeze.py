@@ -24,7 +24,13 @@ from t2t.lake.tables import latest_commit, read_json
 
 def read_frozen(ledger: Ledger) -> dict[str, Any]:
     """A campaign's configuration as it was at its first start, with the keys of the version that froze it."""
-    return read_json(ledger.lake, "main", ledger.layout.config) or {}
+    return as_begun(read_json(ledger.lake, "main", ledger.layout.config) or {})
+
+
+def as_begun(frozen: dict[str, Any]) -> dict[str, Any]:
+    """A frozen configuration with what it went without saying when it was frozen: before there were recipes, every
+    number was its own."""
+    return {"recipe": "manual", **frozen} if frozen else frozen
 
 
 def frozen_config(ledger: Ledger, **changes: Any) -> CampaignConfig:
@@ -97,7 +103,7 @@ def freeze_campaign(
     # A newer version may have keys that the one that froze it had not: they have their defaults. Where it cannot be
     # read any more, the keys that differ are at least named.
     with suppress(T2TError):
-        frozen = json.loads(parse(CampaignConfig, frozen, layout.config).model_dump_json())
+        frozen = json.loads(parse(CampaignConfig, as_begun(frozen), layout.config).model_dump_json())
     students = {teacher for teacher in taught if config.is_own(teacher)}
     grown = {*frozen["teachers"], *taught} - students - set(retracted) <= set(current["teachers"])
     before, now = (fixed(CampaignConfig, settings) for settings in (frozen, current))

@@ -13,7 +13,9 @@ import pandas as pd
 from pydantic import Field
 
 from t2t.core.config import Config
+from t2t.data.scales import ScaleFacts
 from t2t.teachers.base import TeacherRef
+from t2t.training.config import TrainingConfig
 
 RETRACTED = "retracted"
 
@@ -50,6 +52,9 @@ class Record(Config):
     label_commits: dict[str, str] = Field(default_factory=dict)
     # The round whose weights its student started from; None from scratch.
     started_from: int | None = None
+    # Every number of its training, and what the teachers' maps to the common scale rest on.
+    recipe: TrainingConfig | None = None
+    scales: dict[str, ScaleFacts] = Field(default_factory=dict)
     # Of the validation pairs and their truth: rounds with another one were measured by something else.
     yardstick: str = ""
     # The watch on its labels (`t2t.evaluation.watch`), and the topic that most of them speak for.

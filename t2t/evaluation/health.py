@@ -54,12 +54,12 @@ def health(coded: Coded) -> pd.DataFrame:
     """
     human_keys, human_values = np.empty(0, np.int64), np.empty(0, np.float32)
     if HUMAN in coded.teachers:
-        human_keys, human_values = _pairs(coded, HUMAN)
+        human_keys, human_values = pairs_of(coded, HUMAN)
         order = np.argsort(human_keys)
         human_keys, human_values = human_keys[order], human_values[order]
     rows = []
     for teacher in coded.teachers:
-        keys, confidence = _pairs(coded, teacher)
+        keys, confidence = pairs_of(coded, teacher)
         row = {"teacher": teacher, **_distribution(keys, confidence, len(coded.topics))}
         row |= {"human_pairs": 0, "pr_auc": float("nan"), "calibration_error": float("nan")}
         if teacher != HUMAN and len(human_keys):
@@ -70,7 +70,7 @@ def health(coded: Coded) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _pairs(coded: Coded, teacher: str) -> tuple[np.ndarray, np.ndarray]:
+def pairs_of(coded: Coded, teacher: str) -> tuple[np.ndarray, np.ndarray]:
     """Of a teacher's rows: the pair as a number, int64 [rows] (sample x topics + topic), and float32 confidence."""
     rows = coded.of(coded.teachers.index(teacher))
     return coded.sample[rows].astype(np.int64) * len(coded.topics) + coded.topic[rows], coded.confidence[rows]

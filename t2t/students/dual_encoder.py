@@ -6,10 +6,8 @@ encoded video serves all its rows, and scoring N videos on M topics is a matrix 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,15 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from t2t.core.errors import T2TError, nearest, one_line, told
+from t2t.core.config import parse
+from t2t.core.errors import T2TError, nearest, told
 from t2t.data.labels import HUMAN
-from t2t.students.config import DualEncoderConfig, TowerConfig
+from t2t.data.scales import Scale
+from t2t.students.config import DualEncoderConfig
 from t2t.students.frontend import Frontend
 from t2t.students.text import TopicTokens, fit_tokenizer, identity_token, warn_of_twins
+from t2t.students.towers import fuse, identity_start, mean_over, pretrained, t5, text_encoder_of
 
 # transformers takes seconds to import, and a campaign is read by commands that build no student: it comes when one is.
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, T5Config
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from t2t.data.embeddings.store import Embeddings
     from t2t.data.pairs import Pairs
@@ -68,22 +69,27 @@ class Student(nn.Module):
         self.recompute = False
         self.tokenizer = tokenizer
         self.teachers = list(teachers)
+        # Of identities that speak on a scale of their own; what is learned lies on the common one.
+        self.scales: dict[str, Scale] = {}
         self.words = len(tokenizer) - len(self.teachers)
         self.frontend = Frontend(config.frontend, input_dim)
         self.project = nn.Linear(self.frontend.out_dim, config.sample.d_model)
-        self.sample_encoder = T5EncoderModel(_t5(config.sample, vocab_size=1))
+        self.sample_encoder = T5EncoderModel(t5(config.sample, vocab_size=1))
         self.sample_head = nn.Linear(config.sample.d_model, config.dim)
-        self.text_encoder: PreTrainedModel = text_encoder or T5EncoderModel(_t5(config.text, self.words))
+        self.text_encoder: PreTrainedModel = text_encoder or T5EncoderModel(t5(config.text, self.words))
         width = int(self.text_encoder.config.hidden_size)
         self.text_head = nn.Linear(width, config.dim)
+        self.gated = config.text.identity == "gate"
+        # As a token an identity is a word's embedding; as a gate, a factor (less 1) and a shift in the common space.
+        width = 2 * config.dim if self.gated else width
         self.identity = nn.Embedding(len(self.teachers), width)
         self.scale = nn.Parameter(torch.tensor(config.scale).log())
         self.bias = nn.Parameter(torch.tensor(config.bias or 0.0))
         for row, teacher in zip(self.identity.weight.data, self.teachers, strict=True):
-            row.copy_(_identity_start(teacher, width, config.text.identity_std))
+            row.copy_(identity_start(teacher, width, config.text.identity_std))
         if config.text.freeze:
             self.text_encoder.requires_grad_(False)
-        _fuse(self)
+        fuse(self)
 
     @property
     def device(self) -> torch.device:
@@ -107,25 +113,62 @@ class Student(nn.Module):
     def _encode_frames(self, prepared: Tensor, mask: Tensor) -> Tensor:
         x = self.project(prepared)
         hidden = self.sample_encoder(inputs_embeds=x, attention_mask=mask.long()).last_hidden_state
-        return F.normalize(self.sample_head(_mean(hidden, mask)).float(), dim=-1)
+        return F.normalize(self.sample_head(mean_over(hidden, mask)).float(), dim=-1)
 
-    def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Text embeddings of unit length.
+    def texts(self, tokens: TopicTokens, topic: np.ndarray, teacher: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What `encode_texts` takes for (teacher, topic) texts; where identities are gates a topic is there once.
 
         Args:
-            ids: int64 [U, L]; the first of each row is an identity token.
-            mask: bool [U, L].
+            topic: int64 [U], indices of topics. teacher: int64 [U], positions in `teachers`.
 
-        Returns: float [U, dim].
+        Returns: ids int64 [D, L] and mask bool [D, L]; and of gates also row int64 [U] and teacher int64 [U].
         """
+        if not self.gated:
+            return tokens.texts(topic, self.words + teacher)
+        used, row = np.unique(topic, return_inverse=True)
+        return (*tokens.plain(used), row, teacher)
+
+    def encode_texts(
+        self, ids: Tensor, mask: Tensor, row: Tensor | None = None, teacher: Tensor | None = None
+    ) -> Tensor:
+        """Text embeddings of unit length, float [U, dim].
+
+        Args:
+            ids: int64 [D, L]; the first of each row is an identity token, unless identities are gates. Or, of topics
+                that were encoded before, what `encode_words` gave: float [D, width].
+            mask: bool [D, L].
+            row, teacher: int64 [U], of gates: each text's place in `ids` and in `teachers`.
+        """
+        z = self._to_space(ids) if ids.is_floating_point() else self._in_blocks(self._encode_topics, ids, mask)
+        if row is None or teacher is None:
+            return z
+        gate, shift = self.identity(teacher).float().chunk(2, dim=-1)
+        return F.normalize(z.index_select(0, row) * (1 + gate) + shift, dim=-1)
+
+    @torch.no_grad()
+    def encode_words(self, tokens: TopicTokens) -> Tensor | None:
+        """All topics through a text encoder that is not trained, float [M, width]; None where it is, or where the
+        identity goes through it."""
+        if not self.gated or any(p.requires_grad for p in self.text_encoder.parameters()):
+            return None
+        self.eval()
+        ids, mask = (torch.from_numpy(a).to(self.device) for a in tokens.plain(np.arange(len(tokens.lengths))))
         return self._in_blocks(self._encode_tokens, ids, mask)
+
+    def _to_space(self, words: Tensor) -> Tensor:
+        return F.normalize(self.text_head(words).float(), dim=-1)
+
+    def _encode_topics(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self._to_space(self._encode_tokens(ids, mask))
 
     def _encode_tokens(self, ids: Tensor, mask: Tensor) -> Tensor:
         words = self.text_encoder.get_input_embeddings()
         embedded = words(ids.clamp(max=self.words - 1))
-        embedded = torch.cat([self.identity(ids[:, :1] - self.words).to(embedded.dtype), embedded[:, 1:]], dim=1)
+        if not self.gated:
+            identity = self.identity(ids[:, :1] - self.words).to(embedded.dtype)
+            embedded = torch.cat([identity, embedded[:, 1:]], dim=1)
         hidden = self.text_encoder(inputs_embeds=embedded, attention_mask=mask.long()).last_hidden_state
-        return F.normalize(self.text_head(_mean(hidden, mask)).float(), dim=-1)
+        return mean_over(hidden, mask)
 
     def _in_blocks(self, encode: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor) -> Tensor:
         """`encode(x, mask)` of rows of about equal length at a time, without the columns that none of them uses."""
@@ -162,13 +205,12 @@ class Student(nn.Module):
         """Text embeddings of topics under one identity, float32 [M, dim] on the student's device."""
         self.eval()
         tokens = TopicTokens(self.tokenizer, topics, self.config.text.max_tokens)
-        identities = np.full(len(topics), self.token_ids([identity])[0])
+        identities = np.full(len(topics), self.token_ids([identity])[0] - self.words)
         out = torch.empty(len(topics), self.config.dim, device=self.device)
         for start in range(0, len(topics), TEXT_BLOCK):
             block = slice(start, start + TEXT_BLOCK)
-            texts = tokens.texts(np.arange(len(topics))[block], identities[block])
-            ids, mask = (torch.from_numpy(a).to(self.device) for a in texts)
-            out[block] = self.encode_texts(ids, mask)
+            texts = self.texts(tokens, np.arange(len(topics))[block], identities[block])
+            out[block] = self.encode_texts(*(torch.from_numpy(a).to(self.device) for a in texts))
         return out
 
     @torch.no_grad()
@@ -191,6 +233,12 @@ class Student(nn.Module):
         """Confidences, 0..1, of cosines of sample and text embeddings; they rise with the cosine."""
         return self.logits(cosine).sigmoid()
 
+    def answers(self, cosine: Tensor, identity: str) -> np.ndarray:
+        """Confidences of cosines as an identity gives them, on its own scale: float32, 0..1, any shape."""
+        confidence: np.ndarray = self.confidences(cosine).cpu().numpy()
+        scale = self.scales.get(identity)
+        return confidence if scale is None else scale.invert(confidence)
+
     @torch.no_grad()
     def predict(
         self, embeddings: Embeddings, indices: np.ndarray, topics: Sequence[str], identity: str = HUMAN
@@ -205,7 +253,7 @@ class Student(nn.Module):
         out = np.empty((len(indices), len(texts)), np.float32)
         for start in range(0, len(indices), ENCODE_BLOCK):
             block = slice(start, start + ENCODE_BLOCK)
-            out[block] = self.confidences(samples[block] @ texts.T).cpu().numpy()
+            out[block] = self.answers(samples[block] @ texts.T, identity)
         return out
 
     @torch.no_grad()
@@ -226,7 +274,7 @@ class Student(nn.Module):
             block = slice(start, start + PAIR_BLOCK)
             rows, columns = (torch.from_numpy(a[block]).to(self.device) for a in (sample, topic))
             cosine = (samples.index_select(0, rows) * texts.index_select(0, columns)).sum(-1)
-            score[block] = self.confidences(cosine).cpu().numpy()
+            score[block] = self.answers(cosine, identity)
         return pairs.with_score(score)
 
     @property
@@ -235,6 +283,8 @@ class Student(nn.Module):
         facts = {"student": self.config.model_dump(mode="json"), "input_dim": self.input_dim, "teachers": self.teachers}
         if self.config.text.pretrained is not None:
             facts["text_encoder"] = self.text_encoder.config.to_dict()
+        if self.scales:
+            facts["scales"] = {name: scale.model_dump(mode="json") for name, scale in self.scales.items()}
         return facts
 
     @torch.no_grad()
@@ -288,7 +338,7 @@ def build(
             tokenizer = fit_tokenizer(topics)
             encoder = None
         else:
-            tokenizer, encoder = _pretrained(config.text.pretrained)
+            tokenizer, encoder = pretrained(config.text.pretrained)
         warn_of_twins(tokenizer, topics, config.text.max_tokens)
         add_identities(tokenizer, teachers)
         return kind(config, input_dim, tokenizer, teachers, encoder)
@@ -314,86 +364,12 @@ def restore(
     """
     text_encoder = saved.get("text_encoder")
     try:
-        encoder = _text_encoder(text_encoder) if text_encoder is not None else None
+        encoder = text_encoder_of(text_encoder) if text_encoder is not None else None
     except Exception as error:  # Its parsers raise whatever a broken file leads them to.
         raise T2TError(f"{where}: no text encoder can be made of it: {told(error)}") from None
-    return kind(config, saved["input_dim"], tokenizer, saved["teachers"], encoder)
-
-
-def _text_encoder(config: Mapping[str, Any]) -> PreTrainedModel:
-    from transformers import AutoConfig, AutoModelForTextEncoding
-
-    config = dict(config)
-    return AutoModelForTextEncoding.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
-
-
-def _pretrained(source: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """A text encoder and its tokenizer; in float32, for half precision would lose small steps of training.
-
-    Its weights must be safetensors: the older `pytorch_model.bin` is a pickle, and opening one can run what it holds.
-    For the same reason the code that a folder brings is never run.
-    """
-    from transformers import AutoModelForTextEncoding, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        encoder, loading = AutoModelForTextEncoding.from_pretrained(
-            source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    except Exception as error:  # The parsers raise whatever a broken file leads them to.
-        pickled = any(Path(source).glob("*.bin")) and not any(Path(source).glob("*.safetensors"))
-        hint = " Its weights are pickled (.bin); save them as safetensors." if pickled else ""
-        raise T2TError(
-            f"student.text.pretrained: {source!r} cannot be read: {one_line(error).rstrip('.')}.{hint}"
-        ) from None
-    # A pooler reads the hidden states, and is not used here; anything else would be random weights.
-    missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
-    if missing:
-        raise T2TError(
-            f"student.text.pretrained: {source!r} lacks {len(missing)} of the encoder's weights "
-            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})."
-        )
-    return tokenizer, encoder
-
-
-def _t5(tower: TowerConfig, vocab_size: int) -> T5Config:
-    """A T5 encoder's configuration for a tower of this size."""
-    from transformers import T5Config
-
-    return T5Config(
-        vocab_size=vocab_size,
-        d_model=tower.d_model,
-        d_kv=max(tower.d_model // tower.heads, 1),
-        d_ff=tower.d_ff,
-        # The tokenizer has its own end token; 0 is in every vocabulary, also in the sample tower's, which has none.
-        eos_token_id=0,
-        num_layers=tower.layers,
-        num_heads=tower.heads,
-        dropout_rate=tower.dropout,
-        feed_forward_proj="gated-gelu",
-        is_encoder_decoder=False,
-        use_cache=False,
-    )
-
-
-def _fuse(model: nn.Module) -> None:
-    """T5's activation as one kernel instead of eight: on two cores a text tower trains 1.3 times as fast."""
-    from transformers.activations import NewGELUActivation
-
-    for module in model.modules():
-        if isinstance(getattr(module, "act", None), NewGELUActivation):
-            module.act = nn.GELU(approximate="tanh")
-
-
-def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
-    weight = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-
-def _identity_start(teacher: str, width: int, std: float) -> Tensor:
-    """An identity's first embedding, drawn from its own name, so that adding a teacher changes no other's."""
-    seed = int.from_bytes(hashlib.sha256(teacher.encode()).digest()[:8], "big") % 2**63
-    return torch.randn(width, generator=torch.Generator().manual_seed(seed)) * std
+    student = kind(config, saved["input_dim"], tokenizer, saved["teachers"], encoder)
+    student.scales = {name: parse(Scale, scale, where) for name, scale in saved.get("scales", {}).items()}
+    return student
 
 
 # What a kind's module calls its configuration (`t2t.students.base`).

@@ -72,7 +72,7 @@ def tag(
                 part_ids = ids.slice(start + part.start, len(samples))
                 chosen[part, k:] = random_others(chosen[part, :k], len(topics), r, part_ids, seed)
                 pairs = torch.from_numpy(chosen[part]).to(cosine.device)
-                confidence[part] = student.confidences(cosine.gather(1, pairs)).cpu().numpy()
+                confidence[part] = student.answers(cosine.gather(1, pairs), config.identity)
             owner = pa.array(np.repeat(block, k + r))
             columns = [ids.take(owner), names.take(pa.array(chosen.ravel()))]
             columns.append(pa.repeat(pa.scalar(teacher_id), len(owner)))

@@ -53,6 +53,7 @@ class TopicTokens:
         encoded = _encode(tokenizer, topics, max_tokens)
         self.pad = tokenizer.pad_token_id
         self.end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+        self.start = tokenizer.cls_token_id
         self.lengths = np.array([len(ids) for ids in encoded], np.int64)
         self.ids = np.full((len(encoded), max(self.lengths, default=0)), self.pad, np.int64)
         for row, ids in zip(self.ids, encoded, strict=True):
@@ -75,6 +76,17 @@ class TopicTokens:
         ids[np.arange(len(topic)), lengths + 1] = self.end
         mask = np.arange(width + 2) < (lengths + 2)[:, None]
         return ids, mask
+
+    def plain(self, topic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids of `topic </s>`, without an identity; behind the start token of a tokenizer that has one.
+
+        Args:
+            topic: int64 [U], indices of topics.
+
+        Returns: ids int64 [U, L] and mask bool [U, L].
+        """
+        ids, mask = self.texts(topic, np.full(len(topic), self.pad if self.start is None else self.start))
+        return (ids, mask) if self.start is not None else (ids[:, 1:], mask[:, 1:])
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, topics: Sequence[str], max_tokens: int) -> list[list[int]]:

@@ -5,7 +5,7 @@ Grouping is what makes training fast: a sample and a text are encoded once for a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from t2t.core.errors import T2TError
+from t2t.data.labels import HUMAN
 from t2t.training.group import ALONE, Group
 from t2t.training.matrix import LabelMatrix
 
@@ -58,7 +59,21 @@ def row_weights(matrix: LabelMatrix, config: TrainingConfig) -> np.ndarray:
     if not (weight * counts).any():
         raise T2TError("training.task_weight: every teacher with labels has weight 0, so there is nothing to learn.")
     weight = weight * np.maximum(counts, 1) ** -config.balance
+    weight = _with_human_share(weight, counts, matrix.teachers, config.human_share)
     return (weight * counts.sum() / (weight * counts).sum()).astype(np.float32)
+
+
+def _with_human_share(
+    weight: np.ndarray, counts: np.ndarray, teachers: Sequence[str], share: float | None
+) -> np.ndarray:
+    """The weights with people's rows brought to their share of the loss; as they are where one side has no weight."""
+    if share is None or HUMAN not in teachers:
+        return weight
+    human = np.array([name == HUMAN for name in teachers])
+    people, others = (float((weight * counts)[side].sum()) for side in (human, ~human))
+    if not people or not others:
+        return weight
+    return weight * np.where(human, share / people, (1 - share) / others)
 
 
 class Batches(Iterator[Batch]):

@@ -31,6 +31,18 @@ class TrainingConfig(Config):
     balance: float = Field(
         0.0, ge=0, le=1, description="0: every row counts the same. 1: every identity counts the same."
     )
+    human_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of the loss that people's rows have, however many they are; null: their rows' weight.",
+    )
+    mixup: float = Field(
+        0.0, ge=0, description="Mix two samples of a batch and what is said of them; parameter of Beta(a, a), 0 is off."
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Stop after so many looks at validation without a better one; null: after all steps."
+    )
     frame_dropout: float = Field(0.0, ge=0, lt=1, description="Share of frames hidden in training.")
     noise: float = Field(0.0, ge=0, description="Gaussian noise on prepared frames, whose numbers have variance 1.")
     ema: float = Field(0.0, ge=0, lt=1, description="Decay of a moving average of the weights, which is kept instead.")
@@ -51,6 +63,10 @@ class TrainingConfig(Config):
     recompute: bool = Field(
         False, description="Compute the towers twice instead of keeping what they compute, for batches beyond memory."
     )
+
+
+# Settings that came later; a recipe that leaves them alone has the identity that it had before.
+LATER = {"human_share": None, "mixup": 0.0, "patience": None}
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:

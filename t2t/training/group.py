@@ -56,6 +56,14 @@ class Group:
         dist.all_reduce(ends, dist.ReduceOp.MIN)
         return ends.tolist() == [number, -number]
 
+    def leader_says(self, yes: bool, device: torch.device) -> bool:
+        """The leader's answer, to all workers; the others' own does not count."""
+        if self.size == 1:
+            return yes
+        answer = torch.tensor(int(yes and self.leads), device=device)
+        dist.all_reduce(answer)
+        return bool(answer.item())
+
     def draw(self, seed: int, step: int, generator: torch.Generator) -> None:
         """Has each of several workers draw numbers of its own in a step, from the seed, the step and its rank.
 

@@ -26,11 +26,11 @@ from t2t.data.embeddings.store import Embeddings
 from t2t.students.dual_encoder import Student
 from t2t.students.text import TopicTokens
 from t2t.training.batches import Ahead, Batch, Batches, row_weights
-from t2t.training.config import TrainingConfig, learning_rate
+from t2t.training.config import LATER, TrainingConfig, learning_rate
 from t2t.training.group import ALONE, Group
 from t2t.training.loss import GroupedLoss
 from t2t.training.matrix import ARRAYS, LabelMatrix
-from t2t.training.prepared import Prepared, augment
+from t2t.training.prepared import Prepared, augment, mixed
 from t2t.training.snapshot import load_snapshot, save_snapshot
 
 log = logging.getLogger("t2t")
@@ -46,13 +46,12 @@ CHECK_EVERY = 50
 class Loaded(NamedTuple):
     """A batch with what can be made ready for it while the device works on the one before.
 
-    frames: what `Prepared.read` gave. ids: int64 [U, L] and ids_mask: bool [U, L], the texts.
+    frames: what `Prepared.read` gave. texts: as `Student.encode_texts` takes them.
     """
 
     batch: Batch
     frames: tuple[Tensor, Tensor] | None
-    ids: Tensor
-    ids_mask: Tensor
+    texts: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,10 @@ def train(
         for step in range(max(first, 0), config.steps + 1):
             # evaluate
             last = step == config.steps
-            if group.leads and step and step != first and (last or step % config.evaluate_every == 0):
+            look = step > 0 and (last or step % config.evaluate_every == 0)
+            if group.leads and look and step != first:
                 report(step, run.evaluate(step, validate))
+            last = last or (look and config.patience is not None and group.leader_says(run.flat, run.device))
 
             # save
             if snapshot and group.leads and step > max(first, 0) and (last or run.is_due(step)):
@@ -136,7 +137,9 @@ class _Training:
         self.begun = self.saved = time.monotonic()
         torch.manual_seed(seed)
         self.tokens = TopicTokens(student.tokenizer, matrix.topics, student.config.text.max_tokens)
-        self.identities = student.token_ids(matrix.teachers)
+        self.identities = student.token_ids(matrix.teachers) - student.words
+        # A text encoder that is not trained reads each topic once.
+        self.words = student.encode_words(self.tokens)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         student.recompute = config.recompute
         self.prepare = Prepared(student, embeddings)
@@ -180,8 +183,15 @@ class _Training:
     def load(self) -> Loaded:
         """The next batch, made ready by another thread."""
         batch = next(self.source)
-        texts = self.tokens.texts(batch.text_topic, self.identities[batch.text_teacher])
-        return Loaded(batch, self.prepare.read(batch.samples), *(self.prepare.host(array) for array in texts))
+        texts = self._texts(batch)
+        return Loaded(batch, self.prepare.read(batch.samples), tuple(map(self.prepare.host, texts)))
+
+    def _texts(self, batch: Batch) -> tuple[np.ndarray, ...]:
+        teacher = self.identities[batch.text_teacher]
+        if self.words is None:
+            return self.student.texts(self.tokens, batch.text_topic, teacher)
+        used, row = np.unique(batch.text_topic, return_inverse=True)
+        return used, np.ones((len(used), 1), bool), row, teacher
 
     def evaluate(self, step: int, validate: Callable[[Student], float]) -> dict[str, float]:
         """The curve's point at a step; keeps the weights where they are the best so far."""
@@ -195,6 +205,12 @@ class _Training:
             self.best_step, self.best_score = step, score
             self.best = {name: value.detach().clone() for name, value in self.kept.state_dict().items()}
         return point
+
+    @property
+    def flat(self) -> bool:
+        """Whether validation has not become better for as many looks as the recipe waits."""
+        looks = [step for step, _ in self.curve if step > self.best_step]
+        return bool(self.best) and self.config.patience is not None and len(looks) >= self.config.patience
 
     def is_due(self, step: int) -> bool:
         """Whether it is time for a snapshot."""
@@ -216,14 +232,18 @@ class _Training:
         """One step of the optimiser; returns the loss over all workers, float []."""
         config, device, group, student = self.config, self.device, self.group, self.student
         group.draw(self.seed, step, self.generator)
-        batch = loaded.batch
-        prepared, mask = augment(*self.prepare(batch.samples, loaded.frames), config, self.generator)
-        ids, ids_mask = (tensor.to(device, non_blocking=True) for tensor in (loaded.ids, loaded.ids_mask))
+        prepared, mask = self.prepare(loaded.batch.samples, loaded.frames)
+        # From seed and step alone, so that a snapshot needs to keep nothing of it.
+        draws = np.random.default_rng([self.seed, step, group.rank])
+        batch, prepared, mask = mixed(loaded.batch, prepared, mask, config, draws)
+        prepared, mask = augment(prepared, mask, config, self.generator)
+        ids, *rest = (tensor.to(device, non_blocking=True) for tensor in loaded.texts)
+        ids = ids if self.words is None else self.words.index_select(0, ids)
         student.train()
         for settings in self.optimizer.param_groups:
             settings["lr"] = learning_rate(step, config) * settings["factor"]
         with autocast(config, device):
-            share = self.loss_of(batch, prepared, mask, ids, ids_mask)
+            share = self.loss_of(batch, prepared, mask, ids, *rest)
         loss = group.total(share)
         # Looking at a number of a GPU waits for all that is queued there.
         if device.type == "cpu" or step % CHECK_EVERY == 0:
@@ -276,9 +296,11 @@ def build_optimizer(student: Student, config: TrainingConfig) -> torch.optim.Ada
 def training_identity(student: Student, matrix: LabelMatrix, config: TrainingConfig, seed: int) -> str:
     """What a training depends on, as a hash: recipe, the student as it comes, seed, device type, torch, and the label
     matrix's content."""
-    settings = config.model_dump_json(exclude=free_keys(TrainingConfig))
+    unused = {name for name, value in LATER.items() if getattr(config, name) == value}
+    settings = config.model_dump_json(exclude=free_keys(TrainingConfig) | unused)
     names = json.dumps([matrix.teachers, matrix.topics, list(matrix.sample_ids)])
     arrays = (hashlib.sha256(np.ascontiguousarray(getattr(matrix, name)).data).hexdigest() for name in ARRAYS)
-    student_facts = [student.config.model_dump_json(), str(seed), student.device.type, torch.__version__]
+    shape = student.config.model_dump_json(exclude=None if student.gated else {"text": {"identity"}})
+    student_facts = [shape, str(seed), student.device.type, torch.__version__]
     start = (value.detach().cpu().contiguous().numpy().tobytes() for value in student.state_dict().values())
     return sha256(settings, *student_facts, names, *arrays, *(hashlib.sha256(value).digest() for value in start))

@@ -11,7 +11,7 @@ from t2t.training.batches import Batch
 
 
 def grouped_loss(
-    student: Student, batch: Batch, prepared: Tensor, mask: Tensor, ids: Tensor, ids_mask: Tensor, kind: str
+    student: Student, batch: Batch, prepared: Tensor, mask: Tensor, kind: str, *texts_of: Tensor
 ) -> Tensor:
     """The weighted mean loss of a batch's rows, each sample and each text encoded once.
 
@@ -20,11 +20,11 @@ def grouped_loss(
     Args:
         prepared: float [V, F, D], what the student's frontend makes of the frames of `batch.samples`.
         mask: bool [V, F], which of them are.
-        ids: int64 [U, L] and ids_mask: bool [U, L], the texts.
+        texts_of: the texts, as `Student.encode_texts` takes them.
     """
     device = student.device
     samples = student.encode_prepared(prepared, mask)
-    texts = student.encode_texts(ids, ids_mask)
+    texts = student.encode_texts(*texts_of)
     # index_select has a deterministic gradient on the CPU, and a row costs one multiply-add over `dim` numbers.
     row_sample, row_text = (torch.from_numpy(a).to(device) for a in (batch.row_sample, batch.row_text))
     cosine = (samples.index_select(0, row_sample) * texts.index_select(0, row_text)).sum(-1)
@@ -40,8 +40,8 @@ class GroupedLoss(nn.Module):
         super().__init__()
         self.student, self.kind = student, kind
 
-    def forward(self, batch: Batch, prepared: Tensor, mask: Tensor, ids: Tensor, ids_mask: Tensor) -> Tensor:
-        return grouped_loss(self.student, batch, prepared, mask, ids, ids_mask, self.kind)
+    def forward(self, batch: Batch, prepared: Tensor, mask: Tensor, *texts_of: Tensor) -> Tensor:
+        return grouped_loss(self.student, batch, prepared, mask, self.kind, *texts_of)
 
 
 def row_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:

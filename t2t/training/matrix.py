@@ -8,8 +8,8 @@ embedding only once for all its rows (DESIGN, section 8).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 from t2t.core.errors import T2TError
 from t2t.core.files import atomic_folder
 from t2t.data.coding import Coded, code, strings
+from t2t.data.scales import Scale, apply_scales
 
 # Rows that are moved at a time.
 BLOCK = 1 << 20
@@ -34,7 +35,7 @@ class LabelMatrix:
     indptr: int64 [samples + 1].
     topic: int32 [rows], index into `topics`.
     teacher: int16 [rows], index into `teachers`.
-    confidence: float32 [rows], 0..1, raw.
+    confidence: float32 [rows], 0..1; raw, or on the common scale once it is `scaled`.
     sample_ids: as they were given, strings or an Arrow array of them; strings once the matrix was loaded.
     """
 
@@ -69,6 +70,11 @@ class LabelMatrix:
         ends = np.cumsum(lengths)
         rows = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
         return rows, owner
+
+    def scaled(self, scales: Mapping[str, Scale]) -> LabelMatrix:
+        """The matrix with each identity's confidences on the common scale."""
+        known = {self.teachers.index(name): scale for name, scale in scales.items() if name in self.teachers}
+        return replace(self, confidence=apply_scales(self.confidence, self.teacher, known)) if known else self
 
     def save(self, folder: Path) -> None:
         """Writes the matrix as .npy files (which can be memory-mapped), atomically."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from t2t.students.dual_encoder import Student
+from t2t.training.batches import Batch
 from t2t.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -82,3 +84,31 @@ def augment(
     if config.noise:
         prepared = prepared + torch.randn(prepared.shape, generator=generator, device=mask.device) * config.noise
     return prepared * mask.unsqueeze(-1), mask
+
+
+def mixed(
+    batch: Batch, prepared: Tensor, mask: Tensor, config: TrainingConfig, generator: np.random.Generator
+) -> tuple[Batch, Tensor, Tensor]:
+    """A batch in which each sample is mixed with another one, frame by frame, and answers for the rows of both.
+
+    For cross-entropy, which is linear in the target, that is the loss of the mixed confidences (mixup, Zhang et al.
+    2018), and it needs no row of the one sample to have a counterpart in the other. Weights add up to what they were.
+
+    Args:
+        prepared: float [V, F, D]. mask: bool [V, F].
+    """
+    if not config.mixup or len(batch.samples) < 2:
+        return batch, prepared, mask
+    share = float(generator.beta(config.mixup, config.mixup))
+    share = max(share, 1 - share)
+    other = generator.permutation(len(batch.samples))
+    where = np.argsort(other)  # the mixed sample in which each one is the other
+    rows = replace(
+        batch,
+        row_sample=np.concatenate([batch.row_sample, where[batch.row_sample]]),
+        row_text=np.concatenate([batch.row_text, batch.row_text]),
+        target=np.concatenate([batch.target, batch.target]),
+        weight=np.concatenate([batch.weight * np.float32(share), batch.weight * np.float32(1 - share)]),
+    )
+    partner = torch.from_numpy(other).to(prepared.device)
+    return rows, share * prepared + (1 - share) * prepared[partner], mask | mask[partner]

@@ -179,13 +179,15 @@ def job_in(folder: Path, campaign: Campaign) -> tuple[TrainJob, LabelMatrix]:
 
 def test_weights_and_curve_are_those_of_the_training_itself(engine: Engine, campaign: Campaign, tmp_path: Path) -> None:
     job, matrix = job_in(tmp_path / "expected", campaign)
-    expected = new_student(campaign, 0, matrix, None)
+    expected = new_student(campaign, 0, matrix, None, campaign.config.student)
     wanted = run_job(job, expected)
 
     job, _ = job_in(tmp_path / "made", campaign)
     told: list[tuple[int, dict[str, float]]] = []
     trained, facts = engine.train(
-        job, new_student(campaign, 0, matrix, None), lambda step, metrics: told.append((step, metrics))
+        job,
+        new_student(campaign, 0, matrix, None, campaign.config.student),
+        lambda step, metrics: told.append((step, metrics)),
     )
     assert weights(trained) == weights(expected)
     assert (facts.best_step, facts.best_score, facts.curve) == (wanted.best_step, wanted.best_score, wanted.curve)

@@ -163,12 +163,32 @@ def test_another_name_is_another_campaign(lake):
 
 
 def test_a_newer_version_with_new_keys_has_not_changed_the_configuration(lake):
-    frozen = json.loads(campaign().model_dump_json())
+    frozen = json.loads(campaign(recipe="manual").model_dump_json())
     del frozen["health"], frozen["gate"], frozen["training"]["noise"]
     lake.commit("main", {"tiny/campaigns/first/campaign.json": json.dumps(frozen).encode()}, "k", "m", {})
-    freeze_campaign(lake, LAYOUT, campaign())
+    freeze_campaign(lake, LAYOUT, campaign(recipe="manual"))
     with pytest.raises(T2TError, match="changed since: gate, training"):
-        freeze_campaign(lake, LAYOUT, campaign(gate="always", training={"noise": 0.5}))
+        freeze_campaign(lake, LAYOUT, campaign(recipe="manual", gate="always", training={"noise": 0.5}))
+
+
+def test_one_that_was_frozen_before_there_were_recipes_was_given_every_number(lake):
+    frozen = json.loads(campaign(recipe="manual").model_dump_json())
+    del frozen["recipe"]
+    lake.commit("main", {"tiny/campaigns/first/campaign.json": json.dumps(frozen).encode()}, "k", "m", {})
+    freeze_campaign(lake, LAYOUT, campaign(recipe="manual"))
+    with pytest.raises(T2TError, match="changed since: recipe, student, training"):
+        freeze_campaign(lake, LAYOUT, campaign())
+
+
+def test_what_the_recipe_chose_is_not_frozen_and_what_was_given_is(lake):
+    freeze_campaign(lake, LAYOUT, campaign(training={"steps": 7}))
+    frozen = json.loads(lake.read("main", "tiny/campaigns/first/campaign.json").read())
+    assert frozen["recipe"] == "auto"
+    assert frozen["training"] == {"steps": 7}
+    assert "student" not in frozen
+    freeze_campaign(lake, LAYOUT, CampaignConfig.model_validate(frozen))
+    with pytest.raises(T2TError, match="changed since: training"):
+        freeze_campaign(lake, LAYOUT, campaign(training={"steps": 7, "noise": 0.0}))
 
 
 def test_a_configuration_that_cannot_be_read_any_more_is_compared_as_it_is(lake):

@@ -20,6 +20,7 @@ CAMPAIGN = """
 dataset: demo
 teachers: [colour-expert, shape-expert, vendor]
 encoder: {kind: pixels, frames: 4, grid: 1}
+recipe: manual
 student:
   sample: {layers: 1, d_model: 32, d_ff: 32, heads: 2}
   text: {layers: 1, d_model: 32, d_ff: 32, heads: 2}

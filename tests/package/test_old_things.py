@@ -52,9 +52,17 @@ def project(tmp_path: Path) -> Path:
     return old.unpack(OLD / "project.tar.xz", tmp_path)
 
 
-def opened(project: Path) -> Campaign:
+# What later versions write beside what was there.
+LATER = re.compile(
+    r"/(recipe|scales?|student\.text\.identity|training\.(human_share|mixup|patience)|student|training): too much$"
+)
+# How a campaign of then is run anew: what it went without saying then.
+THEN = "recipe=manual"
+
+
+def opened(project: Path, *settings: str) -> Campaign:
     place = Workspace.find(project / "registry", project / "data", project / "work")
-    return Campaign.open("tiny", place, engine=LocalEngine("cpu"))
+    return Campaign.open("tiny", place, settings=settings, engine=LocalEngine("cpu"))
 
 
 def came_to(campaign: Campaign) -> dict[str, Any]:
@@ -78,9 +86,13 @@ def came_to(campaign: Campaign) -> dict[str, Any]:
     }
 
 
+def _of_then(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in record.items() if key not in ("recipe", "scales")} for record in records]
+
+
 def test_a_campaign_comes_to_what_it_came_to(project: Path, comparable: str) -> None:
     shutil.rmtree(project / "work")
-    campaign = opened(project)
+    campaign = opened(project, THEN)
     run(campaign)
     found = came_to(campaign)
     assert found["keys"] == PINS["keys"]
@@ -94,7 +106,7 @@ def test_a_campaign_comes_to_what_it_came_to(project: Path, comparable: str) -> 
     assert found["weights"] == exact["weights"]
     assert found["labels"] == {name: label["sha256"] for name, label in exact["labels"].items()}
     assert found["fingerprints"]["tiny-self-0"] == exact["fingerprints"]["tiny-self-0"]
-    assert found["records"] == exact["records"]
+    assert differences(exact["records"], _of_then(found["records"])) == []
 
 
 def test_a_snapshot_is_what_it_was(project: Path, comparable: str) -> None:
@@ -102,7 +114,7 @@ def test_a_snapshot_is_what_it_was(project: Path, comparable: str) -> None:
     if comparable:
         pytest.skip(f"weights are of another machine: {comparable}")
     shutil.rmtree(project / "work")
-    place = Place(project, project / "work", settings=["training.snapshot_steps=20"], logs=project)
+    place = Place(project, project / "work", settings=["training.snapshot_steps=20", THEN], logs=project)
     with Victims() as victims:
         # The step that begins after the snapshot of step 20 was written.
         assert victims.run(place, at="before __next__ 22") == -9, place.log.read_text()[-2000:]
@@ -127,7 +139,7 @@ def test_a_campaign_that_was_killed_in_training_goes_on(project: Path, comparabl
     if comparable:
         pytest.skip(f"weights and labels are of another machine: {comparable}")
     assert "Round 1: training goes on at step 20." in place.log.read_text()
-    assert differences(EXPECTED["outcome"], came) == []
+    assert [line for line in differences(EXPECTED["outcome"], came) if not LATER.search(line)] == []
 
 
 @pytest.mark.parametrize("question", ["video", "video as vendor", "embedding"])

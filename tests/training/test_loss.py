@@ -25,10 +25,10 @@ def plain_loss(student: Student, matrix: LabelMatrix, embeddings: Embeddings, we
     for sample in range(len(matrix.sample_ids)):
         frames, mask = embeddings.take(np.array([sample])).gather(np.array([0]))
         for row in range(matrix.indptr[sample], matrix.indptr[sample + 1]):
-            identity = student.token_ids([matrix.teachers[matrix.teacher[row]]])
-            ids, ids_mask = tokens.texts(matrix.topic[[row]], identity)
+            identity = student.token_ids([matrix.teachers[matrix.teacher[row]]]) - student.words
+            asked = student.texts(tokens, matrix.topic[[row]], identity)
             clip = student.encode_samples(torch.from_numpy(frames).double(), torch.from_numpy(mask))
-            text = student.encode_texts(torch.from_numpy(ids), torch.from_numpy(ids_mask))
+            text = student.encode_texts(*map(torch.from_numpy, asked))
             chance = torch.sigmoid(student.scale.exp() * (clip[0] @ text[0]) + student.bias)
             target = float(matrix.confidence[row])
             if kind == "mse":
@@ -42,20 +42,21 @@ def plain_loss(student: Student, matrix: LabelMatrix, embeddings: Embeddings, we
 
 @pytest.mark.parametrize("kind", ["mse", "bce"])
 @pytest.mark.parametrize("weight", [np.ones(3, np.float32), WEIGHT])
-def test_grouping_changes_neither_the_loss_nor_any_gradient(kind: str, weight: np.ndarray) -> None:
+@pytest.mark.parametrize("identity", ["token", "gate"])
+def test_grouping_changes_neither_the_loss_nor_any_gradient(kind: str, weight: np.ndarray, identity: str) -> None:
     matrix = random_matrix(1, samples=5, most=6)
     embeddings = random_clips([3, 1, 4, 2, 2])
-    student = tiny_student(tiny_config({"identity_std": 1.0}, frontend={"variation": True})).double()
+    student = tiny_student(
+        tiny_config({"identity_std": 1.0, "identity": identity}, frontend={"variation": True})
+    ).double()
     (batch,) = next(epochs(matrix, TrainingConfig(batch_rows=10**6), weight, seed=0))
     # The texts really are shared, and the samples are.
     assert len(batch.text_topic) < matrix.rows
     assert len(batch.samples) < matrix.rows
     tokens = TopicTokens(student.tokenizer, matrix.topics)
-    ids, ids_mask = tokens.texts(batch.text_topic, student.token_ids(matrix.teachers)[batch.text_teacher])
+    texts = student.texts(tokens, batch.text_topic, batch.text_teacher)
     prepared, mask = Prepared(student, embeddings)(batch.samples)
-    grouped = grouped_loss(
-        student, batch, prepared.double(), mask, torch.from_numpy(ids), torch.from_numpy(ids_mask), kind
-    )
+    grouped = grouped_loss(student, batch, prepared.double(), mask, kind, *map(torch.from_numpy, texts))
     grouped.backward()
     gradients = {name: value.grad.clone() for name, value in student.named_parameters() if value.grad is not None}
     student.zero_grad()

@@ -16,6 +16,7 @@ from t2t.campaign.observer import Observer
 from t2t.campaign.record import Record, champion, stop_reason
 from t2t.core.files import sha256, sha256_file, write_text
 from t2t.data.pairs import pairs_of
+from t2t.data.scales import read_scales
 from t2t.evaluation.gate import Verdict, judge
 from t2t.evaluation.watch import self_share
 
@@ -118,6 +119,8 @@ def _record(
         data_commit=start.commit,
         label_commits=lineup.label_commits(start.teachers, start.commit),
         started_from=start.started_from,
+        recipe=trained.recipe,
+        scales={name: scale.facts for name, scale in read_scales(campaign.files(start.round).scales).items()},
         yardstick=yardstick(campaign),
         self_teacher=None,
         seconds=0.0,

@@ -5,9 +5,10 @@ too. Everything else is for measuring (the topic-split protocol), or an accident
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,10 +17,12 @@ from t2t.campaign.config import BASELINES, TEACHER2TASK
 from t2t.campaign.facts import RoundStart
 from t2t.core import plugins
 from t2t.core.files import remove_folder, write_text
-from t2t.data.coding import Coded, code, codes
+from t2t.data.coding import Coded, code, codes, positions, strings
 from t2t.data.dataset import Dataset
 from t2t.data.labels import HUMAN
+from t2t.data.scales import Scale, write_scales
 from t2t.evaluation.health import check_health, health
+from t2t.evaluation.scales import scales_of
 from t2t.lake import Lake
 from t2t.teachers.store import label_tables
 from t2t.training.matrix import LabelMatrix, assemble
@@ -46,7 +49,10 @@ def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix | None:
         report = health(coded)
         write_text(files.health, report.to_csv(index=False))
         check_health(report, campaign.config.health, campaign.config.name)
-        as_trained(assemble(coded), campaign.config.method).save(files.labels)
+        scales = round_scales(campaign, coded) if campaign.config.common_scale else {}
+        if scales:
+            write_scales(files.scales, scales)
+        as_trained(assemble(coded), campaign.config.method, scales).save(files.labels)
     matrix = LabelMatrix.load(files.labels)
     counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
     log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
@@ -59,8 +65,27 @@ def next_rows(campaign: Campaign, commit: str, teachers: Sequence[str]) -> Coded
     return training_rows(campaign.lake, campaign.dataset, campaign.readable, commit, teachers, see_unseen)
 
 
-def as_trained(matrix: LabelMatrix, method: str) -> LabelMatrix:
-    """The matrix that a method trains on: itself, or what a baseline makes of it (entry points `t2t.baselines`)."""
+def round_scales(campaign: Campaign, coded: Coded) -> dict[str, Scale]:
+    """The map to the common scale of every identity whose labels a round trains on, but people's own.
+
+    The campaign's students label as somebody: as people, whose scale is the common one, or as another identity.
+    """
+    asked, own = campaign.config.self_training.identity, campaign.lineup.own(coded.teachers)
+    as_others = {name: campaign.lineup.identity(asked, coded.teachers) for name in own}
+    return scales_of(coded, groups_of(campaign.readable, coded.sample_ids), as_others)
+
+
+def groups_of(readable: pa.Table, sample_ids: Sequence[str] | pa.Array) -> np.ndarray:
+    """The group of each sample as a number, int64. Args: readable: columns sample_id and group."""
+    groups = readable["group"].combine_chunks().dictionary_encode().indices.to_numpy()
+    found: np.ndarray = groups[positions(strings(sample_ids), strings(readable["sample_id"].combine_chunks()))]
+    return found.astype(np.int64)
+
+
+def as_trained(matrix: LabelMatrix, method: str, scales: Mapping[str, Scale] | None = None) -> LabelMatrix:
+    """The matrix that a method trains on, on the common scale: itself, or what a baseline makes of it (entry points
+    `t2t.baselines`)."""
+    matrix = matrix.scaled(scales or {})
     if method == TEACHER2TASK:
         return matrix
     baseline: LabelMatrix = plugins.make(

@@ -12,9 +12,12 @@ import numpy as np
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import RoundStart, TrainFacts
 from t2t.campaign.observer import Observer
+from t2t.campaign.recipe import Recipe, recipe_of
 from t2t.data.embeddings.store import Embeddings
+from t2t.data.scales import read_scales
 from t2t.students import build_student
 from t2t.students.checkpoint import load_checked, save
+from t2t.training.config import TrainingConfig
 from t2t.training.job import TrainJob
 from t2t.training.matrix import LabelMatrix
 
@@ -34,8 +37,9 @@ def train(
     if matrix is None:
         log.info("Round %d: the student is trained already.", k)
     else:
-        job = _job(campaign, start, matrix)
-        student = new_student(campaign, k, matrix, start.started_from)
+        recipe = _recipe(campaign, matrix)
+        job = _job(campaign, start, matrix, recipe.training)
+        student = new_student(campaign, k, matrix, start.started_from, recipe.student)
         now = time.monotonic()
         student, trained = campaign.engine.train(
             job, student, lambda step, metrics: observer.curve(campaign, k, [(step, metrics)])
@@ -46,6 +50,7 @@ def train(
             "round": k,
             "encoder": campaign.config.encoder.model_dump(mode="json"),
             "rows_by_teacher": matrix.rows_by_teacher(),
+            "recipe": recipe.training.model_dump(mode="json"),
             "best_step": trained.best_step,
             "curve": trained.curve,
             "seconds": time.monotonic() - began - passed + trained.seconds,
@@ -55,10 +60,21 @@ def train(
     return TrainFacts.read(files)
 
 
-def new_student(campaign: Campaign, k: int, matrix: LabelMatrix, started_from: int | None) -> Any:
+def _recipe(campaign: Campaign, matrix: LabelMatrix) -> Recipe:
+    recipe = recipe_of(campaign.config, campaign.embedded.embeddings.frames, matrix)
+    if recipe.choices:
+        log.info("Recipe: %s", ", ".join(f"{choice.key} {choice.value}" for choice in recipe.choices))
+    return recipe
+
+
+def new_student(campaign: Campaign, k: int, matrix: LabelMatrix, started_from: int | None, config: Any) -> Any:
     """The student of round k as it starts: from an earlier round's weights, else from pretrained ones where its
-    configuration names some, else from scratch. On the engine's device."""
-    config, embeddings, seed = campaign.config.student, campaign.embedded.embeddings, campaign.seed(k)
+    configuration names some, else from scratch. On the engine's device.
+
+    Args:
+        config: its shape.
+    """
+    embeddings, seed = campaign.embedded.embeddings, campaign.seed(k)
     if started_from is None:
         where = campaign.positions(matrix.sample_ids)
         student = fresh_student(config, embeddings, where, campaign.dataset.topics, matrix, seed)
@@ -66,6 +82,7 @@ def new_student(campaign: Campaign, k: int, matrix: LabelMatrix, started_from: i
         record = campaign.ledger.records()[started_from]
         student = _unfitted(config, embeddings, campaign.dataset.topics, matrix, seed)
         student.start_from(load_checked(campaign.workspace.work / record.checkpoint, record.weights_sha256))
+    student.scales = read_scales(campaign.files(k).scales)
     return student.to(campaign.engine.device)
 
 
@@ -88,7 +105,7 @@ def _unfitted(config: Any, embeddings: Embeddings, topics: Sequence[str], matrix
     return build_student(config, embeddings.dim, topics, matrix.teachers, seed, prior=prior)
 
 
-def _job(campaign: Campaign, start: RoundStart, matrix: LabelMatrix) -> TrainJob:
+def _job(campaign: Campaign, start: RoundStart, matrix: LabelMatrix, recipe: TrainingConfig) -> TrainJob:
     """What the training's workers need, written where they find it."""
     files, embedded, config = campaign.files(start.round), campaign.embedded, campaign.config
     job = TrainJob(
@@ -98,7 +115,7 @@ def _job(campaign: Campaign, start: RoundStart, matrix: LabelMatrix) -> TrainJob
         store=(campaign.workspace.work / "embeddings").absolute(),
         encoder=embedded.encoder,
         frames=embedded.embeddings.frames,
-        recipe=config.training,
+        recipe=recipe,
         seed=campaign.seed(start.round),
         identity=campaign.lineup.identity(config.evaluation.identity, matrix.teachers),
     )

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from t2t.campaign.steps.rows import as_trained, training_rows
+from t2t.campaign.recipe import recipe_of
+from t2t.campaign.steps.rows import as_trained, groups_of, training_rows
 from t2t.campaign.steps.train import fresh_student
 from t2t.commands.page.material import Material, Missing
 from t2t.core.errors import T2TError, one_line
@@ -27,6 +28,7 @@ from t2t.data.coding import strings
 from t2t.data.labels import HUMAN, write_parquet
 from t2t.data.pairs import Pairs, human_pairs, pairs_of
 from t2t.evaluation.metrics import Interval, average_precision
+from t2t.evaluation.scales import scales_of
 from t2t.lake.tables import latest_commit
 from t2t.students.base import Student
 from t2t.training.config import TrainingConfig
@@ -54,7 +56,10 @@ class LeaveOneOut:
             raise Missing("There is no outside teacher that stands, so there is none to leave out.")
         self.commit = self.record.data_commit or self.record.commit
         self.folder = material.workspace.work / "campaigns" / material.campaign / "report" / "leave-one-out"
-        self.training = {**material.frozen["training"], "steps": min(steps, material.frozen["training"]["steps"])}
+        recipe = self.record.recipe
+        # As the round was trained; before there were recipes the campaign gave every number.
+        self.full = recipe.model_dump(mode="json") if recipe is not None else material.frozen["training"]
+        self.training = {**self.full, "steps": min(steps, self.full["steps"])}
         # One look at validation, at the end: nothing is selected on the split that is measured.
         self.training |= {"evaluate_every": self.training["steps"], "workers": 1}
 
@@ -83,7 +88,7 @@ class LeaveOneOut:
             "everyone": average_precision(everyone),
             "seed": self._difference(everyone, again),
             "steps": self.training["steps"],
-            "full_steps": self.material.frozen["training"]["steps"],
+            "full_steps": self.full["steps"],
             "round": self.record.round,
         }
 
@@ -109,8 +114,8 @@ class LeaveOneOut:
     def key(self, teachers: list[str], seed: int) -> str:
         """A hash of data, labels and recipe of one training."""
         frozen = self.material.frozen
-        names = ("encoder", "student", "method", "teachers_see_unseen", "seed")
-        content: dict[str, Any] = {name: frozen[name] for name in names}
+        names = ("encoder", "student", "method", "teachers_see_unseen", "seed", "recipe", "scale")
+        content: dict[str, Any] = {name: frozen.get(name) for name in names}
         content |= {"version": VERSION, "training": self._training(teachers), "teachers": teachers, "run": seed}
         layout = self.material.data
         wanted = {layout.teacher(name).labels for name in teachers}
@@ -142,7 +147,8 @@ class LeaveOneOut:
         material, readable = self.material, self.readable
         config, dataset, embeddings = material.config, material.opened, material.embedded.embeddings
         rows = training_rows(material.lake, dataset, readable, self.commit, teachers, config.teachers_see_unseen)
-        matrix = as_trained(assemble(rows), config.method)
+        scales = scales_of(rows, groups_of(readable, rows.sample_ids)) if config.common_scale else {}
+        matrix = as_trained(assemble(rows), config.method, scales)
         matrix = replace(matrix, sample_ids=strings(matrix.sample_ids).to_pylist())  # as it is once it was saved
         ids = readable.filter(pc.equal(readable["split"], "validation"))["sample_id"].to_pylist()
         pairs = human_pairs(dataset.human, ids, dataset.topics)
@@ -152,7 +158,8 @@ class LeaveOneOut:
             return student.predict_pairs(embeddings, at, pairs, HUMAN)
 
         drawn = config.seed * 1000 + seed
-        student = fresh_student(config.student, embeddings, where, dataset.topics, matrix, drawn)
+        shape = recipe_of(config, embeddings.frames, matrix).student
+        student = fresh_student(shape, embeddings, where, dataset.topics, matrix, drawn)
         train(
             student.to(material.engine.device),
             matrix,

@@ -1,0 +1,112 @@
+"""The common scale: an increasing map of each identity's own, from its raw confidences to how often people agree.
+
+Labels stay raw in the lake, and asking an identity gives back *its* confidences; what is trained on, and what a student
+scores before it answers as somebody, lies on the common scale. How the maps are found: `t2t.evaluation.scales`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from t2t.core.config import Config, parse
+from t2t.core.files import write_text
+
+# Numbers whose order matters are kept to so many significant digits.
+DIGITS = 7
+
+How = Literal["people", "own"]
+
+
+class ScaleFacts(Config):
+    """What an identity's map rests on, and what it says of its teacher.
+
+    how: `people`, fitted on the pairs it shares with them, or `own`, by its own distribution, where it shares none.
+    pairs, positives: those it shares with people. worth: share of the uncertainty about these (entropy) that its
+    mapped confidences take away, cross-fitted; 1 is a perfect teacher, 0 one that tells nothing, None unknown.
+    slope: of its logits in a logistic regression: 1 is calibrated, far above is timid, far below loud; None unknown.
+    """
+
+    how: How = "people"
+    pairs: int = Field(0, ge=0)
+    positives: float = Field(0.0, ge=0)
+    worth: float | None = None
+    slope: float | None = None
+
+
+class Scale(ScaleFacts):
+    """One identity's increasing map, piecewise linear between `raw` and `common`.
+
+    raw: confidences of that identity, 0..1, rising. common: where they lie on the common scale, 0..1, rising.
+    """
+
+    raw: tuple[float, ...] = Field(min_length=1)
+    common: tuple[float, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _rising(self) -> Scale:
+        if len(self.raw) != len(self.common):
+            raise ValueError("raw and common have different lengths")
+        for name, knots in (("raw", self.raw), ("common", self.common)):
+            if not all(0 <= knot <= 1 for knot in knots) or not all(low < high for low, high in pairwise(knots)):
+                raise ValueError(f"{name} must rise within 0..1")
+        return self
+
+    @property
+    def facts(self) -> ScaleFacts:
+        """The scale without its knots."""
+        return ScaleFacts(**self.model_dump(include=set(ScaleFacts.model_fields)))
+
+    def apply(self, confidence: np.ndarray) -> np.ndarray:
+        """Raw confidences on the common scale, float32, any shape. Those beyond the knots get the last one's value."""
+        return np.interp(confidence, self.raw, self.common).astype(np.float32)
+
+    def invert(self, common: np.ndarray) -> np.ndarray:
+        """The raw confidences that lie there on the common scale, float32, any shape, within what it ever said."""
+        return np.interp(common, self.common, self.raw).astype(np.float32)
+
+
+def scale_of(raw: np.ndarray, common: np.ndarray, **facts: Any) -> Scale:
+    """The scale through points, float64 [K], both rising; of those that are equal once rounded the first stays."""
+    points = np.stack([_rounded(raw), _rounded(common)])
+    kept = [0]
+    for i in range(1, points.shape[1]):
+        if (points[:, i] > points[:, kept[-1]]).all():
+            kept.append(i)
+    return Scale(raw=tuple(points[0, kept]), common=tuple(points[1, kept]), **facts)
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    return np.array([float(f"{value:.{DIGITS}g}") for value in values])
+
+
+def write_scales(path: Path, scales: Mapping[str, Scale]) -> None:
+    """Writes identities' scales as JSON, atomically."""
+    write_text(path, json.dumps({name: scale.model_dump(mode="json") for name, scale in scales.items()}, indent=1))
+
+
+def read_scales(path: Path) -> dict[str, Scale]:
+    """What `write_scales` wrote; nothing where no such file is."""
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return {name: parse(Scale, scale, path) for name, scale in content.items()}
+
+
+def apply_scales(confidence: np.ndarray, teacher: np.ndarray, scales: Mapping[int, Scale]) -> np.ndarray:
+    """Rows' confidences on the common scale, float32 [rows]; identities without a scale stay as they are.
+
+    Args:
+        confidence: float32 [rows]. teacher: int [rows], the identity of each.
+    """
+    out = np.array(confidence, np.float32)
+    for identity, scale in scales.items():
+        rows = np.flatnonzero(teacher == identity)
+        out[rows] = scale.apply(out[rows])
+    return out

@@ -1,0 +1,260 @@
+"""Finds each identity's map to the common scale, before a student learns from it.
+
+A map is fitted on the pairs that an identity shares with people: by logistic regression on its logits (Platt), the same
+on the logits of its ranks, isotonic regression, and mixtures of these, whichever predicts people best when fitted on
+other groups of samples than it is judged on (cross-fitting). Where pairs are few it is drawn towards the map that its
+own distribution gives; where there is none, that one is taken: its ranks, steep as other teachers' are, around the
+share that people call positive. So no map hangs on the numbers that a teacher happens to use, only on their order.
+
+Why: with raw confidences a timid teacher teaches nothing and a loud one everything (docs/results.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq, minimize  # type: ignore[import-untyped]
+from scipy.special import expit, logit  # type: ignore[import-untyped]
+from sklearn.isotonic import IsotonicRegression
+
+from t2t.data.coding import Coded
+from t2t.data.labels import HUMAN, POSITIVE
+from t2t.data.scales import Scale, scale_of
+from t2t.evaluation.health import pairs_of
+
+# Knots of a map at most; they lie at quantiles that are equally far apart in their logits.
+KNOTS = 65
+FOLDS = 5
+# Fewer positives than this say too little to choose between kinds of maps, or to fit an isotonic one.
+ENOUGH = 10
+# The map of its own distribution counts as much as so many positive pairs.
+PSEUDO_POSITIVES = 2.0
+# A map never becomes flat altogether, so that it can be inverted: the least slope on the logits of ranks.
+LEAST_SLOPE = 0.02
+# Prior share of positives where no person said anything, within bounds.
+PRIOR_BOUNDS = (0.005, 0.5)
+# Rows of an identity that its distribution is taken from, at most.
+MOST_ROWS = 1 << 20
+# Raw confidences are kept this far from 0 and 1 where their logit is taken.
+EDGE = 1e-6
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Pairs that an identity and people both labeled.
+
+    confidence: float [P], the identity's. truth: float [P], people's, 0..1. group: int [P], what is folded together.
+    """
+
+    confidence: np.ndarray
+    truth: np.ndarray
+    group: np.ndarray
+
+
+Map = Callable[[np.ndarray], np.ndarray]
+
+
+class _Ranks:
+    """An identity's own distribution: the logit of a confidence's mid-rank among all its rows."""
+
+    def __init__(self, confidence: np.ndarray):
+        confidence = confidence[:: 1 + len(confidence) // MOST_ROWS]
+        self.values, counts = np.unique(np.asarray(confidence, np.float64), return_counts=True)
+        below = np.cumsum(counts) - counts
+        self.count = int(counts.sum())
+        self.middle = logit(np.clip((below + counts / 2) / self.count, 0.5 / self.count, 1 - 0.5 / self.count))
+        self.weight = counts / self.count
+
+    def __call__(self, confidence: np.ndarray) -> np.ndarray:
+        return np.interp(confidence, self.values, self.middle)
+
+    def knots(self) -> np.ndarray:
+        """Raw values that the map is kept at: all where they are few, else by quantile, the ends among them."""
+        if len(self.values) <= KNOTS:
+            return self.values
+        wanted = np.linspace(self.middle[0], self.middle[-1], KNOTS)
+        at = np.searchsorted(self.middle, wanted).clip(max=len(self.values) - 1)
+        return self.values[np.unique(at)]
+
+
+def scales_of(coded: Coded, groups: np.ndarray, as_others: Mapping[str, str] | None = None) -> dict[str, Scale]:
+    """The scale of every identity of a round's labels but people's own, and those that speak on people's scale.
+
+    Args:
+        coded: labels whose tables came teacher by teacher in the order of `coded.teachers`.
+        groups: int64 [samples], the group of each of `coded.sample_ids`.
+        as_others: identities whose confidences are on the scale of another one: students label as somebody.
+    """
+    as_others = as_others or {}
+    keys, truth = pairs_of(coded, HUMAN) if HUMAN in coded.teachers else (np.empty(0, np.int64), np.empty(0))
+    order = np.argsort(keys, kind="stable")
+    keys, truth = keys[order], truth[order]
+    confidences, shared = {}, {}
+    for name in coded.teachers:
+        if name == HUMAN or name in as_others:
+            continue
+        pair, confidence = pairs_of(coded, name)
+        confidences[name] = confidence
+        if len(keys) and len(pair):
+            place = np.searchsorted(keys, pair).clip(max=len(keys) - 1)
+            common = keys[place] == pair
+            group = groups[pair[common] // len(coded.topics)]
+            shared[name] = Shared(confidence[common], truth[place[common]].astype(np.float64), group)
+    found = fit_scales(confidences, shared, float(np.mean(truth >= POSITIVE)) if len(truth) else None)
+    return found | {name: found[other] for name, other in as_others.items() if other in found}
+
+
+def fit_scales(
+    confidences: Mapping[str, np.ndarray], shared: Mapping[str, Shared], prior: float | None = None
+) -> dict[str, Scale]:
+    """The scale of each identity.
+
+    Args:
+        confidences: raw, float [rows] each, of all rows that may be trained on; identities without rows are left out.
+        shared: the pairs that each shares with people; missing where there is none.
+        prior: the share of positives among people's pairs; None where people said nothing.
+    """
+    ranks = {name: _Ranks(values) for name, values in confidences.items() if len(values)}
+    informed = {name for name in ranks if name in shared and _mixed(shared[name].truth)}
+    steepness = [_platt(ranks[name](shared[name].confidence), shared[name].truth)[0] for name in sorted(informed)]
+    usual = float(np.median(steepness)) if steepness else 1.0
+    scales: dict[str, Scale] = {}
+    for name, own in ranks.items():
+        share = float(np.clip(prior or own.values @ own.weight, *PRIOR_BOUNDS))
+        fallback = _own(own, max(usual, LEAST_SLOPE), share)
+        if name in informed:
+            scales[name] = _by_people(own, shared[name], fallback)
+        else:
+            known = shared.get(name)
+            scales[name] = _scale(own, fallback, how="own", pairs=0 if known is None else len(known.truth))
+    return scales
+
+
+def _mixed(truth: np.ndarray) -> bool:
+    return bool(len(truth)) and 0 < float(truth.mean()) < 1
+
+
+def _own(ranks: _Ranks, slope: float, share: float) -> Map:
+    """The map by an identity's own distribution: its ranks at a slope, so that the mean is `share`."""
+    middle = ranks.middle
+    shift = brentq(lambda b: float(expit(slope * middle + b) @ ranks.weight) - share, -60, 60)
+    return lambda confidence: expit(slope * ranks(confidence) + shift)
+
+
+def _by_people(ranks: _Ranks, shared: Shared, fallback: Map) -> Scale:
+    # The fallback as pairs that were never asked, spread over the identity's distribution.
+    at = ranks.knots()
+    share = float(np.average(fallback(at)))
+    weight = np.full(len(at), PSEUDO_POSITIVES / max(share, 1e-9) / len(at))
+    imagined = at, fallback(at), weight
+
+    def fitted(kind: str, keep: np.ndarray) -> Map:
+        return _KINDS[kind](ranks, shared.confidence[keep], shared.truth[keep], imagined)
+
+    everything = np.ones(len(shared.truth), bool)
+    positives = float(shared.truth.sum())
+    folds = _folds(shared.group)
+    kinds: Sequence[str] = list(_KINDS) if positives >= ENOUGH else ["ranks"]
+    losses = {}
+    for kind in kinds:
+        predicted = np.empty(len(shared.truth))
+        for fold in range(int(folds.max()) + 1):
+            out = folds == fold
+            predicted[out] = fitted(kind, ~out if (~out).any() else everything)(shared.confidence[out])
+        losses[kind] = _log_loss(predicted, shared.truth)
+    kind = min(losses, key=losses.__getitem__)
+    base = _log_loss(np.full(len(shared.truth), shared.truth.mean()), shared.truth)
+    slope, _ = _platt(logit(shared.confidence.clip(EDGE, 1 - EDGE)), shared.truth)
+    return _scale(
+        ranks,
+        fitted(kind, everything),
+        how="people",
+        pairs=len(shared.truth),
+        positives=round(positives, 3),
+        worth=round(max(0.0, 1 - losses[kind] / base), 4),
+        slope=round(slope, 4),
+    )
+
+
+def _folds(group: np.ndarray) -> np.ndarray:
+    """A fold for each pair, int64: groups dealt out in the order of their numbers' hashes, the same every time."""
+    names, index = np.unique(group, return_inverse=True)
+    lots = np.random.default_rng(0).permutation(len(names))
+    folds: np.ndarray = (lots % min(FOLDS, len(names)))[index]
+    return folds
+
+
+def _log_loss(predicted: np.ndarray, truth: np.ndarray) -> float:
+    predicted = predicted.clip(1e-7, 1 - 1e-7)
+    return float(-(truth * np.log(predicted) + (1 - truth) * np.log1p(-predicted)).mean())
+
+
+def _scale(ranks: _Ranks, mapped: Map, **facts: object) -> Scale:
+    """A map at its knots. It rises everywhere: equal values are drawn apart by a trace of the ranks."""
+    at = ranks.knots()
+    common = mapped(at).clip(1e-6, 1 - 1e-6)
+    rising = expit(logit(common) + LEAST_SLOPE * (ranks(at) - float(ranks.middle @ ranks.weight)))
+    return scale_of(at, np.maximum.accumulate(rising), **facts)
+
+
+Imagined = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _platt(x: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None) -> tuple[float, float]:
+    """Slope (not below 0) and intercept of a logistic regression of soft targets on one number."""
+    w = np.ones(len(x)) if weight is None else weight
+
+    def loss(p: np.ndarray) -> tuple[float, np.ndarray]:
+        z = p[0] * x + p[1]
+        error = w * (expit(z) - truth)
+        value = (w * (np.logaddexp(0, z) - truth * z)).sum() + 1e-3 * (p @ p)
+        return float(value), np.array([error @ x, error.sum()]) + 2e-3 * p
+
+    start = np.array([1.0, float(logit(np.clip(np.average(truth, weights=w), 1e-4, 1 - 1e-4)))])
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, None), (None, None)])
+    return float(found.x[0]), float(found.x[1])
+
+
+def _with(x: np.ndarray, truth: np.ndarray, more_x: np.ndarray, imagined: Imagined) -> tuple[np.ndarray, ...]:
+    _, soft, weight = imagined
+    return np.append(x, more_x), np.append(truth, soft), np.append(np.ones(len(x)), weight)
+
+
+def _ranks_map(ranks: _Ranks, confidence: np.ndarray, truth: np.ndarray, imagined: Imagined) -> Map:
+    slope, shift = _platt(*_with(ranks(confidence), truth, ranks(imagined[0]), imagined))
+    return lambda c: expit(slope * ranks(c) + shift)
+
+
+def _logits_map(ranks: _Ranks, confidence: np.ndarray, truth: np.ndarray, imagined: Imagined) -> Map:
+    def place(c: np.ndarray) -> np.ndarray:
+        return logit(np.clip(c, EDGE, 1 - EDGE))
+
+    slope, shift = _platt(*_with(place(confidence), truth, place(imagined[0]), imagined))
+    return lambda c: expit(slope * place(c) + shift)
+
+
+def _isotonic_map(ranks: _Ranks, confidence: np.ndarray, truth: np.ndarray, imagined: Imagined) -> Map:
+    x, y, weight = _with(ranks(confidence), truth, ranks(imagined[0]), imagined)
+    fitted = IsotonicRegression(y_min=0.25 / len(truth), y_max=1 - 0.25 / len(truth), out_of_bounds="clip")
+    fitted.fit(x, y, sample_weight=weight)
+    return lambda c: fitted.predict(ranks(c))
+
+
+def _between(first: str, second: str) -> Callable[..., Map]:
+    """The mean of two maps' logits."""
+
+    def fit(*arguments: object) -> Map:
+        maps = [_KINDS[name](*arguments) for name in (first, second)]
+        return lambda c: expit(np.mean([logit(mapped(c).clip(EDGE, 1 - EDGE)) for mapped in maps], axis=0))
+
+    return fit
+
+
+_KINDS: dict[str, Callable[..., Map]] = {
+    "ranks": _ranks_map,
+    "logits": _logits_map,
+    "isotonic": _isotonic_map,
+    "logits and isotonic": _between("logits", "isotonic"),
+}

@@ -1,0 +1,68 @@
+"""`recipe: auto`: the numbers of a training, from what its data are.
+
+Every rule stands beside the measurement that it comes from in docs/results.md. What a campaign gives itself stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from t2t.training.config import TrainingConfig
+
+# People's share of the loss, at least: a quarter to a third was best or near it with 1 to 100 teachers.
+HUMAN_SHARE = 0.3
+# A batch is a tenth of the samples, within bounds: teachers' rows do not make it smaller.
+SAMPLES_IN_A_BATCH = (32, 1024)
+BATCH_ROWS = 1 << 20
+# Looks at validation, passes over the samples, and the bounds of the steps that these come to.
+LOOKS, PASSES, STEPS = 16, 40, (640, 50_000)
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What a recipe goes by.
+
+    samples: those that have rows. human_rows: people's. other_rows: of the teacher that has most.
+    """
+
+    samples: int
+    human_rows: int
+    other_rows: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting that was chosen, and why."""
+
+    key: str
+    value: Any
+    why: str
+
+
+def choose(given: TrainingConfig, facts: TrainingFacts) -> tuple[TrainingConfig, list[Choice]]:
+    """The recipe for the facts, and what was chosen for it; settings that were given are left as they are."""
+    smallest, largest = SAMPLES_IN_A_BATCH
+    batch = given.batch_samples or min(max(facts.samples // 10, smallest), largest)
+    steps = min(max(PASSES * facts.samples // batch, STEPS[0]), STEPS[1])
+    bound = given.steps if "steps" in given.model_fields_set else steps
+    rows = facts.human_rows + facts.other_rows
+    natural = facts.human_rows / rows if rows else 0.0
+    choices = [
+        Choice("batch_samples", batch, f"a tenth of {facts.samples:,} samples, {smallest} to {largest:,}"),
+        Choice("batch_rows", BATCH_ROWS, "batches are counted in samples, so that teachers do not make them smaller"),
+        Choice("steps", steps, f"{PASSES} passes over the samples at most; it ends before, once validation is flat"),
+        Choice("evaluate_every", max(bound // LOOKS, 1), f"{LOOKS} looks at validation"),
+        Choice("patience", 5, "looks without a better one, then it ends"),
+        Choice("learning_rate", 3e-3, "small towers learn fastest there, and the moving average calms them"),
+        Choice("loss", "bce", "confidences are chances of a yes"),
+        Choice("noise", 1.4, "of frames whose numbers have variance 1: few labeled samples are not learned by heart"),
+        Choice("mixup", 0.5, "pairs of samples, mixed with what is said of them"),
+        Choice("ema", 0.99, "the average of the last hundred steps or so is the student"),
+    ]
+    if facts.human_rows and facts.other_rows:
+        share = round(max(HUMAN_SHARE, natural), 3)
+        why = f"people's {facts.human_rows:,} rows weigh so much in the loss, whatever the teachers' number"
+        choices.append(Choice("human_share", share, why))
+    taken = [choice for choice in choices if choice.key not in given.model_fields_set]
+    return given.model_copy(update={choice.key: choice.value for choice in taken}), taken
