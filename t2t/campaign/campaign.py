@@ -115,7 +115,11 @@ class Campaign:
     def scored_pairs(self, record: Record, split: str) -> Pairs:
         """The scored pairs that a round left in the lake, for `validation` or `test`."""
         table = read_table(self.lake, record.commit, self.layout.pairs(record.round, split))
-        return pairs_of(table, self.ids(split), self.dataset.topics)
+        return self.pairs_of(table, split)
+
+    def pairs_of(self, table: pa.Table, split: str) -> Pairs:
+        """The pairs of a table of scored ones, over the same samples in the same order for every student."""
+        return pairs_of(table, self.ids(split), self.dataset.topics).in_groups(self._groups(split))
 
     # -- data ----------------------------------------------------------------------------------------------------
 
@@ -155,7 +159,11 @@ class Campaign:
 
     def human_pairs(self, split: str) -> Pairs:
         """The human-labeled pairs of a split, not scored yet."""
-        return human_pairs(self.dataset.human, self.ids(split), self.dataset.topics)
+        return human_pairs(self.dataset.human, self.ids(split), self.dataset.topics).in_groups(self._groups(split))
+
+    def _groups(self, split: str) -> list[str]:
+        groups: list[str] = self.samples(split)["group"].to_pylist()
+        return groups
 
     def positions(self, sample_ids: Sequence[str] | Any) -> np.ndarray:
         """Where samples stand in `embedded`, int64. Raises T2TError for one that has no embedding."""

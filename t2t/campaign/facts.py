@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -140,10 +141,11 @@ class TrainFacts(BaseModel):
 class RoundScores(Config):
     """What a round's student is worth: flat metrics of both splits (`t2t.evaluation.metrics.Evaluation.metrics`).
 
-    identity: whom it was asked as.
+    identity: whom it was asked as. resampled: what the intervals' bootstrap drew.
     """
 
     identity: str
+    resampled: Literal["samples", "groups"] = "samples"
     validation: dict[str, float]
     test: dict[str, float]
     seconds: float

@@ -55,6 +55,8 @@ class Record(Config):
     # Every number of its training, and what the teachers' maps to the common scale rest on.
     recipe: TrainingConfig | None = None
     scales: dict[str, ScaleFacts] = Field(default_factory=dict)
+    # What its intervals and its gate drew; rounds from before 2026-11-29 drew samples.
+    resampled: Literal["samples", "groups"] = "samples"
     # Of the validation pairs and their truth: rounds with another one were measured by something else.
     yardstick: str = ""
     # The watch on its labels (`t2t.evaluation.watch`), and the topic that most of them speak for.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ class Pairs:
     topic: int64 [P], index into `topics`.
     target: float32 [P], human confidence; 0.5 and above counts as positive.
     score: float32 [P], NaN where a teacher said nothing.
+    groups: int64 [samples], the group of each sample (source video, channel, scene), which the bootstrap draws whole;
+        None where each is one of its own.
     """
 
     sample_ids: tuple[str, ...]
@@ -29,17 +32,22 @@ class Pairs:
     topic: np.ndarray
     target: np.ndarray
     score: np.ndarray
+    groups: np.ndarray | None = None
 
     @property
     def positive(self) -> np.ndarray:
         return self.target >= POSITIVE
 
     def where(self, keep: np.ndarray) -> Pairs:
-        arrays = (a[keep] for a in (self.sample, self.topic, self.target, self.score))
-        return Pairs(self.sample_ids, self.topics, *arrays)
+        sample, topic, target, score = (a[keep] for a in (self.sample, self.topic, self.target, self.score))
+        return replace(self, sample=sample, topic=topic, target=target, score=score)
 
     def with_score(self, score: np.ndarray) -> Pairs:
-        return Pairs(self.sample_ids, self.topics, self.sample, self.topic, self.target, score)
+        return replace(self, score=score)
+
+    def in_groups(self, groups: Sequence[str]) -> Pairs:
+        """The pairs with the group of each of `sample_ids`, by name."""
+        return replace(self, groups=np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].astype(np.int64))
 
     def of_topics(self, names: frozenset[str]) -> Pairs:
         return self.where(np.isin(self.topic, [i for i, name in enumerate(self.topics) if name in names]))

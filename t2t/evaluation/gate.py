@@ -43,7 +43,7 @@ def judge(
     seed: int = 0,
     decision: Answer | None = None,
 ) -> Verdict:
-    """Compares two students on the same validation pairs by a paired bootstrap over samples.
+    """Compares two students on the same validation pairs by a paired bootstrap over groups.
 
     Args:
         kind: `always`; `no-regression` (passes unless the difference is significantly negative, that is, unless its

@@ -13,6 +13,7 @@ from t2t.data.pairs import Pairs, human_pairs, pairs_of, teacher_scores
 from t2t.evaluation.metrics import (
     Evaluation,
     Interval,
+    _draws,
     average_precision,
     bootstrap,
     curve,
@@ -279,3 +280,47 @@ def test_pairs_survive_their_table() -> None:
     for name in ("sample", "topic", "target", "score"):
         np.testing.assert_array_equal(getattr(again, name), getattr(WORLD, name))
         assert getattr(again, name).dtype == getattr(WORLD, name).dtype
+
+
+def of_groups(groups: int, each: int, seed: int = 0) -> Pairs:
+    """One pair a sample; samples of a group have nearly the same score, and the same truth."""
+    generator = np.random.default_rng(seed)
+    sample = np.arange(groups * each)
+    truth = (generator.random(groups) < 0.4).astype(np.float32).repeat(each)
+    score = (generator.normal(size=groups) + truth[::each]).repeat(each) + generator.normal(size=len(sample)) * 0.01
+    names = tuple(f"s{i}" for i in sample)
+    return Pairs(names, ("red",), sample, np.zeros_like(sample), truth, score.astype(np.float32))
+
+
+def test_samples_of_a_group_are_no_news_so_intervals_are_as_wide_as_groups_are_few() -> None:
+    pairs = of_groups(40, 9)
+    grouped = pairs.in_groups([f"g{i // 9}" for i in range(360)])
+    alone = of_groups(40, 1)
+    width = {
+        name: np.diff(np.percentile(bootstrap(p, 1000), [2.5, 97.5]))[0]
+        for name, p in {"samples": pairs, "groups": grouped, "one each": alone}.items()
+    }
+    assert width["groups"] > 2.5 * width["samples"]
+    assert width["groups"] == pytest.approx(width["one each"], rel=0.2)
+
+
+def test_groups_of_one_sample_are_drawn_as_samples_were() -> None:
+    named = WORLD.in_groups([f"g{i}" for i in range(len(WORLD.sample_ids))])
+    np.testing.assert_array_equal(bootstrap(named, 50, 3), bootstrap(WORLD, 50, 3))
+
+
+def test_a_drawn_group_draws_as_many_samples_as_it_has() -> None:
+    groups = np.array([0, 1, 1, 1, 2, 2, 0])
+    draws = _draws(np.random.default_rng(0), 4000, groups)
+    of_group = np.stack([draws[groups == g].sum(0) for g in range(3)])
+    size = np.array([2, 3, 2])[:, None]
+    assert (of_group % size == 0).all()
+    assert (of_group / size).sum(0).tolist() == [3.0] * 4000
+    # Every sample as often as any other.
+    np.testing.assert_allclose(draws.mean(1), 1, atol=0.06)
+
+
+def test_two_students_are_drawn_the_same_groups() -> None:
+    pairs = of_groups(20, 3).in_groups([f"g{i // 3}" for i in range(60)])
+    worse = pairs.with_score(pairs.score - 0.0)
+    np.testing.assert_array_equal(bootstrap(pairs, 100, 1) - bootstrap(worse, 100, 1), np.zeros(100))

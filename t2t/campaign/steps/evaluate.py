@@ -26,7 +26,7 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
         student = load(files.student, campaign.engine.device)
         identity = campaign.lineup.identity(campaign.config.evaluation.identity, student.teachers)
         with atomic_folder(files.evaluation) as folder:
-            metrics: dict[str, Any] = {"identity": identity}
+            metrics: dict[str, Any] = {"identity": identity, "resampled": "groups"}
             for split in ("validation", "test"):
                 evaluation = measure(campaign, student, split, identity, start)
                 metrics[split] = evaluation.metrics()

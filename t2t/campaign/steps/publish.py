@@ -15,7 +15,6 @@ from t2t.campaign.facts import RoundScores, RoundStart, Settled, TrainFacts, rea
 from t2t.campaign.observer import Observer
 from t2t.campaign.record import Record, champion, stop_reason
 from t2t.core.files import sha256, sha256_file, write_text
-from t2t.data.pairs import pairs_of
 from t2t.data.scales import read_scales
 from t2t.evaluation.gate import Verdict, judge
 from t2t.evaluation.watch import self_share
@@ -121,6 +120,7 @@ def _record(
         started_from=start.started_from,
         recipe=trained.recipe,
         scales={name: scale.facts for name, scale in read_scales(campaign.files(start.round).scales).items()},
+        resampled=scores.resampled,
         yardstick=yardstick(campaign),
         self_teacher=None,
         seconds=0.0,
@@ -153,7 +153,7 @@ def _verdict(campaign: Campaign, k: int, best: Record | None) -> Verdict:
         return said_before
     verdict = judge(
         config.gate,
-        pairs_of(pq.read_table(files.pairs("validation")), campaign.ids("validation"), campaign.dataset.topics),
+        campaign.pairs_of(pq.read_table(files.pairs("validation")), "validation"),
         campaign.scored_pairs(best, "validation") if best else None,
         config.evaluation.resamples,
         decision=read_decision(campaign.lake, campaign.layout, k) if config.gate == "manual" else None,

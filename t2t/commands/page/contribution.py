@@ -105,7 +105,8 @@ class LeaveOneOut:
             table = pq.read_table(path)
         except pa.ArrowException as error:
             raise T2TError(f"{path}: cannot be read ({one_line(error, 100)}). Delete it: it is made again.") from None
-        return pairs_of(table, self.material.ids("validation"), self.material.topics)
+        groups = self.material.groups("validation")
+        return pairs_of(table, self.material.ids("validation"), self.material.topics).in_groups(groups)
 
     @cached_property
     def _digests(self) -> dict[str, str]:

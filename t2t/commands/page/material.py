@@ -110,6 +110,11 @@ class Material:
     def ids(self, split: str) -> list[str]:
         return self.samples.loc[self.samples["split"] == split, "sample_id"].tolist()
 
+    def groups(self, split: str) -> list[str]:
+        """The group of each of `ids(split)`."""
+        groups: list[str] = self.samples.loc[self.samples["split"] == split, "group"].astype(str).tolist()
+        return groups
+
     @cached_property
     def _topics(self) -> list[dict[str, Any]]:
         with self.lake.read("main", self.data.topics) as file:
@@ -130,7 +135,7 @@ class Material:
         """The pairs that round k scored on a split; the samples and topics are in the same order for every round."""
         record = self.shown[k]
         table = read_table(self.lake, record.commit, self.layout.pairs(record.round, split))
-        return pairs_of(table, self.ids(split), self.topics)
+        return pairs_of(table, self.ids(split), self.topics).in_groups(self.groups(split))
 
     def health(self, record: Record) -> pd.DataFrame:
         """The health of the labels that a round was trained on (`t2t.evaluation.health`)."""
@@ -139,7 +144,7 @@ class Material:
 
     def difference(self, better: Pairs, worse: Pairs) -> Interval | None:
         """PR-AUC of one student less that of another, with its 95 % interval, as the gate computes it: a paired
-        bootstrap over samples, on the pairs that both scored. None where no such pair is positive."""
+        bootstrap over groups, on the pairs that both scored. None where no such pair is positive."""
         try:
             return judge("always", better, worse, self.resamples).difference
         except T2TError:
