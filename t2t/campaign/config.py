@@ -69,6 +69,11 @@ class RoundsConfig(Config):
 
     max: int = Field(4, ge=1, description="Rounds at most, the first (round 0, without self-training) counted.")
     patience: int = Field(2, ge=1, description="Stop after so many rounds without improvement on validation.")
+    control: bool | None = Field(
+        None,
+        description="Train beside each self-training round the same without students' labels, as many steps, so that "
+        "a gain is one; null: where recipe is auto.",
+    )
 
 
 class CampaignConfig(Config):
@@ -113,6 +118,11 @@ class CampaignConfig(Config):
     def common_scale(self) -> bool:
         """Whether confidences are brought to one scale before they are trained on."""
         return self.scale == "common" or (self.scale is None and self.recipe == "auto")
+
+    @property
+    def with_control(self) -> bool:
+        """Whether a self-training round stands beside a control."""
+        return self.recipe == "auto" if self.rounds.control is None else self.rounds.control
 
     @model_serializer(mode="wrap")
     def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

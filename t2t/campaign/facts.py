@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from t2t.campaign.record import Record
+from t2t.campaign.record import ControlScores, Record
 from t2t.core.config import Config, parse
 from t2t.core.errors import T2TError, one_line
 from t2t.core.files import write_text
@@ -79,9 +79,19 @@ class RoundFiles:
         return self.evaluation / f"{split}_teachers.csv"
 
     @property
+    def yardsticks(self) -> Path:
+        """`Yardsticks`; not there where the campaign gives its whole recipe itself, or is older."""
+        return self.evaluation / "yardsticks.json"
+
+    @property
     def verdict(self) -> Path:
         """The gate's `Verdict`, once it is said."""
         return self.folder / "verdict.json"
+
+    @property
+    def control(self) -> Path:
+        """`ControlFacts`; its training lies in a folder of the same name, with the files of a round."""
+        return self.folder / "control.json"
 
     @property
     def class_share(self) -> Path:
@@ -90,7 +100,7 @@ class RoundFiles:
 
     def kept(self) -> list[Path]:
         """What the round leaves in the lake."""
-        further = [path for path in (self.health, self.scales, self.verdict) if path.is_file()]
+        further = [path for path in (self.health, self.scales, self.control, self.verdict) if path.is_file()]
         return [*sorted(self.evaluation.iterdir()), *further]
 
 
@@ -163,6 +173,16 @@ class RoundScores(Config):
         return parse(cls, content, files.metrics)
 
 
+class ControlFacts(ControlScores):
+    """`ControlScores` with the seconds that they took."""
+
+    seconds: float
+
+    @classmethod
+    def read(cls, files: RoundFiles) -> ControlFacts:
+        return parse(cls, json.loads(files.control.read_text(encoding="utf-8")), files.control)
+
+
 class Settled(Config):
     """A round after its gate, on its branch: its record as far as it is known, and the best standing round before."""
 
@@ -178,6 +198,14 @@ class Settled(Config):
     def teaches(self) -> bool:
         """Whether its student becomes a teacher: it passed, and another round follows."""
         return self.record.status == "passed" and self.record.stop is None
+
+
+def read_control(files: RoundFiles) -> ControlScores | None:
+    """What the round's control came to, where it has one."""
+    if not files.control.is_file():
+        return None
+    facts = ControlFacts.read(files)
+    return ControlScores(**{name: getattr(facts, name) for name in ControlScores.model_fields})
 
 
 def read_verdict(files: RoundFiles) -> Verdict | None:

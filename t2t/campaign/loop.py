@@ -17,6 +17,7 @@ from t2t.campaign.decision import waiting
 from t2t.campaign.facts import Settled
 from t2t.campaign.observer import Observer
 from t2t.campaign.steps.begin import begin
+from t2t.campaign.steps.control import control
 from t2t.campaign.steps.evaluate import evaluate
 from t2t.campaign.steps.prepare import prepare
 from t2t.campaign.steps.promote import promote
@@ -53,6 +54,7 @@ def run(campaign: Campaign, observer: Observer, step: Step = call, until: int | 
                 matrix = step(f"round {k}: rows", rows, campaign, start)
                 trained = step(f"round {k}: train", train, campaign, start, matrix, began, observer)
                 scores = step(f"round {k}: evaluate", evaluate, campaign, start)
+                step(f"round {k}: control", control, campaign, start, trained)
                 settled = step(f"round {k}: gate", settle, campaign, start, trained, scores, observer)
                 if settled.waits:
                     observer.finished(campaign, "waiting")

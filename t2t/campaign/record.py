@@ -10,14 +10,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, SkipValidation, field_validator
 
 from t2t.core.config import Config
 from t2t.data.scales import ScaleFacts
+from t2t.evaluation.metrics import Interval
 from t2t.teachers.base import TeacherRef
 from t2t.training.config import TrainingConfig
 
 RETRACTED = "retracted"
+
+
+class ControlScores(Config):
+    """What a self-training round's control came to: the same training, as many steps, without students' labels.
+
+    validation, test: flat metrics, as the round's own. gain_validation, gain_test: PR-AUC of the round less that of the
+    control, with its interval.
+    """
+
+    validation: dict[str, float]
+    test: dict[str, float]
+    gain_validation: SkipValidation[Interval]
+    gain_test: SkipValidation[Interval]
+
+    @field_validator("gain_validation", "gain_test", mode="before")
+    @classmethod
+    def _interval(cls, value: Any) -> Any:
+        return Interval(**value) if isinstance(value, dict) else value
 
 
 class Record(Config):
@@ -57,6 +76,8 @@ class Record(Config):
     scales: dict[str, ScaleFacts] = Field(default_factory=dict)
     # What its intervals and its gate drew; rounds from before 2026-11-29 drew samples.
     resampled: Literal["samples", "groups"] = "samples"
+    # What the same training came to without students' labels; None in rounds that had none, or no control.
+    control: ControlScores | None = None
     # Of the validation pairs and their truth: rounds with another one were measured by something else.
     yardstick: str = ""
     # The watch on its labels (`t2t.evaluation.watch`), and the topic that most of them speak for.
@@ -130,6 +151,10 @@ def rounds_table(records: Sequence[Record]) -> pd.DataFrame:
         row: dict[str, Any] = {"round": record.round, "teachers": len(record.teachers), "rows": record.rows}
         for name in ("pr_auc", "pr_auc_low", "pr_auc_high", "pr_auc_seen", "pr_auc_unseen"):
             row[name] = test.get(name)
+        if any(record.control for record in records):
+            control = record.control
+            row |= {"control": control.test["pr_auc"] if control else None}
+            row |= {"gain": control.gain_test.value if control else None}
         row |= {"validation_pr_auc": record.score, "seconds": round(record.seconds, 1), "status": record.status}
         row |= {"champion": best is not None and best.round == record.round}
         rows.append(row | {"run_id": record.run_id, "commit": record.commit})
@@ -140,7 +165,7 @@ def rounds_rows(records: Sequence[Record]) -> pd.DataFrame:
     """The table of rounds as text, for the terminal and for Markdown."""
     frame = rounds_table(records)
     rows = []
-    for row in frame.to_dict("records"):
+    for record, row in zip(records, frame.to_dict("records"), strict=True):
         rows.append(
             {
                 "round": row["round"],
@@ -149,12 +174,21 @@ def rounds_rows(records: Sequence[Record]) -> pd.DataFrame:
                 "PR-AUC [95 %]": f"{row['pr_auc']:.3f} [{row['pr_auc_low']:.3f}, {row['pr_auc_high']:.3f}]",
                 "seen": _number(row["pr_auc_seen"]),
                 "unseen": _number(row["pr_auc_unseen"]),
+                **_gain(record, records),
                 "validation": _number(row["validation_pr_auc"]),
                 "seconds": f"{row['seconds']:.0f}",
                 "": " ".join(["champion"] * row["champion"] + [row["status"]] * (row["status"] != "passed")),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _gain(record: Record, records: Sequence[Record]) -> dict[str, str]:
+    """How far a round is ahead of its control, where any round has one."""
+    if not any(other.control for other in records):
+        return {}
+    gain = record.control.gain_test if record.control else None
+    return {"gain over control": f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" if gain else ""}
 
 
 def _number(value: float | None) -> str:

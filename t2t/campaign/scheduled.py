@@ -118,7 +118,7 @@ def tag_new(workspace: Workspace, config: TagConfig, device: str = "cpu") -> Tag
     lake, layout = open_lake(config.lake, workspace.work), DatasetLayout(dataset.name)
     entry = _standing(workspace, lake, dataset, config.teacher)
     teacher = build(entry, TeacherContext(dataset, workspace.work, engine.device))
-    topics = dataset.seen if entry.kind == "student" else dataset.topics
+    topics = dataset.taught if entry.kind == "student" else dataset.topics
     before = asked(lake, "main", dataset.name, entry.id, topics) or Asked()
     samples, unreadable = _readable(dataset, set(before.samples))
     if not len(samples):

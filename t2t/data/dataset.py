@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
@@ -51,6 +52,11 @@ class UnseenConfig(Config):
     topics: tuple[str, ...] | None = None
     fraction: float | None = Field(None, ge=0, lt=1)
     seed: int = 0
+    by: Literal["everyone", "people"] = Field(
+        "everyone",
+        description="Whose labels are kept out: everyone's; or people's only, so that a student learns these topics "
+        "from teachers alone, and people measure how well.",
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> UnseenConfig:
@@ -115,6 +121,11 @@ class Dataset:
     @property
     def seen(self) -> tuple[str, ...]:
         return tuple(topic for topic in self.topics if topic not in self.unseen)
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """The topics whose rows by teachers may be trained on: the seen ones, or all where only people keep silent."""
+        return self.topics if self.config.unseen.by == "people" else self.seen
 
     def split(self, *names: str) -> pa.Table:
         """The samples of the named splits, in file order."""

@@ -57,22 +57,22 @@ def judge(
     Raises:
         T2TError: no positive pair was scored by both, so that there is nothing to compare.
     """
-    difference = None if best is None else _difference(candidate, best, max(resamples, 100), seed)
+    gain = None if best is None else difference(candidate, best, max(resamples, 100), seed)
     change = "first round"
-    if difference is not None:
-        low, high = f"{difference.low:+.3f}", f"{difference.high:+.3f}"
-        change = f"validation PR-AUC {difference.value:+.3f} [{low}, {high}] against the best round"
+    if gain is not None:
+        low, high = f"{gain.low:+.3f}", f"{gain.high:+.3f}"
+        change = f"validation PR-AUC {gain.value:+.3f} [{low}, {high}] against the best round"
     if kind == "manual":
         if decision is None:
-            return Verdict(passed=None, reason=f"waits for a decision; {change}", difference=difference)
-        return Verdict(passed=decision.passed, reason=f"manual: {decision}; {change}", difference=difference)
-    if difference is None:
+            return Verdict(passed=None, reason=f"waits for a decision; {change}", difference=gain)
+        return Verdict(passed=decision.passed, reason=f"manual: {decision}; {change}", difference=gain)
+    if gain is None:
         return Verdict(passed=True, reason=change)
-    passed = {"always": True, "no-regression": difference.high >= 0, "must-improve": difference.low > 0}[kind]
-    return Verdict(passed=passed, reason=change if passed else f"{kind}: {change}", difference=difference)
+    passed = {"always": True, "no-regression": gain.high >= 0, "must-improve": gain.low > 0}[kind]
+    return Verdict(passed=passed, reason=change if passed else f"{kind}: {change}", difference=gain)
 
 
-def _difference(candidate: Pairs, best: Pairs, resamples: int, seed: int) -> Interval:
+def difference(candidate: Pairs, best: Pairs, resamples: int, seed: int = 0) -> Interval:
     """PR-AUC of `candidate` less that of `best`, with its 95 % interval, on the pairs that both scored."""
     codes = [pairs.sample * len(pairs.topics) + pairs.topic for pairs in (candidate, best)]
     _, a, b = np.intersect1d(*codes, return_indices=True)

@@ -106,10 +106,15 @@ def load(folder: str | Path, device: str = "cpu") -> Any:
 
 def load_checked(folder: Path, weights_sha256: str, device: str = "cpu") -> Any:
     """`load`, for a checkpoint whose weights are known. Raises T2TError where the file holds others."""
+    check_weights(folder, weights_sha256)
+    return load(folder, device)
+
+
+def check_weights(folder: Path, weights_sha256: str) -> None:
+    """Raises T2TError where a checkpoint's file holds other weights than these."""
     path = folder / "model.safetensors"
     if path.is_file() and sha256_file(path) != weights_sha256:
         raise T2TError(f"{path}: not the weights that the round left (their SHA-256 differs): the file was damaged.")
-    return load(folder, device)
 
 
 def _weights(student: nn.Module) -> dict[str, Tensor]:

@@ -74,13 +74,13 @@ def fitting(frames: int) -> DualEncoderConfig:
     """The student that is taken where a campaign names none: small towers, since frame embeddings say most already.
 
     Measured on images and videos, from scratch (docs/results.md): no layer over the frames, identities as gates. How
-    frames vary helps where there are several; of one frame it would be a column of zeros.
+    frames change and vary helps where there are several; of one frame it would be columns of zeros.
 
     Args:
         frames: the most that a sample has.
     """
     return DualEncoderConfig(
-        frontend=FrontendConfig(change=False, variation=frames > 1),
+        frontend=FrontendConfig(change=frames > 1, variation=frames > 1),
         sample=TowerConfig(layers=0, dropout=0.2),
         text=TextTowerConfig(layers=1, d_model=64, d_ff=128, identity="gate"),
     )

@@ -43,6 +43,9 @@ class TrainingConfig(Config):
     patience: int | None = Field(
         None, ge=1, description="Stop after so many looks at validation without a better one; null: after all steps."
     )
+    stop_after: int | None = Field(
+        None, ge=1, description="End after so many steps, though the learning rate falls as for `steps`."
+    )
     frame_dropout: float = Field(0.0, ge=0, lt=1, description="Share of frames hidden in training.")
     noise: float = Field(0.0, ge=0, description="Gaussian noise on prepared frames, whose numbers have variance 1.")
     ema: float = Field(0.0, ge=0, lt=1, description="Decay of a moving average of the weights, which is kept instead.")
@@ -66,7 +69,7 @@ class TrainingConfig(Config):
 
 
 # Settings that came later; a recipe that leaves them alone has the identity that it had before.
-LATER = {"human_share": None, "mixup": 0.0, "patience": None}
+LATER = {"human_share": None, "mixup": 0.0, "patience": None, "stop_after": None}
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:

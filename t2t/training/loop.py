@@ -99,7 +99,7 @@ def train(
     with closing(batches), progress(title, config.steps, "steps", done=max(first, 0)) as advance:
         for step in range(max(first, 0), config.steps + 1):
             # evaluate
-            last = step == config.steps
+            last = step >= min(config.steps, config.stop_after or config.steps)
             look = step > 0 and (last or step % config.evaluate_every == 0)
             if group.leads and look and step != first:
                 report(step, run.evaluate(step, validate))

@@ -8,7 +8,7 @@ embedding only once for all its rows (DESIGN, section 8).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -75,6 +75,22 @@ class LabelMatrix:
         """The matrix with each identity's confidences on the common scale."""
         known = {self.teachers.index(name): scale for name, scale in scales.items() if name in self.teachers}
         return replace(self, confidence=apply_scales(self.confidence, self.teacher, known)) if known else self
+
+    def without(self, teachers: Collection[str]) -> LabelMatrix:
+        """The matrix without some identities, of the same samples."""
+        left = tuple(name for name in self.teachers if name not in teachers)
+        new = np.array([left.index(name) if name in left else -1 for name in self.teachers], np.int16)
+        teacher = new[self.teacher]
+        kept = teacher >= 0
+        ends = np.concatenate([[0], np.cumsum(kept)])[self.indptr].astype(np.int64)
+        return replace(
+            self,
+            teachers=left,
+            indptr=ends,
+            topic=self.topic[kept],
+            teacher=teacher[kept],
+            confidence=self.confidence[kept],
+        )
 
     def save(self, folder: Path) -> None:
         """Writes the matrix as .npy files (which can be memory-mapped), atomically."""

@@ -69,7 +69,7 @@ def _refuse_unmeasurable(campaign: Campaign) -> None:
 def _label_later_samples(campaign: Campaign) -> None:
     """Has the students that teach the next round label what came into the dataset after them, if anything did."""
     samples, name, lake = campaign.samples("unlabeled"), campaign.config.dataset, campaign.lake
-    wanted = Asked(tuple(samples["sample_id"].to_pylist()), campaign.dataset.seen)
+    wanted = Asked(tuple(samples["sample_id"].to_pylist()), campaign.dataset.taught)
     for teacher in campaign.lineup.of_round(len(campaign.ledger.records())):
         if teacher in (HUMAN, *campaign.config.teachers):
             continue

@@ -45,7 +45,7 @@ def register_student(campaign: Campaign, record: Record) -> Record:
     names = [reference.id for reference in record.teachers]
     outside = [name for name in names if name != HUMAN and name not in lineup.own(names)]
     read = partial(read_labels, lake, lake.resolve(record.branch), dataset.name)
-    measures, shares = watch_student(read, teacher, outside, lineup.students(k, record.branch), dataset.seen)
+    measures, shares = watch_student(read, teacher, outside, lineup.students(k, record.branch), dataset.taught)
     path = campaign.files(k).class_share
     write_text(path, shares.to_csv(index=False))
     lake.commit(
@@ -83,7 +83,7 @@ def _register(campaign: Campaign, record: Record) -> str:
         parents=parents,
     )
     facts = {"campaign": record.campaign, "round": str(record.round)}
-    samples, topics = campaign.samples("unlabeled"), campaign.dataset.seen
+    samples, topics = campaign.samples("unlabeled"), campaign.dataset.taught
     campaign.registrar(record.branch).register(build(entry, campaign.context), samples, topics, facts)
     return entry.id
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.decision import ask, read_decision
-from t2t.campaign.facts import RoundScores, RoundStart, Settled, TrainFacts, read_verdict
+from t2t.campaign.facts import RoundScores, RoundStart, Settled, TrainFacts, read_control, read_verdict
 from t2t.campaign.observer import Observer
 from t2t.campaign.record import Record, champion, stop_reason
 from t2t.core.files import sha256, sha256_file, write_text
@@ -121,6 +121,7 @@ def _record(
         recipe=trained.recipe,
         scales={name: scale.facts for name, scale in read_scales(campaign.files(start.round).scales).items()},
         resampled=scores.resampled,
+        control=read_control(campaign.files(start.round)),
         yardstick=yardstick(campaign),
         self_teacher=None,
         seconds=0.0,

@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from t2t.campaign.campaign import Campaign
-from t2t.campaign.facts import RoundStart, TrainFacts
+from t2t.campaign.facts import RoundFiles, RoundStart, TrainFacts
 from t2t.campaign.observer import Observer
-from t2t.campaign.recipe import Recipe, recipe_of
+from t2t.campaign.recipe import recipe_of
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.scales import read_scales
 from t2t.students import build_student
-from t2t.students.checkpoint import load_checked, save
+from t2t.students.checkpoint import check_weights, load, save
 from t2t.training.config import TrainingConfig
-from t2t.training.job import TrainJob
+from t2t.training.job import Report, TrainJob
 from t2t.training.matrix import LabelMatrix
 
 log = logging.getLogger("t2t")
@@ -37,38 +39,72 @@ def train(
     if matrix is None:
         log.info("Round %d: the student is trained already.", k)
     else:
-        recipe = _recipe(campaign, matrix)
-        job = _job(campaign, start, matrix, recipe.training)
-        student = new_student(campaign, k, matrix, start.started_from, recipe.student)
-        now = time.monotonic()
-        student, trained = campaign.engine.train(
-            job, student, lambda step, metrics: observer.curve(campaign, k, [(step, metrics)])
-        )
-        passed = time.monotonic() - now
-        facts = {
-            "campaign": campaign.config.name,
-            "round": k,
-            "encoder": campaign.config.encoder.model_dump(mode="json"),
-            "rows_by_teacher": matrix.rows_by_teacher(),
-            "recipe": recipe.training.model_dump(mode="json"),
-            "best_step": trained.best_step,
-            "curve": trained.curve,
-            "seconds": time.monotonic() - began - passed + trained.seconds,
-        }
-        save(student, files.student, facts)
+        report = partial(_tell, campaign, k, observer)
+        train_student(campaign, start, matrix, files, _started_from(campaign, start), began, report)
     files.training.remove()
     return TrainFacts.read(files)
 
 
-def _recipe(campaign: Campaign, matrix: LabelMatrix) -> Recipe:
+def _tell(campaign: Campaign, k: int, observer: Observer, step: int, metrics: dict[str, float]) -> None:
+    observer.curve(campaign, k, [(step, metrics)])
+
+
+def _started_from(campaign: Campaign, start: RoundStart) -> Path | None:
+    """The checkpoint that a round's student starts from. Raises T2TError where it is not what its round left."""
+    if start.started_from is None:
+        return None
+    record = campaign.ledger.records()[start.started_from]
+    folder = campaign.workspace.work / record.checkpoint
+    check_weights(folder, record.weights_sha256)
+    return folder
+
+
+def train_student(
+    campaign: Campaign,
+    start: RoundStart,
+    matrix: LabelMatrix,
+    files: RoundFiles,
+    started_from: Path | None,
+    began: float | None = None,
+    report: Report = lambda step, metrics: None,
+    stop_after: int | None = None,
+) -> None:
+    """Trains a student of a round, its own or its control; leaves `files.student`.
+
+    Args:
+        matrix: its rows, saved as `files.labels`. files: the files of the round, or of its control.
+        started_from: the checkpoint whose weights it starts from; None from scratch.
+        began: as for `train`; now when None. stop_after: steps, whatever the recipe says.
+    """
+    began = time.monotonic() if began is None else began
     recipe = recipe_of(campaign.config, campaign.embedded.embeddings.frames, matrix)
-    if recipe.choices:
+    training = recipe.training
+    if stop_after is not None:
+        training = training.model_copy(update={"stop_after": stop_after, "patience": None})
+    elif recipe.choices:
         log.info("Recipe: %s", ", ".join(f"{choice.key} {choice.value}" for choice in recipe.choices))
-    return recipe
+    title = f"Round {start.round}: {'training' if stop_after is None else 'control'}"
+    job = _job(campaign, start, matrix, training, files, title)
+    student = new_student(campaign, start.round, matrix, started_from, recipe.student)
+    now = time.monotonic()
+    student, trained = campaign.engine.train(job, student, report)
+    passed = time.monotonic() - now
+    facts = {
+        "campaign": campaign.config.name,
+        "round": start.round,
+        "encoder": campaign.config.encoder.model_dump(mode="json"),
+        "rows_by_teacher": matrix.rows_by_teacher(),
+        "recipe": training.model_dump(mode="json"),
+        "best_step": trained.best_step,
+        "curve": trained.curve,
+        "seconds": time.monotonic() - began - passed + trained.seconds,
+    }
+    save(student, files.student, facts)
+    files.training.remove()
 
 
-def new_student(campaign: Campaign, k: int, matrix: LabelMatrix, started_from: int | None, config: Any) -> Any:
-    """The student of round k as it starts: from an earlier round's weights, else from pretrained ones where its
+def new_student(campaign: Campaign, k: int, matrix: LabelMatrix, started_from: Path | None, config: Any) -> Any:
+    """The student of round k as it starts: from a checkpoint's weights, else from pretrained ones where its
     configuration names some, else from scratch. On the engine's device.
 
     Args:
@@ -79,10 +115,11 @@ def new_student(campaign: Campaign, k: int, matrix: LabelMatrix, started_from: i
         where = campaign.positions(matrix.sample_ids)
         student = fresh_student(config, embeddings, where, campaign.dataset.topics, matrix, seed)
     else:
-        record = campaign.ledger.records()[started_from]
         student = _unfitted(config, embeddings, campaign.dataset.topics, matrix, seed)
-        student.start_from(load_checked(campaign.workspace.work / record.checkpoint, record.weights_sha256))
-    student.scales = read_scales(campaign.files(k).scales)
+        student.start_from(load(started_from))
+    student.scales = {
+        name: scale for name, scale in read_scales(campaign.files(k).scales).items() if name in matrix.teachers
+    }
     return student.to(campaign.engine.device)
 
 
@@ -105,17 +142,19 @@ def _unfitted(config: Any, embeddings: Embeddings, topics: Sequence[str], matrix
     return build_student(config, embeddings.dim, topics, matrix.teachers, seed, prior=prior)
 
 
-def _job(campaign: Campaign, start: RoundStart, matrix: LabelMatrix, recipe: TrainingConfig) -> TrainJob:
+def _job(
+    campaign: Campaign, start: RoundStart, matrix: LabelMatrix, training: TrainingConfig, files: RoundFiles, title: str
+) -> TrainJob:
     """What the training's workers need, written where they find it."""
-    files, embedded, config = campaign.files(start.round), campaign.embedded, campaign.config
+    embedded, config = campaign.embedded, campaign.config
     job = TrainJob(
-        title=f"Round {start.round}: training",
+        title=title,
         folder=files.folder.absolute(),
         matrix=files.labels.absolute(),
         store=(campaign.workspace.work / "embeddings").absolute(),
         encoder=embedded.encoder,
         frames=embedded.embeddings.frames,
-        recipe=recipe,
+        recipe=training,
         seed=campaign.seed(start.round),
         identity=campaign.lineup.identity(config.evaluation.identity, matrix.teachers),
     )

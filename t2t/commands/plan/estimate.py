@@ -159,7 +159,7 @@ class Estimates:
     @property
     def _topics(self) -> tuple[str, ...]:
         """The topics that teachers' labels are trained on."""
-        return self.dataset.topics if self.config.teachers_see_unseen else self.dataset.seen
+        return self.dataset.topics if self.config.teachers_see_unseen else self.dataset.taught
 
     @cached_property
     def _human_rows(self) -> int:
@@ -222,7 +222,7 @@ class Estimates:
         works = []
         if self.lineup and rounds:
             for name in self.config.self_training.retained(self.lineup.students(len(self.records))):
-                missing = Asked(tuple(self._unlabeled), self.dataset.seen) - self._asked(name)
+                missing = Asked(tuple(self._unlabeled), self.dataset.taught) - self._asked(name)
                 new = sum(min(self._tags, len(block.topics)) * len(block.samples) for block in missing)
                 if new:
                     total = self._tags * len(self._unlabeled)
@@ -239,7 +239,7 @@ class Estimates:
     @property
     def _tags(self) -> int:
         """Labels that a student gives each unlabeled sample."""
-        settings, topics = self.config.self_training, len(self.dataset.seen)
+        settings, topics = self.config.self_training, len(self.dataset.taught)
         top = min(settings.top_k, topics)
         return top + min(settings.random, topics - top)
 
