@@ -52,20 +52,15 @@ def health(coded: Coded) -> pd.DataFrame:
         PR-AUC and expected calibration error (10 equal bins) are over the pairs that people labeled too, NaN where
         there are none, and for `human` itself.
     """
-    human_keys, human_values = np.empty(0, np.int64), np.empty(0, np.float32)
-    if HUMAN in coded.teachers:
-        human_keys, human_values = pairs_of(coded, HUMAN)
-        order = np.argsort(human_keys)
-        human_keys, human_values = human_keys[order], human_values[order]
+    people = people_of(coded)
     rows = []
     for teacher in coded.teachers:
         keys, confidence = pairs_of(coded, teacher)
         row = {"teacher": teacher, **_distribution(keys, confidence, len(coded.topics))}
         row |= {"human_pairs": 0, "pr_auc": float("nan"), "calibration_error": float("nan")}
-        if teacher != HUMAN and len(human_keys):
-            place = np.searchsorted(human_keys, keys).clip(max=len(human_keys) - 1)
-            common = human_keys[place] == keys
-            row |= _against(human_values[place[common]] >= POSITIVE, confidence[common])
+        if teacher != HUMAN and len(people[0]):
+            common, truth = labeled_too(people, keys)
+            row |= _against(truth >= POSITIVE, confidence[common])
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -74,6 +69,29 @@ def pairs_of(coded: Coded, teacher: str) -> tuple[np.ndarray, np.ndarray]:
     """Of a teacher's rows: the pair as a number, int64 [rows] (sample x topics + topic), and float32 confidence."""
     rows = coded.of(coded.teachers.index(teacher))
     return coded.sample[rows].astype(np.int64) * len(coded.topics) + coded.topic[rows], coded.confidence[rows]
+
+
+def people_of(coded: Coded) -> tuple[np.ndarray, np.ndarray]:
+    """`pairs_of` people, in rising order of the pairs; both are empty where no person labeled anything."""
+    if HUMAN not in coded.teachers:
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+    keys, truth = pairs_of(coded, HUMAN)
+    order = np.argsort(keys, kind="stable")
+    return keys[order], truth[order]
+
+
+def labeled_too(people: tuple[np.ndarray, np.ndarray], keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which of a teacher's pairs people labeled too, bool [rows], and what they said of these, float32 [those].
+
+    Args:
+        people: as `people_of` gives it. keys: int64 [rows], as `pairs_of` gives it.
+    """
+    asked, truth = people
+    if not len(asked):
+        return np.zeros(len(keys), bool), np.empty(0, np.float32)
+    place = np.searchsorted(asked, keys).clip(max=len(asked) - 1)
+    common = asked[place] == keys
+    return common, truth[place[common]]
 
 
 def _distribution(keys: np.ndarray, confidence: np.ndarray, topics: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from sklearn.isotonic import IsotonicRegression
 from t2t.data.coding import Coded
 from t2t.data.labels import HUMAN, POSITIVE
 from t2t.data.scales import Scale, scale_of
-from t2t.evaluation.health import pairs_of
+from t2t.evaluation.health import labeled_too, pairs_of, people_of
 
 # Knots of a map at most; they lie at quantiles that are equally far apart in their logits.
 KNOTS = 65
@@ -37,6 +37,8 @@ LEAST_SLOPE = 0.02
 PRIOR_BOUNDS = (0.005, 0.5)
 # Rows of an identity that its distribution is taken from, at most.
 MOST_ROWS = 1 << 20
+# Shared pairs that a map is fitted on, at most: more change nothing that can be told apart, and take minutes.
+MOST_SHARED = 1 << 18
 # Raw confidences are kept this far from 0 and 1 where their logit is taken.
 EDGE = 1e-6
 
@@ -60,7 +62,10 @@ class _Ranks:
     """An identity's own distribution: the logit of a confidence's mid-rank among all its rows."""
 
     def __init__(self, confidence: np.ndarray):
-        confidence = confidence[:: 1 + len(confidence) // MOST_ROWS]
+        if len(confidence) > MOST_ROWS:
+            # Drawn, since every n-th row may always be of the same topics; the ends are knots.
+            drawn = confidence[np.random.default_rng(0).integers(len(confidence), size=MOST_ROWS)]
+            confidence = np.append(drawn, [confidence.min(), confidence.max()])
         self.values, counts = np.unique(np.asarray(confidence, np.float64), return_counts=True)
         below = np.cumsum(counts) - counts
         self.count = int(counts.sum())
@@ -88,21 +93,18 @@ def scales_of(coded: Coded, groups: np.ndarray, as_others: Mapping[str, str] | N
         as_others: identities whose confidences are on the scale of another one: students label as somebody.
     """
     as_others = as_others or {}
-    keys, truth = pairs_of(coded, HUMAN) if HUMAN in coded.teachers else (np.empty(0, np.int64), np.empty(0))
-    order = np.argsort(keys, kind="stable")
-    keys, truth = keys[order], truth[order]
+    people = people_of(coded)
     confidences, shared = {}, {}
     for name in coded.teachers:
         if name == HUMAN or name in as_others:
             continue
-        pair, confidence = pairs_of(coded, name)
-        confidences[name] = confidence
-        if len(keys) and len(pair):
-            place = np.searchsorted(keys, pair).clip(max=len(keys) - 1)
-            common = keys[place] == pair
+        pair, confidences[name] = pairs_of(coded, name)
+        common, truth = labeled_too(people, pair)
+        if common.any():
             group = groups[pair[common] // len(coded.topics)]
-            shared[name] = Shared(confidence[common], truth[place[common]].astype(np.float64), group)
-    found = fit_scales(confidences, shared, float(np.mean(truth >= POSITIVE)) if len(truth) else None)
+            shared[name] = Shared(confidences[name][common], truth.astype(np.float64), group)
+    prior = float(np.mean(people[1] >= POSITIVE)) if len(people[1]) else None
+    found = fit_scales(confidences, shared, prior)
     return found | {name: found[other] for name, other in as_others.items() if other in found}
 
 
@@ -117,19 +119,29 @@ def fit_scales(
         prior: the share of positives among people's pairs; None where people said nothing.
     """
     ranks = {name: _Ranks(values) for name, values in confidences.items() if len(values)}
-    informed = {name for name in ranks if name in shared and _mixed(shared[name].truth)}
-    steepness = [_platt(ranks[name](shared[name].confidence), shared[name].truth)[0] for name in sorted(informed)]
+    informed = {name: _some(shared[name]) for name in sorted(ranks) if name in shared and _mixed(shared[name].truth)}
+    steepness = [_platt(ranks[name](known.confidence), known.truth)[0] for name, known in informed.items()]
     usual = float(np.median(steepness)) if steepness else 1.0
     scales: dict[str, Scale] = {}
     for name, own in ranks.items():
-        share = float(np.clip(prior or own.values @ own.weight, *PRIOR_BOUNDS))
+        share = float(np.clip(own.values @ own.weight if prior is None else prior, *PRIOR_BOUNDS))
         fallback = _own(own, max(usual, LEAST_SLOPE), share)
+        truth = shared[name].truth if name in shared else np.empty(0)
+        counts = {"pairs": len(truth), "positives": round(float(truth.sum()), 3)}
         if name in informed:
-            scales[name] = _by_people(own, shared[name], fallback)
+            scales[name] = _by_people(own, informed[name], fallback, **counts)
         else:
-            known = shared.get(name)
-            scales[name] = _scale(own, fallback, how="own", pairs=0 if known is None else len(known.truth))
+            scales[name] = _scale(own, fallback, how="own", **counts)
     return scales
+
+
+def _some(shared: Shared) -> Shared:
+    """All pairs, or so many of them as a map is fitted on, drawn the same every time."""
+    if len(shared.truth) <= MOST_SHARED:
+        return shared
+    drawn = np.random.default_rng(0).permutation(len(shared.truth))[:MOST_SHARED]
+    some = Shared(shared.confidence[drawn], shared.truth[drawn], shared.group[drawn])
+    return some if _mixed(some.truth) else shared
 
 
 def _mixed(truth: np.ndarray) -> bool:
@@ -139,11 +151,12 @@ def _mixed(truth: np.ndarray) -> bool:
 def _own(ranks: _Ranks, slope: float, share: float) -> Map:
     """The map by an identity's own distribution: its ranks at a slope, so that the mean is `share`."""
     middle = ranks.middle
-    shift = brentq(lambda b: float(expit(slope * middle + b) @ ranks.weight) - share, -60, 60)
+    most = slope * float(np.abs(middle).max()) + 20  # there the mean is within 1e-8 of 0 or of 1
+    shift = brentq(lambda b: float(expit(slope * middle + b) @ ranks.weight) - share, -most, most)
     return lambda confidence: expit(slope * ranks(confidence) + shift)
 
 
-def _by_people(ranks: _Ranks, shared: Shared, fallback: Map) -> Scale:
+def _by_people(ranks: _Ranks, shared: Shared, fallback: Map, **counts: float) -> Scale:
     # The fallback as pairs that were never asked, spread over the identity's distribution.
     at = ranks.knots()
     share = float(np.average(fallback(at)))
@@ -171,16 +184,20 @@ def _by_people(ranks: _Ranks, shared: Shared, fallback: Map) -> Scale:
         ranks,
         fitted(kind, everything),
         how="people",
-        pairs=len(shared.truth),
-        positives=round(positives, 3),
         worth=round(max(0.0, 1 - losses[kind] / base), 4),
         slope=round(slope, 4),
+        **counts,
     )
 
 
 def _folds(group: np.ndarray) -> np.ndarray:
-    """A fold for each pair, int64: groups dealt out in the order of their numbers' hashes, the same every time."""
+    """A fold for each pair, int64: groups dealt out in the order of their numbers' hashes, the same every time.
+
+    Pairs by themselves where they are all of one group.
+    """
     names, index = np.unique(group, return_inverse=True)
+    if len(names) == 1:
+        names = index = np.arange(len(group))
     lots = np.random.default_rng(0).permutation(len(names))
     folds: np.ndarray = (lots % min(FOLDS, len(names)))[index]
     return folds

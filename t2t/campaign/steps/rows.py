@@ -5,7 +5,7 @@ too. Everything else is for measuring (the topic-split protocol), or an accident
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -23,6 +23,7 @@ from t2t.data.labels import HUMAN
 from t2t.data.scales import Scale, write_scales
 from t2t.evaluation.health import check_health, health
 from t2t.evaluation.scales import scales_of
+from t2t.evaluation.worth import Remark, remarks
 from t2t.lake import Lake
 from t2t.teachers.store import label_tables
 from t2t.training.matrix import LabelMatrix, assemble
@@ -51,12 +52,19 @@ def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix | None:
         check_health(report, campaign.config.health, campaign.config.name)
         scales = round_scales(campaign, coded) if campaign.config.common_scale else {}
         if scales:
+            say_remarks(remarks(coded, scales, but=campaign.lineup.own(coded.teachers)))
             write_scales(files.scales, scales)
         as_trained(assemble(coded), campaign.config.method, scales).save(files.labels)
     matrix = LabelMatrix.load(files.labels)
     counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
     log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
     return matrix
+
+
+def say_remarks(found: Iterable[Remark]) -> None:
+    """One line each: what the common scale puts right for information, what people should look at as a warning."""
+    for remark in found:
+        log.log(logging.INFO if remark.mended else logging.WARNING, "%s", remark)
 
 
 def next_rows(campaign: Campaign, commit: str, teachers: Sequence[str]) -> Coded:
@@ -105,7 +113,7 @@ def training_rows(
     """
     tables = chain.from_iterable(_tables(lake, dataset, readable, commit, name) for name in teachers)
     samples = _ids(readable, "train", "unlabeled")
-    return code(tables, samples, dataset.topics if see_unseen else dataset.seen, teachers)
+    return code(tables, samples, dataset.topics if see_unseen else dataset.taught, teachers)
 
 
 def _ids(readable: pa.Table, *splits: str) -> pa.Array:

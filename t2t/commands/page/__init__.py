@@ -16,6 +16,7 @@ from t2t.commands.page import parts
 from t2t.commands.page.changes import changed
 from t2t.commands.page.material import Material, part
 from t2t.commands.page.page import render
+from t2t.commands.page.scales import maps
 from t2t.core.config import Config
 from t2t.core.errors import T2TError
 from t2t.core.files import write_text
@@ -55,6 +56,7 @@ def write_report(workspace: Workspace, campaign: str, leave_one_out: bool = True
         topics=part(parts.topics, material),
         changed=part(changed, material),
         teachers=part(parts.teachers, material),
+        maps=maps(material),
         watch=part(parts.watch, material),
         lineage=part(parts.lineage, material),
         commits=part(parts.commits, material),
