@@ -6,11 +6,17 @@ from typing import Any
 
 from t2t.campaign.decision import read_decision, waiting
 from t2t.campaign.find import ledger_of
-from t2t.campaign.record import RETRACTED, rounds_rows, rounds_table
+from t2t.campaign.ledger import Ledger
+from t2t.campaign.record import RETRACTED, Record, champion, rounds_rows, rounds_table
 from t2t.commands.tables import console, table_of
-from t2t.core.errors import T2TError
+from t2t.core.config import parse
+from t2t.core.errors import T2TError, one_line
 from t2t.core.workspace import Workspace
 from t2t.evaluation.collapse import after_collapse
+from t2t.evaluation.standing import Yardsticks, verdict
+from t2t.lake import Lake
+from t2t.lake.layout import CampaignLayout
+from t2t.lake.tables import read_json
 
 
 def rounds_json(workspace: Workspace, campaign: str) -> list[dict[str, Any]]:
@@ -21,6 +27,28 @@ def rounds_json(workspace: Workspace, campaign: str) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
+def round_yardsticks(lake: Lake, layout: CampaignLayout, record: Record) -> Yardsticks | None:
+    """What the yardsticks of a round came to; None where it left none."""
+    path = layout.file(record.round, "yardsticks.json")
+    content = read_json(lake, record.commit, path)
+    return None if content is None else parse(Yardsticks, content, lake.uri(record.commit, path))
+
+
+def _print_worth(ledger: Ledger, records: list[Record]) -> None:
+    """Whether the champion is worth having; nothing where its round left no yardsticks."""
+    best = champion(records)
+    if best is None:
+        return
+    try:
+        yardsticks = round_yardsticks(ledger.lake, ledger.layout, best)
+    except T2TError as error:
+        console.print(f"Its yardsticks cannot be read: {one_line(error)}", markup=False, soft_wrap=True)
+        return
+    if yardsticks is not None:
+        # Intervals stand in brackets, which are no markup.
+        console.print(verdict("test", yardsticks.test), markup=False, soft_wrap=True)
+
+
 def print_rounds(workspace: Workspace, campaign: str) -> None:
     ledger = ledger_of(workspace, campaign)
     records, waits = ledger.records(), waiting(ledger)
@@ -28,6 +56,7 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
         raise T2TError(f"Campaign {campaign!r} has no finished round yet. Go on with it: t2t run {campaign}")
     shown = [*records, waits] if waits else records
     console.print(table_of(rounds_rows(shown), f"Rounds of {campaign}, PR-AUC on test"))
+    _print_worth(ledger, records)
     for record in records:
         if record.status == "rejected":
             console.print(f"Round {record.round} was rejected by its gate: {record.reason} (branch {record.branch})")

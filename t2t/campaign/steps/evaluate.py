@@ -1,21 +1,34 @@
-"""A round's student, measured on validation and test beside the outside teachers that it learned from."""
+"""A round's student, measured on validation and test beside the outside teachers that it learned from, and beside what
+could be had instead of it.
+"""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import RoundScores, RoundStart
-from t2t.core.files import atomic_folder
+from t2t.core.files import atomic_folder, write_text
 from t2t.data.labels import write_parquet
-from t2t.data.pairs import teacher_scores
+from t2t.data.pairs import Pairs, teacher_scores
+from t2t.data.scales import read_scales
 from t2t.evaluation.metrics import Evaluation
 from t2t.evaluation.metrics import evaluate as measure_pairs
+from t2t.evaluation.standing import Yardsticks
+from t2t.evaluation.yardsticks import Bench, Heard, of_samples, yardsticks
 from t2t.students.base import Student
 from t2t.students.checkpoint import load
 from t2t.teachers.store import read_labels
+
+# Samples whose frames are held at once, where these are averaged.
+BLOCK = 256
+
+Spoken = Mapping[str, np.ndarray]
 
 
 def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
@@ -25,14 +38,24 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
         began = time.monotonic()
         student = load(files.student, campaign.engine.device)
         identity = campaign.lineup.identity(campaign.config.evaluation.identity, student.teachers)
+        pairs = {split: campaign.human_pairs(split) for split in ("validation", "test")}
+        # A campaign that gives every number of its training itself leaves what it always left.
+        with_yardsticks = campaign.config.recipe == "auto"
+        if with_yardsticks:
+            pairs["train"] = of_samples(campaign.human_pairs("train").of_topics(frozenset(campaign.dataset.seen)))
+        spoken = _spoken(campaign, start, pairs)
         with atomic_folder(files.evaluation) as folder:
             metrics: dict[str, Any] = {"identity": identity, "resampled": "groups"}
             for split in ("validation", "test"):
-                evaluation = measure(campaign, student, split, identity, start)
+                evaluation = _measure(campaign, student, identity, pairs[split], spoken[split])
                 metrics[split] = evaluation.metrics()
+                pairs[split] = evaluation.pairs
                 write_parquet(evaluation.pairs.table(), folder / files.pairs(split).name)
                 evaluation.by_topic.to_csv(folder / files.topics(split).name, index=False)
                 evaluation.by_teacher.to_csv(folder / files.teachers(split).name, index=False)
+            if with_yardsticks:
+                found = _yardsticks(campaign, start, pairs, spoken)
+                write_text(folder / files.yardsticks.name, found.model_dump_json(indent=2))
             metrics["seconds"] = time.monotonic() - began
             (folder / files.metrics.name).write_text(json.dumps(metrics, indent=2))
     return RoundScores.read(files)
@@ -41,15 +64,45 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
 def measure(campaign: Campaign, student: Student, split: str, identity: str, start: RoundStart) -> Evaluation:
     """A student on a split, asked as `identity`, beside the outside teachers that it learned from."""
     pairs = campaign.human_pairs(split)
-    teachers = {
-        name: teacher_scores(pairs, read_labels(campaign.lake, start.commit, campaign.dataset.name, name))
-        for name in start.teachers
-        if name in campaign.config.teachers
-    }
-    where = campaign.positions(pairs.sample_ids)
+    return _measure(campaign, student, identity, pairs, _spoken(campaign, start, {split: pairs})[split])
+
+
+def _measure(campaign: Campaign, student: Student, identity: str, pairs: Pairs, teachers: Spoken) -> Evaluation:
     return measure_pairs(
-        student.predict_pairs(campaign.embedded.embeddings, where, pairs, identity),
+        student.predict_pairs(campaign.embedded.embeddings, campaign.positions(pairs.sample_ids), pairs, identity),
         campaign.dataset.unseen,
         teachers,
         campaign.config.evaluation.resamples,
     )
+
+
+def _spoken(campaign: Campaign, start: RoundStart, pairs: Mapping[str, Pairs]) -> dict[str, dict[str, np.ndarray]]:
+    """By split, what each outside teacher of a round says of its pairs; a teacher's labels are read once."""
+    spoken: dict[str, dict[str, np.ndarray]] = {split: {} for split in pairs}
+    for name in start.teachers:
+        if name in campaign.config.teachers:
+            labels = read_labels(campaign.lake, start.commit, campaign.dataset.name, name)
+            for split, asked in pairs.items():
+                spoken[split][name] = teacher_scores(asked, labels)
+    return spoken
+
+
+def _yardsticks(
+    campaign: Campaign, start: RoundStart, pairs: Mapping[str, Pairs], spoken: Mapping[str, Spoken]
+) -> Yardsticks:
+    """The student's yardsticks. Args: pairs: by split; those of validation and test scored by the student."""
+    heard = {
+        split: Heard(asked, spoken[split], _mean_frames(campaign, asked.sample_ids)) for split, asked in pairs.items()
+    }
+    bench = Bench(**heard, scales=read_scales(campaign.files(start.round).scales))
+    return yardsticks(bench, campaign.dataset.unseen, campaign.config.evaluation.resamples)
+
+
+def _mean_frames(campaign: Campaign, sample_ids: tuple[str, ...]) -> np.ndarray:
+    """The mean of each sample's frame embeddings, float32 [samples, dim]."""
+    embeddings, where = campaign.embedded.embeddings, campaign.positions(sample_ids)
+    means = np.zeros((len(where), embeddings.dim), np.float32)
+    for at in range(0, len(where), BLOCK):
+        frames, mask = embeddings.gather(where[at : at + BLOCK])  # zero where a sample has no frame
+        means[at : at + BLOCK] = frames.sum(axis=1, dtype=np.float32) / np.maximum(mask.sum(axis=1), 1)[:, None]
+    return means

@@ -17,6 +17,7 @@ from t2t.commands.page.changes import changed
 from t2t.commands.page.material import Material, part
 from t2t.commands.page.page import render
 from t2t.commands.page.scales import maps
+from t2t.commands.page.yardsticks import held_against
 from t2t.core.config import Config
 from t2t.core.errors import T2TError
 from t2t.core.files import write_text
@@ -52,6 +53,7 @@ def write_report(workspace: Workspace, campaign: str, leave_one_out: bool = True
         state=parts.state(material),
         rounds=part(parts.rounds, material),
         curves=part(parts.curves, material),
+        yardsticks=part(held_against, material),
         contribution=part(parts.contribution, material, leave_one_out),
         topics=part(parts.topics, material),
         changed=part(changed, material),

@@ -1,0 +1,34 @@
+"""The student beside its yardsticks: what could be had instead of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from t2t.commands.page.material import Material
+from t2t.commands.rounds import round_yardsticks
+from t2t.evaluation.standing import Compared, Yardsticks, verdict
+
+
+def held_against(material: Material) -> dict[str, Any] | None:
+    """The student and the yardsticks of the round that the report is about, on seen topics, and the sentences on both
+    splits. None where the round left none: its campaign gives its whole recipe itself, or is older."""
+    record = material.main
+    found = round_yardsticks(material.lake, material.layout, record) if record is not None else None
+    if found is None:
+        return None
+    return {
+        "record": record,
+        "sentences": [verdict("test", found.test), verdict("validation", found.validation)],
+        "student": {"validation": found.validation.student_seen, "test": found.test.student_seen},
+        "rows": _rows(found),
+        "left_out": found.left_out,
+    }
+
+
+def _rows(found: Yardsticks) -> list[dict[str, Any]]:
+    """One a yardstick: name, detail, models, and of each split what it came to. They are in one order on both."""
+    rows = []
+    for validation, test in zip(found.validation.yardsticks, found.test.yardsticks, strict=True):
+        splits: dict[str, Compared | None] = {"validation": validation.seen, "test": test.seen}
+        rows.append({"name": test.name, "detail": test.detail, "models": test.models, **splits})
+    return rows
