@@ -14,7 +14,7 @@ from pydantic import Field, SkipValidation, field_validator
 
 from t2t.core.config import Config
 from t2t.data.scales import ScaleFacts
-from t2t.evaluation.metrics import Interval
+from t2t.evaluation.interval import Interval
 from t2t.teachers.base import TeacherRef
 from t2t.training.config import TrainingConfig
 

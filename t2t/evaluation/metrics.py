@@ -16,21 +16,10 @@ from scipy.sparse import csr_array  # type: ignore[import-untyped]
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from t2t.data.pairs import Pairs
+from t2t.evaluation.interval import Interval
 
 # Numbers of a block of resamples that are held at once, in each of a few arrays.
 BLOCK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and its 95 % interval; NaN where there is nothing to measure."""
-
-    value: float
-    low: float = float("nan")
-    high: float = float("nan")
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def average_precision(pairs: Pairs) -> float:

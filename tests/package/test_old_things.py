@@ -54,11 +54,11 @@ def project(tmp_path: Path) -> Path:
 
 # What later versions write beside what was there.
 LATER = re.compile(
-    r"/(recipe|scales?|resampled|student|student\.text\.identity|training|training\.(human_share|mixup|patience))"
+    r"/(recipe|scales?|resampled|student|student\.text\.identity|training|control|rounds\.control|training\.(human_share|mixup|patience|stop_after))"
     ": too much$"
 )
 INTERVAL = re.compile(r"pr_auc_(low|high)$")
-LATER_FACTS = ("recipe", "scales", "resampled")
+LATER_FACTS = ("recipe", "scales", "resampled", "control")
 # How a campaign of then is run anew: what it went without saying then.
 THEN = "recipe=manual"
 
