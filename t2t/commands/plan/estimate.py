@@ -19,9 +19,11 @@ from t2t.campaign.find import campaigns, check_lake
 from t2t.campaign.freeze import frozen_config
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.lineup import Lineup
+from t2t.campaign.recipe import Recipe
 from t2t.campaign.record import RETRACTED, Record
 from t2t.commands.plan.model import UNKNOWN, Plan, RoundPlan, Work
 from t2t.commands.plan.rates import encode, label_bytes, round_seconds, shard_seconds, try_few
+from t2t.commands.plan.recipe import chosen, planned, unseen_note
 from t2t.core.errors import T2TError
 from t2t.core.host import find_device
 from t2t.core.workspace import Workspace
@@ -78,6 +80,8 @@ class Estimates:
         seconds, measured = round_seconds(self.config, self.records, self._others())
         rounds = [] if stop else [self._round(at, seconds) for at in range(len(self._numbers))]
         labeling = [self._human(), *teachers, *self._students(len(rounds))]
+        recipe = self._recipe() if rounds else None
+        unseen = unseen_note(self.dataset, recipe) if recipe else None
         return Plan(
             campaign=self.config.name,
             dataset=self.config.dataset,
@@ -90,8 +94,14 @@ class Estimates:
             measured=measured,
             bytes=self._bytes(embedding, labeling, rounds),
             free=_free(self.work),
-            notes=self._notes(),
+            notes=[*self._notes(), *([unseen] if unseen else [])],
+            recipe=chosen(recipe) if recipe else [],
         )
+
+    def _recipe(self) -> Recipe:
+        """The next round's, if every label is there that it may train on."""
+        rows = {HUMAN: self._human_rows} | {name: self._rows_of(name)[0] for name in self.outside}
+        return planned(self.config, self.dataset, self.encoder.frames if self.encoder else 2, rows)
 
     def _notes(self) -> list[str]:
         notes = []
@@ -341,10 +351,10 @@ class Estimates:
         for record in reversed(self.records):
             if (self.work / record.checkpoint).is_dir():
                 return _size(self.work / record.checkpoint)
-        if self.config.student.text.pretrained is not None or self.encoder is None:
+        if self.encoder is None or self._recipe().student.text.pretrained is not None:
             return None
         teachers = [HUMAN, *self.outside]
-        student = build_student(self.config.student, self.encoder.dim, self.dataset.topics, teachers, 0)
+        student = build_student(self._recipe().student, self.encoder.dim, self.dataset.topics, teachers, 0)
         with tempfile.TemporaryDirectory(prefix="t2t-plan-") as folder:
             save(student, Path(folder) / "student")
             return _size(Path(folder))

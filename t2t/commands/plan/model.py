@@ -29,6 +29,15 @@ class Work:
 
 
 @dataclass
+class Chosen:
+    """A setting that the recipe chose, and why."""
+
+    setting: str
+    value: str
+    why: str
+
+
+@dataclass
 class RoundPlan:
     """A round that is left: its teachers and rows if every round before it passes its gate. `exact` is false where the
     number of rows is an estimate."""
@@ -45,7 +54,7 @@ class Plan:
     """What a run would do.
 
     stop: why no round is left, or None. bytes: by what they are for; None where not known. free: bytes that the work
-    folder's disk has.
+    folder's disk has. recipe: what `recipe: auto` chooses for the next round.
     """
 
     campaign: str
@@ -60,6 +69,7 @@ class Plan:
     bytes: dict[str, int | None]
     free: int
     notes: list[str] = field(default_factory=list)
+    recipe: list[Chosen] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:

@@ -129,7 +129,8 @@ def round_seconds(
     for other, theirs in others:
         if theirs and recipe(other) == recipe(config):
             recent = theirs[-RECENT:]
-            scale = config.training.steps / other.training.steps
+            # With `recipe: auto` both take as many as their data need.
+            scale = 1.0 if "auto" in (config.recipe, other.recipe) else config.training.steps / other.training.steps
             source = f"mean of {len(recent)} rounds of {other.name}" + (", scaled by steps" if scale != 1 else "")
             return float(np.mean([record.seconds for record in recent])) * scale, source
     return None, ""

@@ -50,6 +50,9 @@ def print_plan(plan: Plan) -> None:
         console.print(f"A round's time: {plan.measured}." if plan.measured else f"A round's time: {UNKNOWN}.")
     else:
         console.print(f"No round is left: {plan.stop}.")
+    if plan.recipe:
+        frame = pd.DataFrame([{"setting": c.setting, "chosen": c.value, "because": escape(c.why)} for c in plan.recipe])
+        console.print(table_of(frame, "Recipe: what the campaign does not give is chosen for its data"))
     sizes = ", ".join(f"{name} {amount(size)}" for name, size in plan.bytes.items())
     console.print(f"Disk: {amount(plan.needed)} ({sizes}); {amount(plan.free)} are free in {escape(plan.work)}.")
     if plan.needed > plan.free:

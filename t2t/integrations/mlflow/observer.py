@@ -40,6 +40,7 @@ class Tracker(Protocol):
     def log_round(
         self, k: int, metrics: dict[str, float], figures: dict[str, Figure], tables: dict[str, pd.DataFrame]
     ) -> None: ...
+    def log_recipe(self, k: int, params: dict[str, Any]) -> None: ...
     def log_checkpoint(self, k: int, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str: ...
     def champion(self, k: int | None) -> None: ...
     def finish_round(self, k: int, status: str, tags: dict[str, str]) -> None: ...
@@ -106,6 +107,9 @@ class MLflowObserver(Observer):
         pictures = {"pr_curves": picture(campaign, record), "rounds": figures.rounds(tables["rounds"])}
         self.tracker.log_round(k, _metrics(record), pictures, tables)
         tags = {"t2t.status": record.status, "t2t.reason": record.reason, "t2t.commit": record.commit}
+        tags |= {"t2t.resampled": record.resampled}
+        if record.recipe is not None and campaign.config.recipe == "auto":
+            self.tracker.log_recipe(k, {"recipe": record.recipe.model_dump(mode="json")})
         if record.status == "waiting":
             self.tracker.finish_round(k, "SCHEDULED", tags)
             return
@@ -190,6 +194,13 @@ def _tables(campaign: Campaign, record: Record, everything: Sequence[Record]) ->
 def _metrics(record: Record) -> dict[str, float]:
     metrics = dict(record.test)
     metrics |= {f"validation_{name}": value for name, value in record.validation.items() if "/" not in name}
+    if record.control is not None:
+        gain = record.control.gain_test
+        metrics |= {"control_pr_auc": record.control.test["pr_auc"], "gain_over_control": gain.value}
+        metrics |= {"gain_over_control_low": gain.low, "gain_over_control_high": gain.high}
+    for name, scale in record.scales.items():
+        facts = {"worth": scale.worth, "slope": scale.slope}
+        metrics |= {f"scale_{fact}/{name}": value for fact, value in facts.items() if value is not None}
     metrics |= {"rows": record.rows, "seconds": record.seconds, "best_step": record.best_step}
     return metrics | {f"rows/{name}": rows for name, rows in record.rows_by_teacher.items()} | watch_metrics(record)
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from t2t.core.errors import T2TError
 from t2t.core.host import shown
 from t2t.integrations.mlflow.models import Models
-from t2t.integrations.mlflow.runs import Runs
+from t2t.integrations.mlflow.runs import PARAM_LENGTH, Runs
 from t2t.integrations.mlflow.store import lake_source, load_mlflow, server_command
-from t2t.integrations.mlflow.text import MODE, note, table_json
+from t2t.integrations.mlflow.text import MODE, flatten, note, short, table_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # What a campaign's line in the chart view is drawn from: logged on the parent as well, with step = round. A teacher's
 # own PR-AUC hardly changes between rounds, so it stays on the children, in the picture and in the tables.
-HEADLINE = ("pr_auc", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc")
+HEADLINE = ("pr_auc", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc", "control_pr_auc")
 TABLE = ("pr_auc", "pr_auc_low", "pr_auc_high", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc")
 DIGEST_LENGTH = 36  # characters of a dataset's digest: MLflow's own limit
 
@@ -127,6 +127,13 @@ class MLflowTracker:
         self.runs.metrics(child, [(k, metrics)], self.runs.files(child, figures, tables))
         headline = {key: metrics[key] for key in HEADLINE if key in metrics}
         self.runs.metrics(parent, [(k, headline)], self._summary())
+
+    def log_recipe(self, k: int, params: Mapping[str, Any]) -> None:
+        """Parameters of round k that were known only once its rows were; the first ones stay."""
+        run = self.runs.need(k)
+        known = self.runs.client.get_run(run).data.params
+        flat = {key: short(value, PARAM_LENGTH) for key, value in flatten(params)}
+        self.runs.write(run, params={key: value for key, value in flat.items() if key not in known})
 
     def log_checkpoint(
         self, k: int, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, Any] | None = None
