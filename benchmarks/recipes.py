@@ -31,8 +31,7 @@ from t2t.campaign.recipe import recipe_of
 from t2t.campaign.steps.rows import as_trained
 from t2t.campaign.steps.train import fresh_student
 from t2t.core.config import parse
-from t2t.data.coding import Coded, strings
-from t2t.data.labels import HUMAN
+from t2t.data.coding import strings
 from t2t.data.pairs import Pairs
 from t2t.evaluation.metrics import average_precision, bootstrap
 from t2t.evaluation.scales import scales_of
@@ -75,10 +74,11 @@ def student_of(world: World, settings: Sequence[str], seed: int) -> tuple[dict[s
     chosen = world.of(tuple(name for name in world.teachers if name in config.teachers))
     began = time.process_time()
     scales = scales_of(chosen.rows, world.groups) if config.common_scale else {}
+    human = np.array(chosen.rows.sample[chosen.rows.of(0)])  # `assemble` takes the rows out
     matrix = as_trained(assemble(chosen.rows), config.method, scales)
     matrix = replace(matrix, sample_ids=strings(matrix.sample_ids).to_pylist())  # as it is once it was saved
     if config.method == CONVENTIONAL:
-        matrix = people_repeated(matrix, chosen.rows, HUMAN_SHARE)
+        matrix = people_repeated(matrix, human, HUMAN_SHARE)
     recipe = recipe_of(config, world.embeddings.frames, matrix)
     student = fresh_student(recipe.student, world.embeddings, world.where, world.topics, matrix, seed)
 
@@ -100,11 +100,13 @@ def student_of(world: World, settings: Sequence[str], seed: int) -> tuple[dict[s
     return {split: scored(split) for split in ("validation", "test")}, facts
 
 
-def people_repeated(matrix: LabelMatrix, rows: Coded, share: float) -> LabelMatrix:
+def people_repeated(matrix: LabelMatrix, human: np.ndarray, share: float) -> LabelMatrix:
     """The conventional student's rows, people's as often as brings them to their share of the loss: a fair chance for
     the baseline, which has one identity and so no weights. (Of a sample people's rows come first, then the averages.)
+
+    Args:
+        human: int [rows of people], the sample of each.
     """
-    human = rows.sample[rows.of(rows.teachers.index(HUMAN))]
     people = np.bincount(human, minlength=len(matrix.sample_ids))
     lengths = np.diff(matrix.indptr)
     others = matrix.rows - len(human)
@@ -269,7 +271,11 @@ def main(
             numbers[name] = weak([int(count) for count in counts.split(",")], seeds, resamples)
         else:
             world = open_world(name)
-            results = {recipe: measure(world, settings, seeds) for recipe, settings in recipes.items()}
+            results = {}
+            for recipe, settings in recipes.items():
+                results[recipe] = measure(world, settings, seeds)
+                test = [average_precision(part(p, world, "seen")) for p in results[recipe]["pairs"]["test"]]
+                console.print(f"{name}, {recipe}: {np.mean(test):.3f}", highlight=False)
             numbers.setdefault(name, {}).update(table(world, results, resamples))
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(numbers, indent=1) + "\n")

@@ -142,6 +142,11 @@ class TrainFacts(BaseModel):
     def rows(self) -> int:
         return sum(self.rows_by_teacher.values())
 
+    @property
+    def threads(self) -> int | None:
+        """Of what the student says on the CPU (`TrainingConfig.threads`)."""
+        return self.recipe.threads if self.recipe is not None else None
+
     @classmethod
     def read(cls, files: RoundFiles) -> TrainFacts:
         path = files.student / "config.json"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -38,6 +39,22 @@ def find_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def cpu_threads(number: int | None) -> Iterator[None]:
+    """So many threads for torch's arithmetic on the CPU in the block; as many as it has where None.
+
+    Float sums go by the number of threads, so that a student's numbers hang on the machine's cores.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_work_folder(work: Path) -> None:

@@ -5,9 +5,11 @@ A *kind* of student is a module found by its name (`t2t.students.KINDS`, or a pa
 which makes that of a checkpoint, its weights still to be filled. Their arguments are those of
 `t2t.students.dual_encoder`.
 
-The protocol below is what measuring asks for. Training, tagging and checkpoints ask for what a dual-encoder has besides
-(a module with `frontend`, `tokenizer`, `encode_prepared`, `encode_texts`, `embed`, `encode_topics`, `confidences`,
-`token_ids`, `start_from` and more), so today a further kind is a variant of that one: docs/extend.md has an example.
+The protocol below is what measuring asks for. Training asks for what a dual-encoder has besides: a module with
+`frontend`, `encode_prepared`; `tokenizer`, `token_ids`, `words`, `texts`, `encode_texts` (which takes what `texts`
+gives), `encode_words`; `logits`, `gated`, `recompute`, `start_from`, and `scales`, which it is given. Tagging asks for
+`embed`, `encode_topics` and `answers`, checkpoints for `saved`. So today a further kind is a variant of that one:
+docs/extend.md has the list and an example.
 """
 
 from __future__ import annotations

@@ -95,6 +95,18 @@ class Student(nn.Module):
     def device(self) -> torch.device:
         return self.bias.device
 
+    @property
+    def reads_once(self) -> bool:
+        """Whether a topic's words are the same in every step: the tower is not trained, and no identity enters it."""
+        return self.gated and not any(p.requires_grad for p in self.text_encoder.parameters())
+
+    def train(self, mode: bool = True) -> Student:
+        """A tower that reads once has no dropout either."""
+        super().train(mode)
+        if self.reads_once:
+            self.text_encoder.eval()
+        return self
+
     def encode_samples(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Sample embeddings of unit length.
 
@@ -149,7 +161,7 @@ class Student(nn.Module):
     def encode_words(self, tokens: TopicTokens) -> Tensor | None:
         """All topics through a text encoder that is not trained, float [M, width]; None where it is, or where the
         identity goes through it."""
-        if not self.gated or any(p.requires_grad for p in self.text_encoder.parameters()):
+        if not self.reads_once:
             return None
         self.eval()
         ids, mask = (torch.from_numpy(a).to(self.device) for a in tokens.plain(np.arange(len(tokens.lengths))))

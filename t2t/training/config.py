@@ -60,6 +60,9 @@ class TrainingConfig(Config):
     workers: Annotated[int, Free()] = Field(
         1, ge=1, description="Processes that share each batch: GPUs of this machine, or of a cluster with engine: ray."
     )
+    threads: Annotated[int | None, Free()] = Field(
+        None, ge=1, description="Of a training, and of what its student says in a round, on the CPU; null: torch's own."
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Of the towers' arithmetic; auto: bfloat16 on CUDA, else float32. Weights are float32."
     )

@@ -21,6 +21,7 @@ from torch import Tensor
 from t2t.core.config import free_keys
 from t2t.core.errors import T2TError
 from t2t.core.files import sha256
+from t2t.core.host import cpu_threads
 from t2t.core.progress import progress
 from t2t.data.embeddings.store import Embeddings
 from t2t.students.dual_encoder import Student
@@ -96,7 +97,11 @@ def train(
     # start: from the training's own snapshot where there is one, else from the student as it came
     first = run.go_on(snapshot, report)
     batches = Ahead(run.load, run.source.state)
-    with closing(batches), progress(title, config.steps, "steps", done=max(first, 0)) as advance:
+    with (
+        cpu_threads(config.threads),
+        closing(batches),
+        progress(title, config.steps, "steps", done=max(first, 0)) as advance,
+    ):
         for step in range(max(first, 0), config.steps + 1):
             # evaluate
             last = step >= min(config.steps, config.stop_after or config.steps)

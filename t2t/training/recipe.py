@@ -58,6 +58,7 @@ def choose(given: TrainingConfig, facts: TrainingFacts) -> tuple[TrainingConfig,
         Choice("loss", "bce", "confidences are chances of a yes"),
         Choice("noise", 1.4, "of frames whose numbers have variance 1: few labeled samples are not learned by heart"),
         Choice("mixup", 0.3, "pairs of samples, mixed with what is said of them"),
+        Choice("threads", 1, "on the CPU: sums go by the number of threads, and so would every number"),
         Choice("ema", 0.99, "the average of the last hundred steps or so is the student"),
     ]
     if facts.human_rows and facts.other_rows:

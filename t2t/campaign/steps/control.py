@@ -13,6 +13,7 @@ from t2t.campaign.facts import ControlFacts, RoundFiles, RoundStart, TrainFacts
 from t2t.campaign.steps.evaluate import measure
 from t2t.campaign.steps.train import train_student
 from t2t.core.files import write_text
+from t2t.core.host import cpu_threads
 from t2t.evaluation.gate import difference
 from t2t.students.checkpoint import load
 from t2t.training.matrix import LabelMatrix
@@ -33,7 +34,8 @@ def control(campaign: Campaign, start: RoundStart, trained: TrainFacts) -> Contr
             matrix.save(inside.labels)
             steps = trained.curve[-1][0] if trained.curve else None
             train_student(campaign, start, matrix, inside, _started_from(campaign, start), stop_after=steps)
-        facts = _measured(campaign, start, inside, began)
+        with cpu_threads(trained.threads):
+            facts = _measured(campaign, start, inside, began)
         write_text(files.control, facts.model_dump_json(indent=2))
     return ControlFacts.read(files)
 

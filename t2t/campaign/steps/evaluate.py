@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from t2t.campaign.campaign import Campaign
-from t2t.campaign.facts import RoundScores, RoundStart
+from t2t.campaign.facts import RoundScores, RoundStart, TrainFacts
 from t2t.core.files import atomic_folder, write_text
+from t2t.core.host import cpu_threads
 from t2t.data.labels import write_parquet
 from t2t.data.pairs import Pairs, teacher_scores
 from t2t.data.scales import read_scales
@@ -36,7 +37,7 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
     files = campaign.files(start.round)
     if not files.evaluation.is_dir():
         began = time.monotonic()
-        student = load(files.student, campaign.engine.device)
+        student, threads = load(files.student, campaign.engine.device), TrainFacts.read(files).threads
         identity = campaign.lineup.identity(campaign.config.evaluation.identity, student.teachers)
         pairs = {split: campaign.human_pairs(split) for split in ("validation", "test")}
         # A campaign that gives every number of its training itself leaves what it always left.
@@ -47,7 +48,8 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
         with atomic_folder(files.evaluation) as folder:
             metrics: dict[str, Any] = {"identity": identity, "resampled": "groups"}
             for split in ("validation", "test"):
-                evaluation = _measure(campaign, student, identity, pairs[split], spoken[split])
+                with cpu_threads(threads):
+                    evaluation = _measure(campaign, student, identity, pairs[split], spoken[split])
                 metrics[split] = evaluation.metrics()
                 pairs[split] = evaluation.pairs
                 write_parquet(evaluation.pairs.table(), folder / files.pairs(split).name)

@@ -15,6 +15,7 @@ from t2t.campaign.observer import Observer
 from t2t.campaign.record import Record
 from t2t.core.errors import T2TError
 from t2t.core.files import write_text
+from t2t.core.host import cpu_threads
 from t2t.data.labels import HUMAN
 from t2t.evaluation.collapse import after_collapse
 from t2t.evaluation.watch import watch_student
@@ -84,7 +85,8 @@ def _register(campaign: Campaign, record: Record) -> str:
     )
     facts = {"campaign": record.campaign, "round": str(record.round)}
     samples, topics = campaign.samples("unlabeled"), campaign.dataset.taught
-    campaign.registrar(record.branch).register(build(entry, campaign.context), samples, topics, facts)
+    with cpu_threads(record.recipe.threads if record.recipe is not None else None):
+        campaign.registrar(record.branch).register(build(entry, campaign.context), samples, topics, facts)
     return entry.id
 
 
