@@ -123,10 +123,6 @@ def _config(world: World, settings: Sequence[str]) -> CampaignConfig:
     settings = [setting.replace("VARIATION", variation) for setting in settings]
     content: dict[str, Any] = {"name": "bench", "dataset": world.name, "encoder": {"kind": "pixels"}}
     content |= {"teachers": list(world.teachers)}
-    if any(setting.startswith("student.") for setting in settings):
-        frames = world.embeddings.frames
-        matrix_free = recipe_of(parse(CampaignConfig, content, "bench"), frames, assemble(world.of(()).rows))
-        content["student"] = matrix_free.student.model_dump(mode="json")
     return parse(CampaignConfig, override(content, list(settings)), f"recipe on {world.name}")
 
 
@@ -260,8 +256,8 @@ def main(
     wanted = {name.strip() for name in only.split(";") if name.strip()}
     recipes = {name: settings for name, settings in RECIPES.items() if not wanted or name in {"auto", *wanted}}
     for text in also or []:
-        name, _, settings = text.partition("=")
-        recipes[name] = tuple(settings.split(";"))
+        name, _, given = text.partition("=")
+        recipes[name] = tuple(given.split(";"))
     numbers = json.loads(out.read_text()) if out.is_file() else {}
     for name in names or [*CAMPAIGNS, *WRENCH, WEAK]:
         if reason := available(name):

@@ -134,6 +134,8 @@ class CampaignConfig(Config):
                 content["training"] = {key: value for key, value in content["training"].items() if key in given}
             if "student" not in self.model_fields_set:
                 content.pop("student", None)
+            elif "student" in content:
+                content["student"] = self.student.model_dump(mode="json", exclude_unset=True)
         return content
 
     @field_validator("teachers")

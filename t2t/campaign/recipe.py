@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from t2t.campaign.config import CampaignConfig
+from t2t.core.config import parse
 from t2t.data.labels import HUMAN
-from t2t.students.config import fitting
+from t2t.students.config import DualEncoderConfig, fitting
 from t2t.training.config import TrainingConfig
 from t2t.training.matrix import LabelMatrix
 from t2t.training.recipe import Choice, TrainingFacts, choose
@@ -40,7 +41,34 @@ def planned_recipe(config: CampaignConfig, frames: int, samples: int, rows: Mapp
         return Recipe(config.student, config.training)
     others = max((count for name, count in rows.items() if name != HUMAN), default=0)
     training, choices = choose(config.training, TrainingFacts(samples, rows.get(HUMAN, 0), others))
-    if "student" in config.model_fields_set:
-        return Recipe(config.student, training, tuple(choices))
-    why = "small towers, identities as gates" + ("; how frames vary helps, too" if frames > 1 else "")
-    return Recipe(fitting(frames), training, (Choice("student", "dual-encoder", why), *choices))
+    student = config.student
+    if type(student) is DualEncoderConfig:  # of another kind the shape is its own
+        given = student.model_dump(exclude_unset=True) if "student" in config.model_fields_set else {}
+        student = parse(DualEncoderConfig, _filled(given, fitting(frames).model_dump()), "student")
+        if student.text.pretrained is not None and "freeze" not in given.get("text", {}):
+            student = student.model_copy(update={"text": student.text.model_copy(update={"freeze": True})})
+        return Recipe(student, training, (_student_choice(student, frames), *choices))
+    return Recipe(student, training, tuple(choices))
+
+
+def _filled(given: Mapping[str, Any], fitting_one: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, and of the fitting one what is not."""
+    merged = dict(fitting_one)
+    for key, value in given.items():
+        inner = fitting_one.get(key)
+        merged[key] = _filled(value, inner) if isinstance(value, Mapping) and isinstance(inner, Mapping) else value
+    return merged
+
+
+def _student_choice(student: DualEncoderConfig, frames: int) -> Choice:
+    shape = [
+        f"{student.sample.layers} layers over frames",
+        f"{student.dim} numbers",
+        f"identity as {student.text.identity}",
+    ]
+    why = "small towers learn most from few labels"
+    if frames > 1 and student.frontend.variation:
+        why += "; how frames change and vary helps, too"
+    if student.text.pretrained is not None and student.text.freeze:
+        why += "; the pretrained text tower is frozen, so that each topic is read once"
+    return Choice("student", ", ".join(shape), why)

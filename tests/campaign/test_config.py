@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from t2t.campaign.config import CampaignConfig, SelfTrainingConfig, override
+from t2t.campaign.recipe import planned_recipe
 from t2t.core.config import parse
 from t2t.core.errors import T2TError
 
@@ -166,3 +168,17 @@ def test_an_unknown_setting_is_refused_where_it_is_validated() -> None:
 def test_settings_that_cannot_be_read_are_refused(setting: str, words: str) -> None:
     with pytest.raises(T2TError, match=words):
         override(MINIMAL, [setting])
+
+
+def test_a_student_that_is_given_in_part_is_filled_in_by_the_recipe() -> None:
+    config = campaign(student={"text": {"pretrained": "/models/t5"}, "dim": 128})
+    again = CampaignConfig.model_validate(json.loads(config.model_dump_json()))
+    assert json.loads(config.model_dump_json())["student"] == {"text": {"pretrained": "/models/t5"}, "dim": 128}
+    for read in (config, again):
+        student = planned_recipe(read, 8, 100, {"human": 10, "vendor": 100}).student
+        assert (student.dim, student.text.pretrained, student.text.freeze) == (128, "/models/t5", True)
+        assert (student.text.identity, student.sample.layers) == ("gate", 0)
+    loose = campaign(student={"text": {"pretrained": "/models/t5", "freeze": False}})
+    assert planned_recipe(loose, 1, 100, {"human": 10}).student.text.freeze is False
+    manual = campaign(recipe="manual", student={"dim": 128})
+    assert planned_recipe(manual, 8, 100, {"human": 10}).student == manual.student
