@@ -45,8 +45,15 @@ def planned_recipe(config: CampaignConfig, frames: int, samples: int, rows: Mapp
     if type(student) is DualEncoderConfig:  # of another kind the shape is its own
         given = student.model_dump(exclude_unset=True) if "student" in config.model_fields_set else {}
         student = parse(DualEncoderConfig, _filled(given, fitting(frames).model_dump()), "student")
-        if student.text.pretrained is not None and "freeze" not in given.get("text", {}):
-            student = student.model_copy(update={"text": student.text.model_copy(update={"freeze": True})})
+        if student.text.pretrained is not None:
+            told: Mapping[str, Any] = given.get("text", {})
+            text: dict[str, Any] = {}
+            if "freeze" not in told:
+                text["freeze"] = True
+            # What was learned of words is best kept: ahead on seen topics too.
+            if told.get("freeze", True) and "head" not in told and "dim" not in given:
+                text["head"] = "none"
+            student = student.model_copy(update={"text": student.text.model_copy(update=text)})
         return Recipe(student, training, (_student_choice(student, frames), *choices))
     return Recipe(student, training, tuple(choices))
 
@@ -71,4 +78,6 @@ def _student_choice(student: DualEncoderConfig, frames: int) -> Choice:
         why += "; how frames change and vary helps, too"
     if student.text.pretrained is not None and student.text.freeze:
         why += "; the pretrained text tower is frozen, so that each topic is read once"
+    if student.text.head == "none":
+        why += ", and its vectors are the common space"
     return Choice("student", ", ".join(shape), why)

@@ -45,6 +45,11 @@ class TextTowerConfig(TowerConfig):
         description="Where the teacher's identity enters: as a token before the topic, or as a gate and a shift on "
         "the encoded topic, so that a topic is encoded once for all teachers.",
     )
+    head: Literal["linear", "none"] = Field(
+        "linear",
+        description="What leads from the text tower into the common space; none: its vectors are the space, and `dim` "
+        "is their size, so that texts near in meaning stay near.",
+    )
 
 
 class DualEncoderConfig(Config):

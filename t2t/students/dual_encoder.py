@@ -78,7 +78,11 @@ class Student(nn.Module):
         self.sample_head = nn.Linear(config.sample.d_model, config.dim)
         self.text_encoder: PreTrainedModel = text_encoder or T5EncoderModel(t5(config.text, self.words))
         width = int(self.text_encoder.config.hidden_size)
-        self.text_head = nn.Linear(width, config.dim)
+        if config.text.head == "none" and width != config.dim:
+            raise T2TError(
+                f"student.text.head: none needs student.dim: {width}, the text tower's size, not {config.dim}."
+            )
+        self.text_head = nn.Identity() if config.text.head == "none" else nn.Linear(width, config.dim)
         self.gated = config.text.identity == "gate"
         # As a token an identity is a word's embedding; as a gate, a factor (less 1) and a shift in the common space.
         width = 2 * config.dim if self.gated else width
@@ -351,6 +355,9 @@ def build(
             encoder = None
         else:
             tokenizer, encoder = pretrained(config.text.pretrained)
+        if config.text.head == "none":
+            width = encoder.config.hidden_size if encoder is not None else config.text.d_model
+            config = config.model_copy(update={"dim": int(width)})
         warn_of_twins(tokenizer, topics, config.text.max_tokens)
         add_identities(tokenizer, teachers)
         return kind(config, input_dim, tokenizer, teachers, encoder)

@@ -305,7 +305,9 @@ def training_identity(student: Student, matrix: LabelMatrix, config: TrainingCon
     settings = config.model_dump_json(exclude=free_keys(TrainingConfig) | unused)
     names = json.dumps([matrix.teachers, matrix.topics, list(matrix.sample_ids)])
     arrays = (hashlib.sha256(np.ascontiguousarray(getattr(matrix, name)).data).hexdigest() for name in ARRAYS)
-    shape = student.config.model_dump_json(exclude=None if student.gated else {"text": {"identity"}})
+    text = student.config.text
+    later = {key for key, value in (("identity", "token"), ("head", "linear")) if getattr(text, key) == value}
+    shape = student.config.model_dump_json(exclude={"text": later} if later else None)
     student_facts = [shape, str(seed), student.device.type, torch.__version__]
     start = (value.detach().cpu().contiguous().numpy().tobytes() for value in student.state_dict().values())
     return sha256(settings, *student_facts, names, *arrays, *(hashlib.sha256(value).digest() for value in start))

@@ -78,7 +78,8 @@ def test_a_round_that_learned_from_a_student_stands_beside_its_control(done: Cam
     assert gain.low <= gain.value <= gain.high
     control = json.loads((done.files(1).folder / "control" / "student" / "config.json").read_text())
     assert "tiny-self-0" not in control["rows_by_teacher"]
-    assert control["recipe"]["stop_after"] == 20
+    assert second.recipe is not None
+    assert control["recipe"] == {**second.recipe.model_dump(mode="json"), "stop_after": 20, "patience": None}
     rows = rounds_rows([first, second])
     assert rows["gain over control"].tolist()[0] == ""
     assert rows["gain over control"].tolist()[1].startswith(f"{gain.value:+.3f} [")

@@ -111,3 +111,18 @@ def test_an_identity_answers_on_its_own_scale() -> None:
     # Others are not touched.
     plain = tiny_student(tiny_config(GATE))
     np.testing.assert_array_equal(student.predict(CLIPS, EVERY, TOPICS), plain.predict(CLIPS, EVERY, TOPICS))
+
+
+@pytest.mark.parametrize("kind", ["t5", "bert"])
+def test_without_a_head_the_towers_vectors_are_the_space(kind: str, tmp_path: Path) -> None:
+    config = tiny_config({**GATE, "pretrained": str(pretrained_folder(tmp_path, kind)), "freeze": True, "head": "none"})
+    student = tiny_student(config)
+    assert student.config.dim == 16  # the tower's; 8 was asked for
+    words = student.encode_words(TopicTokens(student.tokenizer, TOPICS))
+    assert words is not None
+    with torch.no_grad():
+        student.identity.weight.zero_()
+    torch.testing.assert_close(student.encode_topics(TOPICS), torch.nn.functional.normalize(words, dim=-1))
+    save(student, tmp_path / "student")
+    again = load(tmp_path / "student")
+    np.testing.assert_array_equal(again.predict(CLIPS, EVERY, TOPICS), student.predict(CLIPS, EVERY, TOPICS))

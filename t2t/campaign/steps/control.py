@@ -32,8 +32,7 @@ def control(campaign: Campaign, start: RoundStart, trained: TrainFacts) -> Contr
         if not inside.student.is_dir():
             matrix = LabelMatrix.load(files.labels).without(students)
             matrix.save(inside.labels)
-            steps = trained.curve[-1][0] if trained.curve else None
-            train_student(campaign, start, matrix, inside, _started_from(campaign, start), stop_after=steps)
+            train_student(campaign, start, matrix, inside, _started_from(campaign, start), control_of=trained)
         with cpu_threads(trained.threads):
             facts = _measured(campaign, start, inside, began)
         write_text(files.control, facts.model_dump_json(indent=2))

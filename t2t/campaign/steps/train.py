@@ -67,23 +67,29 @@ def train_student(
     started_from: Path | None,
     began: float | None = None,
     report: Report = lambda step, metrics: None,
-    stop_after: int | None = None,
+    control_of: TrainFacts | None = None,
 ) -> None:
     """Trains a student of a round, its own or its control; leaves `files.student`.
 
     Args:
         matrix: its rows, saved as `files.labels`. files: the files of the round, or of its control.
         started_from: the checkpoint whose weights it starts from; None from scratch.
-        began: as for `train`; now when None. stop_after: steps, whatever the recipe says.
+        began: as for `train`; now when None.
+        control_of: the round's own training where this is its control: the same recipe, to the number, and as many
+            steps, though fewer rows might have chosen others.
     """
     began = time.monotonic() if began is None else began
     recipe = recipe_of(campaign.config, campaign.embedded.embeddings.frames, matrix)
     training = recipe.training
-    if stop_after is not None:
-        training = training.model_copy(update={"stop_after": stop_after, "patience": None})
+    if control_of is not None:
+        steps = control_of.curve[-1][0] if control_of.curve else None
+        training = control_of.recipe or training
+        weights = {name: weight for name, weight in training.task_weight.items() if name in matrix.teachers}
+        changes = {"stop_after": steps, "patience": None, "task_weight": weights}
+        training = training.model_copy(update=changes)
     elif recipe.choices:
         log.info("Recipe: %s", ", ".join(f"{choice.key} {choice.value}" for choice in recipe.choices))
-    title = f"Round {start.round}: {'training' if stop_after is None else 'control'}"
+    title = f"Round {start.round}: {'training' if control_of is None else 'control'}"
     job = _job(campaign, start, matrix, training, files, title)
     student = new_student(campaign, start.round, matrix, started_from, recipe.student)
     now = time.monotonic()
