@@ -35,6 +35,7 @@ from t2t.data.coding import strings
 from t2t.data.pairs import Pairs
 from t2t.evaluation.metrics import average_precision, bootstrap
 from t2t.evaluation.scales import scales_of
+from t2t.students.dual_encoder import Student
 from t2t.training.loop import train
 from t2t.training.matrix import LabelMatrix, assemble
 from t2t.training.recipe import HUMAN_SHARE
@@ -86,16 +87,14 @@ def student_of(world: World, settings: Sequence[str], seed: int) -> tuple[dict[s
         found: Pairs = student.predict_pairs(world.embeddings, world.at[split], world.pairs[split])
         return found
 
-    trained = train(
-        student,
-        matrix,
-        world.embeddings.take(world.where),
-        recipe.training,
-        seed,
-        lambda now: average_precision(
-            now.predict_pairs(world.embeddings, world.at["validation"], world.pairs["validation"])
-        ),
-    )
+    # As a campaign does (`t2t.campaign.steps.train`).
+    watched = world.pairs["validation"]
+    watched = part(watched, world, "seen") if config.recipe == "auto" else watched
+
+    def validate(now: Student) -> float:
+        return average_precision(now.predict_pairs(world.embeddings, world.at["validation"], watched))
+
+    trained = train(student, matrix, world.embeddings.take(world.where), recipe.training, seed, validate)
     facts = {"steps": trained.curve[-1][0], "best_step": trained.best_step, "cpu": time.process_time() - began}
     return {split: scored(split) for split in ("validation", "test")}, facts
 

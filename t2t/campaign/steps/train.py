@@ -16,6 +16,7 @@ from t2t.campaign.facts import RoundFiles, RoundStart, TrainFacts
 from t2t.campaign.observer import Observer
 from t2t.campaign.recipe import recipe_of
 from t2t.data.embeddings.store import Embeddings
+from t2t.data.pairs import Pairs
 from t2t.data.scales import read_scales
 from t2t.students import build_student
 from t2t.students.checkpoint import check_weights, load, save
@@ -164,9 +165,20 @@ def _job(
         seed=campaign.seed(start.round),
         identity=campaign.lineup.identity(config.evaluation.identity, matrix.teachers),
     )
-    pairs = campaign.human_pairs("validation")
+    pairs = _watched(campaign)
     keys, pair_keys = (
         [embedded.keys[i] for i in campaign.positions(ids)] for ids in (matrix.sample_ids, pairs.sample_ids)
     )
     job.write(keys, pairs, pair_keys)
     return job
+
+
+def _watched(campaign: Campaign) -> Pairs:
+    """The validation pairs that the best step is chosen by.
+
+    A recipe leaves topics out that nobody labels in training: students score them near chance, so that they add noise
+    to the choice, and it would be made with people's labels of topics that count as unlabeled.
+    """
+    pairs = campaign.human_pairs("validation")
+    taught = pairs.of_topics(frozenset(campaign.dataset.taught))
+    return taught if campaign.config.recipe == "auto" and taught.positive.any() else pairs
