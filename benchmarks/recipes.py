@@ -1,7 +1,7 @@
 """Recipes by data sets by seeds, on embeddings that are there already: what a recipe is worth, in minutes.
 
     python -m benchmarks.recipes                                  # every recipe below on every data set that is here
-    python -m benchmarks.recipes caltech demo --only "auto, no mixup; human labels only"
+    python -m benchmarks.recipes caltech demo --only "auto, mixup; human labels only"
     python -m benchmarks.recipes caltech --also "noise 2=training.noise=2.0"
 
 A recipe is a list of a campaign's settings, and the students are made by the engine's own parts. All columns are PR-AUC
@@ -57,7 +57,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "auto, people 10 %": ("training.human_share=0.1",),
     "auto, people 50 %": ("training.human_share=0.5",),
     "auto, identity as token": ("student.text.identity=token",),
-    "auto, no mixup": ("training.mixup=0",),
+    "auto, mixup": ("training.mixup=0.3",),
     "auto, noise 0.7": ("training.noise=0.7",),
     "auto, noise 2": ("training.noise=2.0",),
     "auto, lr 1e-3": ("training.learning_rate=0.001",),

@@ -57,7 +57,6 @@ def choose(given: TrainingConfig, facts: TrainingFacts) -> tuple[TrainingConfig,
         Choice("learning_rate", 2e-3, "small towers learn well there, and the moving average calms them"),
         Choice("loss", "bce", "confidences are chances of a yes"),
         Choice("noise", 1.4, "of frames whose numbers have variance 1: few labeled samples are not learned by heart"),
-        Choice("mixup", 0.3, "pairs of samples, mixed with what is said of them"),
         Choice("threads", 1, "on the CPU: sums go by the number of threads, and so would every number"),
         Choice("ema", 0.99, "the average of the last hundred steps or so is the student"),
     ]
