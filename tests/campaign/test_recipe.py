@@ -11,6 +11,7 @@ import yaml
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.record import rounds_rows
+from t2t.commands.page import write_report
 from t2t.data.scales import read_scales
 from t2t.lake.tables import read_json
 from t2t.students.checkpoint import load
@@ -143,3 +144,13 @@ def test_one_that_began_before_recipes_goes_on_as_it_began(world: Path, tmp_path
     assert len(records) == 2
     assert not records[1].scales
     assert records[1].control is None
+
+
+def test_the_report_shows_the_control_beside_the_round(done: Campaign) -> None:
+    page = write_report(done.workspace, "tiny", leave_one_out=False, out=done.workspace.work / "report.html")
+    text = page.read_text(encoding="utf-8")
+    gain = done.ledger.records()[1].control
+    assert gain is not None
+    assert "gain over it" in text
+    assert f"{gain.test['pr_auc']:.3f}" in text
+    assert "without students’ labels" in text

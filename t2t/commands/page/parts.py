@@ -86,7 +86,14 @@ def rounds(material: Material) -> dict[str, Any]:
     rows = table.to_dict("records")
     for row, record in zip(rows, material.shown, strict=True):
         row["reason"] = record.reason
-    return {"picture": svg(figure, "rounds"), "rows": rows, "best": best}
+        control = record.control
+        row["gain_over"] = control and {
+            "control": control.test["pr_auc"],
+            "value": control.gain_test.value,
+            "interval": control.gain_test,
+        }
+    controlled = any(record.control for record in material.shown)
+    return {"picture": svg(figure, "rounds"), "rows": rows, "best": best, "controlled": controlled}
 
 
 def curves(material: Material) -> dict[str, Any]:
