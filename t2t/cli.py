@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from t2t.core import interrupts
 from t2t.core.errors import T2TError, explain, interrupted
 
 app = typer.Typer(
@@ -359,6 +360,7 @@ def plan(
 
 def main() -> None:
     """The `t2t` command: T2TErrors are printed without a traceback, exit status 1."""
+    interrupts.listen()
     try:
         app()
     except T2TError as error:

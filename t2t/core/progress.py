@@ -14,6 +14,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from t2t.core import interrupts
+
 log = logging.getLogger("t2t")
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -103,6 +105,7 @@ def _bar(title: str, total: int, unit: str, before: int) -> Iterator[Advance]:
         start = time.monotonic()
 
         def advance(n: int = 1, note: str = "") -> None:
+            interrupts.check()
             bar.advance(task, n)
             rate = (bar.tasks[task].completed - before) / max(time.monotonic() - start, 1e-9)
             bar.update(task, rate=f"{rate:,.1f} {unit}/s", note=note)
@@ -127,6 +130,7 @@ def _lines(title: str, total: int, unit: str, before: int) -> Iterator[Advance]:
 
     def advance(n: int = 1, note: str = "") -> None:
         nonlocal done, last, latest
+        interrupts.check()
         done += n
         latest = note or latest
         if time.monotonic() - last >= SECONDS_BETWEEN_LINES and done < total:

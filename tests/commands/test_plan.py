@@ -173,7 +173,7 @@ def test_a_retracted_teacher_is_left_out(done: Campaign, tmp_path: Path, place: 
     found = planned(at_work)
     assert [one.what for one in found.labeling] == ["human", "new students"]
     assert [one.teachers for one in found.rounds] == [1, 2]
-    assert "vendor" in found.notes[-1]
+    assert "Retracted, and left out: vendor." in found.notes
 
 
 @pytest.fixture

@@ -1,0 +1,50 @@
+"""Ctrl-C ends long work also where Python threw the exception away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import weakref
+
+import pytest
+
+from t2t.core import interrupts
+from t2t.core.progress import progress, silent
+
+pytestmark = pytest.mark.unit
+
+
+class Thing:
+    """Something that a weak reference can point to."""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_threw_away_is_raised_with_the_next_step() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        interrupts.listen()
+        thing = Thing()
+        reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+        del thing  # the callback: its exception is printed, and gone
+        assert reference() is None
+        with progress("Work", 10, "steps") as advance, pytest.raises(KeyboardInterrupt):
+            advance(1)
+        interrupts.check()  # heard once
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_who_listens_already_is_left_alone() -> None:
+    def other(*_: object) -> None: ...
+
+    before = signal.signal(signal.SIGINT, other)
+    try:
+        interrupts.listen()
+        assert signal.getsignal(signal.SIGINT) is other
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_parts_of_silent_work_say_nothing() -> None:
+    with silent(), progress("Part", 1, "steps", part=True) as advance:
+        advance(1)
