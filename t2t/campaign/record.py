@@ -154,7 +154,9 @@ def rounds_table(records: Sequence[Record]) -> pd.DataFrame:
         if any(record.control for record in records):
             control = record.control
             row |= {"control": control.test["pr_auc"] if control else None}
-            row |= {"gain": control.gain_test.value if control else None}
+            gain = control.gain_test if control else None
+            row |= {"gain": gain.value if gain else None}
+            row |= {"gain_low": gain.low if gain else None, "gain_high": gain.high if gain else None}
         row |= {"validation_pr_auc": record.score, "seconds": round(record.seconds, 1), "status": record.status}
         row |= {"champion": best is not None and best.round == record.round}
         rows.append(row | {"run_id": record.run_id, "commit": record.commit})
@@ -188,7 +190,8 @@ def _gain(record: Record, records: Sequence[Record]) -> dict[str, str]:
     if not any(other.control for other in records):
         return {}
     gain = record.control.gain_test if record.control else None
-    return {"gain over control": f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" if gain else ""}
+    # Its interval is in the report, in MLflow and in `t2t rounds --json`: a terminal has no room for a second one.
+    return {"over control": f"{gain.value:+.3f}" if gain else ""}
 
 
 def _number(value: float | None) -> str:
