@@ -18,6 +18,7 @@ from t2t.lake import Lake, open_lake
 from tests.helpers.worlds import ROOT
 
 SETTINGS = [
+    "recipe=auto",  # scales, yardsticks and controls are killed, too
     "training.steps=24",
     "training.evaluate_every=8",
     "training.snapshot_steps=5",
