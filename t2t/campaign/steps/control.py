@@ -33,6 +33,7 @@ def control(campaign: Campaign, start: RoundStart, trained: TrainFacts) -> Contr
             matrix = LabelMatrix.load(files.labels).without(students)
             matrix.save(inside.labels)
             train_student(campaign, start, matrix, inside, _started_from(campaign, start), control_of=trained)
+        inside.training.remove()  # what a kill between student and its removal leaves
         with cpu_threads(trained.threads):
             facts = _measured(campaign, start, inside, began)
         write_text(files.control, facts.model_dump_json(indent=2))

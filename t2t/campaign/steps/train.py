@@ -107,7 +107,6 @@ def train_student(
         "seconds": time.monotonic() - began - passed + trained.seconds,
     }
     save(student, files.student, facts)
-    files.training.remove()
 
 
 def new_student(campaign: Campaign, k: int, matrix: LabelMatrix, started_from: Path | None, config: Any) -> Any:
