@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 from types import FrameType
+from typing import Any
 
 _heard = False
 
@@ -12,6 +14,14 @@ def listen() -> None:
     """Remembers Ctrl-C from now on, for `check`; in the main thread, where nobody else listens."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _hear)
+        before = sys.unraisablehook
+
+        def unraisable(thrown_away: Any) -> None:
+            # It is not lost: `check` raises it. Nobody needs a traceback of where it came.
+            if thrown_away.exc_type is not KeyboardInterrupt:
+                before(thrown_away)
+
+        sys.unraisablehook = unraisable
 
 
 def _hear(number: int, frame: FrameType | None) -> None:

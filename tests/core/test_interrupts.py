@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import weakref
 
 import pytest
@@ -18,9 +19,10 @@ class Thing:
     """Something that a weak reference can point to."""
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_that_python_threw_away_is_raised_with_the_next_step() -> None:
+def test_an_interrupt_that_python_threw_away_is_raised_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
     try:
         interrupts.listen()
         thing = Thing()
@@ -29,6 +31,7 @@ def test_an_interrupt_that_python_threw_away_is_raised_with_the_next_step() -> N
         assert reference() is None
         with progress("Work", 10, "steps") as advance, pytest.raises(KeyboardInterrupt):
             advance(1)
+        assert told == []  # no traceback of where it came
         interrupts.check()  # heard once
     finally:
         signal.signal(signal.SIGINT, before)
