@@ -70,7 +70,7 @@ def _filled(given: Mapping[str, Any], fitting_one: Mapping[str, Any]) -> dict[st
 def _student_choice(student: DualEncoderConfig, frames: int) -> Choice:
     shape = [
         f"{student.sample.layers} layers over frames",
-        f"{student.dim} numbers",
+        "as many numbers as a text has" if student.text.head == "none" else f"{student.dim} numbers",
         f"identity as {student.text.identity}",
     ]
     why = "small towers learn most from few labels"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import ControlFacts, RoundFiles, RoundStart, TrainFacts
 from t2t.campaign.steps.evaluate import measure
@@ -52,13 +54,13 @@ def _started_from(campaign: Campaign, start: RoundStart) -> Path | None:
 
 def _measured(campaign: Campaign, start: RoundStart, inside: RoundFiles, began: float) -> ControlFacts:
     """The control on both splits, and how far its round is ahead of it there."""
-    ours, theirs = (load(files.student, campaign.engine.device) for files in (campaign.files(start.round), inside))
-    identity = campaign.lineup.identity(campaign.config.evaluation.identity, theirs.teachers)
+    files, student = campaign.files(start.round), load(inside.student, campaign.engine.device)
+    identity = campaign.lineup.identity(campaign.config.evaluation.identity, student.teachers)
     metrics, gains = {}, {}
     for split in ("validation", "test"):
-        own = measure(campaign, theirs, split, identity, start)
-        asked = campaign.lineup.identity(campaign.config.evaluation.identity, ours.teachers)
-        round_pairs = measure(campaign, ours, split, asked, start).pairs
+        own = measure(campaign, student, split, identity, start)
+        # The round was measured already.
+        round_pairs = campaign.pairs_of(pq.read_table(files.pairs(split)), split)
         metrics[split] = {name: value for name, value in own.metrics().items() if "/" not in name}
         gains[split] = difference(round_pairs, own.pairs, campaign.config.evaluation.resamples)
     seconds = TrainFacts.read(inside).seconds + time.monotonic() - began
