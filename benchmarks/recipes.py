@@ -56,10 +56,15 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "auto, people weigh as their rows": ("training.human_share=null",),
     "auto, people 10 %": ("training.human_share=0.1",),
     "auto, people 50 %": ("training.human_share=0.5",),
+    "auto, one student": ("student.members=1",),
+    "auto, one student four times as long": ("student.members=1", "training.steps=4000"),
+    "auto, one student four times as wide": ("student.members=1", "student.dim=256", "student.sample.d_model=512"),
+    "auto, a layer in the text tower": ("student.text.layers=1",),
     "auto, identity as token": ("student.text.identity=token",),
     "auto, mixup": ("training.mixup=0.3",),
     "auto, noise 0.7": ("training.noise=0.7",),
-    "auto, noise 2": ("training.noise=2.0",),
+    "auto, noise 1.4": ("training.noise=1.4",),
+    "auto, noise 2.8": ("training.noise=2.8",),
     "auto, lr 1e-3": ("training.learning_rate=0.001",),
     "auto, lr 4e-3": ("training.learning_rate=0.004",),
     "human labels only": ("teachers=[]",),
@@ -80,7 +85,7 @@ def student_of(world: World, settings: Sequence[str], seed: int) -> tuple[dict[s
     matrix = replace(matrix, sample_ids=strings(matrix.sample_ids).to_pylist())  # as it is once it was saved
     if config.method == CONVENTIONAL:
         matrix = people_repeated(matrix, human, HUMAN_SHARE)
-    recipe = recipe_of(config, world.embeddings.frames, matrix)
+    recipe = recipe_of(config, world.embeddings.frames, world.embeddings.dim, matrix)
     student = fresh_student(recipe.student, world.embeddings, world.where, world.topics, matrix, seed)
 
     def scored(split: str) -> Pairs:

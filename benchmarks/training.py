@@ -162,7 +162,8 @@ class RowByRow(nn.Module):
         labels: Tensor,
         weight: Tensor,
     ) -> dict[str, Tensor]:
-        samples = self.student.encode_prepared(*augment(frames, mask, self.recipe, self.generator))
+        (seen,), mask = augment(frames, mask, self.recipe, self.generator)
+        samples = self.student.encode_prepared(seen, mask)
         texts = self.student.encode_texts(input_ids, attention_mask)
         logits = self.student.logits((samples * texts).sum(-1))
         losses = row_loss(logits, labels, self.recipe.loss)

@@ -26,25 +26,36 @@ class Recipe:
     choices: tuple[Choice, ...] = ()
 
 
-def recipe_of(config: CampaignConfig, frames: int, matrix: LabelMatrix) -> Recipe:
-    """The recipe of a round. Args: frames: the most that a sample has. matrix: the round's rows."""
-    return planned_recipe(config, frames, int(np.count_nonzero(np.diff(matrix.indptr))), matrix.rows_by_teacher())
+def recipe_of(config: CampaignConfig, frames: int, dim: int, matrix: LabelMatrix) -> Recipe:
+    """The recipe of a round.
+
+    Args:
+        frames: the most that a sample has. dim: numbers of a frame embedding. matrix: the round's rows.
+    """
+    labeled = int(np.count_nonzero(np.diff(matrix.indptr)))
+    return planned_recipe(config, frames, dim, len(matrix.sample_ids), matrix.rows_by_teacher(), labeled)
 
 
-def planned_recipe(config: CampaignConfig, frames: int, samples: int, rows: Mapping[str, int]) -> Recipe:
+def planned_recipe(
+    config: CampaignConfig, frames: int, dim: int, samples: int, rows: Mapping[str, int], labeled: int | None = None
+) -> Recipe:
     """`recipe_of` rows that may be there only later.
 
     Args:
-        samples: those that have rows. rows: of each teacher.
+        frames, dim: as for `recipe_of`. rows: of each teacher.
+        samples: those that may be trained on, in any round; the student's shape goes by them, so that it is the same in
+            all rounds. labeled: those that have rows now; all where it is not known.
     """
     if config.recipe == "manual":
         return Recipe(config.student, config.training)
     others = max((count for name, count in rows.items() if name != HUMAN), default=0)
-    training, choices = choose(config.training, TrainingFacts(samples, rows.get(HUMAN, 0), others))
+    training, choices = choose(
+        config.training, TrainingFacts(labeled or samples, rows.get(HUMAN, 0), others, frames, dim)
+    )
     student = config.student
     if type(student) is DualEncoderConfig:  # of another kind the shape is its own
         given = student.model_dump(exclude_unset=True) if "student" in config.model_fields_set else {}
-        student = parse(DualEncoderConfig, _filled(given, fitting(frames).model_dump()), "student")
+        student = parse(DualEncoderConfig, _filled(given, fitting(frames, samples).model_dump()), "student")
         if student.text.pretrained is not None:
             told: Mapping[str, Any] = given.get("text", {})
             text: dict[str, Any] = {}
@@ -53,7 +64,10 @@ def planned_recipe(config: CampaignConfig, frames: int, samples: int, rows: Mapp
             # What was learned of words is best kept: ahead on seen topics too.
             if told.get("freeze", True) and "head" not in told and "dim" not in given:
                 text["head"] = "none"
-            student = student.model_copy(update={"text": student.text.model_copy(update=text)})
+            # Several of a text tower that is trained cost several times its memory.
+            alone = "members" not in given and not text.get("freeze", student.text.freeze)
+            changes: dict[str, Any] = {"members": 1} if alone else {}
+            student = student.model_copy(update=changes | {"text": student.text.model_copy(update=text)})
         return Recipe(student, training, (_student_choice(student, frames), *choices))
     return Recipe(student, training, tuple(choices))
 
@@ -68,12 +82,15 @@ def _filled(given: Mapping[str, Any], fitting_one: Mapping[str, Any]) -> dict[st
 
 
 def _student_choice(student: DualEncoderConfig, frames: int) -> Choice:
-    shape = [
+    shape = [f"{student.members} as one"] if student.members > 1 else []
+    shape += [
         f"{student.sample.layers} layers over frames",
         "as many numbers as a text has" if student.text.head == "none" else f"{student.dim} numbers",
         f"identity as {student.text.identity}",
     ]
     why = "small towers learn most from few labels"
+    if student.members > 1:
+        why += ", and the mean of several has less chance in it"
     if frames > 1 and student.frontend.variation:
         why += "; how frames change and vary helps, too"
     if student.text.pretrained is not None and student.text.freeze:

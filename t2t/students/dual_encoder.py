@@ -1,327 +1,29 @@
-"""The dual-encoder student (paper, section 3.2): a sample tower and a text tower that meet in one small space.
-
-The teacher's identity goes into the text tower only, so a sample's embedding does not depend on the teacher: one
-encoded video serves all its rows, and scoring N videos on M topics is a matrix product.
-"""
+"""The kind `dual-encoder`: how a student is made, and made again from a checkpoint (`t2t.students.base`)."""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from t2t.core.config import parse
-from t2t.core.errors import T2TError, nearest, told
-from t2t.data.labels import HUMAN
+from t2t.core.errors import T2TError, told
 from t2t.data.scales import Scale
 from t2t.students.config import DualEncoderConfig
-from t2t.students.frontend import Frontend
-from t2t.students.text import TopicTokens, fit_tokenizer, identity_token, warn_of_twins
-from t2t.students.towers import fuse, identity_start, mean_over, pretrained, t5, text_encoder_of
+from t2t.students.ensemble import Ensemble
+from t2t.students.student import Student
+from t2t.students.text import fit_tokenizer, identity_token, warn_of_twins
+from t2t.students.towers import pretrained, text_encoder_of
 
 # transformers takes seconds to import, and a campaign is read by commands that build no student: it comes when one is.
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from t2t.data.embeddings.store import Embeddings
-    from t2t.data.pairs import Pairs
-
-# Samples, texts and pairs that are scored at once.
-ENCODE_BLOCK, TEXT_BLOCK, PAIR_BLOCK = 1024, 1 << 14, 1 << 16
-
-# Texts go through a tower in blocks of so many tokens at most, long ones together and short ones together: less
-# padding, and on the CPU a block stays in the cache: 1.4 times as fast for 1,740 texts of 3 to 7 tokens.
-BLOCK_TOKENS = {"cpu": 4096, "cuda": 1 << 15}
-
-
-class Student(nn.Module):
-    """Scores (sample, topic, identity) rows: sigmoid(scale x cosine + bias).
-
-    The identity tokens' embeddings are a table of their own beside the text encoder's: a new teacher adds a row to it
-    and leaves the encoder and the other rows as they are, and a frozen encoder still learns its identities.
-
-    Args:
-        input_dim: size of a frame embedding.
-        tokenizer: as `tokenizer_for` makes it: with an identity token for every teacher, in the order of `teachers`.
-        text_encoder: a pretrained one; None builds a T5 encoder from scratch.
-    """
-
-    def __init__(
-        self,
-        config: DualEncoderConfig,
-        input_dim: int,
-        tokenizer: PreTrainedTokenizerBase,
-        teachers: Sequence[str],
-        text_encoder: PreTrainedModel | None = None,
-    ):
-        from transformers import T5EncoderModel
-
-        super().__init__()
-        self.config = config
-        self.input_dim = input_dim
-        # Compute a block again in the backward pass, instead of keeping what is in it: `TrainingConfig.recompute`.
-        self.recompute = False
-        self.tokenizer = tokenizer
-        self.teachers = list(teachers)
-        # Of identities that speak on a scale of their own; what is learned lies on the common one.
-        self.scales: dict[str, Scale] = {}
-        self.words = len(tokenizer) - len(self.teachers)
-        self.frontend = Frontend(config.frontend, input_dim)
-        self.project = nn.Linear(self.frontend.out_dim, config.sample.d_model)
-        self.sample_encoder = T5EncoderModel(t5(config.sample, vocab_size=1))
-        self.sample_head = nn.Linear(config.sample.d_model, config.dim)
-        self.text_encoder: PreTrainedModel = text_encoder or T5EncoderModel(t5(config.text, self.words))
-        width = int(self.text_encoder.config.hidden_size)
-        if config.text.head == "none" and width != config.dim:
-            raise T2TError(
-                f"student.text.head: none needs student.dim: {width}, the text tower's size, not {config.dim}."
-            )
-        self.text_head = nn.Identity() if config.text.head == "none" else nn.Linear(width, config.dim)
-        self.gated = config.text.identity == "gate"
-        # As a token an identity is a word's embedding; as a gate, a factor (less 1) and a shift in the common space.
-        width = 2 * config.dim if self.gated else width
-        self.identity = nn.Embedding(len(self.teachers), width)
-        self.scale = nn.Parameter(torch.tensor(config.scale).log())
-        self.bias = nn.Parameter(torch.tensor(config.bias or 0.0))
-        for row, teacher in zip(self.identity.weight.data, self.teachers, strict=True):
-            row.copy_(identity_start(teacher, width, config.text.identity_std))
-        if config.text.freeze:
-            self.text_encoder.requires_grad_(False)
-        fuse(self)
-
-    @property
-    def device(self) -> torch.device:
-        return self.bias.device
-
-    @property
-    def reads_once(self) -> bool:
-        """Whether a topic's words are the same in every step: the tower is not trained, and no identity enters it."""
-        return self.gated and not any(p.requires_grad for p in self.text_encoder.parameters())
-
-    def train(self, mode: bool = True) -> Student:
-        """A tower that reads once has no dropout either."""
-        super().train(mode)
-        if self.reads_once:
-            self.text_encoder.eval()
-        return self
-
-    def encode_samples(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Sample embeddings of unit length.
-
-        Args:
-            frames: float [V, F, input_dim], frame embeddings, zero where the mask is false.
-            mask: bool [V, F].
-
-        Returns: float [V, dim].
-        """
-        return self.encode_prepared(self.frontend(frames, mask), mask)
-
-    def encode_prepared(self, prepared: Tensor, mask: Tensor) -> Tensor:
-        """`encode_samples` of what the frontend has made of the frames already: float [V, F, frontend.out_dim]."""
-        return self._in_blocks(self._encode_frames, prepared, mask)
-
-    def _encode_frames(self, prepared: Tensor, mask: Tensor) -> Tensor:
-        x = self.project(prepared)
-        hidden = self.sample_encoder(inputs_embeds=x, attention_mask=mask.long()).last_hidden_state
-        return F.normalize(self.sample_head(mean_over(hidden, mask)).float(), dim=-1)
-
-    def texts(self, tokens: TopicTokens, topic: np.ndarray, teacher: np.ndarray) -> tuple[np.ndarray, ...]:
-        """What `encode_texts` takes for (teacher, topic) texts; where identities are gates a topic is there once.
-
-        Args:
-            topic: int64 [U], indices of topics. teacher: int64 [U], positions in `teachers`.
-
-        Returns: ids int64 [D, L] and mask bool [D, L]; and of gates also row int64 [U] and teacher int64 [U].
-        """
-        if not self.gated:
-            return tokens.texts(topic, self.words + teacher)
-        used, row = np.unique(topic, return_inverse=True)
-        return (*tokens.plain(used), row, teacher)
-
-    def encode_texts(
-        self, ids: Tensor, mask: Tensor, row: Tensor | None = None, teacher: Tensor | None = None
-    ) -> Tensor:
-        """Text embeddings of unit length, float [U, dim].
-
-        Args:
-            ids: int64 [D, L]; the first of each row is an identity token, unless identities are gates. Or, of topics
-                that were encoded before, what `encode_words` gave: float [D, width].
-            mask: bool [D, L].
-            row, teacher: int64 [U], of gates: each text's place in `ids` and in `teachers`.
-        """
-        z = self._to_space(ids) if ids.is_floating_point() else self._in_blocks(self._encode_topics, ids, mask)
-        if row is None or teacher is None:
-            return z
-        gate, shift = self.identity(teacher).float().chunk(2, dim=-1)
-        return F.normalize(z.index_select(0, row) * (1 + gate) + shift, dim=-1)
-
-    @torch.no_grad()
-    def encode_words(self, tokens: TopicTokens) -> Tensor | None:
-        """All topics through a text encoder that is not trained, float [M, width]; None where it is, or where the
-        identity goes through it."""
-        if not self.reads_once:
-            return None
-        self.eval()
-        ids, mask = (torch.from_numpy(a).to(self.device) for a in tokens.plain(np.arange(len(tokens.lengths))))
-        return self._in_blocks(self._encode_tokens, ids, mask)
-
-    def _to_space(self, words: Tensor) -> Tensor:
-        return F.normalize(self.text_head(words).float(), dim=-1)
-
-    def _encode_topics(self, ids: Tensor, mask: Tensor) -> Tensor:
-        return self._to_space(self._encode_tokens(ids, mask))
-
-    def _encode_tokens(self, ids: Tensor, mask: Tensor) -> Tensor:
-        words = self.text_encoder.get_input_embeddings()
-        embedded = words(ids.clamp(max=self.words - 1))
-        if not self.gated:
-            identity = self.identity(ids[:, :1] - self.words).to(embedded.dtype)
-            embedded = torch.cat([identity, embedded[:, 1:]], dim=1)
-        hidden = self.text_encoder(inputs_embeds=embedded, attention_mask=mask.long()).last_hidden_state
-        return mean_over(hidden, mask)
-
-    def _in_blocks(self, encode: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor) -> Tensor:
-        """`encode(x, mask)` of rows of about equal length at a time, without the columns that none of them uses."""
-        at_once = BLOCK_TOKENS.get(x.device.type, 1 << 15)
-        if mask.numel() <= at_once:
-            return self._run(encode, x, mask)
-        positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-        lengths, order = (mask * positions).amax(1).cpu().sort(descending=True, stable=True)
-        parts, start = [], 0
-        while start < len(order):
-            width = max(int(lengths[start]), 1)
-            rows = order[start : start + max(at_once // width, 1)].to(x.device)
-            parts.append(self._run(encode, x.index_select(0, rows)[:, :width], mask.index_select(0, rows)[:, :width]))
-            start += len(rows)
-        return torch.cat(parts).index_select(0, order.argsort().to(x.device))
-
-    def _run(self, encode: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor) -> Tensor:
-        if self.recompute and torch.is_grad_enabled():
-            return checkpoint(encode, x, mask, use_reentrant=False)
-        return encode(x, mask)
-
-    def logits(self, cosine: Tensor) -> Tensor:
-        return self.scale.exp() * cosine + self.bias
-
-    def token_ids(self, teacher_ids: Sequence[str]) -> np.ndarray:
-        """The identity tokens of teachers, int64. Raises T2TError for an identity this student does not know."""
-        for teacher in teacher_ids:
-            if teacher not in self.teachers:
-                raise T2TError(f"This student has no identity {teacher!r}.{nearest(teacher, self.teachers)}")
-        return np.array([self.words + self.teachers.index(teacher) for teacher in teacher_ids], np.int64)
-
-    @torch.no_grad()
-    def encode_topics(self, topics: Sequence[str], identity: str = HUMAN) -> Tensor:
-        """Text embeddings of topics under one identity, float32 [M, dim] on the student's device."""
-        self.eval()
-        tokens = TopicTokens(self.tokenizer, topics, self.config.text.max_tokens)
-        identities = np.full(len(topics), self.token_ids([identity])[0] - self.words)
-        out = torch.empty(len(topics), self.config.dim, device=self.device)
-        for start in range(0, len(topics), TEXT_BLOCK):
-            block = slice(start, start + TEXT_BLOCK)
-            texts = self.texts(tokens, np.arange(len(topics))[block], identities[block])
-            out[block] = self.encode_texts(*(torch.from_numpy(a).to(self.device) for a in texts))
-        return out
-
-    @torch.no_grad()
-    def embed(self, embeddings: Embeddings, indices: np.ndarray) -> Tensor:
-        """Sample embeddings, float32 [N, dim] on the student's device.
-
-        Args:
-            indices: int64 [N], positions in `embeddings`.
-        """
-        self.eval()
-        out = torch.empty(len(indices), self.config.dim, device=self.device)
-        for start in range(0, len(indices), ENCODE_BLOCK):
-            block = slice(start, start + ENCODE_BLOCK)
-            frames, mask = (torch.from_numpy(a).to(self.device) for a in embeddings.gather(indices[block]))
-            out[block] = self.encode_samples(frames.float(), mask)
-        return out
-
-    @torch.no_grad()
-    def confidences(self, cosine: Tensor) -> Tensor:
-        """Confidences, 0..1, of cosines of sample and text embeddings; they rise with the cosine."""
-        return self.logits(cosine).sigmoid()
-
-    def answers(self, cosine: Tensor, identity: str) -> np.ndarray:
-        """Confidences of cosines as an identity gives them, on its own scale: float32, 0..1, any shape."""
-        confidence: np.ndarray = self.confidences(cosine).cpu().numpy()
-        scale = self.scales.get(identity)
-        return confidence if scale is None else scale.invert(confidence)
-
-    @torch.no_grad()
-    def predict(
-        self, embeddings: Embeddings, indices: np.ndarray, topics: Sequence[str], identity: str = HUMAN
-    ) -> np.ndarray:
-        """Confidences of samples x topics under an identity, float32 [N, M] in 0..1. Any identity can be asked; the
-        default is `human`.
-
-        Args:
-            indices: int64 [N], positions in `embeddings`.
-        """
-        texts, samples = self.encode_topics(topics, identity), self.embed(embeddings, indices)
-        out = np.empty((len(indices), len(texts)), np.float32)
-        for start in range(0, len(indices), ENCODE_BLOCK):
-            block = slice(start, start + ENCODE_BLOCK)
-            out[block] = self.answers(samples[block] @ texts.T, identity)
-        return out
-
-    @torch.no_grad()
-    def predict_pairs(self, embeddings: Embeddings, indices: np.ndarray, pairs: Pairs, identity: str = HUMAN) -> Pairs:
-        """The pairs with the scores that `predict` has for them, without its matrix: only what occurs is encoded.
-
-        Args:
-            indices: int64 [N], positions in `embeddings` of the pairs' samples.
-        """
-        if not len(pairs.sample):
-            return pairs
-        used, sample = np.unique(pairs.sample, return_inverse=True)
-        asked, topic = np.unique(pairs.topic, return_inverse=True)
-        samples = self.embed(embeddings, indices[used])
-        texts = self.encode_topics([pairs.topics[i] for i in asked], identity)
-        score = np.empty(len(sample), np.float32)
-        for start in range(0, len(score), PAIR_BLOCK):
-            block = slice(start, start + PAIR_BLOCK)
-            rows, columns = (torch.from_numpy(a[block]).to(self.device) for a in (sample, topic))
-            cosine = (samples.index_select(0, rows) * texts.index_select(0, columns)).sum(-1)
-            score[block] = self.answers(cosine, identity)
-        return pairs.with_score(score)
-
-    @property
-    def saved(self) -> dict[str, Any]:
-        """What `restore` needs beside the weights and the tokenizer, as JSON."""
-        facts = {"student": self.config.model_dump(mode="json"), "input_dim": self.input_dim, "teachers": self.teachers}
-        if self.config.text.pretrained is not None:
-            facts["text_encoder"] = self.text_encoder.config.to_dict()
-        if self.scales:
-            facts["scales"] = {name: scale.model_dump(mode="json") for name, scale in self.scales.items()}
-        return facts
-
-    @torch.no_grad()
-    def start_from(self, previous: Student) -> None:
-        """Copies another student's weights; identities are matched by name, new ones keep their start.
-
-        Raises T2TError when the two differ in shape.
-        """
-        rows = {teacher: i for i, teacher in enumerate(previous.teachers)}
-        state = previous.state_dict()
-        identity = self.identity.weight.clone()
-        for i, teacher in enumerate(self.teachers):
-            if teacher in rows:
-                identity[i] = state["identity.weight"][rows[teacher]]
-        state["identity.weight"] = identity
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            raise T2TError(
-                f"`initialise: previous` needs the same student and topics as the round before: {told(error)}"
-            ) from None
+__all__ = ["Config", "Student", "add_identities", "build", "restore"]
 
 
 def build(
@@ -360,7 +62,33 @@ def build(
             config = config.model_copy(update={"dim": int(width)})
         warn_of_twins(tokenizer, topics, config.text.max_tokens)
         add_identities(tokenizer, teachers)
+        return _made(config, input_dim, tokenizer, teachers, encoder, kind, seed)
+
+
+def _made(
+    config: DualEncoderConfig,
+    input_dim: int,
+    tokenizer: PreTrainedTokenizerBase,
+    teachers: Sequence[str],
+    encoder: PreTrainedModel | None,
+    kind: type[Student],
+    seed: int = 0,
+) -> Student:
+    """A student of so many members as the configuration says. Each draws its weights by a seed of its own, since how
+    much is drawn goes by the number of teachers."""
+    if config.members == 1:
         return kind(config, input_dim, tokenizer, teachers, encoder)
+    # Where the text encoder is not trained they share it; else each has its own.
+    own = encoder is not None and not (config.text.freeze and config.text.identity == "gate")
+    one = config.model_copy(update={"members": 1})
+    encoders = [copy.deepcopy(encoder) if own and i else encoder for i in range(config.members)]
+    members = []
+    seeds = np.random.SeedSequence(seed).generate_state(len(encoders))
+    for text_encoder, own_seed in zip(encoders, seeds, strict=True):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(own_seed))
+            members.append(kind(one, input_dim, tokenizer, teachers, text_encoder))
+    return Ensemble(config, members)
 
 
 def add_identities(tokenizer: PreTrainedTokenizerBase, teachers: Sequence[str]) -> None:
@@ -386,7 +114,7 @@ def restore(
         encoder = text_encoder_of(text_encoder) if text_encoder is not None else None
     except Exception as error:  # Its parsers raise whatever a broken file leads them to.
         raise T2TError(f"{where}: no text encoder can be made of it: {told(error)}") from None
-    student = kind(config, saved["input_dim"], tokenizer, saved["teachers"], encoder)
+    student = _made(config, saved["input_dim"], tokenizer, saved["teachers"], encoder, kind)
     student.scales = {name: parse(Scale, scale, where) for name, scale in saved.get("scales", {}).items()}
     return student
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from t2t.data.embeddings.store import Embeddings
-    from t2t.students.dual_encoder import Student
+    from t2t.students.student import Student
 
 # Cosines are held for as many samples at once as fit into so many bytes: 1,677 samples with 10,000 topics.
 COSINE_BYTES = 64 << 20

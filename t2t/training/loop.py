@@ -24,7 +24,7 @@ from t2t.core.files import sha256
 from t2t.core.host import cpu_threads
 from t2t.core.progress import progress
 from t2t.data.embeddings.store import Embeddings
-from t2t.students.dual_encoder import Student
+from t2t.students.student import Student
 from t2t.students.text import TopicTokens
 from t2t.training.batches import Ahead, Batch, Batches, row_weights
 from t2t.training.config import LATER, TrainingConfig, learning_rate
@@ -37,7 +37,7 @@ from t2t.training.snapshot import load_snapshot, save_snapshot
 log = logging.getLogger("t2t")
 
 # The score's scale and bias are two numbers that all rows share: at the towers' rate they would hardly move.
-HEAD, HEAD_FACTOR = ("scale", "bias"), 10.0
+HEAD_FACTOR = 10.0
 
 
 # Steps between looks at the loss on a GPU.
@@ -241,14 +241,14 @@ class _Training:
         # From seed and step alone, so that a snapshot needs to keep nothing of it.
         draws = np.random.default_rng([self.seed, step, group.rank])
         batch, prepared, mask = mixed(loaded.batch, prepared, mask, config, draws)
-        prepared, mask = augment(prepared, mask, config, self.generator)
+        frames, mask = augment(prepared, mask, config, self.generator, len(student.members))
         ids, *rest = (tensor.to(device, non_blocking=True) for tensor in loaded.texts)
         ids = ids if self.words is None else self.words.index_select(0, ids)
         student.train()
         for settings in self.optimizer.param_groups:
             settings["lr"] = learning_rate(step, config) * settings["factor"]
         with autocast(config, device):
-            share = self.loss_of(batch, prepared, mask, ids, *rest)
+            share = self.loss_of(batch, frames, mask, ids, *rest)
         loss = group.total(share)
         # Looking at a number of a GPU waits for all that is queued there.
         if device.type == "cpu" or step % CHECK_EVERY == 0:
@@ -288,11 +288,12 @@ def refuse_divergence(loss: float, title: str, step: int) -> None:
 
 def build_optimizer(student: Student, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW; no weight decay on norms and biases, and a faster rate for the score's scale and bias."""
-    trained = [(name, p) for name, p in student.named_parameters() if p.requires_grad]
+    head = [number for member in student.members for number in (member.scale, member.bias)]
+    trained = [p for p in student.parameters() if p.requires_grad and all(p is not number for number in head)]
     groups = [
-        {"params": [p for _, p in trained if p.ndim > 1], "weight_decay": config.weight_decay, "factor": 1.0},
-        {"params": [p for n, p in trained if p.ndim <= 1 and n not in HEAD], "weight_decay": 0.0, "factor": 1.0},
-        {"params": [p for n, p in trained if n in HEAD], "weight_decay": 0.0, "factor": HEAD_FACTOR},
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay, "factor": 1.0},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0, "factor": 1.0},
+        {"params": head, "weight_decay": 0.0, "factor": HEAD_FACTOR},
     ]
     fused = student.device.type == "cuda"
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=fused)
@@ -306,8 +307,9 @@ def training_identity(student: Student, matrix: LabelMatrix, config: TrainingCon
     names = json.dumps([matrix.teachers, matrix.topics, list(matrix.sample_ids)])
     arrays = (hashlib.sha256(np.ascontiguousarray(getattr(matrix, name)).data).hexdigest() for name in ARRAYS)
     text = student.config.text
-    later = {key for key, value in (("identity", "token"), ("head", "linear")) if getattr(text, key) == value}
-    shape = student.config.model_dump_json(exclude={"text": later} if later else None)
+    later: Any = {key for key, value in (("identity", "token"), ("head", "linear")) if getattr(text, key) == value}
+    whole = ({"text": later} if later else {}) | ({"members": True} if student.config.members == 1 else {})
+    shape = student.config.model_dump_json(exclude=whole or None)
     student_facts = [shape, str(seed), student.device.type, torch.__version__]
     start = (value.detach().cpu().contiguous().numpy().tobytes() for value in student.state_dict().values())
     return sha256(settings, *student_facts, names, *arrays, *(hashlib.sha256(value).digest() for value in start))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from t2t.students.dual_encoder import Student
+from t2t.students.student import Student
 from t2t.training.batches import Batch
 from t2t.training.config import TrainingConfig
 
@@ -71,19 +71,26 @@ class Prepared:
 
 
 def augment(
-    prepared: Tensor, mask: Tensor, config: TrainingConfig, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Hides random frames (never all of a sample's) and adds noise; returns new frames and mask."""
-    if not config.frame_dropout and not config.noise:
-        return prepared, mask
+    prepared: Tensor, mask: Tensor, config: TrainingConfig, generator: torch.Generator, members: int = 1
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Hides random frames (never all of a sample's) and adds noise.
+
+    Members see each sample with other noise, or they would learn much the same: what one sees added to a sample, the
+    next sees added to another one, since drawing takes longer than a step's arithmetic.
+
+    Returns: new frames for each member, float [V, F, D], and the mask, bool [V, F].
+    """
     if config.frame_dropout:
         chance = torch.rand(mask.shape, generator=generator, device=mask.device).masked_fill(~mask, -1.0)
         keep = mask & (chance >= config.frame_dropout)
         keep |= mask & (chance == chance.max(dim=1, keepdim=True).values)
         mask = keep
-    if config.noise:
-        prepared = prepared + torch.randn(prepared.shape, generator=generator, device=mask.device) * config.noise
-    return prepared * mask.unsqueeze(-1), mask
+    hidden = mask.unsqueeze(-1)
+    if not config.noise:
+        return (prepared * hidden if config.frame_dropout else prepared,) * members, mask
+    noise = torch.randn(prepared.shape, generator=generator, device=mask.device) * config.noise
+    shifts = (i * len(prepared) // members for i in range(members))
+    return tuple((prepared + (noise.roll(shift, 0) if shift else noise)) * hidden for shift in shifts), mask
 
 
 def mixed(

@@ -5,6 +5,7 @@ Every rule stands beside the measurement that it comes from in docs/results.md. 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ from t2t.training.config import TrainingConfig
 
 # People's share of the loss, at least: a fifth to a third was best or near it with 1 to 100 teachers.
 HUMAN_SHARE = 0.25
+# Noise on prepared frames, for each root of the numbers that a sample has. A direction that many numbers share outlasts
+# noise that has them drown one by one, and more of them learn few samples by heart.
+NOISE = 0.04
 # A batch is a tenth of the samples, within bounds: teachers' rows do not make it smaller.
 SAMPLES_IN_A_BATCH = (128, 1024)
 BATCH_ROWS = 1 << 20
@@ -23,12 +27,15 @@ LOOKS, PASSES, STEPS = 20, 40, (1000, 50_000)
 class TrainingFacts:
     """What a recipe goes by.
 
-    samples: those that have rows. human_rows: people's. other_rows: of the teacher that has most.
+    samples: those that have rows. human_rows: people's. other_rows: of the teacher that has most. frames: the most that
+    a sample has. dim: numbers of a frame embedding.
     """
 
     samples: int
     human_rows: int
     other_rows: int
+    frames: int
+    dim: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ def choose(given: TrainingConfig, facts: TrainingFacts) -> tuple[TrainingConfig,
     batch = given.batch_samples or min(max(facts.samples // 10, smallest), largest)
     steps = min(max(PASSES * facts.samples // batch, STEPS[0]), STEPS[1])
     bound = given.steps if "steps" in given.model_fields_set else steps
+    noise = round(NOISE * math.sqrt(facts.frames * facts.dim), 2)
     rows = facts.human_rows + facts.other_rows
     natural = facts.human_rows / rows if rows else 0.0
     choices = [
@@ -56,7 +64,7 @@ def choose(given: TrainingConfig, facts: TrainingFacts) -> tuple[TrainingConfig,
         Choice("patience", 6, "looks without a better one, then it ends"),
         Choice("learning_rate", 2e-3, "small towers learn well there, and the moving average calms them"),
         Choice("loss", "bce", "confidences are chances of a yes"),
-        Choice("noise", 1.4, "of frames whose numbers have variance 1: few labeled samples are not learned by heart"),
+        Choice("noise", noise, f"on numbers of variance 1; a sample has {facts.frames * facts.dim:,} of them"),
         Choice("threads", 1, "on the CPU: sums go by the number of threads, and so would every number"),
         Choice("ema", 0.99, "the average of the last hundred steps or so is the student"),
     ]

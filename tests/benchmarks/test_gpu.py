@@ -8,7 +8,7 @@ import pytest
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks.gpu import Setting, measure
-from t2t.students import dual_encoder
+from t2t.students import student as student_module
 
 
 def test_the_gpus_benchmark_works_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +18,7 @@ def test_the_gpus_benchmark_works_without_a_gpu(monkeypatch: pytest.MonkeyPatch)
         twice.append(encode)
         return checkpoint(encode, *args, **named)
 
-    monkeypatch.setattr(dual_encoder, "checkpoint", counted)
+    monkeypatch.setattr(student_module, "checkpoint", counted)
     tiny = (("tiny", (16, 1, 2, 16)),)
     found = measure(Setting("cpu", batch=128, sizes=tiny, steps=1, tagged=9, topics=40, recompute=True))
     # Both towers, in three steps before and one that is timed.

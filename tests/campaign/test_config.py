@@ -175,13 +175,15 @@ def test_a_student_that_is_given_in_part_is_filled_in_by_the_recipe() -> None:
     again = CampaignConfig.model_validate(json.loads(config.model_dump_json()))
     assert json.loads(config.model_dump_json())["student"] == {"text": {"pretrained": "/models/t5"}, "dim": 128}
     for read in (config, again):
-        student = planned_recipe(read, 8, 100, {"human": 10, "vendor": 100}).student
+        student = planned_recipe(read, 8, 147, 100, {"human": 10, "vendor": 100}).student
         assert (student.dim, student.text.pretrained, student.text.freeze) == (128, "/models/t5", True)
         assert (student.text.identity, student.sample.layers) == ("gate", 0)
         assert student.text.head == "linear"  # since the size is given
     whole = campaign(student={"text": {"pretrained": "/models/t5"}})
-    assert planned_recipe(whole, 1, 100, {"human": 10}).student.text.head == "none"
+    assert planned_recipe(whole, 1, 147, 100, {"human": 10}).student.text.head == "none"
     loose = campaign(student={"text": {"pretrained": "/models/t5", "freeze": False}})
-    assert planned_recipe(loose, 1, 100, {"human": 10}).student.text.freeze is False
+    trained = planned_recipe(loose, 1, 147, 100, {"human": 10}).student
+    assert (trained.text.freeze, trained.members) == (False, 1)  # several would be several large towers
+    assert planned_recipe(whole, 1, 147, 100, {"human": 10}).student.members > 1
     manual = campaign(recipe="manual", student={"dim": 128})
-    assert planned_recipe(manual, 8, 100, {"human": 10}).student == manual.student
+    assert planned_recipe(manual, 8, 147, 100, {"human": 10}).student == manual.student

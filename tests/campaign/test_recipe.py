@@ -36,7 +36,7 @@ def done(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
 def test_the_ledger_has_every_number_of_a_rounds_training(done: Campaign) -> None:
     for record in done.ledger.records():
         assert record.recipe is not None
-        assert (record.recipe.steps, record.recipe.noise) == (20, 1.4)
+        assert (record.recipe.steps, record.recipe.noise) == (20, 0.97)
         people, others = record.rows_by_teacher["human"], max(record.rows_by_teacher.values())
         assert record.recipe.human_share == round(people / (people + others), 3)  # more than a quarter
         assert record.resampled == "groups"

@@ -68,7 +68,7 @@ def gradients(group: Group, recipe: dict[str, Any]) -> dict[str, Tensor]:
             batch = replace(batch, target=batch.target.astype(np.float64))
             texts = tokens.texts(batch.text_topic, student.token_ids(matrix.teachers)[batch.text_teacher])
             frames, mask = prepare(batch.samples)
-            share = loss_of(batch, frames.double(), mask, *map(torch.from_numpy, texts))
+            share = loss_of(batch, [frames.double()], mask, *map(torch.from_numpy, texts))
             student.zero_grad()
             (share * group.size).backward()
             found[f"{number}.loss"] = group.total(share).detach()

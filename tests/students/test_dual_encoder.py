@@ -129,7 +129,7 @@ def test_predict_scores_encoded_topics_and_asks_people_by_default() -> None:
 def test_pairs_alone_are_scored_as_in_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     student = tiny_student()
     whole = student.predict(CLIPS, EVERY[::-1].copy(), TOPICS, "shape")
-    monkeypatch.setattr("t2t.students.dual_encoder.PAIR_BLOCK", 2)
+    monkeypatch.setattr("t2t.students.student.PAIR_BLOCK", 2)
     sample, topic = np.array([1, 0, 1, 3, 1]), np.array([3, 1, 1, 0, 3])
     blank = np.zeros(len(sample), np.float32)
     pairs = Pairs(tuple("abcde"), TOPICS, sample, topic, blank, blank)
@@ -143,7 +143,7 @@ def test_scores_follow_the_indices_and_do_not_depend_on_blocks(monkeypatch: pyte
     student = tiny_student()
     whole = student.predict(CLIPS, EVERY, TOPICS)
     np.testing.assert_allclose(student.predict(CLIPS, EVERY[[3, 0, 3]], TOPICS), whole[[3, 0, 3]], atol=1e-6)
-    monkeypatch.setattr("t2t.students.dual_encoder.ENCODE_BLOCK", 2)
+    monkeypatch.setattr("t2t.students.student.ENCODE_BLOCK", 2)
     np.testing.assert_allclose(student.predict(CLIPS, EVERY, TOPICS), whole, atol=1e-6)
 
 

@@ -49,10 +49,10 @@ def student_of(said: np.ndarray, scaled: bool = True) -> float:
     coded = code(tables, IDS[:TRAINED], TOPICS, (HUMAN, "teacher"))
     scales = scales_of(coded, np.arange(TRAINED)) if scaled else {}
     matrix = assemble(coded).scaled(scales)
-    facts = TrainingFacts(TRAINED, PEOPLE * len(TOPICS), TRAINED * len(TOPICS))
+    facts = TrainingFacts(TRAINED, PEOPLE * len(TOPICS), TRAINED * len(TOPICS), 1, DIM)
     recipe, _ = choose(TrainingConfig(steps=150, evaluate_every=150), facts)
     embeddings = Embeddings.of([frame[None] for frame in FRAMES])
-    student = build_student(fitting(1), DIM, TOPICS, matrix.teachers, 0, float(matrix.confidence.mean()))
+    student = build_student(fitting(1, TRAINED), DIM, TOPICS, matrix.teachers, 0, float(matrix.confidence.mean()))
     student.frontend.fit(embeddings, np.arange(TRAINED))
     train(student, matrix, embeddings.take(np.arange(TRAINED)), recipe, 0, lambda _: 0.5)
     scores = student.predict(embeddings, np.arange(TRAINED, ALL), TOPICS)

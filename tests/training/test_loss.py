@@ -11,7 +11,7 @@ from t2t.data.embeddings.store import Embeddings
 from t2t.students.dual_encoder import Student
 from t2t.students.text import TopicTokens
 from t2t.training.config import TrainingConfig
-from t2t.training.loss import grouped_loss
+from t2t.training.loss import cosines, grouped_loss
 from t2t.training.matrix import LabelMatrix
 from t2t.training.prepared import Prepared
 from tests.helpers.students import random_clips, tiny_config, tiny_student
@@ -56,7 +56,7 @@ def test_grouping_changes_neither_the_loss_nor_any_gradient(kind: str, weight: n
     tokens = TopicTokens(student.tokenizer, matrix.topics)
     texts = student.texts(tokens, batch.text_topic, batch.text_teacher)
     prepared, mask = Prepared(student, embeddings)(batch.samples)
-    grouped = grouped_loss(student, batch, prepared.double(), mask, kind, *map(torch.from_numpy, texts))
+    grouped = grouped_loss(student, batch, [prepared.double()], mask, kind, *map(torch.from_numpy, texts))
     grouped.backward()
     gradients = {name: value.grad.clone() for name, value in student.named_parameters() if value.grad is not None}
     student.zero_grad()
@@ -71,3 +71,15 @@ def test_grouping_changes_neither_the_loss_nor_any_gradient(kind: str, weight: n
             assert name not in gradients
         else:
             torch.testing.assert_close(gradients[name], value.grad, rtol=0, atol=1e-6 * largest, msg=name)
+
+
+def test_all_pairs_or_the_rows_alone_come_to_the_same_products_and_gradients() -> None:
+    generator = torch.Generator().manual_seed(0)
+    samples, texts = (torch.randn(n, 8, generator=generator, requires_grad=True) for n in (5, 7))
+    row_sample, row_text = torch.tensor([0, 4, 4, 2, 0]), torch.tensor([6, 1, 0, 3, 6])
+    found = []
+    for pairs_a_row in (0, 1000):
+        cosine = cosines(samples, texts, row_sample, row_text, pairs_a_row)
+        found.append((cosine.detach(), *torch.autograd.grad(cosine.square().sum(), (samples, texts))))
+    for alone, all_pairs in zip(*found, strict=True):
+        torch.testing.assert_close(alone, all_pairs)

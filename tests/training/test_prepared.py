@@ -40,14 +40,14 @@ FRAMES = torch.randn(600, 5, 6, generator=torch.Generator().manual_seed(0)) * MA
 
 
 def test_without_dropout_and_noise_frames_stay_as_they_are() -> None:
-    frames, mask = augment(FRAMES, MASK, TrainingConfig(), torch.Generator())
+    (frames,), mask = augment(FRAMES, MASK, TrainingConfig(), torch.Generator())
     assert torch.equal(frames, FRAMES)
     assert torch.equal(mask, MASK)
 
 
 def test_hidden_frames_are_zero_and_no_sample_loses_all_of_its() -> None:
     config = TrainingConfig(frame_dropout=0.6)
-    frames, mask = augment(FRAMES, MASK, config, torch.Generator().manual_seed(0))
+    (frames,), mask = augment(FRAMES, MASK, config, torch.Generator().manual_seed(0))
     assert not (mask & ~MASK).any()
     assert mask.any(dim=1).all()
     assert torch.equal(frames, FRAMES * mask.unsqueeze(-1))
@@ -56,7 +56,19 @@ def test_hidden_frames_are_zero_and_no_sample_loses_all_of_its() -> None:
 
 
 def test_noise_has_its_size_and_stays_out_of_padding() -> None:
-    frames, mask = augment(FRAMES, MASK, TrainingConfig(noise=0.5), torch.Generator().manual_seed(0))
+    (frames,), mask = augment(FRAMES, MASK, TrainingConfig(noise=0.5), torch.Generator().manual_seed(0))
     assert torch.equal(mask, MASK)
     assert (frames[~MASK] == 0).all()
     assert (frames - FRAMES)[MASK].std().item() == pytest.approx(0.5, rel=0.05)
+
+
+def test_members_see_each_sample_with_other_noise_of_the_same_size() -> None:
+    seen, mask = augment(FRAMES, MASK, TrainingConfig(noise=0.5), torch.Generator().manual_seed(0), members=3)
+    noises = [(frames - FRAMES)[MASK] for frames in seen]
+    for noise in noises:
+        assert noise.std().item() == pytest.approx(0.5, rel=0.05)
+    assert abs(torch.corrcoef(torch.stack(noises).flatten(1))[0, 1:]).max() < 0.05
+    for frames in seen:
+        assert (frames[~MASK] == 0).all()
+    plain, _ = augment(FRAMES, mask, TrainingConfig(noise=0.5), torch.Generator().manual_seed(0))
+    assert torch.equal(seen[0], plain[0])

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from t2t.students.config import fitting
+from t2t.students.config import FEW_SAMPLES, MEMBERS, fitting
 from t2t.students.text import TopicTokens
 from t2t.training.batches import Batches, row_weights
 from t2t.training.config import TrainingConfig
@@ -25,11 +25,11 @@ from tests.helpers.worlds import ROOT
 
 
 def chosen(samples: int = 1000, human: int = 300, others: int = 30_000, **given: object) -> TrainingConfig:
-    return choose(TrainingConfig.model_validate(given), TrainingFacts(samples, human, others))[0]
+    return choose(TrainingConfig.model_validate(given), TrainingFacts(samples, human, others, 8, 100))[0]
 
 
 def test_what_is_given_stays_and_the_rest_is_chosen_with_a_reason() -> None:
-    config, choices = choose(TrainingConfig(steps=7, noise=0.0), TrainingFacts(1000, 300, 30_000))
+    config, choices = choose(TrainingConfig(steps=7, noise=0.0), TrainingFacts(1000, 300, 30_000, 8, 100))
     assert (config.steps, config.noise) == (7, 0.0)
     assert config.evaluate_every == 1
     keys = [choice.key for choice in choices]
@@ -115,8 +115,8 @@ def test_a_mixed_batch_has_the_loss_of_mixed_confidences() -> None:
     plain = replace(batch, target=np.array(blend, np.float32))
     texts = student.texts(TopicTokens(student.tokenizer, matrix.topics), batch.text_topic, batch.text_teacher)
     tensors = [torch.from_numpy(part) for part in texts]
-    ours = grouped_loss(student, rows, frames, seen, "bce", *tensors)
-    theirs = grouped_loss(student, plain, frames, seen, "bce", *tensors)
+    ours = grouped_loss(student, rows, [frames], seen, "bce", *tensors)
+    theirs = grouped_loss(student, plain, [frames], seen, "bce", *tensors)
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
 
 
@@ -169,9 +169,20 @@ def test_settings_that_came_later_leave_the_identity_of_a_training_alone() -> No
 
 
 def test_a_student_fits_its_frames() -> None:
-    assert fitting(1).frontend.variation is False
-    assert fitting(8).frontend.variation is True
-    assert fitting(8).text.identity == "gate"
+    assert fitting(1, 100).frontend.variation is False
+    assert fitting(8, 100).frontend.variation is True
+    assert fitting(8, 100).text.identity == "gate"
+
+
+def test_few_samples_have_several_students_as_one() -> None:
+    assert fitting(8, FEW_SAMPLES).members == MEMBERS > 1
+    assert fitting(8, FEW_SAMPLES + 1).members == 1
+
+
+@pytest.mark.parametrize(("frames", "dim", "noise"), [(1, 256, 0.64), (1, 1280, 1.43), (8, 147, 1.37), (8, 1280, 4.05)])
+def test_noise_goes_by_how_many_numbers_a_sample_has(frames: int, dim: int, noise: float) -> None:
+    recipe, _ = choose(TrainingConfig(), TrainingFacts(1000, 300, 30_000, frames, dim))
+    assert recipe.noise == pytest.approx(noise)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "registry" / "campaigns").glob("*.yaml")), ids=lambda path: path.stem)
@@ -184,7 +195,7 @@ def test_a_shipped_campaign_has_no_numbers_of_its_own(path: Path) -> None:
 def test_random_clips_of_one_frame_train_too() -> None:
     matrix = random_matrix(2, samples=6)
     recipe = chosen(samples=6, human=5, others=20, steps=4)
-    student = tiny_student(fitting(1), matrix.teachers)
+    student = tiny_student(fitting(1, 100), matrix.teachers)
     trained = train(student, matrix, random_clips([1] * 6), recipe, 0, lambda s: 0.1)
     assert trained.curve[-1][0] == 4
 
@@ -196,7 +207,7 @@ def test_a_trainings_numbers_do_not_hang_on_the_machines_threads() -> None:
     try:
         for machine in (1, 4):
             torch.set_num_threads(machine)
-            student = tiny_student(fitting(3), matrix.teachers)
+            student = tiny_student(fitting(3, 100), matrix.teachers)
             seen: list[int] = []
 
             def look(_: object, seen: list[int] = seen) -> float:

@@ -80,7 +80,8 @@ def train_student(
             steps, though fewer rows might have chosen others.
     """
     began = time.monotonic() if began is None else began
-    recipe = recipe_of(campaign.config, campaign.embedded.embeddings.frames, matrix)
+    embeddings = campaign.embedded.embeddings
+    recipe = recipe_of(campaign.config, embeddings.frames, embeddings.dim, matrix)
     training = recipe.training
     if control_of is not None:
         steps = control_of.curve[-1][0] if control_of.curve else None

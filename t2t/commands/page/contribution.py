@@ -159,7 +159,7 @@ class LeaveOneOut:
             return student.predict_pairs(embeddings, at, pairs, HUMAN)
 
         drawn = config.seed * 1000 + seed
-        shape = recipe_of(config, embeddings.frames, matrix).student
+        shape = recipe_of(config, embeddings.frames, embeddings.dim, matrix).student
         student = fresh_student(shape, embeddings, where, dataset.topics, matrix, drawn)
         train(
             student.to(material.engine.device),

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -101,7 +102,11 @@ class Estimates:
     def _recipe(self) -> Recipe:
         """The next round's, if every label is there that it may train on."""
         rows = {HUMAN: self._human_rows} | {name: self._rows_of(name)[0] for name in self.outside}
-        return planned(self.config, self.dataset, self.encoder.frames if self.encoder else 2, rows)
+        if self.encoder:
+            return planned(self.config, self.dataset, self.encoder.frames, self.encoder.dim, rows)
+        # What goes by the embeddings is not known without their encoder.
+        recipe = planned(self.config, self.dataset, 2, 1, rows)
+        return replace(recipe, choices=tuple(choice for choice in recipe.choices if choice.key != "noise"))
 
     def _notes(self) -> list[str]:
         notes = []

@@ -13,12 +13,16 @@ from t2t.commands.plan.model import Chosen
 from t2t.data.dataset import Dataset
 
 
-def planned(config: CampaignConfig, dataset: Dataset, frames: int, rows: Mapping[str, int]) -> Recipe:
-    """The recipe of the next round. Args: frames: the most that its encoder takes of a video. rows: of each teacher."""
+def planned(config: CampaignConfig, dataset: Dataset, frames: int, dim: int, rows: Mapping[str, int]) -> Recipe:
+    """The recipe of the next round.
+
+    Args:
+        frames: the most that its encoder takes of a video. dim: numbers of a frame embedding. rows: of each teacher.
+    """
     trained = pc.is_in(dataset.samples["split"], value_set=pa.array(["train", "unlabeled"]))
     samples = int(pc.sum(trained).as_py() or 0)
     images = pc.all(pc.equal(dataset.samples["modality"], "image")).as_py()
-    return planned_recipe(config, 1 if images else frames, samples, rows)
+    return planned_recipe(config, 1 if images else frames, dim, samples, rows)
 
 
 def chosen(recipe: Recipe) -> list[Chosen]:

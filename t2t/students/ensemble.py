@@ -1,0 +1,99 @@
+"""Several students as one: the mean of their logits, as one sample and one text embedding (deep ensembles,
+Lakshminarayanan et al. 2017).
+
+Members start from other weights and are trained on the same batches, each by its own loss. What they disagree on is
+mostly chance, and their mean has less of it. Scoring stays a product of two vectors: the mean of K members' logits is
+that of their embeddings, one behind the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from t2t.students.config import DualEncoderConfig
+from t2t.students.student import Student
+
+
+class Ensemble(Student):
+    """Scores rows by the mean of its members' logits. Frames are prepared once for all, and a text encoder that is not
+    trained reads once for all.
+
+    Args:
+        config: theirs, with their number.
+        members: students of one shape, with the same tokenizer and teachers.
+    """
+
+    def __init__(self, config: DualEncoderConfig, members: Sequence[Student]):
+        nn.Module.__init__(self)
+        first = members[0]
+        self.config, self.input_dim, self.tokenizer = config, first.input_dim, first.tokenizer
+        self.teachers, self.words, self.gated, self.scales = first.teachers, first.words, first.gated, {}
+        self.frontend = first.frontend
+        self.shares_words = first.reads_once
+        self._text_config = first.text_config
+        if self.shares_words:
+            self.text_encoder = first.text_encoder
+        for member in members:
+            # What comes to them has been prepared.
+            member.register_module("frontend", nn.Identity())
+            if self.shares_words:
+                member.register_module("text_encoder", nn.Identity())
+        self.each = nn.ModuleList(members)
+
+    @property
+    def members(self) -> Sequence[Student]:
+        return tuple(cast(Student, member) for member in self.each)
+
+    @property
+    def width(self) -> int:
+        return self.config.dim * len(self.each)
+
+    @property
+    def device(self) -> torch.device:
+        return self.members[0].device
+
+    @property
+    def recompute(self) -> bool:
+        return self.members[0].recompute
+
+    @recompute.setter
+    def recompute(self, recompute: bool) -> None:
+        for member in self.members:
+            member.recompute = recompute
+
+    @property
+    def reads_once(self) -> bool:
+        return self.shares_words
+
+    def encode_prepared(self, prepared: Tensor, mask: Tensor) -> Tensor:
+        parts = [member.encode_prepared(prepared, mask) for member in self.members]
+        return torch.cat(parts, dim=-1) / len(parts) ** 0.5
+
+    def encode_texts(
+        self, ids: Tensor, mask: Tensor, row: Tensor | None = None, teacher: Tensor | None = None
+    ) -> Tensor:
+        if self.shares_words and not ids.is_floating_point():
+            ids = self._in_blocks(self._encode_tokens, ids, mask)
+        scales = self._member_scales()
+        parts = [
+            scale * member.encode_texts(ids, mask, row, teacher)
+            for scale, member in zip(scales, self.members, strict=True)
+        ]
+        return torch.cat(parts, dim=-1) / scales.norm()
+
+    def logits(self, cosine: Tensor) -> Tensor:
+        """The mean of the members' logits: a member's text embedding counts by its scale."""
+        scales = self._member_scales()
+        bias = torch.stack([member.bias for member in self.members]).mean()
+        return scales.norm() / len(self.each) ** 0.5 * cosine + bias
+
+    def _member_scales(self) -> Tensor:
+        return torch.stack([member.scale.exp() for member in self.members])
+
+    @property
+    def text_config(self) -> dict[str, Any]:
+        return self._text_config
