@@ -53,7 +53,9 @@ def capture(campaign: str, seed: int) -> tuple[World, Callable[[Student], float]
     place = Workspace.find(None, data, WORK / "work")
     if campaign == "demo":
         t2t.data.demo.make(data / "demo")
-    opened = Campaign.open(campaign, place, f"{campaign}-{seed}", [f"seed={seed}"])
+    # The Trainer's model has one member, and takes an identity as a token.
+    settings = [f"seed={seed}", "student.members=1", "student.text.identity=token"]
+    opened = Campaign.open(campaign, place, f"{campaign}-{seed}", settings)
 
     def stop(*args: Any, **_: Any) -> None:
         raise Captured(*args)

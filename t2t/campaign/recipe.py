@@ -48,10 +48,6 @@ def planned_recipe(
     """
     if config.recipe == "manual":
         return Recipe(config.student, config.training)
-    others = max((count for name, count in rows.items() if name != HUMAN), default=0)
-    training, choices = choose(
-        config.training, TrainingFacts(labeled or samples, rows.get(HUMAN, 0), others, frames, dim)
-    )
     student = config.student
     if type(student) is DualEncoderConfig:  # of another kind the shape is its own
         given = student.model_dump(exclude_unset=True) if "student" in config.model_fields_set else {}
@@ -64,11 +60,16 @@ def planned_recipe(
             # What was learned of words is best kept: ahead on seen topics too.
             if told.get("freeze", True) and "head" not in told and "dim" not in given:
                 text["head"] = "none"
-            # Several of a text tower that is trained cost several times its memory.
-            alone = "members" not in given and not text.get("freeze", student.text.freeze)
-            changes: dict[str, Any] = {"members": 1} if alone else {}
+            # Several students share it only where each topic is read once for all.
+            shared = text.get("freeze", student.text.freeze) and student.text.identity == "gate"
+            changes: dict[str, Any] = {} if shared or "members" in given else {"members": 1}
             student = student.model_copy(update=changes | {"text": student.text.model_copy(update=text)})
-        return Recipe(student, training, (_student_choice(student, frames), *choices))
+        dim = min(dim, student.frontend.whiten or dim)
+    others = max((count for name, count in rows.items() if name != HUMAN), default=0)
+    labeled = samples if labeled is None else labeled
+    training, choices = choose(config.training, TrainingFacts(labeled, rows.get(HUMAN, 0), others, frames, dim))
+    if type(student) is DualEncoderConfig:
+        choices = [_student_choice(student, frames), *choices]
     return Recipe(student, training, tuple(choices))
 
 

@@ -73,6 +73,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def read_student(folder: Path) -> Any:
+    """A saved student's configuration, of its kind. Raises T2TError when the folder holds none."""
+    return parse(_Saved, read_config(folder), folder / "config.json").student
+
+
 def read_encoder(folder: Path) -> EncoderConfig:
     """The frame encoder whose embeddings the student was trained on."""
     path = folder / "config.json"

@@ -78,7 +78,10 @@ def _made(
     much is drawn goes by the number of teachers."""
     if config.members == 1:
         return kind(config, input_dim, tokenizer, teachers, encoder)
-    # Where the text encoder is not trained they share it; else each has its own.
+    if kind is not Student:
+        # The ensemble scores by what ours has, whatever the kind overrides.
+        raise T2TError(f"student.members: {config.members} as one are there for the kind dual-encoder only; take 1.")
+    # Where a topic is read once for all they share the text encoder; else each has its own.
     own = encoder is not None and not (config.text.freeze and config.text.identity == "gate")
     one = config.model_copy(update={"members": 1})
     encoders = [copy.deepcopy(encoder) if own and i else encoder for i in range(config.members)]
@@ -87,7 +90,7 @@ def _made(
     for text_encoder, own_seed in zip(encoders, seeds, strict=True):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(own_seed))
-            members.append(kind(one, input_dim, tokenizer, teachers, text_encoder))
+            members.append(Student(one, input_dim, tokenizer, teachers, text_encoder))
     return Ensemble(config, members)
 
 

@@ -329,7 +329,9 @@ class Student(nn.Module):
         rows = {teacher: i for i, teacher in enumerate(previous.teachers)}
         state = previous.state_dict()
         for name, start in self.state_dict().items():
-            if name.endswith(IDENTITY):
+            if name in state and (name == IDENTITY or name.endswith(f".{IDENTITY}")):
+                if state[name].shape[1:] != start.shape[1:]:
+                    continue  # refused below
                 identity = start.clone()
                 for i, teacher in enumerate(self.teachers):
                     if teacher in rows:

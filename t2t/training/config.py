@@ -24,7 +24,7 @@ class TrainingConfig(Config):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
+    clip: float = Field(1.0, gt=0, description="Largest norm of the gradient, of all members' together.")
     task_weight: Mapping[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict, description="Weight of an identity's rows in the loss; 1 where none is given."
     )

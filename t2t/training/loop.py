@@ -308,7 +308,9 @@ def training_identity(student: Student, matrix: LabelMatrix, config: TrainingCon
     arrays = (hashlib.sha256(np.ascontiguousarray(getattr(matrix, name)).data).hexdigest() for name in ARRAYS)
     text = student.config.text
     later: Any = {key for key, value in (("identity", "token"), ("head", "linear")) if getattr(text, key) == value}
-    whole = ({"text": later} if later else {}) | ({"members": True} if student.config.members == 1 else {})
+    whole = ({"text": later} if later else {}) | (
+        {"members": True} if getattr(student.config, "members", 1) == 1 else {}
+    )
     shape = student.config.model_dump_json(exclude=whole or None)
     student_facts = [shape, str(seed), student.device.type, torch.__version__]
     start = (value.detach().cpu().contiguous().numpy().tobytes() for value in student.state_dict().values())

@@ -54,7 +54,10 @@ def cosines(samples: Tensor, texts: Tensor, row_sample: Tensor, row_text: Tensor
     """
     # index_select has a deterministic gradient on the CPU.
     if len(samples) * len(texts) <= pairs_a_row * len(row_sample):
-        return (samples @ texts.T).flatten().index_select(0, row_sample * len(texts) + row_text)
+        # Embeddings are float32, and so are their products, whatever the towers' arithmetic is.
+        with torch.autocast(samples.device.type, enabled=False):
+            pairs = samples @ texts.T
+        return pairs.flatten().index_select(0, row_sample * len(texts) + row_text)
     return (samples.index_select(0, row_sample) * texts.index_select(0, row_text)).sum(-1)
 
 

@@ -85,12 +85,12 @@ def augment(
         keep = mask & (chance >= config.frame_dropout)
         keep |= mask & (chance == chance.max(dim=1, keepdim=True).values)
         mask = keep
-    hidden = mask.unsqueeze(-1)
+    shown = mask.unsqueeze(-1)
     if not config.noise:
-        return (prepared * hidden if config.frame_dropout else prepared,) * members, mask
+        return (prepared * shown if config.frame_dropout else prepared,) * members, mask
     noise = torch.randn(prepared.shape, generator=generator, device=mask.device) * config.noise
     shifts = (i * len(prepared) // members for i in range(members))
-    return tuple((prepared + (noise.roll(shift, 0) if shift else noise)) * hidden for shift in shifts), mask
+    return tuple((prepared + (noise.roll(shift, 0) if shift else noise)) * shown for shift in shifts), mask
 
 
 def mixed(

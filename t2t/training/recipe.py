@@ -28,7 +28,7 @@ class TrainingFacts:
     """What a recipe goes by.
 
     samples: those that have rows. human_rows: people's. other_rows: of the teacher that has most. frames: the most that
-    a sample has. dim: numbers of a frame embedding.
+    a sample has. dim: numbers of a frame embedding, as far as they are kept.
     """
 
     samples: int
@@ -64,7 +64,7 @@ def choose(given: TrainingConfig, facts: TrainingFacts) -> tuple[TrainingConfig,
         Choice("patience", 6, "looks without a better one, then it ends"),
         Choice("learning_rate", 2e-3, "small towers learn well there, and the moving average calms them"),
         Choice("loss", "bce", "confidences are chances of a yes"),
-        Choice("noise", noise, f"on numbers of variance 1; a sample has {facts.frames * facts.dim:,} of them"),
+        Choice("noise", noise, f"on numbers of variance 1; a sample's embeddings have {facts.frames * facts.dim:,}"),
         Choice("threads", 1, "on the CPU: sums go by the number of threads, and so would every number"),
         Choice("ema", 0.99, "the average of the last hundred steps or so is the student"),
     ]

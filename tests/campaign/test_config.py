@@ -185,5 +185,9 @@ def test_a_student_that_is_given_in_part_is_filled_in_by_the_recipe() -> None:
     trained = planned_recipe(loose, 1, 147, 100, {"human": 10}).student
     assert (trained.text.freeze, trained.members) == (False, 1)  # several would be several large towers
     assert planned_recipe(whole, 1, 147, 100, {"human": 10}).student.members > 1
+    token = campaign(student={"text": {"pretrained": "/models/t5", "identity": "token"}})
+    assert planned_recipe(token, 1, 147, 100, {"human": 10}).student.members == 1
+    whitened = campaign(student={"frontend": {"whiten": 16}})
+    assert planned_recipe(whitened, 8, 1280, 100, {"human": 10}).training.noise == 0.45  # of what is kept
     manual = campaign(recipe="manual", student={"dim": 128})
     assert planned_recipe(manual, 8, 147, 100, {"human": 10}).student == manual.student

@@ -153,3 +153,19 @@ def test_the_report_shows_the_control_beside_the_round(done: Campaign) -> None:
     assert gain is not None
     assert "gain over it" in text
     assert f"{gain.test['pr_auc']:.3f}" in text
+
+
+@pytest.mark.parametrize("initialise", ["scratch", "previous"])
+def test_a_control_has_its_rounds_shape_and_so_has_a_student_that_goes_on(
+    initialise: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where other data, or a later version's rules, choose another one meanwhile."""
+    campaign = tiny(world, tmp_path, **AUTO | {"training": {**QUICK, "initialise": initialise}})
+    run_until(campaign, "round 0: publish")
+    if initialise == "scratch":
+        run_until(campaign, "round 1: evaluate")
+    monkeypatch.setattr("t2t.students.config.MEMBERS", 2)
+    run(campaign)
+    files = campaign.files(1)
+    assert load(files.student).config.members == 4
+    assert load(files.folder / "control" / "student").config.members == 4

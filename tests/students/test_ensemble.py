@@ -9,13 +9,15 @@ import pytest
 import torch
 from scipy.special import logit
 
+from t2t.core.errors import T2TError
 from t2t.students.checkpoint import load, save
+from t2t.students.dual_encoder import build
 from t2t.students.ensemble import Ensemble
 from t2t.students.student import Student
 from t2t.students.text import TopicTokens
 from t2t.training.config import TrainingConfig
 from t2t.training.loop import build_optimizer, train
-from tests.helpers.students import TEACHERS, TOPICS, pretrained_folder, random_clips, tiny_config, tiny_student
+from tests.helpers.students import DIM, TEACHERS, TOPICS, pretrained_folder, random_clips, tiny_config, tiny_student
 from tests.helpers.training import pr_auc, toy
 
 CLIPS = random_clips([3, 1, 4])
@@ -104,6 +106,49 @@ def test_it_starts_from_another_one_and_matches_identities_by_name() -> None:
     np.testing.assert_array_equal(
         before.predict(CLIPS, EVERY, TOPICS, "shape"), after.predict(CLIPS, EVERY, TOPICS, "shape")
     )
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 3), (3, 1), (2, 3), (3, 2)])
+def test_it_does_not_start_from_one_of_another_shape(first: int, second: int) -> None:
+    before, after = (tiny_student(tiny_config(members=members)) for members in (first, second))
+    with pytest.raises(T2TError, match="needs the same student"):
+        after.start_from(before)
+
+
+def test_a_kind_that_is_a_variant_of_ours_is_single() -> None:
+    class Variant(Student):
+        pass
+
+    build(tiny_config(), DIM, TOPICS, TEACHERS, 0, kind=Variant)
+    with pytest.raises(T2TError, match="for the kind dual-encoder only"):
+        build(tiny_config(members=2), DIM, TOPICS, TEACHERS, 0, kind=Variant)
+
+
+def test_a_training_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    matrix, embeddings = toy()
+    config = TrainingConfig(
+        steps=12, batch_rows=256, loss="bce", noise=0.3, ema=0.9, evaluate_every=4, snapshot_steps=4
+    )
+    weights = []
+    for cut in (None, 2):
+        looks: list[float] = []
+
+        def look(now: Student, looks: list[float] = looks, cut: int | None = cut) -> float:
+            looks.append(pr_auc(now, embeddings))
+            if len(looks) == cut:
+                raise KeyboardInterrupt
+            return looks[-1]
+
+        def run(validate: object, path: Path = tmp_path / f"{cut}.safetensors") -> Student:
+            student = tiny_student(tiny_config({"identity": "gate"}, members=3), matrix.teachers, matrix.topics)
+            train(student, matrix, embeddings, config, 0, validate, snapshot=path)
+            return student
+
+        if cut:
+            with pytest.raises(KeyboardInterrupt):
+                run(look)
+        weights.append(run(lambda now: pr_auc(now, embeddings)).state_dict())
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 def test_every_member_is_trained_by_a_loss_of_its_own_and_their_mean_is_what_is_validated() -> None:

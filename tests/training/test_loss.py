@@ -83,3 +83,13 @@ def test_all_pairs_or_the_rows_alone_come_to_the_same_products_and_gradients() -
         found.append((cosine.detach(), *torch.autograd.grad(cosine.square().sum(), (samples, texts))))
     for alone, all_pairs in zip(*found, strict=True):
         torch.testing.assert_close(alone, all_pairs)
+
+
+def test_products_are_as_exact_where_the_towers_arithmetic_is_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    samples, texts = (torch.randn(n, 8, generator=generator) for n in (5, 7))
+    row_sample, row_text = torch.tensor([0, 4, 2]), torch.tensor([6, 1, 0])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [cosines(samples, texts, row_sample, row_text, pairs_a_row) for pairs_a_row in (0, 1000)]
+    assert found[1].dtype == torch.float32
+    torch.testing.assert_close(*found)

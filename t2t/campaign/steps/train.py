@@ -19,7 +19,8 @@ from t2t.data.embeddings.store import Embeddings
 from t2t.data.pairs import Pairs
 from t2t.data.scales import read_scales
 from t2t.students import build_student
-from t2t.students.checkpoint import check_weights, load, save
+from t2t.students.checkpoint import check_weights, load, read_student, save
+from t2t.students.config import DualEncoderConfig
 from t2t.training.config import TrainingConfig
 from t2t.training.job import Report, TrainJob
 from t2t.training.matrix import LabelMatrix
@@ -93,7 +94,8 @@ def train_student(
         log.info("Recipe: %s", ", ".join(f"{choice.key} {choice.value}" for choice in recipe.choices))
     title = f"Round {start.round}: {'training' if control_of is None else 'control'}"
     job = _job(campaign, start, matrix, training, files, title)
-    student = new_student(campaign, start.round, matrix, started_from, recipe.student)
+    shape = _shape(recipe.student, started_from if control_of is None else campaign.files(start.round).student)
+    student = new_student(campaign, start.round, matrix, started_from, shape)
     now = time.monotonic()
     student, trained = campaign.engine.train(job, student, report)
     passed = time.monotonic() - now
@@ -108,6 +110,14 @@ def train_student(
         "seconds": time.monotonic() - began - passed + trained.seconds,
     }
     save(student, files.student, facts)
+
+
+def _shape(chosen: Any, like: Path | None) -> Any:
+    """A student's shape: that of the one whose weights it starts from, or whose control it is, for which data or rules
+    of then may have led to another choice; without one the chosen shape."""
+    if like is None or type(chosen) is not DualEncoderConfig:
+        return chosen
+    return read_student(like).model_copy(update={"bias": chosen.bias})
 
 
 def new_student(campaign: Campaign, k: int, matrix: LabelMatrix, started_from: Path | None, config: Any) -> Any:
