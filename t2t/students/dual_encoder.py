@@ -60,7 +60,8 @@ def build(
         if config.text.head == "none":
             width = encoder.config.hidden_size if encoder is not None else config.text.d_model
             config = config.model_copy(update={"dim": int(width)})
-        warn_of_twins(tokenizer, topics, config.text.max_tokens)
+        ordered = config.text.pretrained is not None or config.text.layers > 0
+        warn_of_twins(tokenizer, topics, config.text.max_tokens, ordered)
         add_identities(tokenizer, teachers)
         return _made(config, input_dim, tokenizer, teachers, encoder, kind, seed)
 

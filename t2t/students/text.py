@@ -96,14 +96,25 @@ def _encode(tokenizer: PreTrainedTokenizerBase, topics: Sequence[str], max_token
     )["input_ids"]
 
 
-def warn_of_twins(tokenizer: PreTrainedTokenizerBase, topics: Sequence[str], max_tokens: int) -> None:
-    """Says which topics the student cannot tell apart: cut off before they differ, or unknown to the tokenizer."""
-    first: dict[tuple[int, ...], str] = {}
-    twins = [
-        (topic, other)
-        for topic, ids in zip(topics, _encode(tokenizer, topics, max_tokens), strict=True)
-        if (other := first.setdefault(tuple(ids), topic)) != topic
-    ]
+def warn_of_twins(
+    tokenizer: PreTrainedTokenizerBase, topics: Sequence[str], max_tokens: int, ordered: bool = True
+) -> None:
+    """Says which topics the student cannot tell apart: cut off before they differ, unknown to the tokenizer, or of the
+    same words in another order.
+
+    Args:
+        ordered: whether the student's text tower sees in which order words come.
+    """
+    encoded = list(_encode(tokenizer, topics, max_tokens))
+    twins = _twins(topics, [tuple(ids) for ids in encoded])
+    mixed = [] if ordered else _twins(topics, [tuple(sorted(ids)) for ids in encoded])
+    if len(mixed) > len(twins):
+        log.warning(
+            "%d topics have the same words as another one in another order, for instance %.60r and %.60r, and a text "
+            "tower without layers cannot tell them apart: set student.text.layers to 1.",
+            len(mixed) - len(twins),
+            *next(pair for pair in mixed if pair not in twins),
+        )
     if twins:
         log.warning(
             "%d topics have the same tokens as another one, for instance %.60r and %.60r, so the student cannot tell "
@@ -112,3 +123,10 @@ def warn_of_twins(tokenizer: PreTrainedTokenizerBase, topics: Sequence[str], max
             *twins[0],
             max_tokens,
         )
+
+
+def _twins(topics: Sequence[str], keys: Sequence[tuple[int, ...]]) -> list[tuple[str, str]]:
+    """Topics whose key another one before them has, with that one."""
+    first: dict[tuple[int, ...], str] = {}
+    pairs = ((topic, first.setdefault(key, topic)) for topic, key in zip(topics, keys, strict=True))
+    return [(topic, other) for topic, other in pairs if topic != other]

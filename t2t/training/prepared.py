@@ -76,7 +76,7 @@ def augment(
     """Hides random frames (never all of a sample's) and adds noise.
 
     Members see each sample with other noise, or they would learn much the same: what one sees added to a sample, the
-    next sees added to another one, since drawing takes longer than a step's arithmetic.
+    next sees added to another one, since drawing takes long. (Of fewer samples than members some see the same.)
 
     Returns: new frames for each member, float [V, F, D], and the mask, bool [V, F].
     """

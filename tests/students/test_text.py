@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from t2t.students import build_student
+from t2t.students.config import fitting
 from t2t.students.dual_encoder import add_identities
 from t2t.students.text import TopicTokens, fit_tokenizer, identity_token
 from tests.helpers.students import TOPICS
@@ -71,3 +73,16 @@ def test_a_long_topic_is_cut(limit: int) -> None:
     whole = tokenizer("a very long topic indeed", add_special_tokens=False)["input_ids"]
     assert ids[0].tolist() == [99, *whole[:limit], tokenizer.eos_token_id]
     assert mask.all()
+
+
+def test_topics_that_a_tower_without_layers_cannot_tell_apart_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    topics = ["man bites dog", "dog bites man", "a red box"]
+    build_student(fitting(1, 100), 4, topics, ("human",), 0)
+    assert "1 topics have the same words as another one in another order" in caplog.text
+    assert "'dog bites man' and 'man bites dog'" in caplog.text
+    caplog.clear()
+    shape = fitting(1, 100)
+    layered = shape.model_copy(update={"text": shape.text.model_copy(update={"layers": 1})})
+    build_student(layered, 4, topics, ("human",), 0)
+    build_student(shape, 4, topics[1:], ("human",), 0)
+    assert caplog.text == ""

@@ -26,7 +26,11 @@ def planned(config: CampaignConfig, dataset: Dataset, frames: int, dim: int, row
 
 
 def chosen(recipe: Recipe) -> list[Chosen]:
-    return [Chosen(choice.key, str(choice.value), choice.why) for choice in recipe.choices]
+    # Videos may have fewer frames than the encoder takes, which a round knows.
+    words = {"noise": "up to {}"}
+    return [
+        Chosen(choice.key, words.get(choice.key, "{}").format(choice.value), choice.why) for choice in recipe.choices
+    ]
 
 
 def unseen_note(dataset: Dataset, recipe: Recipe) -> str | None:
