@@ -48,29 +48,34 @@ def planned_recipe(
     """
     if config.recipe == "manual":
         return Recipe(config.student, config.training)
-    student = config.student
+    student, choices = config.student, []
     if type(student) is DualEncoderConfig:  # of another kind the shape is its own
-        given = student.model_dump(exclude_unset=True) if "student" in config.model_fields_set else {}
-        student = parse(DualEncoderConfig, _filled(given, fitting(frames, samples).model_dump()), "student")
-        if student.text.pretrained is not None:
-            told: Mapping[str, Any] = given.get("text", {})
-            text: dict[str, Any] = {}
-            if "freeze" not in told:
-                text["freeze"] = True
-            # What was learned of words is best kept: ahead on seen topics too.
-            if told.get("freeze", True) and "head" not in told and "dim" not in given:
-                text["head"] = "none"
-            # Several students share it only where each topic is read once for all.
-            shared = text.get("freeze", student.text.freeze) and student.text.identity == "gate"
-            changes: dict[str, Any] = {} if shared or "members" in given else {"members": 1}
-            student = student.model_copy(update=changes | {"text": student.text.model_copy(update=text)})
+        student = _fitted(config, frames, samples)
+        choices.append(_student_choice(student, frames))
         dim = min(dim, student.frontend.whiten or dim)
     others = max((count for name, count in rows.items() if name != HUMAN), default=0)
     labeled = samples if labeled is None else labeled
-    training, choices = choose(config.training, TrainingFacts(labeled, rows.get(HUMAN, 0), others, frames, dim))
-    if type(student) is DualEncoderConfig:
-        choices = [_student_choice(student, frames), *choices]
-    return Recipe(student, training, tuple(choices))
+    training, numbers = choose(config.training, TrainingFacts(labeled, rows.get(HUMAN, 0), others, frames, dim))
+    return Recipe(student, training, (*choices, *numbers))
+
+
+def _fitted(config: CampaignConfig, frames: int, samples: int) -> DualEncoderConfig:
+    """The student as it is given, and what is not given as it fits the data."""
+    given = config.student.model_dump(exclude_unset=True) if "student" in config.model_fields_set else {}
+    student = parse(DualEncoderConfig, _filled(given, fitting(frames, samples).model_dump()), "student")
+    if student.text.pretrained is None:
+        return student
+    told: Mapping[str, Any] = given.get("text", {})
+    text: dict[str, Any] = {}
+    if "freeze" not in told:
+        text["freeze"] = True
+    # What was learned of words is best kept: ahead on seen topics too.
+    if told.get("freeze", True) and "head" not in told and "dim" not in given:
+        text["head"] = "none"
+    # Several students share it only where each topic is read once for all.
+    shared = text.get("freeze", student.text.freeze) and student.text.identity == "gate"
+    changes: dict[str, Any] = {} if shared or "members" in given else {"members": 1}
+    return student.model_copy(update=changes | {"text": student.text.model_copy(update=text)})
 
 
 def _filled(given: Mapping[str, Any], fitting_one: Mapping[str, Any]) -> dict[str, Any]:

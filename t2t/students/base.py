@@ -8,9 +8,8 @@ which makes that of a checkpoint, its weights still to be filled. Their argument
 The protocol below is what measuring asks for. Training asks for what a dual-encoder has besides: a module with
 `frontend`, `encode_prepared`; `tokenizer`, `token_ids`, `words`, `texts`, `encode_texts` (which takes what `texts`
 gives), `encode_words`; `members` (itself, or several), `logits`, `gated`, `scale`, `bias`, `recompute`, `start_from`,
-and `scales`, which it is given. Tagging asks for
-`embed`, `encode_topics` and `answers`, checkpoints for `saved`. So today a further kind is a variant of that one:
-docs/extend.md has the list and an example.
+and `scales`, which it is given. Tagging asks for `embed`, `encode_topics` and `answers`, checkpoints for `saved`. So
+today a further kind is a variant of that one: docs/extend.md has the list and an example.
 """
 
 from __future__ import annotations

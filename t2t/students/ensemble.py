@@ -33,15 +33,13 @@ class Ensemble(Student):
         self.config, self.input_dim, self.tokenizer = config, first.input_dim, first.tokenizer
         self.teachers, self.words, self.gated, self.scales = first.teachers, first.words, first.gated, {}
         self.frontend = first.frontend
-        self.shares_words = first.reads_once
-        self._text_config = first.text_config
-        if self.shares_words:
+        shared = ["frontend"]
+        if first.reads_once:
             self.text_encoder = first.text_encoder
+            shared.append("text_encoder")
         for member in members:
-            # What comes to them has been prepared.
-            member.register_module("frontend", nn.Identity())
-            if self.shares_words:
-                member.register_module("text_encoder", nn.Identity())
+            for name in shared:  # what comes to a member has been through it
+                member.register_module(name, nn.Identity())
         self.each = nn.ModuleList(members)
 
     @property
@@ -67,7 +65,7 @@ class Ensemble(Student):
 
     @property
     def reads_once(self) -> bool:
-        return self.shares_words
+        return self.members[0].reads_once
 
     def encode_prepared(self, prepared: Tensor, mask: Tensor) -> Tensor:
         parts = [member.encode_prepared(prepared, mask) for member in self.members]
@@ -76,7 +74,7 @@ class Ensemble(Student):
     def encode_texts(
         self, ids: Tensor, mask: Tensor, row: Tensor | None = None, teacher: Tensor | None = None
     ) -> Tensor:
-        if self.shares_words and not ids.is_floating_point():
+        if self.reads_once and not ids.is_floating_point():
             ids = self._in_blocks(self._encode_tokens, ids, mask)
         scales = self._member_scales()
         parts = [
@@ -96,4 +94,4 @@ class Ensemble(Student):
 
     @property
     def text_config(self) -> dict[str, Any]:
-        return self._text_config
+        return super().text_config if self.reads_once else self.members[0].text_config

@@ -105,7 +105,7 @@ def warn_of_twins(
     Args:
         ordered: whether the student's text tower sees in which order words come.
     """
-    encoded = list(_encode(tokenizer, topics, max_tokens))
+    encoded = _encode(tokenizer, topics, max_tokens)
     twins = _twins(topics, [tuple(ids) for ids in encoded])
     mixed = [] if ordered else _twins(topics, [tuple(sorted(ids)) for ids in encoded])
     if len(mixed) > len(twins):

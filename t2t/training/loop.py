@@ -307,11 +307,11 @@ def training_identity(student: Student, matrix: LabelMatrix, config: TrainingCon
     names = json.dumps([matrix.teachers, matrix.topics, list(matrix.sample_ids)])
     arrays = (hashlib.sha256(np.ascontiguousarray(getattr(matrix, name)).data).hexdigest() for name in ARRAYS)
     text = student.config.text
-    later: Any = {key for key, value in (("identity", "token"), ("head", "linear")) if getattr(text, key) == value}
-    whole = ({"text": later} if later else {}) | (
-        {"members": True} if getattr(student.config, "members", 1) == 1 else {}
-    )
-    shape = student.config.model_dump_json(exclude=whole or None)
+    later: dict[str, Any] = {
+        "text": {key for key, value in (("identity", "token"), ("head", "linear")) if getattr(text, key) == value},
+        "members": getattr(student.config, "members", 1) == 1,
+    }
+    shape = student.config.model_dump_json(exclude={key: left for key, left in later.items() if left})
     student_facts = [shape, str(seed), student.device.type, torch.__version__]
     start = (value.detach().cpu().contiguous().numpy().tobytes() for value in student.state_dict().values())
     return sha256(settings, *student_facts, names, *arrays, *(hashlib.sha256(value).digest() for value in start))

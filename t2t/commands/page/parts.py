@@ -85,15 +85,8 @@ def rounds(material: Material) -> dict[str, Any]:
     )
     rows = table.to_dict("records")
     for row, record in zip(rows, material.shown, strict=True):
-        row["reason"] = record.reason
-        control = record.control
-        row["gain_over"] = control and {
-            "control": control.test["pr_auc"],
-            "value": control.gain_test.value,
-            "interval": control.gain_test,
-        }
-    controlled = any(record.control for record in material.shown)
-    return {"picture": svg(figure, "rounds"), "rows": rows, "best": best, "controlled": controlled}
+        row |= {"reason": record.reason, "over_control": record.control and record.control.gain_test}
+    return {"picture": svg(figure, "rounds"), "rows": rows, "best": best, "controlled": "control" in table}
 
 
 def curves(material: Material) -> dict[str, Any]:

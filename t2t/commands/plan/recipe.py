@@ -26,10 +26,10 @@ def planned(config: CampaignConfig, dataset: Dataset, frames: int, dim: int, row
 
 
 def chosen(recipe: Recipe) -> list[Chosen]:
-    # Videos may have fewer frames than the encoder takes, which a round knows.
-    words = {"noise": "up to {}"}
+    # Noise goes by the frames, and videos may have fewer than the encoder takes, which a round knows.
     return [
-        Chosen(choice.key, words.get(choice.key, "{}").format(choice.value), choice.why) for choice in recipe.choices
+        Chosen(choice.key, f"{'up to ' if choice.key == 'noise' else ''}{choice.value}", choice.why)
+        for choice in recipe.choices
     ]
 
 
