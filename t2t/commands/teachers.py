@@ -21,6 +21,7 @@ from t2t.data.labels import HUMAN
 from t2t.lake.layout import dataset_of
 from t2t.teachers import TeacherContext, build, parse_entry
 from t2t.teachers.base import Registration
+from t2t.teachers.labeling import answers
 from t2t.teachers.retraction import retracted
 from t2t.teachers.store import registrations
 
@@ -101,7 +102,7 @@ def _check(workspace: Workspace, name: str, place: str | None, datasets: dict[st
         teacher = build(teacher_entry(workspace, name, opened.root), TeacherContext(opened, workspace.work))
         fingerprint = teacher.fingerprint()
         samples = opened.samples.slice(0, FEW)
-        tables = [table for table in islice(teacher.label(samples, opened.topics), 4) if len(table)]
+        tables = [table for table in islice(answers(teacher, samples, opened.topics), 4) if len(table)]
         if not tables:
             return {"fingerprint": fingerprint[:12], "labels": "0", "result": f"no label for the first {FEW} samples"}
         values = pd.concat([table["confidence"].to_pandas() for table in tables])
