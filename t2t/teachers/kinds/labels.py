@@ -44,8 +44,9 @@ class Teacher:
         """Reads and checks the file. Raises DataError for an unknown sample or topic, a number outside 0..1 or NaN,
         a pair that stands twice, or a file that changed since the fingerprint was taken or changes meanwhile."""
         text = pa.string()
-        table = read_table(self.source, {"sample_id": text, "topic": text, "confidence": pa.float64()})
         dataset = self.context.dataset
+        columns = {"sample_id": text, "topic": text, "confidence": pa.float64()}
+        table = read_table(self.source, columns, dataset.config.table_limits)
         refuse_unknown(self.path, table, "sample_id", dataset.samples["sample_id"].to_pylist(), "sample")
         refuse_unknown(self.path, table, "topic", dataset.topics, "topic")
         refuse_outside(self.path, table, "confidence")
