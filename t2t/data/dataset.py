@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
@@ -57,6 +57,11 @@ class UnseenConfig(Config):
         description="Whose labels are kept out: everyone's; or people's only, so that a student learns these topics "
         "from teachers alone, and people measure how well.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return {"topics": value} if isinstance(value, list | tuple) else value
 
     @model_validator(mode="after")
     def _one_way(self) -> UnseenConfig:

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import pandas as pd
 
-from t2t.core.errors import DataError, T2TError
+from t2t.core.errors import DataError, T2TError, listed
 from t2t.core.files import sha256, sha256_file
 from t2t.data.columns import first_row
 from t2t.data.dataset import SPLITS, Dataset
@@ -31,7 +31,7 @@ def refuse_unsound(dataset: Dataset) -> None:
     if dataset.config.shared_videos == "refuse":
         _refuse_shared(dataset)
     for split in MEASURED:
-        refuse_no_positive(dataset, split, _labels(dataset, split)["positive"].any())
+        refuse_no_positive(dataset, split, bool(_labels(dataset, split)["positive"].any()))
 
 
 def refuse_no_positive(dataset: Dataset, split: str, positive: bool) -> None:
@@ -222,9 +222,3 @@ def reading(name: str) -> str:
     """A name as a reader takes it: without capitals, `_` and `-` as blanks, in one Unicode form."""
     plain = unicodedata.normalize("NFKC", plain_text(name)).replace("_", " ").replace("-", " ")
     return " ".join(plain.casefold().split())
-
-
-def listed(names: Sequence[str], most: int = 10) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(names[:most])
-    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")

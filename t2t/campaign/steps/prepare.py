@@ -34,8 +34,10 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
     for remark in remarks(campaign.dataset):
         log.warning("Dataset %s: %s", campaign.dataset.name, remark)
     teachers = outside_teachers(campaign)
+    for teacher in teachers:
+        campaign.registrar().try_out(teacher, campaign.dataset.samples, campaign.dataset.topics)
     for split in MEASURED:  # unreadable samples are out now
-        refuse_no_positive(campaign.dataset, split, campaign.human_pairs(split).positive.any())
+        refuse_no_positive(campaign.dataset, split, bool(campaign.human_pairs(split).positive.any()))
     config, out = campaign.config, campaign.lineup.retracted()
     remember_lake(campaign.folder, config.lake)
     taught = {teacher.id for record in campaign.ledger.records() for teacher in record.teachers}
