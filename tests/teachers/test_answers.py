@@ -12,6 +12,7 @@ import pytest
 from t2t.core.errors import T2TError
 from t2t.data.labels import LABEL_SCHEMA, write_parquet
 from t2t.teachers.answers import checked
+from t2t.teachers.register import Registrar
 from t2t.teachers.store import registered
 from tests.helpers.teachers import Counting, ask, confidences, many
 
@@ -123,3 +124,28 @@ def test_a_part_that_an_older_version_left_unchecked_is_refused_and_made_anew(
         ask(lake, work, dataset, Counting(2), many("a", "b", "c"), "red")
     ask(lake, work, dataset, Counting(2), many("a", "b", "c"), "red")
     assert set(confidences(lake, "main")) == {"a", "b", "c"}
+
+
+def test_a_teacher_is_tried_before_the_work_begins_and_named(lake: Any, work: Path, dataset: Any) -> None:
+    head, samples = lake.resolve("main"), many("a", "b", "c")
+    registrar = Registrar(lake, dataset, work)
+    good = Counting(2)
+    registrar.try_out(good, samples, ["red"])
+    assert good.calls == [(["a", "b"], ["red"])]
+    with pytest.raises(T2TError, match=r"^Teacher 'vendor' gives nan.* for sample 'b' and topic 'red'"):
+        registrar.try_out(Broken(nan, None), samples, ["red"])
+
+    class Lost(Counting):
+        def fingerprint(self) -> str:
+            raise T2TError("weights.safetensors: no such file.")
+
+    with pytest.raises(T2TError, match=r"^Teacher 'vendor': weights\.safetensors: no such file\.$"):
+        registrar.try_out(Lost(), samples, ["red"])
+    assert lake.resolve("main") == head
+    registrar.register(good, samples, ["red"])
+    # Registered, it is not asked again, and its content may not change.
+    again = Counting()
+    registrar.try_out(again, samples, ["red"])
+    assert again.calls == []
+    with pytest.raises(T2TError, match="'vendor' is registered with other content"):
+        registrar.try_out(Counting(extra="2"), samples, ["red"])
