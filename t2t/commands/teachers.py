@@ -79,9 +79,9 @@ def check_teachers(workspace: Workspace, ids: list[str], dataset: str | None) ->
     used: dict[str, set[str]] = {}
     for campaign in workspace.names("campaigns"):
         content = read_yaml(workspace.file("campaigns", campaign))
-        named = content.get("teachers")
-        for teacher in map(str, named) if isinstance(named, list) else ():
-            used.setdefault(teacher, set()).add(str(content.get("dataset")))
+        named, place = content.get("teachers"), content.text(["dataset"]) or str(content.get("dataset"))
+        for number, teacher in enumerate(named if isinstance(named, list) else ()):
+            used.setdefault(content.text(["teachers", number]) or str(teacher), set()).add(place)
     datasets: dict[str, Dataset | T2TError] = {}
     rows, told = [], []
     for name in ids or workspace.names("teachers"):

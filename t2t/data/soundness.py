@@ -30,8 +30,9 @@ def refuse_unsound(dataset: Dataset) -> None:
     T2TError for a split to measure on that has no positive pair."""
     if dataset.config.shared_videos == "refuse":
         _refuse_shared(dataset)
+    labels = _labels(dataset)
     for split in MEASURED:
-        refuse_no_positive(dataset, split, bool(_labels(dataset, split)["positive"].any()))
+        refuse_no_positive(dataset, split, bool(_of(labels, split)["positive"].any()))
 
 
 def refuse_no_positive(dataset: Dataset, split: str, positive: bool) -> None:
@@ -44,11 +45,12 @@ def refuse_no_positive(dataset: Dataset, split: str, positive: bool) -> None:
 
 def remarks(dataset: Dataset) -> list[str]:
     """What people should know of a dataset before they believe a number that was measured on it, a sentence each."""
+    labels = _labels(dataset)
     return [
         *_shared_videos(dataset),
-        *_one_sided(dataset),
-        *_topics(dataset),
-        *_unseen(dataset),
+        *_one_sided(labels),
+        *_topics(dataset, labels),
+        *_unseen(dataset, labels),
         *_groups(dataset),
         *_meeting(dataset),
     ]
@@ -130,16 +132,19 @@ def _shared_videos(dataset: Dataset) -> Iterator[str]:
 # -- labels ----------------------------------------------------------------------------------------------------------
 
 
-def _labels(dataset: Dataset, *splits: str) -> pd.DataFrame:
-    """People's labels of some splits: columns sample_id, topic, confidence, split, group, positive."""
-    samples = dataset.samples.select(["sample_id", "split", "group"]).to_pandas()
-    labels = dataset.human.to_pandas().merge(samples[samples["split"].isin(splits)], on="sample_id")
+def _labels(dataset: Dataset) -> pd.DataFrame:
+    """People's labels: columns sample_id, topic, confidence, split, positive."""
+    labels = dataset.human.to_pandas().merge(dataset.samples.select(["sample_id", "split"]).to_pandas(), on="sample_id")
     return labels.assign(positive=labels["confidence"] >= POSITIVE)
 
 
-def _one_sided(dataset: Dataset) -> Iterator[str]:
+def _of(labels: pd.DataFrame, split: str) -> pd.DataFrame:
+    return labels[labels["split"] == split]
+
+
+def _one_sided(every: pd.DataFrame) -> Iterator[str]:
     for split in SPLITS:
-        labels = _labels(dataset, split)
+        labels = _of(every, split)
         if split == "unlabeled":
             if len(labels):
                 yield f"{len(labels):,} human labels are of split 'unlabeled', which has none: they are not used."
@@ -158,19 +163,18 @@ def _one_sided(dataset: Dataset) -> Iterator[str]:
             yield f"None of the {len(labels):,} human labels of split 'train' is positive (0.5 or more)."
 
 
-def _topics(dataset: Dataset) -> Iterator[str]:
-    labels = _labels(dataset, *SPLITS)
+def _topics(dataset: Dataset, labels: pd.DataFrame) -> Iterator[str]:
     positive = set(labels["topic"][labels["positive"]])
     if silent := [topic for topic in dataset.topics if topic not in positive]:
         yield f"Topics without a positive human label: {listed(silent)}."
     for split in MEASURED:
-        positives = _labels(dataset, split).groupby("topic")["positive"].sum()
+        positives = _of(labels, split).groupby("topic")["positive"].sum()
         there = {topic for topic, count in positives.items() if count}
         if there and (missing := [topic for topic in dataset.topics if topic in positive and topic not in there]):
             yield f"Topics without a positive human label in split {split!r}, not measured there: {listed(missing)}."
 
 
-def _unseen(dataset: Dataset) -> Iterator[str]:
+def _unseen(dataset: Dataset, every: pd.DataFrame) -> Iterator[str]:
     config = dataset.config.unseen
     if config.fraction and not dataset.unseen:
         yield (
@@ -181,7 +185,7 @@ def _unseen(dataset: Dataset) -> Iterator[str]:
         yield f"All {len(dataset.topics)} topics are unseen: nothing is left to train on."
     if dataset.unseen:
         for split in MEASURED:
-            labels = _labels(dataset, split)
+            labels = _of(every, split)
             if not labels["positive"][labels["topic"].isin(dataset.unseen)].any():
                 yield f"No unseen topic has a positive human label in split {split!r}: they are not measured there."
 

@@ -18,6 +18,9 @@ from t2t.data.labels import LABEL_SCHEMA
 
 NEXT = "Nothing of it is registered: mend its file, weights or code, and try `t2t teachers check {}`."
 
+# Rows and tables that are looked at together.
+ROWS, TABLES = 1 << 16, 1 << 10
+
 
 def checked(
     teacher: str, tables: Iterable[pa.Table], samples: Sequence[str] | pa.Array, topics: Sequence[str]
@@ -29,16 +32,27 @@ def checked(
 
     Raises T2TError that names teacher, sample, topic and what to do, for a table of other columns, a row under another
     identity, a sample or topic that was not asked for, a confidence that is NaN, infinite or outside 0..1, or a pair
-    that stands twice (in another table: once the last one came).
+    that stands twice (far from each other: once the last one came).
     """
     asked = samples if isinstance(samples, pa.Array) else pa.array(samples, pa.string())
     pairs: list[np.ndarray] = []
-    for table in tables:
-        table = _columns(teacher, table)
-        pairs.append(_pairs(teacher, table, asked, topics))
-        yield table
+    for waiting in _together(_columns(teacher, table) for table in tables):
+        pairs.append(_pairs(teacher, pa.concat_tables(waiting), asked, topics))
+        yield from waiting
     if len(pairs) > 1:
         _refuse_twice(teacher, np.concatenate(pairs), asked, topics)
+
+
+def _together(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
+    """Small tables together, since looking a sample up takes longest for the first one."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(map(len, waiting)) >= ROWS or len(waiting) >= TABLES:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
 
 
 def _columns(teacher: str, table: object) -> pa.Table:
