@@ -29,6 +29,7 @@ from t2t.commands.tables import console
 from t2t.core.errors import expect
 from t2t.core.host import check_environment
 from t2t.core.workspace import Workspace
+from t2t.data.soundness import refuse_unsound
 from t2t.integrations.mlflow.page import log_page
 from t2t.integrations.mlflow.store import load_mlflow
 from t2t.integrations.services import prefect_server
@@ -71,7 +72,7 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
     Data and teachers are checked before a server starts.
     """
     opened = Campaign(config, workspace)
-    _ = opened.dataset  # reading it checks it, before the lake is made
+    refuse_unsound(opened.dataset)  # reading it checks it, before the lake is made
     check_environment(workspace.work, ["PREFECT_API_URL", *_history()])
     outside_teachers(opened)
     # The flow holds the lock; here it is only asked for, so that a second run is refused before a server starts.

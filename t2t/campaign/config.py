@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from t2t.core import plugins
-from t2t.core.config import Config, Free, load_yaml
+from t2t.core.config import Config, Free, Written, load_node
 from t2t.core.errors import T2TError
 from t2t.data.coding import MOST_TEACHERS
 from t2t.data.embeddings.config import EncoderConfig
@@ -181,19 +181,21 @@ class CampaignConfig(Config):
 
 def override(content: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     """Applies `key.subkey=value` settings (values are YAML) to a campaign's mapping, returned as a copy."""
-    content = dict(content)
+    content = Written(content)
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise T2TError(f"--set {setting!r}: write it as key=value, for instance training.steps=500.")
         *parents, last = key.split(".")
-        place = content
+        place: dict[str, Any] = content
         for parent in parents:
             inner = place.get(parent)
             place[parent] = dict(inner) if isinstance(inner, Mapping) else {}
             place = place[parent]
         try:
-            place[last] = load_yaml(value)
+            place[last], node = load_node(value)
         except T2TError as error:
             raise T2TError(f"--set {setting!r}: {error}") from None
+        if node is not None:
+            content.nodes[*parents, last] = node
     return content

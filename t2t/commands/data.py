@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 
 import pandas as pd
+from rich.markup import escape
 
 from t2t.campaign.entries import open_dataset
 from t2t.commands.tables import console, table_of
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.data.embeddings.embed import probe
+from t2t.data.soundness import refuse_unsound, remarks
 
 
 def check_data(workspace: Workspace, name: str) -> None:
@@ -36,9 +38,8 @@ def check_data(workspace: Workspace, name: str) -> None:
     console.print(table_of(pd.DataFrame(rows), f"Dataset {name} at {dataset.root}"))
     console.print(f"Topics: {len(dataset.topics)}, of which {len(dataset.unseen)} unseen in training.")
     console.print("Groups in more than one split: 0.")
-    silent = [topic for topic in dataset.topics if not (human["confidence"][human["topic"] == topic] >= 0.5).any()]
-    if silent:
-        console.print(f"[yellow]Topics without a positive human label:[/yellow] {', '.join(silent[:10])}")
+    for remark in remarks(dataset):
+        console.print(f"[yellow]{escape(remark)}[/yellow]")
     if len(unreadable):
         # As the samples table writes them: short enough to stay whole in a terminal.
         unreadable["path"] = [os.path.relpath(path, dataset.root) for path in unreadable["path"]]
@@ -51,3 +52,4 @@ def check_data(workspace: Workspace, name: str) -> None:
             f"{len(unreadable)} of {len(samples)} samples are unreadable ({share:.1%}), more than max_unreadable "
             f"({limit:.1%}) in {workspace.file('datasets', name)}: a campaign would stop."
         )
+    refuse_unsound(dataset)

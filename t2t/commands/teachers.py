@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from rich.markup import escape
 
 from t2t.campaign.entries import open_dataset, teacher_entry
 from t2t.campaign.find import lakes
 from t2t.commands.tables import console, table_of
-from t2t.core.config import load_yaml, read_yaml
+from t2t.core.config import Written, load_node, read_yaml
 from t2t.core.errors import T2TError
 from t2t.core.files import write_text
 from t2t.core.workspace import Workspace
@@ -21,6 +22,7 @@ from t2t.data.labels import HUMAN
 from t2t.lake.layout import dataset_of
 from t2t.teachers import TeacherContext, build, parse_entry
 from t2t.teachers.base import Registration
+from t2t.teachers.labeling import answers
 from t2t.teachers.retraction import retracted
 from t2t.teachers.store import registrations
 
@@ -77,38 +79,49 @@ def check_teachers(workspace: Workspace, ids: list[str], dataset: str | None) ->
     used: dict[str, set[str]] = {}
     for campaign in workspace.names("campaigns"):
         content = read_yaml(workspace.file("campaigns", campaign))
-        named = content.get("teachers")
-        for teacher in map(str, named) if isinstance(named, list) else ():
-            used.setdefault(teacher, set()).add(str(content.get("dataset")))
+        named, place = content.get("teachers"), content.text(["dataset"]) or str(content.get("dataset"))
+        for number, teacher in enumerate(named if isinstance(named, list) else ()):
+            used.setdefault(content.text(["teachers", number]) or str(teacher), set()).add(place)
     datasets: dict[str, Dataset | T2TError] = {}
-    rows = []
+    rows, told = [], []
     for name in ids or workspace.names("teachers"):
         for place in [dataset] if dataset else sorted(used.get(name, {""})):
-            outcome = _check(workspace, name, place, datasets)
+            outcome, remarks = _check(workspace, name, place, datasets)
             rows.append({"id": name, "dataset": place, **outcome})
+            told += [f"{name}: {remark}" for remark in remarks]
     console.print(table_of(pd.DataFrame(rows), "Teachers, checked"))
+    for remark in told:
+        console.print(escape(remark))
     return all(row["result"] == "sound" for row in rows)
 
 
-def _check(workspace: Workspace, name: str, place: str | None, datasets: dict[str, Any]) -> dict[str, str]:
+def _check(
+    workspace: Workspace, name: str, place: str | None, datasets: dict[str, Any]
+) -> tuple[dict[str, str], list[str]]:
+    """The columns of a teacher's row, and what it says of its labels."""
+
+    def outcome(fingerprint: str, labels: str, result: str) -> dict[str, str]:
+        return {"fingerprint": fingerprint[:12], "labels": labels, "result": result}
+
     try:
         if not place:
             teacher_entry(workspace, name)
-            return {"fingerprint": "", "labels": "", "result": "no campaign uses it: name a dataset with --dataset"}
+            return outcome("", "", "no campaign uses it: name a dataset with --dataset"), []
         if place not in datasets:
             datasets[place] = open_dataset(workspace, place)
         opened = datasets[place]
         teacher = build(teacher_entry(workspace, name, opened.root), TeacherContext(opened, workspace.work))
         fingerprint = teacher.fingerprint()
         samples = opened.samples.slice(0, FEW)
-        tables = [table for table in islice(teacher.label(samples, opened.topics), 4) if len(table)]
+        tables = [table for table in islice(answers(teacher, samples, opened.topics), 4) if len(table)]
+        remarks = list(getattr(teacher, "remarks", ()))
         if not tables:
-            return {"fingerprint": fingerprint[:12], "labels": "0", "result": f"no label for the first {FEW} samples"}
+            return outcome(fingerprint, "0", f"no label for the first {FEW} samples"), remarks
         values = pd.concat([table["confidence"].to_pandas() for table in tables])
         labels = f"{len(values):,} read, {values.min():.3f} to {values.max():.3f}, mean {values.mean():.3f}"
-        return {"fingerprint": fingerprint[:12], "labels": labels, "result": "sound"}
+        return outcome(fingerprint, labels, "sound"), remarks
     except T2TError as error:
-        return {"fingerprint": "", "labels": "", "result": str(error)}
+        return outcome("", "", str(error)), []
 
 
 def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: str, options: list[str]) -> Path:
@@ -118,7 +131,7 @@ def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: s
         raise T2TError(
             f"{path} exists. An identity never changes: choose a new id, or edit the file before its first use."
         )
-    content: dict[str, Any] = {"id": teacher_id, "kind": kind}
+    content = Written({"id": teacher_id, "kind": kind})
     if description:
         content["description"] = description
     keys = iter(options)
@@ -127,10 +140,12 @@ def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: s
         if not key.startswith("--") or not (equals or (value := next(keys, ""))):
             raise T2TError(f"{key!r}: write further keys as --key value, for instance --path '${{data}}/x.csv'.")
         try:
-            content[name.replace("-", "_")] = load_yaml(value)
+            content[name.replace("-", "_")], node = load_node(value)
         except T2TError as error:
             raise T2TError(f"{key!r}: {error}") from None
+        if node is not None:
+            content.nodes[(name.replace("-", "_"),)] = node
     parse_entry(content, f"teacher {teacher_id!r}")
-    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    write_text(path, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
     console.print(f"Wrote {path}. Check it: t2t teachers check {teacher_id}; then name it in a campaign's `teachers`.")
     return path

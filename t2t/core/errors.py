@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 # How Git's library, SQLite and the system say that a disk is full.
@@ -48,6 +48,12 @@ def nearest(name: str, names: Iterable[str]) -> str:
     if len(choices) > LISTED:
         return f" Known: {', '.join(choices[:LISTED])} and {len(choices) - LISTED:,} more."
     return f" Known: {', '.join(choices)}." if choices else ""
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def one_line(error: object, limit: int = 400) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
@@ -20,14 +20,14 @@ from pydantic import Field, model_validator
 from t2t.core.config import Config
 from t2t.core.errors import DataError, T2TError, nearest, one_line
 from t2t.core.files import sha256, sha256_file
+from t2t.data.columns import first_row, refuse
+from t2t.data.limits import TableLimits
 from t2t.data.source import SourceFile
 from t2t.data.tables import (
     control_character,
-    first_row,
     plain_text,
     read_lines,
     read_table,
-    refuse,
     refuse_bad_names,
     refuse_duplicates,
     refuse_outside,
@@ -57,6 +57,11 @@ class UnseenConfig(Config):
         description="Whose labels are kept out: everyone's; or people's only, so that a student learns these topics "
         "from teachers alone, and people measure how well.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return {"topics": value} if isinstance(value, list | tuple) else value
 
     @model_validator(mode="after")
     def _one_way(self) -> UnseenConfig:
@@ -91,6 +96,12 @@ class DatasetConfig(Config):
     topics: str = "topics.txt"
     unseen: UnseenConfig = UnseenConfig(fraction=0.0)
     max_unreadable: float = Field(0.01, ge=0, le=1, description="Share of samples that may be unreadable.")
+    table_limits: TableLimits = TableLimits()
+    shared_videos: Literal["refuse", "allow"] = Field(
+        "refuse",
+        description="Whether one video may stand, under two ids, in validation or test and in another split as well. "
+        "Then the student is measured on what it was trained on.",
+    )
 
 
 @dataclass(frozen=True)
@@ -157,9 +168,10 @@ def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
             f"holds {config.root!r}" + (", or make it with `t2t demo`." if config.name == "demo" else ".")
         )
     files = [SourceFile(root / name) for name in (config.samples, config.annotations, config.topics)]
-    topics = _read_topics(files[2])
-    samples = _read_samples(files[0], root)
-    human = _read_annotations(files[1], samples, topics)
+    limits = config.table_limits
+    topics = _read_topics(files[2], limits)
+    samples = _read_samples(files[0], root, limits)
+    human = _read_annotations(files[1], samples, topics, limits)
     try:
         unseen = config.unseen.draw(topics)
     except ValueError as error:
@@ -167,10 +179,10 @@ def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
     return Dataset(config, root, samples, human, topics, unseen, tuple(file.sha256() for file in files))
 
 
-def _read_topics(file: SourceFile) -> tuple[str, ...]:
+def _read_topics(file: SourceFile, limits: TableLimits) -> tuple[str, ...]:
     topics: dict[str, int] = {}
     seen: dict[str, str] = {}
-    lines = read_lines(file)
+    lines = read_lines(file, limits)
     if not any(line.strip() for line in lines):
         raise DataError(file.path, "no topics; write one a line.")
     for row, line in enumerate(lines, start=1):
@@ -196,10 +208,10 @@ def _read_topics(file: SourceFile) -> tuple[str, ...]:
     return tuple(topics)
 
 
-def _read_samples(file: SourceFile, root: Path) -> pa.Table:
+def _read_samples(file: SourceFile, root: Path, limits: TableLimits) -> pa.Table:
     path = file.path
     names = ("sample_id", "path", "modality", "group", "split")
-    table = read_table(file, {name: pa.string() for name in names})
+    table = read_table(file, {name: pa.string() for name in names}, limits)
     if not len(table):
         raise DataError(path, "no samples.")
     # In an id they break joins with other systems' tables; in a group they let one source into two splits.
@@ -251,10 +263,11 @@ def _resolve(manifest: Path, index: int, written: str, root: Path) -> str:
     return str(target)
 
 
-def _read_annotations(file: SourceFile, samples: pa.Table, topics: Sequence[str]) -> pa.Table:
+def _read_annotations(file: SourceFile, samples: pa.Table, topics: Sequence[str], limits: TableLimits) -> pa.Table:
     path = file.path
     text = pa.string()
-    table = read_table(file, {"sample_id": text, "topic": text, "annotator": text, "relevance": pa.float64()})
+    columns = {"sample_id": text, "topic": text, "annotator": text, "relevance": pa.float64()}
+    table = read_table(file, columns, limits)
     refuse_unknown(path, table, "sample_id", samples["sample_id"].to_pylist(), "sample")
     refuse_unknown(path, table, "topic", topics, "topic")
     refuse_outside(path, table, "relevance")

@@ -14,7 +14,7 @@ from t2t.core.errors import T2TError, expect, nearest, one_line
 from t2t.core.host import find_device
 from t2t.data.embeddings.decode import Unreadable
 from t2t.data.embeddings.embed import decode_in_order
-from t2t.data.embeddings.encoders import FrameEncoder, build_encoder
+from t2t.data.embeddings.encoders import FrameEncoder, build_encoder, encoded, refuse_not_finite
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.labels import HUMAN
 from t2t.students.checkpoint import load, load_checked, read_encoder
@@ -70,7 +70,8 @@ class Scorer:
             for file, clip in zip(files, clips, strict=True):
                 if isinstance(clip, Unreadable):
                     raise T2TError(f"{file}: {clip}.")
-                embedded.append(self.encoder.encode(clip))
+                embedded.append(encoded(self.encoder, clip))
+                refuse_not_finite(self.encoder, file, embedded[-1])
         return Embeddings.of(embedded)
 
     def score(self, files: Iterable[str | Path], topics: Iterable[str], identity: str | None = None) -> np.ndarray:

@@ -58,6 +58,9 @@ class Teacher(Protocol):
     One that is expensive has an attribute `shard_samples: int`: it is then asked for so many samples at a time, and
     what it answered survives a kill. Labels of a sample must therefore not depend on which others are asked with it.
     If it has its `context` as well, its parts can be labeled by a cluster: there it is built again from its entry.
+
+    One that has something to say of its labels, such as classes that no topic is meant by, has `remarks: list[str]`,
+    a sentence each, once it has labeled something; `t2t teachers check` and a run tell them.
     """
 
     entry: TeacherEntry

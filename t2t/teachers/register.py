@@ -25,6 +25,7 @@ from t2t.teachers.asked import Asked
 from t2t.teachers.base import Registration, TeacherRef
 from t2t.teachers.labeling import (
     MakeParts,
+    answers,
     label,
     make_parts,
     parts_folder,
@@ -35,6 +36,9 @@ from t2t.teachers.labeling import (
 from t2t.teachers.store import asked, registered
 
 log = logging.getLogger("t2t")
+
+# Samples that a teacher is tried on.
+FEW = 2
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,24 @@ class Registrar:
         # Also those that a kill left between the commit and this line.
         remove_parts(self.work, parts)
         return reference
+
+    def try_out(self, teacher: Teacher, samples: pa.Table, topics: Sequence[str]) -> None:
+        """Has a teacher that is not registered yet label a few samples, of which nothing is kept: what is wrong with
+        its files, weights or answers is found before the work begins.
+
+        Raises T2TError, naming the teacher, where it cannot label, answers what it was not asked, or is registered
+        with other content.
+        """
+        try:
+            reference = TeacherRef(id=teacher.entry.id, fingerprint=teacher.fingerprint())
+            self._refuse_changed(teacher, reference)
+            if registered(self.lake, self.dataset.name, reference.id, self.branch) is None:
+                for _ in answers(teacher, samples.slice(0, FEW), topics):
+                    pass
+        except T2TError as error:
+            if repr(teacher.entry.id) in str(error):
+                raise
+            raise T2TError(f"Teacher {teacher.entry.id!r}: {error}") from None
 
     def _refuse_changed(self, teacher: Teacher, now: TeacherRef) -> None:
         registration = registered(self.lake, self.dataset.name, now.id, self.branch)
@@ -150,6 +172,8 @@ class Registrar:
             )
         news = f", {rows - old:,} of them new" if old else ""
         log.info("Registered teacher %s: %s labels%s", entry.id, f"{rows:,}", news)
+        for remark in getattr(teacher, "remarks", ()):
+            log.info("Teacher %s: %s", entry.id, remark)
 
     def _key(self, layout: TeacherLayout, fingerprint: str, question: _Question) -> str:
         latest = None

@@ -212,3 +212,34 @@ def test_real_clips_with_real_weights(tmp_path):
     unit = means / np.linalg.norm(means, axis=-1, keepdims=True)
     alike = np.einsum("afd,bgd->abfg", unit, unit).mean(axis=(2, 3))
     assert (alike.argmax(axis=1) == np.arange(4)).all()
+
+
+class Faulty:
+    """An encoder of a plug-in that gives something else than it says."""
+
+    def __init__(self, give):
+        self.good, self.give = build_encoder(CONFIG), give
+        for name in ("frames", "size", "crop", "interpolation", "batch_size", "dim", "fingerprint"):
+            setattr(self, name, getattr(self.good, name))
+
+    def encode(self, frames):
+        return self.give(self.good.encode(frames))
+
+
+@pytest.mark.parametrize(
+    ("give", "says"),
+    [
+        (lambda out: np.where(np.arange(len(out))[:, None] == 2, np.nan, out), r"gives NaN .* for .*clip-01\.mp4"),
+        (lambda out: out.astype(np.float32) + 1e6, r"gives NaN or infinite numbers for .*clip-00\.mp4 \(1 of 1"),
+        (lambda out: out[:-1], r"gives float16 \[\d+, \d+\] for \d+ frames; expected float16 \[\d+, \d+\]"),
+        (lambda out: out[:, :-1], ".* expected float16"),
+        (lambda out: out.astype(np.int64), "gives int64"),
+    ],
+    ids=["NaN", "too large for float16", "a row less", "a column less", "no floats"],
+)
+def test_an_encoder_that_gives_something_else_is_refused_and_nothing_is_stored(clips, tmp_path, give, says):
+    encoder = Faulty(give)
+    store = EmbeddingStore(tmp_path, encoder.fingerprint)
+    with pytest.raises(T2TError, match=f"The frame encoder Faulty {says}"):
+        embed(table(clips), encoder, store)
+    assert not list(tmp_path.rglob("*.safetensors"))

@@ -19,7 +19,7 @@ from t2t.core.errors import T2TError
 from t2t.core.progress import progress
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.decode import Unreadable, read_frames
-from t2t.data.embeddings.encoders import FrameEncoder, Preprocessing, build_encoder
+from t2t.data.embeddings.encoders import FrameEncoder, Preprocessing, build_encoder, encoded, refuse_not_finite
 from t2t.data.embeddings.store import Embeddings, EmbeddingStore
 
 # A killed run loses this many samples at most. On two cores 256 clips take half a minute with MobileNetV2.
@@ -151,10 +151,11 @@ def _embed_missing(
 ) -> Iterator[tuple[str, Unreadable]]:
     """Decodes and encodes files, given by their keys and paths, and adds them to the store; yields those that cannot
     be read as they are met."""
+    names = dict(files)
     clips = decode_in_order([path for _, path in files], encoder, workers)
     with progress("Embedding", len(files), "videos") as advance, closing(clips):
         for start in range(0, len(files), shard_samples):
-            shard = Batcher(encoder.encode, encoder.batch_size)
+            shard = Batcher(partial(encoded, encoder), encoder.batch_size)
             for key, _ in files[start : start + shard_samples]:
                 clip = next(clips)
                 if isinstance(clip, Unreadable):
@@ -162,7 +163,10 @@ def _embed_missing(
                 else:
                     shard.add(key, clip)
                 advance()
-            store.write(*shard.finish())
+            keys, embeddings = shard.finish()
+            for key, embedding in zip(keys, embeddings, strict=True):
+                refuse_not_finite(encoder, names[key], embedding)
+            store.write(keys, embeddings)
 
 
 def probe(samples: pa.Table, workers: int | None = None) -> pa.Table:

@@ -29,7 +29,7 @@ from t2t.core.host import find_device
 from t2t.data.embeddings.config import TimmConfig
 from t2t.data.embeddings.decode import Unreadable
 from t2t.data.embeddings.embed import decode_in_order
-from t2t.data.embeddings.encoders import FrameEncoder, build_encoder
+from t2t.data.embeddings.encoders import FrameEncoder, build_encoder, encoded, refuse_not_finite
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.labels import HUMAN
 from t2t.students.checkpoint import load, read_encoder
@@ -158,7 +158,8 @@ class Served:
                 for path, clip in zip(numbers, clips, strict=True):
                     if isinstance(clip, Unreadable):
                         raise T2TError(f"row {numbers[path]}: {path.name}: {clip}.")
-                    embeddings[path] = encoder.encode(clip)
+                    embeddings[path] = encoded(encoder, clip)
+                    refuse_not_finite(encoder, path.name, embeddings[path])
         return embeddings
 
     @cached_property

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from t2t.core.progress import progress
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.decode import Unreadable
 from t2t.data.embeddings.embed import Batcher, decode_in_order
-from t2t.data.embeddings.encoders import build_encoder
+from t2t.data.embeddings.encoders import build_encoder, encoded, refuse_not_finite
 from t2t.data.embeddings.store import EmbeddingStore
 from t2t.integrations.ray.connect import cluster, explained
 from t2t.teachers import TeacherContext, TeacherEntry, build
@@ -126,12 +127,15 @@ class _Embedder:
         # An actor that died may have written the shard.
         self.store.refresh()
         missing = [(key, path) for key, path in files if key not in self.store]
-        shard = Batcher(self.encoder.encode, self.encoder.batch_size)
+        shard = Batcher(partial(encoded, self.encoder), self.encoder.batch_size)
         with closing(decode_in_order([path for _, path in missing], self.encoder, self.workers)) as clips:
             for (key, _), clip in zip(missing, clips, strict=True):
                 if not isinstance(clip, Unreadable):
                     shard.add(key, clip)
-        self.store.write(*shard.finish())
+        keys, embeddings = shard.finish()
+        for key, embedding in zip(keys, embeddings, strict=True):
+            refuse_not_finite(self.encoder, dict(missing)[key], embedding)
+        self.store.write(keys, embeddings)
         return {"number": item["number"], "done": len(files)}
 
 
