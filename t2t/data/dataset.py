@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 from t2t.core.config import Config
 from t2t.core.errors import DataError, T2TError, nearest, one_line
 from t2t.core.files import sha256, sha256_file
+from t2t.data.embeddings.limits import Limits, with_limits
 from t2t.data.source import SourceFile
 from t2t.data.tables import (
     control_character,
@@ -91,6 +92,7 @@ class DatasetConfig(Config):
     topics: str = "topics.txt"
     unseen: UnseenConfig = UnseenConfig(fraction=0.0)
     max_unreadable: float = Field(0.01, ge=0, le=1, description="Share of samples that may be unreadable.")
+    limits: Limits = Field(Limits(), description="What decoding one file may cost; what needs more is unreadable.")
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
         )
     files = [SourceFile(root / name) for name in (config.samples, config.annotations, config.topics)]
     topics = _read_topics(files[2])
-    samples = _read_samples(files[0], root)
+    samples = with_limits(_read_samples(files[0], root), config.limits)
     human = _read_annotations(files[1], samples, topics)
     try:
         unseen = config.unseen.draw(topics)
