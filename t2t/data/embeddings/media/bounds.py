@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ class Bounds(NamedTuple):
                 f"{count:,} frames of {width} x {height} pixels have to be decoded, more than {self.decoded_pixels:,} "
                 "pixels (limits.decoded_pixels in the dataset's YAML file)"
             )
+
+
+def raise_for_memory(error: BaseException) -> None:
+    """libav's error for memory that it did not get is one of many; it says nothing about the file."""
+    if getattr(error, "errno", None) == errno.ENOMEM:
+        raise MemoryError from error
 
 
 def too_slow(seconds: float) -> Unreadable:

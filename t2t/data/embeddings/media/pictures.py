@@ -9,7 +9,7 @@ import av
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from t2t.data.embeddings.media.bounds import Ask, Unreadable
+from t2t.data.embeddings.media.bounds import Ask, Unreadable, raise_for_memory
 from t2t.data.embeddings.media.heif import Layout
 from t2t.data.embeddings.media.opening import NOT_READABLE
 from t2t.data.embeddings.media.sampling import choose
@@ -71,7 +71,8 @@ def _decoded(stream: Any, packet: Any) -> Any:
         return None
     try:
         frames = stream.codec_context.decode(packet) or stream.codec_context.decode(None)
-    except (av.FFmpegError, EOFError):
+    except (av.FFmpegError, EOFError) as error:
+        raise_for_memory(error)
         return None
     return frames[0] if frames else None
 
@@ -89,7 +90,7 @@ def moving_webp(file: BinaryIO, frames: int, ask: Ask) -> list[np.ndarray]:
     with _image(file, "WEBP") as moving:
         for number in choose(np.asarray(times, dtype=np.int64), frames).tolist():
             moving.seek(number)
-            images.append(screen.show(frame_of(on_white(np.asarray(moving.convert("RGBA")))), upright))
+            images.append(screen.show(on_white(np.asarray(moving.convert("RGBA"))), upright))
     return images
 
 
@@ -121,8 +122,8 @@ def targa(file: BinaryIO, name: str, ask: Ask) -> list[np.ndarray]:
     file.seek(0)
     with _image(file, "TGA") as image:
         ask.bounds.check_size(*image.size)
-        rgb = on_white(np.asarray(image.convert("RGBA")))
-    return [Screen(ask.size, ask.crop, ask.interpolation).show(frame_of(rgb), upright)]
+        rgba = np.asarray(image.convert("RGBA"))
+    return [Screen(ask.size, ask.crop, ask.interpolation).show(on_white(rgba), upright)]
 
 
 def _image(file: BinaryIO, kind: str) -> Image.Image:

@@ -10,6 +10,7 @@ This runs inside of a worker process; `t2t.data.embeddings.decode` is the door.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ import av
 import numpy as np
 
 from t2t.data.embeddings.media import pictures
-from t2t.data.embeddings.media.bounds import Ask, Bounds, Unreadable
+from t2t.data.embeddings.media.bounds import Ask, Bounds, Unreadable, raise_for_memory
 from t2t.data.embeddings.media.heif import layout
 from t2t.data.embeddings.media.opening import (
     ANIMATIONS,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from t2t.data.embeddings.config import Crop, Interpolation
 
 HELD_BYTES = 32 << 20
+# Pixels of a frame that is not left to the garbage collector's own time.
+LARGE = 1 << 20
 # Frames that `t2t data check` judges a file's cost by: what encoders usually take.
 USUAL_FRAMES = 8
 
@@ -50,6 +53,7 @@ def read(
         with opened(path) as descriptor:
             images = _images(descriptor, path.name, frames, Ask(size, crop, interpolation, bounds))
     except (av.FFmpegError, OSError, ValueError, EOFError) as error:
+        raise_for_memory(error)
         raise Unreadable(_plain(error)) from None
     if not images:
         raise Unreadable("no frame could be decoded")
@@ -131,7 +135,8 @@ class _Source:
         while True:
             try:
                 packet = next(packets)
-            except (StopIteration, av.FFmpegError, EOFError):
+            except (StopIteration, av.FFmpegError, EOFError) as error:
+                raise_for_memory(error)
                 return
             if packet.size:
                 yield packet
@@ -188,7 +193,12 @@ def _convert(source: _Source, chosen: Iterator[av.VideoFrame], ask: Ask) -> list
     images = []
     for frame in chosen:
         ask.bounds.check_size(frame.width, frame.height)
+        large = frame.width * frame.height > LARGE
         images.append(screen.show(frame))
+        # While it is held, a decoder that paints over its last frame (GIF) has to copy it.
+        del frame
+        if large:
+            gc.collect()  # PyAV's frames and their side data hold each other.
     return images
 
 
@@ -242,10 +252,12 @@ def _needed(packets: list[_Packet], wanted: set[int]) -> np.ndarray:
 
 
 def _wanted(frames: list[av.VideoFrame], left: set[int]) -> Iterator[av.VideoFrame]:
-    for frame in frames:
-        if frame.pts in left:
-            left.discard(frame.pts)
-            yield frame
+    while frames:
+        if frames[0].pts in left:
+            left.discard(frames[0].pts)
+            yield frames.pop(0)
+        else:
+            del frames[0]
 
 
 def _decode_all(source: _Source) -> Iterator[av.VideoFrame]:

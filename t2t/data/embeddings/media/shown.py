@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Turn = Callable[[np.ndarray], np.ndarray]
 # What is longer than so many of its short sides is cut before it is scaled: scaled whole it could fill the memory.
 LONGEST = 8
+PACKED = ("rgba", "bgra")
 
 
 def upright(image: np.ndarray) -> np.ndarray:
@@ -87,7 +88,7 @@ class Screen:
     def show(self, frame: Any, turn: Turn | None = None) -> np.ndarray:
         """uint8 [H, W, 3], RGB."""
         turn = turn_of(frame) if turn is None else turn
-        if self.on_white and frame.format.components[-1].is_alpha:
+        if self.on_white and (frame.format.name == "pal8" or frame.format.components[-1].is_alpha):
             frame = self._on_white(frame)
         frame, width, height = self._target(frame)
         image = self._rgb(frame, width, height)
@@ -125,20 +126,30 @@ class Screen:
         return frame_of(image[top : top + height, left : left + width])
 
     def _on_white(self, frame: Any) -> Any:
-        rgba = self.reformatter.reformat(frame, None, None, "rgba", threads=1).to_ndarray()
-        alpha = rgba[..., 3:]
-        if alpha.min() == 255:
+        rgba = frame
+        if frame.format.name not in PACKED:
+            rgba = self.reformatter.reformat(frame, None, None, "rgba", threads=1)
+        pixels = _pixels(rgba, 4)
+        if pixels[..., 3].min() == 255:
             return frame
-        return frame_of(on_white(rgba))
+        return on_white(pixels, blue_first=rgba.format.name == "bgra")
 
 
-def on_white(rgba: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 4] to uint8 [H, W, 3]; a row at a time, for large pictures."""
-    shown = np.empty((*rgba.shape[:2], 3), np.uint8)
-    for row, target in zip(rgba, shown, strict=True):
+def _pixels(frame: Any, channels: int) -> np.ndarray:
+    """The bytes of a frame with one plane, uint8 [H, W, channels], not copied: large pictures fit once, not twice."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height]
+    return rows[:, : frame.width * channels].reshape(frame.height, frame.width, channels)
+
+
+def on_white(rgba: np.ndarray, blue_first: bool = False) -> Any:
+    """A frame of uint8 [H, W, 4], its transparency shown on white; a row at a time, for large pictures."""
+    frame = av.VideoFrame(rgba.shape[1], rgba.shape[0], "rgb24")
+    for row, target in zip(rgba, _pixels(frame, 3), strict=True):
         alpha = row[:, 3:].astype(np.uint16)
-        target[:] = (row[:, :3] * alpha + 255 * (255 - alpha) + 127) // 255
-    return shown
+        colours = row[:, 2::-1] if blue_first else row[:, :3]
+        target[:] = (colours * alpha + 255 * (255 - alpha) + 127) // 255
+    return frame
 
 
 def frame_of(image: np.ndarray) -> Any:

@@ -8,11 +8,13 @@ middle of a file: that is the system's doing, and works wherever the decoder han
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
 import select
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from t2t.data.embeddings.media.reading import read
 
 # Seconds without a question after which it goes: embedding asks again at once, a server now and then.
 IDLE = 60.0
+# Bytes that it may have kept of the files before; a fresh process is better than a large one.
+KEPT = 512 << 20
 
 
 def main() -> None:
@@ -33,19 +37,21 @@ def main() -> None:
     # What a library prints must not stand between the frames.
     os.dup2(2, 1)
     _send(answers, {"ready": os.getpid()})
+    start = _size()
+    gc.freeze()
     try:
         while select.select([0], [], [], IDLE)[0] and (line := questions.readline()):
-            if not _answer(answers, json.loads(line)):
+            if not _answer(answers, json.loads(line), start) or _size() > start + KEPT:
                 return
     except (BrokenPipeError, KeyboardInterrupt):
         return
 
 
-def _answer(answers: int, question: dict[str, Any]) -> bool:
+def _answer(answers: int, question: dict[str, Any], start: int) -> bool:
     """Whether this process can go on."""
     bounds = Bounds(*question.pop("bounds"))
     path = Path(question.pop("path"))
-    _limit_memory(bounds.memory)
+    _limit_memory(start, bounds.memory)
     signal.setitimer(signal.ITIMER_REAL, bounds.seconds)
     fit = True
     try:
@@ -55,7 +61,7 @@ def _answer(answers: int, question: dict[str, Any]) -> bool:
     except Unreadable as error:
         signal.setitimer(signal.ITIMER_REAL, 0)
         _send(answers, {"unreadable": str(error)})
-    except (MemoryError, np.exceptions.AxisError):
+    except MemoryError:
         fit = False  # Nobody knows what a library left behind that got no memory.
         signal.setitimer(signal.ITIMER_REAL, 0)
         _send(answers, {"unreadable": str(too_large(bounds.memory))})
@@ -71,16 +77,22 @@ def _send(answers: int, told: dict[str, Any], frames: np.ndarray | None = None) 
             part = part[os.write(answers, part) :]
 
 
-def _limit_memory(mebibytes: int) -> None:
-    """Of what the process takes on from now; does nothing where the system does not tell or does not hold it."""
+def _size() -> int:
+    """Bytes of address space that this process has; 0 where the system does not tell."""
     try:
         with open("/proc/self/statm", "rb") as file:
-            now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        limit = now + (mebibytes << 20)
-        resource.setrlimit(resource.RLIMIT_AS, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
-    except (OSError, ValueError):
-        return
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def _limit_memory(start: int, mebibytes: int) -> None:
+    """Of what the process takes beyond its size at the start; does nothing where the system does not hold it."""
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    limit = start + (mebibytes << 20)
+    if start and (most == resource.RLIM_INFINITY or limit < most):
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_AS, (limit, most))
 
 
 if __name__ == "__main__":
