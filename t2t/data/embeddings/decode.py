@@ -33,6 +33,8 @@ __all__ = ["Decoder", "Limits", "Unreadable", "read_frames"]
 
 # Seconds that a process has, beyond the file's own limit, to say that it is through; and to start.
 GRACE, START = 10.0, 60.0
+# Processes at work at once, at least; twice as many as there are cores, where those are more.
+MOST = 4
 # A header's longest line, and the pipe's size: frames of 8 x 224 x 224 pixels in two goes.
 LONGEST, PIPE = 1 << 16, 1 << 20
 # What a decoder needs to know of where it is; credentials and the like are not for it.
@@ -143,7 +145,12 @@ class Decoder:
                 process.kill()
 
     def _borrow(self) -> _Process:
-        process = _idle.take() or _Process()
+        _idle.slots.acquire()
+        try:
+            process = _idle.take() or _Process()
+        except BaseException:
+            _idle.slots.release()
+            raise
         with self._lock:
             self._busy.add(process)
             if self._closed:
@@ -157,6 +164,7 @@ class Decoder:
             _idle.put(process)
         else:
             process.kill()
+        _idle.slots.release()
 
 
 class _Ended(Exception):
@@ -287,10 +295,15 @@ def _enlarge(descriptor: int) -> None:
 
 
 class _Idle:
-    """Processes that wait for a question."""
+    """Processes that wait for a question, and how many may be at work at once, for all who ask in this process."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins anew; in a process that was forked, the pipes belong to its parent."""
         self.lock = threading.Lock()
+        self.slots = threading.BoundedSemaphore(max(MOST, 2 * (os.cpu_count() or 1)))
         self.processes: list[_Process] = []
 
     def take(self) -> _Process | None:
@@ -304,10 +317,6 @@ class _Idle:
     def put(self, process: _Process) -> None:
         with self.lock:
             self.processes = [waiting for waiting in self.processes if waiting.alive] + [process]
-
-    def forget(self) -> None:
-        """In a process that was forked: the pipes belong to its parent."""
-        self.lock, self.processes = threading.Lock(), []
 
     def end(self) -> None:
         with self.lock:

@@ -199,17 +199,20 @@ def _item_properties(body: bytes, meta: _Meta) -> None:
 
 def _of(meta: _Meta, item: int, file: BinaryIO, depth: int = 0) -> Layout:
     kind = meta.kinds.get(item, b"")
+    if kind not in CODED | {b"iden", b"grid"}:
+        raise Unreadable(f"a picture of the kind {kind.decode('latin-1') or 'none'!r} (HEIF), which is not read")
     width, height, crop, turns = _shown(meta, item)
     if kind in CODED:
         return Layout(width, height, (Tile(item, 0, 0),), crop, turns)
-    if kind == b"iden" and depth < 4:
-        of = _of(meta, meta.parts[item][0], file, depth + 1)
-        if of.turns and crop:
-            raise Unreadable("a picture that is cropped after it is turned (HEIF)")
-        return Layout(of.width, of.height, of.tiles, crop or of.crop, of.turns + turns)
     if kind == b"grid":
         return _grid(meta, item, file, crop, turns)
-    raise Unreadable(f"a picture of the kind {kind.decode('latin-1') or 'none'!r} (HEIF), which is not read")
+    # The same as another item, but for crop and turns of its own.
+    if depth > 3:
+        raise Unreadable("a damaged description of the picture (HEIF)")
+    of = _of(meta, meta.parts[item][0], file, depth + 1)
+    if of.turns and crop:
+        raise Unreadable("a picture that is cropped after it is turned (HEIF)")
+    return Layout(of.width, of.height, of.tiles, crop or of.crop, of.turns + turns)
 
 
 def _grid(meta: _Meta, item: int, file: BinaryIO, crop: Any, turns: Any) -> Layout:
