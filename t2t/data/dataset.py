@@ -21,6 +21,7 @@ from t2t.core.config import Config
 from t2t.core.errors import DataError, T2TError, nearest, one_line
 from t2t.core.files import sha256, sha256_file
 from t2t.data.columns import first_row, refuse
+from t2t.data.embeddings.limits import Limits, with_limits
 from t2t.data.limits import TableLimits
 from t2t.data.source import SourceFile
 from t2t.data.tables import (
@@ -102,6 +103,7 @@ class DatasetConfig(Config):
         description="Whether one video may stand, under two ids, in validation or test and in another split as well. "
         "Then the student is measured on what it was trained on.",
     )
+    limits: Limits = Field(Limits(), description="What decoding one file may cost; what needs more is unreadable.")
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
     files = [SourceFile(root / name) for name in (config.samples, config.annotations, config.topics)]
     limits = config.table_limits
     topics = _read_topics(files[2], limits)
-    samples = _read_samples(files[0], root, limits)
+    samples = with_limits(_read_samples(files[0], root, limits), config.limits)
     human = _read_annotations(files[1], samples, topics, limits)
     try:
         unseen = config.unseen.draw(topics)

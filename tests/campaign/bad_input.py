@@ -236,8 +236,8 @@ IMAGES: list[tuple[str, str, Any, tuple[int, int, int]]] = [
     ("L", "grey.png", 100, (100, 100, 100)),
     ("1", "black-and-white.png", 1, (255, 255, 255)),
     ("P", "palette.png", 1, (200, 30, 10)),
-    ("RGBA", "transparent.png", (200, 30, 10, 0), (200, 30, 10)),
-    ("LA", "grey-transparent.png", (90, 0), (90, 90, 90)),
+    ("RGBA", "transparent.png", (200, 30, 10, 51), (244, 210, 206)),
+    ("LA", "grey-transparent.png", (90, 0), (255, 255, 255)),
     ("I;16", "sixteen-bit.png", 40_000, (156, 156, 156)),
     ("CMYK", "print.jpg", (0, 255, 255, 0), (254, 0, 0)),
 ]
@@ -245,7 +245,7 @@ IMAGES: list[tuple[str, str, Any, tuple[int, int, int]]] = [
 # A file, what writes it, and what is said of it.
 NO_VIDEOS: list[tuple[str, Damage, str]] = [
     ("notes.mp4", lambda path: path.write_text("no video\n" * 50), "not readable as video or image: invalid data"),
-    ("notes.txt", lambda path: path.write_text("no video\n" * 50), "a text, not a video or image"),
+    ("notes.txt", lambda path: path.write_text("no video\n" * 50), "(it is a text)"),
     (
         "list.mp4",
         lambda path: path.write_text("ffconcat version 1.0\nfile other.mp4\n"),

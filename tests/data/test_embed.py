@@ -66,7 +66,7 @@ def test_embeddings_are_those_of_each_file_alone(clips, tmp_path):
 
 def test_a_second_run_decodes_nothing(clips, tmp_path, monkeypatch):
     first = run(table(clips), tmp_path)
-    monkeypatch.setattr("t2t.data.embeddings.embed.read_frames", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("t2t.data.embeddings.embed.Decoder.read", lambda *_: pytest.fail("decoded again"))
     monkeypatch.setattr("t2t.data.embeddings.store.sha256_file", lambda path: pytest.fail("hashed again"))
     second = run(table(clips[::-1]), tmp_path)
     assert second.decoded == 0
@@ -160,11 +160,11 @@ SLOW_RUN = textwrap.dedent("""
     from t2t.data.embeddings.config import PixelsConfig
     from t2t.data.embeddings.encoders import build_encoder
     from t2t.data.embeddings.store import EmbeddingStore
-    real = module.read_frames
+    real = module.Decoder.read
     def slow(*arguments, **options):
         time.sleep(0.1)
         return real(*arguments, **options)
-    module.read_frames = slow
+    module.Decoder.read = slow
     encoder = build_encoder(PixelsConfig(size=32, frames=4, grid=4))
     paths = sys.argv[2:]
     store = EmbeddingStore(sys.argv[1], encoder.fingerprint)

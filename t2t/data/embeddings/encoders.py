@@ -19,7 +19,7 @@ from t2t.data.embeddings.config import GROUP, KINDS, Crop, EncoderConfig, Interp
 
 # Raised whenever the same configuration and weights would give other numbers (but for float16's last digit, which
 # differs between processors too).
-CODE_VERSION = 2
+CODE_VERSION = 3
 
 
 class Preprocessing(Protocol):

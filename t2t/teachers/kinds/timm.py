@@ -19,6 +19,7 @@ from t2t.core.progress import progress
 from t2t.data.embeddings.config import TimmModelConfig
 from t2t.data.embeddings.decode import Unreadable
 from t2t.data.embeddings.embed import Batcher, decode_in_order
+from t2t.data.embeddings.limits import limits_of
 from t2t.data.embeddings.timm_model import TimmModel
 from t2t.data.labels import LABEL_SCHEMA
 from t2t.data.source import SourceFile
@@ -113,7 +114,7 @@ class Teacher:
         topic_names = pa.array(wanted, pa.string())
         ids, paths = samples["sample_id"].to_pylist(), samples["path"].to_pylist()
         step = max(1, min(BATCH_SAMPLES, BATCH_ROWS // len(wanted)))
-        clips = decode_in_order(paths, self.model)
+        clips = decode_in_order(paths, self.model, limits=limits_of(samples))
         with progress(f"Labeling as {self.entry.id}", len(ids), "videos", part=True) as advance, closing(clips):
             for start in range(0, len(ids), step):
                 batcher = Batcher(self._probabilities, self.model.batch_size)
