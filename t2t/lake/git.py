@@ -99,6 +99,7 @@ class GitLake:
         """The commit id that a branch or tag, by its full name, is at; None where there is none."""
         try:
             reference = self.repository.references.get(name)
+            return None if reference is None else str(reference.resolve().target)
         except ValueError:
             return None  # no name that a reference may have
         except (pygit2.GitError, OSError):
@@ -107,11 +108,11 @@ class GitLake:
                 f"{self} is damaged: its file {name} is empty or does not hold a commit's id, so nobody knows where "
                 f"{short!r} was. {HOW}"
             ) from None
-        return None if reference is None else str(reference.resolve().target)
 
     def _names(self, prefix: str) -> list[str]:
         """The branches or tags, without their prefix."""
-        return [name.removeprefix(prefix) for name in self.repository.references if name.startswith(prefix)]
+        with self._words:
+            return [name.removeprefix(prefix) for name in self.repository.references if name.startswith(prefix)]
 
     def log(self, ref: str, limit: int | None = None) -> Iterator[Commit]:
         head = self.resolve(ref)

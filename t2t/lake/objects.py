@@ -1,8 +1,8 @@
 """A Git lake's objects, each checked before libgit2 reads it.
 
-libgit2 never comes back from a loose object that is cut off, and what it says of other damage names neither the file
-nor what to do. So a loose object (a file of its own, zlib) is read here first: whole, and with the SHA-1 that is its
-name. Objects in packs are left to libgit2, which ends there, and checks their SHA-1 too.
+libgit2 never comes back from an object that is cut off, and what it says of other damage names neither the file nor
+what to do. So a loose object (a file of its own, zlib) is read here first: whole, and with the SHA-1 that is its name.
+t2t makes no packs, but `git gc` and clones do: a pack is held against its own SHA-1 before anything of it is read.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from t2t.core.errors import explain, one_line
 from t2t.lake.base import Damaged
 
 BLOCK = 1 << 20
+# Larger packs are only looked at for being cut off: all of it would take seconds in every command.
+WHOLE_PACK = 2 << 30
+SHA1_BYTES = 20
 HOW = "`t2t lake check --all` lists what is damaged, and what it can be restored from."
 
 
@@ -34,6 +37,7 @@ class Objects:
     def __init__(self, repository: pygit2.Repository, path: Path):
         self.repository, self.path = repository, path
         self._sound: set[str] = set()
+        self._sound_packs: set[Path] = set()
 
     def commit(self, oid: str) -> pygit2.Commit:
         found = self._read(oid, f"the commit {oid[:12]}")
@@ -52,17 +56,18 @@ class Objects:
         """A file's content."""
         place = self.loose(oid)
         if place is None:
+            self._check_packs(what)
             with self.told(oid, what):
                 return bytes(self.repository.odb.read(pygit2.Oid(hex=oid))[1])
         problem, content = read_loose(place, oid, keep=True)
-        if problem is None:
-            return content
-        if not self._packed(oid):
+        if problem is not None:
             raise self.damaged(oid, what, problem)
-        return bytes(self.repository.odb.read(pygit2.Oid(hex=oid))[1])
+        return content
 
     def size(self, oid: str, what: str) -> int:
         """Bytes of a file's content, from the object's header: the content is not read."""
+        if self.loose(oid) is None:
+            self._check_packs(what)
         with self.told(oid, what):
             return int(self.repository.odb.read_header(pygit2.Oid(hex=oid))[1])
 
@@ -78,11 +83,12 @@ class Objects:
         """What is wrong with an object, in a few words; None where it is sound. Reads it whole."""
         place = self.loose(oid)
         if place is not None:
-            problem = read_loose(place, oid)[0]
-            if problem is None or not self._packed(oid):
-                return problem
+            return read_loose(place, oid)[0]
         try:
+            self._check_packs("an object")
             self.repository.odb.read(pygit2.Oid(hex=oid))
+        except Damaged:
+            return "is in a damaged pack"
         except KeyError:
             return "is missing"
         except (pygit2.GitError, ValueError, OSError) as error:
@@ -112,14 +118,29 @@ class Objects:
         if oid not in self._sound:
             place = self.loose(oid)
             problem = None if place is None else read_loose(place, oid)[0]
-            if problem is not None and not self._packed(oid):
+            if problem is not None:
                 raise self.damaged(oid, what, problem)
+            if place is None:
+                self._check_packs(what)
             self._sound.add(oid)
         with self.told(oid, what):
             return self.repository[oid]
 
-    def _packed(self, oid: str) -> bool:
-        """Whether a pack has the object, too: libgit2 looks there first."""
+    def bad_packs(self) -> dict[Path, str]:
+        """The packs that are damaged, each with what is wrong; those found sound are not read again."""
+        packs = {path for folder in self._folders for path in (folder / "pack").glob("*.pack")} - self._sound_packs
+        bad = {path: problem for path in sorted(packs) if (problem := read_pack(path)) is not None}
+        self._sound_packs |= packs - bad.keys()
+        return bad
+
+    def _check_packs(self, what: str) -> None:
+        for path, problem in self.bad_packs().items():
+            raise Damaged(f"The lake {self.path} is damaged: its pack {path} {problem} (needed for {what}). {HOW}")
+
+    def packed(self, oid: str) -> bool:
+        """Whether a pack has the object, too. (libgit2 reads the file first, and does not come back from it.)"""
+        if self.bad_packs():
+            return False
         return any(pygit2.OdbBackendPack(str(folder)).exists(pygit2.Oid(hex=oid)) for folder in self._folders)
 
     @cached_property
@@ -161,6 +182,29 @@ def read_loose(path: Path, oid: str, keep: bool = False) -> tuple[str | None, by
     if digest.hexdigest() != oid:
         return "is damaged (its SHA-1 is another one)", b""
     return None, content.getvalue()
+
+
+def read_pack(path: Path) -> str | None:
+    """What is wrong with a pack or its index, or None. Both end in the SHA-1 of what is before; the index has the
+    pack's before its own."""
+    try:
+        index = path.with_suffix(".idx").read_bytes()
+        if hashlib.sha1(index[:-SHA1_BYTES], usedforsecurity=False).digest() != index[-SHA1_BYTES:]:
+            return "has a damaged index"
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - SHA1_BYTES))
+            end = file.read()
+            if end != index[-2 * SHA1_BYTES : -SHA1_BYTES]:
+                return "is cut off"
+            digest, left = hashlib.sha1(usedforsecurity=False), size - SHA1_BYTES if size <= WHOLE_PACK else 0
+            file.seek(0)
+            while left and (block := file.read(min(left, BLOCK))):
+                digest.update(block)
+                left -= len(block)
+    except OSError as error:
+        return f"cannot be read ({one_line(error.strerror or error, 100)})"
+    return "is damaged" if size <= WHOLE_PACK and digest.digest() != end else None
 
 
 def blob_id(path: Path) -> str:

@@ -34,7 +34,7 @@ class Words:
         pass
 
     def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, pygit2.GitError | OSError):
+        if isinstance(error, pygit2.GitError | OSError | KeyError):
             raise in_words(self.path, error) from error
 
 
@@ -46,6 +46,8 @@ def in_words(path: Path, error: BaseException) -> T2TError:
         return known
     if not path.exists():
         return Damaged(f"The lake {path} is gone: somebody removed or moved it. Put it back and start again.")
+    if ".gitconfig" in text:
+        return T2TError(f"Git's own settings cannot be read ({text}): set HOME to a folder of {account()}'s.")
     number = getattr(error, "errno", None)
     if "not owned by" in text:
         return T2TError(
