@@ -333,6 +333,21 @@ def lake_diff(
         print_diff(differences)
 
 
+@lake_app.command("check")
+def lake_check(
+    context: typer.Context,
+    campaign: Annotated[str | None, typer.Argument(help="A campaign, whose lake is checked.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All lakes and campaigns of the work folder.")] = False,
+    clone: Annotated[Path | None, typer.Option("--from", help="A copy of the lake, to restore from.")] = None,
+    mend: Annotated[bool, typer.Option("--mend", help="Put back what can be restored.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read all of a lake: say what is missing or damaged, and what it can be restored from. Exit status 1 if so."""
+    from t2t.commands.lake_check import run_check
+
+    run_check(context.obj, campaign, everything, clone, mend, as_json)
+
+
 @app.command()
 def plan(
     context: typer.Context,

@@ -48,14 +48,25 @@ def lake_of(workspace: Workspace, campaign: str) -> Lake | None:
     return open_lake(uri, workspace.work, create=False, wait=PATIENTLY) if uri else None
 
 
-def lakes(workspace: Workspace) -> list[Lake]:
-    """The lakes that the campaigns use, as far as they exist. One that does not open is left out, with a warning."""
+def lake_uris(workspace: Workspace) -> list[str]:
+    """The lakes that the campaigns use, whether they exist or not."""
     uris = {"git"}
     for name in workspace.names("campaigns"):
         uris.add(str(read_yaml(workspace.file("campaigns", name)).get("lake", "git")))
     uris |= {uri for note in workspace.work.glob(f"campaigns/*/{NOTE}") if (uri := _read(note))}
+    return sorted(uris)
+
+
+def lake_uri_of(workspace: Workspace, campaign: str) -> str:
+    """The lake in which a campaign has begun or, where it left no note, would begin."""
+    noted = _read(workspace.work / "campaigns" / campaign / NOTE) if "/" not in campaign else None
+    return noted or str(read_yaml(workspace.file("campaigns", campaign)).get("lake", "git"))
+
+
+def lakes(workspace: Workspace) -> list[Lake]:
+    """The lakes that the campaigns use, as far as they exist. One that does not open is left out, with a warning."""
     opened = []
-    for uri in sorted(uris):
+    for uri in lake_uris(workspace):
         try:
             opened.append(open_lake(uri, workspace.work, create=False, wait=BRIEFLY))
         except UnknownLake:
@@ -68,6 +79,11 @@ def lakes(workspace: Workspace) -> list[Lake]:
 def campaigns(workspace: Workspace) -> list[tuple[Lake, CampaignLayout]]:
     """Every campaign that has begun in this work folder, with its lake."""
     return _campaigns(lakes(workspace))
+
+
+def campaigns_in(lake: Lake) -> list[CampaignLayout]:
+    """Every campaign that has begun in a lake."""
+    return [layout for _, layout in _campaigns([lake])]
 
 
 def _campaigns(places: list[Lake]) -> list[tuple[Lake, CampaignLayout]]:

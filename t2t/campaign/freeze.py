@@ -18,6 +18,7 @@ from t2t.core.files import sha256, staging
 from t2t.data.dataset import Dataset
 from t2t.data.labels import write_parquet
 from t2t.lake import Lake
+from t2t.lake.base import gone
 from t2t.lake.layout import CampaignLayout, DatasetLayout, campaign_of
 from t2t.lake.tables import latest_commit, read_json
 
@@ -50,6 +51,10 @@ def commit_data(lake: Lake, dataset: Dataset, quarantine: pa.Table, work: Path) 
     facts = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "quarantine": unreadable}
     latest = latest_commit(lake, "main", layout.data_keys)
     if latest is not None and latest.metadata == facts:
+        written = {layout.table(name) for name in ("samples", "human", "quarantine")} | {layout.topics}
+        missing = written - {entry.path for entry in lake.list("main", f"{layout.data}/")}
+        if missing:
+            raise gone(lake, "main", latest, missing)
         return latest.id
     with staging(work) as folder:
         files: dict[str, Path | bytes] = {}

@@ -91,6 +91,28 @@ def user() -> str:
         return "unknown"  # a container's user need not have a name
 
 
+def account() -> str:
+    """Whom this process works as, for the system."""
+    return _name(os.geteuid())
+
+
+def owner(path: Path) -> str:
+    """Whom a file or folder belongs to."""
+    try:
+        return _name(path.stat().st_uid)
+    except OSError:
+        return "somebody else"
+
+
+def _name(uid: int) -> str:
+    try:
+        import pwd
+
+        return pwd.getpwuid(uid).pw_name
+    except (ImportError, KeyError):
+        return f"user {uid}"  # a container's user need not have a name
+
+
 def shown(uri: str) -> str:
     """The address without the password that it may hold."""
     parts = urlsplit(uri)

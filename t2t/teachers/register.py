@@ -18,6 +18,7 @@ from t2t.core.files import sha256, staging
 from t2t.data.dataset import Dataset
 from t2t.data.labels import LABEL_SCHEMA, stored, write_parquet
 from t2t.lake import Lake
+from t2t.lake.base import gone
 from t2t.lake.layout import DatasetLayout, TeacherLayout
 from t2t.lake.tables import latest_commit
 from t2t.teachers import Teacher
@@ -83,6 +84,7 @@ class Registrar:
                 head = self.lake.resolve(self.branch)
                 before = asked(self.lake, head, name, entry.id, wanted.topics, reference.fingerprint)
                 if before is None or wanted - before:
+                    self._refuse_gone(reference, head)
                     self._add(teacher, reference, samples, _Question(head, wanted, before), metadata or {}, parts)
         finally:
             remove_parts(self.work, turn)
@@ -120,6 +122,16 @@ class Registrar:
                 f"now {now.fingerprint[:12]}): its entry, label file, weights or preprocessing changed. Labels of two "
                 "teachers are never mixed under one identity: choose a new id."
             )
+
+    def _refuse_gone(self, reference: TeacherRef, head: str) -> None:
+        """Raises Damaged where labels were registered and somebody removed them, before any are made again."""
+        layout = DatasetLayout(self.dataset.name).teacher(reference.id)
+        done = self.lake.find(head, layout.label_key(reference.fingerprint))
+        if done is not None:
+            there = {entry.path for entry in self.lake.list(head, layout.prefix)}
+            missing = {layout.entry, layout.labels} - there
+            if missing:
+                raise gone(self.lake, self.branch, done, missing)
 
     def _add(
         self,

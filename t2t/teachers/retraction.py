@@ -11,7 +11,7 @@ from t2t.core.errors import T2TError, nearest
 from t2t.data.labels import HUMAN
 from t2t.lake import Lake, UnknownRef
 from t2t.lake.layout import MARK, DatasetLayout
-from t2t.lake.tables import latest_commit
+from t2t.lake.tables import json_at, latest_commit
 from t2t.teachers.store import registrations
 
 
@@ -39,8 +39,7 @@ def all_marks(lake: Lake, dataset: str, ref: str = "main") -> dict[str, Mark]:
     for entry in entries:
         teacher = layout.teacher_of(entry.path, MARK)
         if teacher is not None:
-            with lake.read(ref, entry.path) as file:
-                marks_by_teacher[teacher] = parse(Mark, json.load(file), lake.uri(ref, entry.path))
+            marks_by_teacher[teacher] = parse(Mark, json_at(lake, ref, entry.path), lake.uri(ref, entry.path))
     return marks_by_teacher
 
 
