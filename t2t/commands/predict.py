@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import typer
 
 from t2t.campaign.best import Best, asked_topics
 from t2t.commands.tables import console, table_of
@@ -169,3 +170,15 @@ def print_predictions(found: Predictions) -> None:
         ]
         frame[""] = ["█" * round(40 * value) for value in frame["confidence"]]
         console.print(table_of(frame, title=printable(str(file)).replace("[", "\\["), confidence=".3f"))
+
+
+def print_passed_over(others: int) -> None:
+    """How many files of folders were not looked at, on stderr."""
+    if others:
+        typer.echo(f"Passed over: {others:,} that by their ending are neither video nor image.", err=True)
+
+
+def print_set_aside(unreadable: Iterable[tuple[str, str]]) -> None:
+    """Files that could not be read, with the reason, on stderr."""
+    for file, reason in unreadable:
+        typer.secho(f"Set aside: {printable(file)}: {reason}.", fg="red", err=True)

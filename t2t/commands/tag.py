@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import typer
 
 from t2t.campaign.best import Best, asked_topics
 from t2t.campaign.entries import open_dataset
 from t2t.campaign.searched import note_source
-from t2t.commands.predict import open_scorer, printable
+from t2t.commands.predict import open_scorer, print_passed_over, print_set_aside, printable
 from t2t.core.errors import T2TError, nearest
-from t2t.core.files import atomic_file
+from t2t.core.files import atomic_file, write_text
 from t2t.core.progress import progress
 from t2t.core.workspace import Workspace
 from t2t.data.embeddings.embed import QUARANTINE_SCHEMA, Embedded, embed
@@ -43,6 +44,8 @@ SCHEMA = pa.schema(
     ]
 )
 FORMATS = (".parquet", ".csv", ".jsonl")
+# Files that were set aside and are named on the terminal.
+SHOWN = 20
 # Confidences that are held at once: 16 MB of float32, 100,000 samples of 39 topics, 400 of 10,000.
 CONFIDENCES = 1 << 22
 
@@ -64,6 +67,11 @@ class Tags:
     reachable: float | None
     unreadable: pa.Table
     others: int
+
+    @property
+    def list_of_unreadable(self) -> Path:
+        """Beside the tags: `tags.unreadable.csv`; there where something was set aside."""
+        return self.out.with_name(f"{self.out.stem}.unreadable.csv")
 
 
 def tag(
@@ -110,7 +118,12 @@ def tag(
             write(rows)
             tagged, tags = tagged + having, tags + len(rows)
     wished = thresholds.wished if top is None else None
-    return Tags(out, len(where), tagged, tags, wished, thresholds.best, unreadable, others)
+    done = Tags(out, len(where), tagged, tags, wished, thresholds.best, unreadable, others)
+    if len(unreadable):
+        write_text(done.list_of_unreadable, unreadable.to_pandas().to_csv(index=False))
+    else:
+        done.list_of_unreadable.unlink(missing_ok=True)  # what an earlier run with these tags left
+    return done
 
 
 def check_out(out: str | Path) -> Path:
@@ -203,3 +216,16 @@ def writer(out: Path) -> Iterator[Callable[[pa.Table], None]]:
                         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
             yield write
+
+
+def print_tags(found: Tags) -> None:
+    """What was written, in a line; what was set aside, one line each, on stderr."""
+    what = "topics, the likeliest of each" if found.precision is None else "topics that it says yes to"
+    typer.echo(f"{found.out}: {found.tags:,} {what}, for {found.tagged:,} of {found.samples:,} files.")
+    if found.precision is not None and not found.tags:
+        reach = "" if found.reachable is None else f" Validation allows {found.reachable:.2f} at most."
+        typer.echo(f"Nothing is a yes at precision {found.precision:g}.{reach} Try --precision, or --top.", err=True)
+    print_passed_over(found.others)
+    print_set_aside((row["path"], row["reason"]) for row in found.unreadable.slice(0, SHOWN).to_pylist())
+    if len(found.unreadable):
+        typer.echo(f"{found.list_of_unreadable}: what was set aside, {len(found.unreadable):,} in all.", err=True)
