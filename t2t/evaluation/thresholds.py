@@ -82,12 +82,15 @@ def choose(pairs: Pairs, identity: str, wished: float) -> Thresholds:
     enough = called >= LEAST_CALLED
     kept = np.flatnonzero(enough & (precision >= wished))
     overall = float(cuts[kept[-1]]) if len(kept) else None
+    # Of fewer pairs than are enough nothing is known: what the first that are enough come to is imagined of them too.
+    first = int(enough.argmax()) if enough.any() else len(ends) - 1
+    imagined = np.append(np.full(first, precision[first : first + 1]), precision[first:])
     level = np.searchsorted(-score[ends], -score)  # of each pair, the run that it is in
     topics: dict[str, Threshold] = {}
     by_topic = np.argsort(pairs.topic[order], kind="stable")  # within a topic the highest score first
     names = pairs.topic[order][by_topic]
     for part in np.split(by_topic, np.flatnonzero(np.diff(names)) + 1) if len(by_topic) else []:
-        threshold = _of_topic(score[part], positive[part], level[part], precision, cuts, overall, wished)
+        threshold = _of_topic(score[part], positive[part], level[part], imagined, cuts, overall, wished)
         groups = _groups(pairs, order[part])
         topics[pairs.topics[pairs.topic[order[part[0]]]]] = _counted(threshold, score[part], positive[part], groups)
     everything = _counted(overall, score, positive, _groups(pairs, order), whole=True)
@@ -99,7 +102,7 @@ def _of_topic(
     score: np.ndarray,
     positive: np.ndarray,
     level: np.ndarray,
-    precision: np.ndarray,
+    imagined: np.ndarray,
     cuts: np.ndarray,
     overall: float | None,
     wished: float,
@@ -107,11 +110,12 @@ def _of_topic(
     """The lowest threshold of one topic that keeps the wished precision.
 
     Args:
-        score, positive, level: of its pairs, the highest score first. precision, cuts: of everybody's, by level.
+        score, positive, level: of its pairs, the highest score first. imagined: everybody's precision, and cuts:
+            where thresholds lie, by level.
     """
     ends = np.flatnonzero(np.diff(level, append=-1) != 0)
     called, right, at = ends + 1, np.cumsum(positive)[ends], level[ends]
-    shrunk = (right + PSEUDO_PAIRS * precision[at]) / (called + PSEUDO_PAIRS)
+    shrunk = (right + PSEUDO_PAIRS * imagined[at]) / (called + PSEUDO_PAIRS)
     found = [float(cuts[i]) for i in at[shrunk >= wished]]
     if overall is not None:
         # Where its own pairs say nothing against the overall threshold that one holds; else what is above all of them.
