@@ -254,7 +254,6 @@ def test_search_needs_something_that_is_embedded(place: Workspace, tmp_path: Pat
 
 
 def test_a_campaign_without_a_champion_says_so(world: Path, tmp_path: Path) -> None:
+    nowhere = Workspace.find(world / "registry", world / "data", tmp_path)
     with pytest.raises(T2TError, match="has not run in"):
-        t2t.tag(
-            "demo", "tiny", tmp_path / "x.csv", workspace=Workspace.find(world / "registry", world / "data", tmp_path)
-        )
+        t2t.tag("demo", "tiny", tmp_path / "x.csv", workspace=nowhere)

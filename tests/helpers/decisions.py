@@ -8,7 +8,7 @@ from t2t.data.pairs import Pairs
 
 
 def scored(samples: int, topics: int, seed: int, sharpness: float = 1.5) -> Pairs:
-    """All pairs of so many samples and topics; a third is positive or so, and logits are `sharpness` times too far out."""
+    """All pairs of so many samples and topics; logits are `sharpness` times too far out."""
     easiness = np.random.default_rng(9).normal(0, 1, topics)
     generator = np.random.default_rng(seed)
     sample, topic = (grid.ravel() for grid in np.meshgrid(np.arange(samples), np.arange(topics), indexing="ij"))
