@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from PIL import Image
 from rich.markup import escape
 
 from t2t.campaign.best import Best
 from t2t.campaign.entries import open_dataset
 from t2t.campaign.searched import note_source, read_sources, source_file
-from t2t.commands.page.changes import thumbnail
 from t2t.commands.page.page import environment
 from t2t.commands.predict import open_scorer
 from t2t.commands.tables import console, table_of
@@ -24,6 +26,7 @@ from t2t.core.errors import T2TError
 from t2t.core.files import atomic_file, sha256, write_text
 from t2t.core.progress import progress
 from t2t.core.workspace import Workspace
+from t2t.data.embeddings.decode import Unreadable, read_frames
 from t2t.data.embeddings.store import EmbeddingStore
 from t2t.students.scorer import Scorer
 from t2t.students.search import EXACT, nearest
@@ -32,6 +35,8 @@ log = logging.getLogger("t2t")
 
 # Samples that the student embeds at once; their vectors are written as they come.
 BLOCK = 8192
+# Width and height of a picture of the page, at most.
+STILL = (256, 192)
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,7 @@ def write_page(found: Found, out: Path) -> Path:
         raise T2TError(f"{out}: a page needs a name that ends in .html, in a folder that is there.")
     rows = []
     for row in found.table.to_dict("records"):
-        picture, problem = thumbnail(row["path"])
+        picture, problem = still(row["path"])
         rows.append({**row, "picture": picture, "problem": problem})
     write_text(out, environment().get_template("search.html.j2").render(found=found, rows=rows))
     return out
@@ -172,7 +177,18 @@ def print_found(found: Found) -> None:
     for column in ("sample_id", "path"):
         frame[column] = [escape(name) for name in frame[column]]
     console.print(table_of(frame, confidence=".3f"))
-    limit = (
-        "no threshold keeps the wished precision" if found.threshold is None else f"yes from {found.threshold:.3f} on"
-    )
-    console.print(f"Round {found.round} of {found.campaign} asked as {found.identity}; {found.clips:,} clips; {limit}.")
+    known = found.threshold is not None
+    limit = f"yes from {found.threshold:.3f} on" if known else "no threshold keeps the wished precision"
+    console.print(f"Round {found.round} of {found.campaign}, as {found.identity}; {found.clips:,} clips; {limit}.")
+
+
+def still(path: str | Path) -> tuple[str, str]:
+    """The middle frame of a video as a small JPEG in a `data:` address, and why there is none."""
+    try:
+        image = Image.fromarray(read_frames(path, frames=1)[0])
+    except Unreadable as error:
+        return "", str(error)
+    image.thumbnail(STILL)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=82)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", ""
