@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from t2t.commands import asking
 from t2t.core import interrupts
 from t2t.core.errors import T2TError, explain, interrupted
 
@@ -120,28 +121,7 @@ def decide(
     typer.echo(f"Round {k} of {campaign} {'is' if new else 'was already'} {decision}.")
 
 
-@app.command()
-def predict(
-    context: typer.Context,
-    campaign: Campaign,
-    video: Annotated[Path, typer.Argument(help="A video or image file.", exists=True, dir_okay=False)],
-    topics: Annotated[
-        list[str] | None, typer.Option("--topics", help="Topics to score; all of the dataset's if left out.")
-    ] = None,
-    more: Annotated[list[str] | None, typer.Argument(help="Further topics.", hidden=True)] = None,
-    identity: Annotated[
-        str | None, typer.Option(help="The teacher to answer as; the campaign's own choice if left out.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Score a file with the campaign's champion: t2t predict demo clip.mp4 --topics "red circle" "a spinning star"."""
-    from t2t.commands.predict import predict_file, print_scores
-
-    scores = predict_file(context.obj, campaign, video, [*(topics or []), *(more or [])], identity)
-    if as_json:
-        typer.echo(json.dumps(scores, indent=2))
-    else:
-        print_scores(scores)
+asking.register(app)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from t2t.core.errors import T2TError
 from t2t.data.coding import MOST_TEACHERS
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.labels import HUMAN
-from t2t.evaluation.config import HealthConfig, WatchConfig
+from t2t.evaluation.config import PRECISION, HealthConfig, WatchConfig
 from t2t.students.config import DualEncoderConfig, StudentConfig, TaggingConfig
 from t2t.training.config import TrainingConfig
 
@@ -62,6 +62,12 @@ class EvaluationConfig(Config):
 
     identity: str = Field(HUMAN, description="The identity asked at inference; 'newest' is the last one registered.")
     resamples: int = Field(1000, ge=0, description="Bootstrap resamples for the 95 % interval.")
+    precision: Annotated[float, Free()] = Field(
+        PRECISION,
+        gt=0,
+        lt=1,
+        description="The precision of a yes: each topic's threshold is chosen for it.",
+    )
 
 
 class RoundsConfig(Config):

@@ -82,6 +82,11 @@ class RoundFiles:
         return self.evaluation / "yardsticks.json"
 
     @property
+    def decisions(self) -> Path:
+        """`t2t.evaluation.decisions.Decisions`: thresholds, and what they come to; where `yardsticks` is."""
+        return self.evaluation / "decisions.json"
+
+    @property
     def verdict(self) -> Path:
         """The gate's `Verdict`, once it is said."""
         return self.folder / "verdict.json"

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from t2t.core.config import Config
 
+# The precision that a yes is to have, where nobody wishes another.
+PRECISION = 0.8
+
 
 class HealthConfig(Config):
     """What a campaign does about a teacher whose confidences hardly vary."""

@@ -149,7 +149,9 @@ def test_commands_on_a_finished_campaign(done, t2t, world):
     work, _ = done
     clip = next((world / "data" / "demo" / "clips").glob("*.mp4"))
     scores = json.loads(
-        t2t("predict", "tiny", clip, "--topics", "red circle", "a spinning star", "--json", work=work).stdout
+        t2t(
+            "predict", "tiny", clip, "--topics", "red circle", "--topics", "a spinning star", "--json", work=work
+        ).stdout
     )
     assert {row["topic"] for row in scores} == {"red circle", "a spinning star"}
     assert all(0 <= row["confidence"] <= 1 for row in scores)

@@ -34,8 +34,9 @@ HEAVY = {"torch", "transformers", "mlflow", "prefect", "ray"}
 # Doors: the command line brings in a command when it is asked for one, the root a flow once its server is up.
 # A training's helper measures nothing.
 LAZY = {ROOT / "t2t" / "cli.py", ROOT / "t2t" / "run.py", ROOT / "t2t" / "training" / "job.py"}
+LAZY.add(ROOT / "t2t" / "commands" / "asking.py")  # the command line's words for predict, tag, search and export
 # Not everybody has them, and those who have not can do the rest.
-OPTIONAL = {"psycopg", "playwright", "pwd"}
+OPTIONAL = {"psycopg", "playwright", "pwd", "faiss", "onnxruntime"}
 
 
 def name(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,11 @@ from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import RoundStart, TrainFacts
 from t2t.campaign.observer import End, Observer, Place
 from t2t.campaign.record import Record, champion, rounds_table
+from t2t.core.config import parse
 from t2t.data.pairs import teacher_scores
 from t2t.evaluation import figures
+from t2t.evaluation.calibration import reliability_picture
+from t2t.evaluation.decisions import Decisions
 from t2t.evaluation.figures import pr_picture
 from t2t.integrations.mlflow.text import checkpoint_note
 from t2t.integrations.mlflow.tracker import DataInput, MLflowTracker
@@ -105,6 +109,7 @@ class MLflowObserver(Observer):
         k, everything = record.round, [*earlier, record]
         tables = _tables(campaign, record, everything)
         pictures = {"pr_curves": picture(campaign, record), "rounds": figures.rounds(tables["rounds"])}
+        pictures |= _reliability(campaign, record)
         self.tracker.log_round(k, _metrics(record), pictures, tables)
         tags = {"t2t.status": record.status, "t2t.reason": record.reason, "t2t.commit": record.commit}
         tags |= {"t2t.resampled": record.resampled}
@@ -178,6 +183,19 @@ def picture(campaign: Campaign, record: Record) -> Figure:
     return pr_picture(pairs, record.identity, scores, title, figures.teacher_styles(campaign.config.teachers))
 
 
+def _reliability(campaign: Campaign, record: Record) -> dict[str, Figure]:
+    """How far the student's confidences on test can be taken at their word, where that was measured."""
+    files = campaign.files(record.round)
+    if not files.decisions.is_file():
+        return {}
+    bins = (
+        parse(Decisions, json.loads(files.decisions.read_text(encoding="utf-8")), files.decisions)
+        .calibration["test"]
+        .bins
+    )
+    return {"reliability": reliability_picture(bins, f"{campaign.config.name}, round {record.round}: test")}
+
+
 def _tables(campaign: Campaign, record: Record, everything: Sequence[Record]) -> dict[str, pd.DataFrame]:
     files = campaign.files(record.round)
     tables = {
@@ -201,6 +219,7 @@ def _metrics(record: Record) -> dict[str, float]:
     for name, scale in record.scales.items():
         facts = {"worth": scale.worth, "slope": scale.slope}
         metrics |= {f"scale_{fact}/{name}": value for fact, value in facts.items() if value is not None}
+    metrics |= record.decisions
     metrics |= {"rows": record.rows, "seconds": record.seconds, "best_step": record.best_step}
     return metrics | {f"rows/{name}": rows for name, rows in record.rows_by_teacher.items()} | watch_metrics(record)
 
