@@ -11,6 +11,7 @@ import typer
 
 from t2t.core import interrupts
 from t2t.core.errors import T2TError, explain, interrupted
+from t2t.deploy import deploy
 
 app = typer.Typer(
     help="Self-training rounds for multi-teacher learning (Teacher2Task): many teachers in, one better student out.",
@@ -356,6 +357,9 @@ def plan(
         typer.echo(json.dumps(plan_json(planned), indent=2))
     else:
         print_plan(planned)
+
+
+app.command()(deploy)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ A seam is an entry-point group: `t2t.teachers`, `t2t.students`, `t2t.encoders`, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from inspect import signature
@@ -101,7 +101,7 @@ class OneOf:
     """
 
     group: str
-    table: Mapping[str, str]
+    table: Mapping[str, str] = field(hash=False)  # what stands in an annotation has to have a hash
     more: tuple[str, ...] = ()
 
     def choices(self) -> list[str]:
@@ -129,7 +129,7 @@ class OpenTo:
     """
 
     group: str
-    table: Mapping[str, str]
+    table: Mapping[str, str] = field(hash=False)  # what stands in an annotation has to have a hash
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         def validate(value: Any, ours: core_schema.ValidatorFunctionWrapHandler) -> Any:

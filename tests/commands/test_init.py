@@ -12,10 +12,9 @@ from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
 
-from t2t.campaign.config import CampaignConfig
 from t2t.campaign.entries import campaign_config, dataset_config, teacher_entry
+from t2t.campaign.overrides import campaign_with
 from t2t.commands.init import ENTRIES, init
-from t2t.core.config import parse
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.integrations.prefect.automations import OURS, SILENCE
@@ -120,6 +119,6 @@ def test_the_deployments_are_what_the_automations_look_for(deployments: dict[str
 
 
 def test_the_deployed_campaign_is_the_registrys(project: Path, deployments: dict[str, dict[str, Any]]) -> None:
-    parameters = deployments["self-training"]["parameters"]["campaign"]
-    written = campaign_config(Workspace.find(project / "registry"), "demo")
-    assert parse(CampaignConfig, parameters, "prefect.yaml") == written
+    parameters, workspace = deployments["self-training"]["parameters"], Workspace.find(project / "registry")
+    named = campaign_with(workspace, parameters["campaign"], parameters["overrides"])
+    assert named == campaign_config(workspace, "demo")
