@@ -62,11 +62,17 @@ def common(
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="A new folder, or an empty one.")]) -> None:
+def init(
+    context: typer.Context,
+    folder: Annotated[Path | None, typer.Argument(help="A new folder, or an empty one.")] = None,
+    schemas: Annotated[bool, typer.Option("--schemas", help="Only write the registry's schemas for editors.")] = False,
+) -> None:
     """Write a project to begin with: the demo's dataset, teachers and commented campaign, and Prefect's deployments."""
-    from t2t.commands.init import print_init
+    from t2t.commands.init import print_init, print_schemas
 
-    print_init(folder)
+    if (folder is None) != schemas:
+        raise typer.BadParameter("Name a folder: t2t init my-project; or --schemas for the registry that is there.")
+    print_init(folder) if folder is not None else print_schemas(context.obj.registry)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from prefect.flows import load_flow_from_entrypoint
 from t2t.campaign.entries import campaign_config, dataset_config, teacher_entry
 from t2t.campaign.overrides import campaign_with
 from t2t.commands.init import ENTRIES, init
+from t2t.commands.schemas import FILES
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.integrations.prefect.automations import OURS, SILENCE
@@ -42,7 +43,8 @@ def test_it_says_what_it_wrote_and_what_to_type_next(tmp_path: Path, monkeypatch
     result = invoke("init", "a project")
     assert result.exit_code == 0
     files = {path.relative_to("a project").as_posix() for path in Path("a project").rglob("*") if path.is_file()}
-    assert files == {*(f"registry/{entry}" for entry in ENTRIES), "README.md", "prefect.yaml", ".gitignore"}
+    registry = {f"registry/{file}" for file in (*ENTRIES, *FILES.values())}
+    assert files == {*registry, "README.md", "prefect.yaml", ".gitignore"}
     assert all(file in result.output for file in files)
     assert "cd 'a project'\n  t2t demo " in result.output
     assert "t2t run demo" in result.output
@@ -73,7 +75,7 @@ def test_the_entries_are_the_repositorys_and_can_be_read(project: Path) -> None:
     assert dataset_config(workspace, campaign.dataset).root == "demo"
     assert sorted(campaign.teachers) == workspace.names("teachers")
     assert [teacher_entry(workspace, name).id for name in campaign.teachers] == list(campaign.teachers)
-    for entry in ENTRIES:
+    for entry in (*ENTRIES, *FILES.values()):
         assert (project / "registry" / entry).read_bytes() == (ROOT / "registry" / entry).read_bytes()
 
 

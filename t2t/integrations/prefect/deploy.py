@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from t2t.core.errors import T2TError, nearest, one_line
 from t2t.core.host import check_server, shown
 from t2t.core.workspace import Workspace
@@ -71,7 +73,6 @@ class Deployed:
 def check_schedule(cron: str, timezone: str) -> None:
     """Raises T2TError for what is no cron expression, or no timezone."""
     from prefect.client.schemas.schedules import CronSchedule
-    from pydantic import ValidationError
 
     try:
         CronSchedule(cron=cron)
@@ -151,7 +152,6 @@ def remove(name: str, folder: Path) -> int:
 def _client() -> Iterator[Any]:
     """A client of the server; what the server refuses becomes one line."""
     server_address()
-    from httpx import HTTPError
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
 
@@ -165,8 +165,6 @@ def _client() -> Iterator[Any]:
                 "PREFECT_API_AUTH_STRING to its login; `make up` writes it to work/services/env.sh."
             ) from None
         raise T2TError(f"The Prefect server at {_url()} refuses it: {one_line(error.response.text, 300)}") from None
-    except HTTPError as error:
-        raise T2TError(f"The Prefect server at {_url()} cannot be reached: {one_line(error, 200)}") from None
 
 
 def _url() -> str:
