@@ -346,11 +346,14 @@ def plan(
     campaign: Campaign,
     name: Annotated[str | None, typer.Option(help="As for run: under another name.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="As for run: training.steps=500.")] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Try a few clips and ten steps of training.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would do, before it does it: samples to embed, pairs to label, rows of each round, time, disk.
 
-    Writes nothing and starts no server. Times are what was measured here; what nobody has measured is said to be so.
+    Writes nothing and starts no server. Times are what was measured here, else tried just now, for some seconds.
     """
     from t2t.campaign.entries import read_campaign
 
@@ -358,7 +361,7 @@ def plan(
     from t2t.commands.plan.estimate import plan
     from t2t.commands.plan.show import plan_json, print_plan
 
-    planned = plan(context.obj, config)
+    planned = plan(context.obj, config, probe)
     if as_json:
         typer.echo(json.dumps(plan_json(planned), indent=2))
     else:
