@@ -12,6 +12,7 @@ import typer
 from t2t.commands import asking
 from t2t.core import interrupts
 from t2t.core.errors import T2TError, explain, interrupted
+from t2t.deploy import deploy
 
 app = typer.Typer(
     help="Self-training rounds for multi-teacher learning (Teacher2Task): many teachers in, one better student out.",
@@ -62,11 +63,17 @@ def common(
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="A new folder, or an empty one.")]) -> None:
+def init(
+    context: typer.Context,
+    folder: Annotated[Path | None, typer.Argument(help="A new folder, or an empty one.")] = None,
+    schemas: Annotated[bool, typer.Option("--schemas", help="Only write the registry's schemas for editors.")] = False,
+) -> None:
     """Write a project to begin with: the demo's dataset, teachers and commented campaign, and Prefect's deployments."""
-    from t2t.commands.init import print_init
+    from t2t.commands.init import print_init, print_schemas
 
-    print_init(folder)
+    if (folder is None) != schemas:
+        raise typer.BadParameter("Name a folder: t2t init my-project; or --schemas for the registry that is there.")
+    print_init(folder) if folder is not None else print_schemas(context.obj.registry)
 
 
 @app.command()
@@ -334,11 +341,14 @@ def plan(
     campaign: Campaign,
     name: Annotated[str | None, typer.Option(help="As for run: under another name.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="As for run: training.steps=500.")] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Try a few clips and ten steps of training.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would do, before it does it: samples to embed, pairs to label, rows of each round, time, disk.
 
-    Writes nothing and starts no server. Times are what was measured here; what nobody has measured is said to be so.
+    Writes nothing and starts no server. Times are what was measured here, else tried just now, for some seconds.
     """
     from t2t.campaign.entries import read_campaign
 
@@ -346,11 +356,14 @@ def plan(
     from t2t.commands.plan.estimate import plan
     from t2t.commands.plan.show import plan_json, print_plan
 
-    planned = plan(context.obj, config)
+    planned = plan(context.obj, config, probe)
     if as_json:
         typer.echo(json.dumps(plan_json(planned), indent=2))
     else:
         print_plan(planned)
+
+
+app.command()(deploy)
 
 
 def main() -> None:

@@ -89,7 +89,7 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
 
         if server:
             make_limit()
-        self_training(opened.config, workspace)
+        self_training(opened.config, workspace=workspace)
     print_rounds(workspace, opened.config.name)
     console.print("\nLook at the rounds in MLflow:  [bold]t2t ui[/bold]")
     if len(opened.ledger.records()) > 1:

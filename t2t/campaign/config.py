@@ -85,32 +85,47 @@ class RoundsConfig(Config):
 class CampaignConfig(Config):
     """`registry/campaigns/<name>.yaml`."""
 
-    name: str = Field(pattern=NAME)
-    description: Annotated[str, Free()] = ""
-    dataset: str
-    teachers: tuple[str, ...] = Field((), description="Teachers besides `human`, which always takes part.")
+    name: str = Field(
+        pattern=NAME,
+        description="The file's own name; the lake's branches and its students' identities begin with it.",
+    )
+    description: Annotated[str, Free()] = Field("", description="One line for people.")
+    dataset: str = Field(description="The name of a file in registry/datasets/.")
+    teachers: tuple[str, ...] = Field(
+        (), description="Names of files in registry/teachers/, besides `human`, which always takes part."
+    )
     method: Method = Field(
         TEACHER2TASK, description="`conventional-average` is the baseline that Teacher2Task replaces."
     )
-    encoder: EncoderConfig
+    encoder: EncoderConfig = Field(description="How frames become numbers, once for all rounds, by its `kind`.")
     recipe: Literal["auto", "manual"] = Field(
         "auto",
         description="auto: whatever of student and training is not given here is chosen for the data, and `t2t plan` "
         "says what and why; manual: it has its plain default.",
     )
-    student: StudentConfig = DualEncoderConfig()
-    training: TrainingConfig = TrainingConfig()
+    student: StudentConfig = Field(DualEncoderConfig(), description="How the student looks.")
+    training: TrainingConfig = Field(TrainingConfig(), description="How a round's student is trained.")
     scale: Literal["common", "raw"] | None = Field(
         None,
         description="What is trained on: each identity's confidences on one common scale, or as they are; "
         "null: common where recipe is auto.",
     )
-    self_training: SelfTrainingConfig = SelfTrainingConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    gate: Literal["always", "no-regression", "must-improve", "manual"] = "no-regression"
-    watch: Annotated[WatchConfig, Free()] = WatchConfig()
-    rounds: Annotated[RoundsConfig, Free()] = RoundsConfig()
-    health: Annotated[HealthConfig, Free()] = HealthConfig()
+    self_training: SelfTrainingConfig = Field(
+        SelfTrainingConfig(), description="What a round's student labels before it teaches the next round."
+    )
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="How students are measured.")
+    gate: Literal["always", "no-regression", "must-improve", "manual"] = Field(
+        "no-regression",
+        description="Which rounds pass, so that their students teach: all; those not clearly worse than the best one; "
+        "those clearly better; or as a person decides (`t2t decide`).",
+    )
+    watch: Annotated[WatchConfig, Free()] = Field(
+        WatchConfig(), description="When a student's labels count as collapsed, so that they teach nobody."
+    )
+    rounds: Annotated[RoundsConfig, Free()] = Field(RoundsConfig(), description="When the campaign stops.")
+    health: Annotated[HealthConfig, Free()] = Field(
+        HealthConfig(), description="What is done about a teacher whose confidences hardly vary."
+    )
     teachers_see_unseen: bool = Field(False, description="Let teachers' (never humans') labels of unseen topics in.")
     engine: Annotated[EngineName, Free()] = Field(
         "local", description="Where videos are embedded and labeled: here, or on a Ray cluster (RAY_ADDRESS)."
@@ -118,7 +133,7 @@ class CampaignConfig(Config):
     lake: str = Field(
         "git", description="`git` (a bare repository in the work folder), `git:<path>` or `lakefs://<repository>`."
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, description="Of all that is drawn: weights, batches, pairs to label.", ge=0)
 
     @property
     def common_scale(self) -> bool:

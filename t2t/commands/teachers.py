@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from rich.markup import escape
 
 from t2t.campaign.entries import open_dataset, teacher_entry
 from t2t.campaign.find import lakes
+from t2t.commands.schemas import FILES, schema_line
 from t2t.commands.tables import console, table_of
 from t2t.core.config import Written, load_node, read_yaml
 from t2t.core.errors import T2TError
@@ -20,13 +22,15 @@ from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset
 from t2t.data.labels import HUMAN
 from t2t.lake.layout import dataset_of
-from t2t.teachers import TeacherContext, build, parse_entry
+from t2t.teachers import TeacherContext, TeacherEntry, build, parse_entry
 from t2t.teachers.base import Registration
 from t2t.teachers.labeling import answers
 from t2t.teachers.retraction import retracted
 from t2t.teachers.store import registrations
 
 FEW = 200
+# Of comments in what is written.
+WIDTH = 116
 
 
 def print_teachers(workspace: Workspace) -> None:
@@ -124,6 +128,25 @@ def _check(
         return outcome("", "", str(error)), []
 
 
+def _commented(content: dict[str, Any], model: type[TeacherEntry], schema: bool) -> str:
+    """An entry as YAML: what it is, and above each key what the key is for."""
+    lines = [schema_line("teacher")] if schema else []
+    about = (model.__doc__ or "").strip().partition("\n\n")[0]
+    lines += [f"# {line}\n" for line in wrap(" ".join(about.split()), WIDTH)]
+    for key, value in content.items():
+        lines.append("\n")
+        if (field := model.model_fields.get(key)) is not None and field.description:
+            lines += [f"# {line}\n" for line in wrap(" ".join(field.description.split()), WIDTH)]
+        lines.append(yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=1000))
+    left = [key for key in model.model_fields if key not in content]
+    if left:
+        lines += [
+            "\n",
+            *(f"# {line}\n" for line in wrap(f"Not given, so at their defaults: {', '.join(left)}.", WIDTH)),
+        ]
+    return "".join(lines)
+
+
 def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: str, options: list[str]) -> Path:
     """Writes `registry/teachers/<id>.yaml` from flags, validated by its kind first. Never overwrites an entry."""
     path = workspace.registry / "teachers" / f"{teacher_id}.yaml"
@@ -145,7 +168,7 @@ def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: s
             raise T2TError(f"{key!r}: {error}") from None
         if node is not None:
             content.nodes[(name.replace("-", "_"),)] = node
-    parse_entry(content, f"teacher {teacher_id!r}")
-    write_text(path, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+    entry = parse_entry(content, f"teacher {teacher_id!r}")
+    write_text(path, _commented(dict(content), type(entry), (workspace.registry / FILES["teacher"]).is_file()))
     console.print(f"Wrote {path}. Check it: t2t teachers check {teacher_id}; then name it in a campaign's `teachers`.")
     return path

@@ -278,16 +278,16 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> set[
         for candidate in models:
             field = candidate.model_fields.get(str(part))
             if field is not None:
-                inner += _models_in(field.annotation)
+                inner += models_in(field.annotation)
         # A discriminated union puts its tag into the location: it names no field, so the models stay.
         models = inner or models
     return {name for candidate in models for name in candidate.model_fields}
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+    return [model for argument in get_args(annotation) for model in models_in(argument)]
 
 
 def free_keys(model: type[BaseModel]) -> set[str]:
@@ -302,6 +302,6 @@ def fixed(model: type[BaseModel], content: Mapping[str, Any]) -> dict[str, Any]:
         if key in free_keys(model):
             continue
         field = model.model_fields.get(key)
-        inner = _models_in(field.annotation) if field is not None else []
+        inner = models_in(field.annotation) if field is not None else []
         settings[key] = fixed(inner[0], value) if len(inner) == 1 and isinstance(value, Mapping) else value
     return settings

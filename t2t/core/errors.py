@@ -97,7 +97,7 @@ def explain(error: BaseException) -> T2TError | None:
             where = f" ({name})" if name else ""
             return T2TError(f"The disk is full{where}. Make room and start the same command again: it goes on.")
     for link in links:
-        if type(link).__module__.startswith(("requests", "urllib3")) or isinstance(link, ConnectionError):
+        if type(link).__module__.startswith(("requests", "urllib3", "httpx")) or isinstance(link, ConnectionError):
             return T2TError(
                 f"A service cannot be reached: {one_line(link, 200)} Start the same command again when it answers: it "
                 "goes on where it stopped."

@@ -50,9 +50,11 @@ class UnseenConfig(Config):
     Either a list, or a fraction drawn by a stable hash: a topic's lot does not depend on which other topics there are.
     """
 
-    topics: tuple[str, ...] | None = None
-    fraction: float | None = Field(None, ge=0, lt=1)
-    seed: int = 0
+    topics: tuple[str, ...] | None = Field(None, description="The unseen topics, by name.")
+    fraction: float | None = Field(
+        None, ge=0, lt=1, description="Or their share of all topics, drawn by a hash of their names."
+    )
+    seed: int = Field(0, description="Of that draw.")
     by: Literal["everyone", "people"] = Field(
         "everyone",
         description="Whose labels are kept out: everyone's; or people's only, so that a student learns these topics "
@@ -89,13 +91,19 @@ def _stable_hash(text: str) -> int:
 class DatasetConfig(Config):
     """`registry/datasets/<name>.yaml`. Paths are relative to `root`, and `root` to the data root (T2T_DATA)."""
 
-    name: str = Field(pattern=NAME)
-    description: str = ""
-    root: str
-    samples: str = "samples.csv"
-    annotations: str = "annotations.csv"
-    topics: str = "topics.txt"
-    unseen: UnseenConfig = UnseenConfig(fraction=0.0)
+    name: str = Field(pattern=NAME, description="The file's own name.")
+    description: str = Field("", description="One line for people.")
+    root: str = Field(description="Its folder, from the data root (T2T_DATA, or --data-root); ${data} of its teachers.")
+    samples: str = Field(
+        "samples.csv", description="Table of samples: sample_id, path, modality, group, split (CSV or Parquet)."
+    )
+    annotations: str = Field(
+        "annotations.csv", description="People's labels: sample_id, topic, annotator, relevance (CSV or Parquet)."
+    )
+    topics: str = Field("topics.txt", description="The topics, one a line.")
+    unseen: UnseenConfig = Field(
+        UnseenConfig(fraction=0.0), description="Topics whose labels are kept out of training, to measure new ones by."
+    )
     max_unreadable: float = Field(0.01, ge=0, le=1, description="Share of samples that may be unreadable.")
     table_limits: TableLimits = TableLimits()
     shared_videos: Literal["refuse", "allow"] = Field(

@@ -29,19 +29,21 @@ class FrontendConfig(Config):
 class TowerConfig(Config):
     """Size of a T5 encoder."""
 
-    layers: int = Field(2, ge=0)
-    d_model: int = Field(128, ge=8)
-    heads: int = Field(4, ge=1)
-    d_ff: int = Field(256, ge=8)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    layers: int = Field(2, ge=0, description="Layers of attention; 0: the mean over frames, or over words.")
+    d_model: int = Field(128, ge=8, description="Numbers of a frame or a word between the layers.")
+    heads: int = Field(4, ge=1, description="Attention heads of a layer.")
+    d_ff: int = Field(256, ge=8, description="Width of a layer's feed-forward part.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Share of numbers hidden in training.")
 
 
 class TextTowerConfig(TowerConfig):
     """From scratch by default; `pretrained` takes any text encoder (T5, mT5, BERT-like) by hub name or folder."""
 
-    pretrained: str | None = None
+    pretrained: str | None = Field(
+        None, description="A text encoder by its name on the hub, or its folder; null: one from scratch."
+    )
     freeze: bool = Field(False, description="Keep a pretrained encoder's weights (identities are always learned).")
-    max_tokens: int = Field(32, ge=1)
+    max_tokens: int = Field(32, ge=1, description="Tokens of a topic that are read; the rest is cut.")
     identity_std: float = Field(0.02, ge=0, description="Standard deviation of a new identity's embedding.")
     identity: Literal["token", "gate"] = Field(
         "token",
@@ -58,15 +60,15 @@ class TextTowerConfig(TowerConfig):
 class DualEncoderConfig(Config):
     """The student's shape. Defaults train in minutes on two cores."""
 
-    kind: Literal["dual-encoder"] = "dual-encoder"
+    kind: Literal["dual-encoder"] = Field("dual-encoder", description="Two towers that meet in one space.")
     dim: int = Field(64, ge=2, description="Size of the common space (64 in the paper).")
     members: int = Field(1, ge=1, description="So many students as one, which scores by the mean of their logits.")
-    frontend: FrontendConfig = FrontendConfig()
-    sample: TowerConfig = TowerConfig()
-    text: TextTowerConfig = TextTowerConfig()
+    frontend: FrontendConfig = Field(FrontendConfig(), description="How frame embeddings are prepared.")
+    sample: TowerConfig = Field(TowerConfig(), description="The tower for samples.")
+    text: TextTowerConfig = Field(TextTowerConfig(), description="The tower for texts: topics, and who is asked.")
     scale: float = Field(10.0, gt=0, description="Initial scale of the cosine.")
     bias: float | None = Field(
-        None, description="Initial bias of the logit; None: the logit of the training rows' mean confidence."
+        None, description="Initial bias of the logit; null: the logit of the training rows' mean confidence."
     )
 
 
@@ -74,8 +76,8 @@ class TaggingConfig(Config):
     """Which pairs a self-training teacher labels, and as whom."""
 
     identity: str = Field(HUMAN, description="The identity that the student is asked for when it labels.")
-    top_k: int = Field(10, ge=0)
-    random: int = Field(10, ge=0)
+    top_k: int = Field(10, ge=0, description="Topics of each sample that are labeled for being the most likely.")
+    random: int = Field(10, ge=0, description="Further topics of each sample, drawn at random.")
     block: int = Field(1024, ge=1, description="Samples labeled at once: those of one table.")
 
 

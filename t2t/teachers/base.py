@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 class TeacherEntry(Config):
     """The keys that every `registry/teachers/<id>.yaml` has. A kind adds its own."""
 
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    kind: str
-    description: str = ""
+    id: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="The file's own name. An identity never changes its labels: other ones are another teacher.",
+    )
+    kind: str = Field(description="What the teacher is; it says which further keys there are.")
+    description: str = Field("", description="One line for people.")
 
     @field_validator("id")
     @classmethod

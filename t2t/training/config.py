@@ -14,15 +14,15 @@ from t2t.core.config import Config, Free
 class TrainingConfig(Config):
     """The recipe. Batch size is counted in rows, as in the paper (which uses 65,536)."""
 
-    steps: int = Field(1000, ge=1)
-    batch_rows: int = Field(4096, ge=1)
+    steps: int = Field(1000, ge=1, description="Steps of the optimiser, at most.")
+    batch_rows: int = Field(4096, ge=1, description="Rows of a batch, at most.")
     batch_samples: int | None = Field(
         None, ge=1, description="At most so many samples in a batch, so that more teachers do not mean fewer epochs."
     )
     rows_per_sample: int | None = Field(None, ge=1, description="At most so many random rows of a sample in a batch.")
-    loss: Literal["mse", "bce"] = "mse"
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
+    loss: Literal["mse", "bce"] = Field("mse", description="Squared error, or cross-entropy, of confidences.")
+    learning_rate: float = Field(1e-3, gt=0, description="Its highest value, reached after the warm-up.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's, of weights; norms and biases have none.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient, of all members' together.")
     task_weight: Mapping[str, Annotated[float, Field(ge=0)]] = Field(
@@ -56,7 +56,9 @@ class TrainingConfig(Config):
     snapshot_steps: Annotated[int | None, Free()] = Field(
         None, ge=1, description="Steps between snapshots, besides the minutes."
     )
-    initialise: Literal["scratch", "previous"] = "scratch"
+    initialise: Literal["scratch", "previous"] = Field(
+        "scratch", description="Where a round's student starts: anew, or from the weights of the last one that passed."
+    )
     workers: Annotated[int, Free()] = Field(
         1, ge=1, description="Processes that share each batch: GPUs of this machine, or of a cluster with engine: ray."
     )

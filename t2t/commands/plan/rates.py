@@ -69,7 +69,7 @@ def try_few(samples: pa.Table, work: Callable[[pa.Table], object]) -> tuple[floa
     """
     order = np.random.default_rng(0).permutation(len(samples))[: 1 + TRY_FEW + TRY_MOST]
     first, few, rest = order[:1], order[1 : 1 + TRY_FEW], order[1 + TRY_FEW :]
-    with _quietly(), silent():
+    with quietly(), silent():
         try:
             seconds, number = _timed(work, samples.take(first)), 1
             if len(few):
@@ -89,7 +89,7 @@ def _timed(work: Callable[[pa.Table], object], samples: pa.Table) -> float:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """The engine's own lines are about work that counts."""
     log = logging.getLogger("t2t")
     level = log.level

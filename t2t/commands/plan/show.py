@@ -28,6 +28,7 @@ def print_plan(plan: Plan) -> None:
             {
                 "work": work.what,
                 "done": f"{work.done:,}",
+                "labels": "" if work.labels is None else f"{work.labels:,}",
                 "to do": f"{work.left:,} {work.unit}" if work.left else "nothing",
                 "time": duration(work.seconds) if work.left and work.seconds != 0 else "",
                 "": escape(", ".join(filter(None, (work.measured, work.note)))),
@@ -60,8 +61,9 @@ def print_plan(plan: Plan) -> None:
     missing = plan.unmeasured
     if not missing:
         console.print(f"Altogether about {duration(plan.seconds)}.")
-    elif plan.seconds:
-        console.print(f"Altogether {duration(plan.seconds)} and what is not measured yet: {', '.join(missing)}.")
+    else:
+        known = f"{duration(plan.seconds)} and " if plan.seconds else ""
+        console.print(f"Altogether {known}what is not measured yet: {', '.join(missing)}.")
     for note in plan.notes:
         console.print(escape(note))
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from t2t.core.errors import DataError, listed
 from t2t.data.dataset import Dataset
@@ -22,8 +23,11 @@ BATCH_ROWS = 1 << 18
 class Entry(TeacherEntry):
     """A CSV or Parquet file with the columns sample_id, topic, confidence (0..1)."""
 
-    kind: Literal["labels"] = "labels"
-    path: str
+    kind: Literal["labels"] = Field("labels", description="A table of confidences that another system produced.")
+    path: str = Field(
+        description="The table: sample_id, topic, confidence 0..1 (CSV or Parquet). ${data} is the folder of the "
+        "dataset that is labeled, and a relative path begins there, too."
+    )
 
 
 class Teacher:

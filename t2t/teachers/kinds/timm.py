@@ -42,11 +42,13 @@ class Entry(TimmModelConfig, TeacherEntry):
     most 1); those of a sigmoid do not, so the highest one counts. A topic that no class stands for gets no label.
     """
 
-    kind: Literal["timm"] = "timm"
-    num_classes: int | None = Field(None, ge=1, description="Classes of the weights; None: the model's own number.")
-    activation: Literal["softmax", "sigmoid"] = "softmax"
+    kind: Literal["timm"] = Field("timm", description="A classifier that looks at frames; its classes become topics.")
+    num_classes: int | None = Field(None, ge=1, description="Classes of the weights; null: the model's own number.")
+    activation: Literal["softmax", "sigmoid"] = Field(
+        "softmax", description="softmax: the classes exclude each other; sigmoid: each is a yes or no of its own."
+    )
     classes: str = Field(description="A text file with one class name a line, in the order of the model's outputs.")
-    topics: str | None = Field(None, description="A CSV file with the columns class and topic; None: by name.")
+    topics: str | None = Field(None, description="A CSV file with the columns class and topic; null: by name.")
 
 
 class Teacher:
