@@ -22,6 +22,7 @@ from t2t.core.errors import T2TError
 from t2t.integrations.services import (
     GRACE,
     POLL,
+    PRIVATE_MASK,
     descendants,
     failed,
     free_port,
@@ -41,6 +42,13 @@ class Running:
 
     pid: int
     port: int
+
+
+def current_mask() -> int:
+    """This process's umask, which can only be read by setting it."""
+    mask = os.umask(PRIVATE_MASK)
+    os.umask(mask)
+    return mask
 
 
 def private_file(path: Path, text: str) -> None:
@@ -93,6 +101,7 @@ class Daemons:
         user: str | None = None,
         stop: int = signal.SIGTERM,
         grace: float = GRACE,
+        mask: int = PRIVATE_MASK,
     ) -> int:
         """Starts a service unless it runs, and waits until it is ready.
 
@@ -100,7 +109,7 @@ class Daemons:
             command: from a port, the command line and what its environment has beside ours.
             ready: from its port, whether it can be used.
             port: the one it gets if that is free; else it gets a free one. 0: it needs none.
-            cwd, user, stop, grace: as in `launch`.
+            cwd, user, stop, grace, mask: as in `launch`.
         Returns:
             its port.
         Raises:
@@ -124,7 +133,7 @@ class Daemons:
             line, settings = command(chosen)
             with open(self.folder / f"{name}.pid", "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                options = {"cwd": cwd, "user": user, "stop": stop, "grace": grace}
+                options = {"cwd": cwd, "user": user, "stop": stop, "grace": grace, "mask": mask}
                 guard = launch(line, settings, self.log(name), lock, **options)  # type: ignore[arg-type]
             self._started[name] = guard, chosen
             if wait_for(guard, partial(_is_up, guard.pid, chosen, ready), timeout):

@@ -1,8 +1,9 @@
 """The services of infra/compose.yaml as plain processes of this machine: `make up`, `make status`, `make down`.
 
 PostgreSQL (the system's binaries, a cluster of its own; SQLite where there are none), a Prefect server with its work
-pool and a process worker, an MLflow server, and lakeFS where its binary is on the PATH. All listen on loopback, report
-nothing to anybody, and have their files and logs in `<work>/services/`. They go on until `make down`.
+pool and a process worker, an MLflow server, and lakeFS where its binary is on the PATH. All listen on loopback, ask for
+a login, let no foreign page in, report nothing to anybody, and have their files and logs in `<work>/services/`, which
+are their user's only. They go on until `make down`.
 """
 
 from __future__ import annotations
@@ -15,21 +16,31 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from infra import postgres
-from infra.daemons import Command, Daemons, daemons, private_file
+from infra.daemons import Command, Daemons, current_mask, daemons, private_file
 from infra.prepare import prepare_lakefs
 from t2t.core.errors import T2TError
 from t2t.core.host import check_work_folder
-from t2t.integrations.mlflow.store import PRIVATE, create_store, store_path
+from t2t.integrations.door import LOGIN, login_of
+from t2t.integrations.mlflow.store import PRIVATE, SERVER, create_store, store_path
 from t2t.integrations.mlflow.text import MODE
 from t2t.integrations.prefect.setup import POOL, prepare_prefect
-from t2t.integrations.services import HOST, answers, in_environment, prefect_command, prefect_settings, whole_database
+from t2t.integrations.services import (
+    HOST,
+    MLFLOW_ASKS,
+    PREFECT_ASKS,
+    answers,
+    guarded,
+    in_environment,
+    prefect_command,
+    prefect_settings,
+    whole_database,
+)
 
 PORTS = {"postgres": 5433, "prefect": 4200, "mlflow": 5000, "lakefs": 8000, "worker": 0}
 KINDS = ("auto", "postgresql", "sqlite")
@@ -51,16 +62,19 @@ def up(work: Path, database: str = "auto") -> dict[str, str]:
     """
     work = Path(work).resolve()
     check_work_folder(work)
+    login = login_of(work)
     with daemons(work / "services") as services:
         kind = _database(services, database)
         _make_way(services, kind)
         cluster: tuple[Path, int] | None = None
         if kind == "postgresql":
             cluster = _postgres(services)
-        environment = _prefect(services, cluster)
+        _close(services.folder, kind)
+        environment = {LOGIN: login}
+        environment |= _prefect(services, cluster, login)
         environment |= _mlflow(services, cluster, work)
         environment |= _lakefs(services, cluster)
-        _worker(services, environment, work)
+        _worker(services, environment, work, login)
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()]
         private_file(services.folder / "env.sh", "".join(lines))
     return environment
@@ -113,7 +127,11 @@ def _database(services: Daemons, wanted: str) -> str:
 
 
 def _make_way(services: Daemons, kind: str) -> None:
-    """Ends what would go on with the old address of a service that is about to be started anew."""
+    """Ends what would go on with the old address of a service that is about to be started anew, and servers that an
+    earlier version started, without a login."""
+    for name, below, path in (("prefect", "/api", PREFECT_ASKS), ("mlflow", "", MLFLOW_ASKS)):
+        if (running := services.running(name)) and not guarded(f"http://{HOST}:{running.port}{below}", path):
+            services.stop(name)
     servers = ["prefect", "mlflow"] + (["lakefs"] if shutil.which("lakefs") else [])
     if kind == "postgresql" and not services.running("postgres"):
         users = ["worker", "lakefs", "mlflow", "prefect"]
@@ -121,6 +139,18 @@ def _make_way(services: Daemons, kind: str) -> None:
         users = [] if all(services.running(name) for name in servers) else ["worker"]
     for name in users:
         services.stop(name)
+
+
+def _close(folder: Path, kind: str) -> None:
+    """Takes the rights of other accounts from what an earlier version wrote. PostgreSQL's account has to come through
+    to its own folder, where that is another one."""
+    folder.chmod(0o711 if kind == "postgresql" and postgres.owner() else 0o700)
+    for pattern in ("*.log", "*.log.1", "*.pid", "database", "prefect/*.db*", "lakefs/*.json"):
+        for file in folder.glob(pattern):
+            file.chmod(0o600)
+    for inner in ("prefect", "lakefs"):
+        (folder / inner).mkdir(exist_ok=True)
+        (folder / inner).chmod(0o700)
 
 
 def _postgres(services: Daemons) -> tuple[Path, int]:
@@ -140,12 +170,11 @@ def _postgres(services: Daemons) -> tuple[Path, int]:
     return folder, port
 
 
-def _prefect(services: Daemons, cluster: tuple[Path, int] | None) -> dict[str, str]:
+def _prefect(services: Daemons, cluster: tuple[Path, int] | None, login: str) -> dict[str, str]:
     home = services.folder / "prefect"
-    home.mkdir(exist_ok=True)
 
     def command(port: int) -> Command:
-        settings = prefect_settings(home, port)
+        settings = prefect_settings(home, port, login)
         # In memory, as by default, a restart of the server would forget who holds a slot, and leave the slot taken.
         settings["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = "prefect.server.concurrency.lease_storage.filesystem"
         if cluster:
@@ -154,12 +183,15 @@ def _prefect(services: Daemons, cluster: tuple[Path, int] | None) -> dict[str, s
             whole_database(home)
         return prefect_command(port), settings
 
-    port = services.ensure("prefect", command, _health("/api/health"), PORTS["prefect"])
+    def ready(port: int) -> bool:
+        return guarded(f"http://{HOST}:{port}/api", PREFECT_ASKS)
+
+    port = services.ensure("prefect", command, ready, PORTS["prefect"])
     if not cluster:
         (home / "complete").touch()
-    with in_environment(_client_settings(home, port)):
+    with in_environment(_client_settings(home, port, login)):
         prepare_prefect()
-    return {"PREFECT_API_URL": f"http://{HOST}:{port}/api"}
+    return {"PREFECT_API_URL": f"http://{HOST}:{port}/api", "PREFECT_API_AUTH_STRING": login}
 
 
 def _mlflow(services: Daemons, cluster: tuple[Path, int] | None, work: Path) -> dict[str, str]:
@@ -170,12 +202,19 @@ def _mlflow(services: Daemons, cluster: tuple[Path, int] | None, work: Path) -> 
         store = f"sqlite:///{store_path(work)}"
 
     def command(port: int) -> Command:
-        line = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+        line = [*SERVER, "--host", HOST, "--port", str(port), "--workers", "1"]
         line += ["--artifacts-destination", str(store_path(work).with_name("mlartifacts"))]
-        return line, {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **PRIVATE}
+        settings = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **PRIVATE}
+        return line, settings | {LOGIN: login}
 
-    port = services.ensure("mlflow", command, _health("/health"), PORTS["mlflow"])
-    return {"MLFLOW_TRACKING_URI": f"http://{HOST}:{port}"}
+    def ready(port: int) -> bool:
+        return guarded(f"http://{HOST}:{port}", MLFLOW_ASKS)
+
+    login = login_of(work)
+    user, _, password = login.partition(":")
+    port = services.ensure("mlflow", command, ready, PORTS["mlflow"])
+    keys = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+    return {"MLFLOW_TRACKING_URI": f"http://{HOST}:{port}", **keys}
 
 
 def _lakefs(services: Daemons, cluster: tuple[Path, int] | None) -> dict[str, str]:
@@ -183,7 +222,6 @@ def _lakefs(services: Daemons, cluster: tuple[Path, int] | None) -> dict[str, st
     binary, folder = shutil.which("lakefs"), services.folder / "lakefs"
     if binary is None and services.running("lakefs") is None:
         return {}
-    folder.mkdir(exist_ok=True)
     file = folder / "keys.json"
     if not file.exists():
         fresh = {"id": f"AKIA{secrets.token_hex(8).upper()}", "secret": secrets.token_hex(20)}
@@ -211,7 +249,10 @@ def _lakefs(services: Daemons, cluster: tuple[Path, int] | None) -> dict[str, st
             settings |= {"DATABASE_TYPE": "local", "DATABASE_LOCAL_PATH": str(folder / "metadata")}
         return [str(binary), "run"], {"HOME": str(folder), **{f"LAKEFS_{key}": settings[key] for key in settings}}
 
-    port = services.ensure("lakefs", command, _health("/_health"), PORTS["lakefs"], cwd=folder)
+    def ready(port: int) -> bool:
+        return answers(f"http://{HOST}:{port}/_health")
+
+    port = services.ensure("lakefs", command, ready, PORTS["lakefs"], cwd=folder)
     environment = {
         "LAKECTL_SERVER_ENDPOINT_URL": f"http://{HOST}:{port}",
         "LAKECTL_CREDENTIALS_ACCESS_KEY_ID": keys["id"],
@@ -221,7 +262,7 @@ def _lakefs(services: Daemons, cluster: tuple[Path, int] | None) -> dict[str, st
     return environment
 
 
-def _worker(services: Daemons, environment: dict[str, str], work: Path) -> None:
+def _worker(services: Daemons, environment: dict[str, str], work: Path, login: str) -> None:
     """A process worker: each run of a deployment is a process of this machine, with these services around it."""
     from prefect.client.orchestration import get_client
 
@@ -229,8 +270,10 @@ def _worker(services: Daemons, environment: dict[str, str], work: Path) -> None:
     if services.running("worker"):
         started = 0.0
     port = int(environment["PREFECT_API_URL"].rpartition(":")[2].partition("/")[0])
-    settings = _client_settings(services.folder / "prefect", port) | environment | {"T2T_WORK": str(work)}
+    settings = _client_settings(services.folder / "prefect", port, login) | environment | {"T2T_WORK": str(work)}
+    # A pool that somebody deleted is made by `make up`, where its command is fixed, and never by the worker.
     line = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
+    line.append("--no-create-pool-if-not-found")
 
     def online(_port: int) -> bool:
         with get_client(sync_client=True) as client:
@@ -240,17 +283,14 @@ def _worker(services: Daemons, environment: dict[str, str], work: Path) -> None:
         )
 
     with in_environment(settings):
-        services.ensure("worker", lambda port: (line, settings), online, PORTS["worker"], grace=WORKER_GRACE)
+        # What runs write belongs to campaigns, with the rights of this process's files.
+        services.ensure("worker", lambda port: (line, settings), online, 0, grace=WORKER_GRACE, mask=current_mask())
 
 
-def _client_settings(home: Path, port: int) -> dict[str, str]:
-    settings = prefect_settings(home, port)
+def _client_settings(home: Path, port: int, login: str) -> dict[str, str]:
+    settings = prefect_settings(home, port, login)
     del settings["PREFECT_API_DATABASE_CONNECTION_URL"]
     return settings
-
-
-def _health(path: str) -> Callable[[int], bool]:
-    return lambda port: answers(f"http://{HOST}:{port}{path}")
 
 
 # The command line
@@ -270,11 +310,10 @@ def up_command(
     work: Work = Path("work"), database: Annotated[str, typer.Option(help="auto, postgresql or sqlite.")] = "auto"
 ) -> None:
     """Start the services that do not run yet, and say where they are."""
-    environment = up(work, database)
+    up(work, database)
     _print(work)
-    shown = [name for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI") if name in environment]
-    typer.echo("\nexport " + " ".join(f"{name}={environment[name]}" for name in shown))
-    typer.echo(f"or, with lakeFS's keys if it runs:  . {shlex.quote(str(work / 'services' / 'env.sh'))}")
+    typer.echo(f"\nLead t2t to them, with the login:  . {shlex.quote(str(work / 'services' / 'env.sh'))}")
+    typer.echo(f"Their pages ask for the login of  {work / 'login'}")
 
 
 @app.command("status")

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import shutil
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ import typer
 from PIL import Image
 
 from t2t.core.errors import T2TError
+from t2t.integrations.door import LOGIN, basic
 from t2t.integrations.mlflow.text import CHART, MODE
 
 try:
@@ -84,7 +86,10 @@ def differences(page: Any) -> None:
 def ask(address: str, content: dict[str, Any] | None = None) -> Any:
     """A server's JSON; with `content` by POST."""
     body = None if content is None else json.dumps(content).encode()
-    request = Request(address, body, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json"}
+    if login := os.environ.get(LOGIN):
+        headers["Authorization"] = basic(login)
+    request = Request(address, body, headers)
     with build_opener(ProxyHandler({})).open(request, timeout=SECONDS) as response:
         return json.load(response)
 
@@ -166,9 +171,19 @@ def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as play:
         # Chromium's own sandbox needs more rights than a container's root has; the pages are this machine's own.
         running = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        context = running.new_context(viewport={"width": WIDTH, "height": HEIGHT}, timezone_id="UTC", locale="en-GB")
+        login = os.environ.get(LOGIN, "")
+        user, _, password = login.partition(":")
+        context = running.new_context(
+            viewport={"width": WIDTH, "height": HEIGHT},
+            timezone_id="UTC",
+            locale="en-GB",
+            # MLflow's; Prefect's page keeps what it was told once.
+            http_credentials={"username": user, "password": password} if login else None,
+        )
+        known = {"prefect-password": b64encode(login.encode()).decode()} if login else {}
+        settings = {**SETTINGS, **known}
         context.add_init_script(
-            "".join(f"localStorage.setItem({key!r}, {value!r});" for key, value in SETTINGS.items())
+            "".join(f"localStorage.setItem({key!r}, {value!r});" for key, value in settings.items())
         )
         context.set_default_timeout(SECONDS * 1000)
         try:

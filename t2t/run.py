@@ -30,6 +30,7 @@ from t2t.core.errors import expect
 from t2t.core.host import check_environment
 from t2t.core.workspace import Workspace
 from t2t.data.soundness import refuse_unsound
+from t2t.integrations.door import login_of
 from t2t.integrations.mlflow.page import log_page
 from t2t.integrations.mlflow.store import load_mlflow
 from t2t.integrations.services import prefect_server
@@ -81,7 +82,8 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
     os.environ.setdefault("DO_NOT_TRACK", "true")
     # Prefect's own lines go to its server, where its UI shows them; the terminal has the engine's, and errors once.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    server = None if os.environ.get("PREFECT_API_URL") else prefect_server(workspace.work / "prefect", meanwhile=_load)
+    home, login = workspace.work / "prefect", login_of(workspace.work)
+    server = None if os.environ.get("PREFECT_API_URL") else prefect_server(home, meanwhile=_load, login=login)
     with server or nullcontext():
         # Prefect reads its settings at its import.
         from t2t.flows.self_training import self_training

@@ -5,18 +5,22 @@ from __future__ import annotations
 import getpass
 import os
 import tempfile
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit, urlunsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from t2t.core.errors import T2TError, one_line
 
 # Each is optional: without it the run starts, or writes, its own.
 SERVERS = {"PREFECT_API_URL": "Prefect", "MLFLOW_TRACKING_URI": "MLflow"}
+# What each answers only to who has a login, where it asks for one.
+ASKS = {"Prefect": "/admin/version", "MLflow": "/api/2.0/mlflow/experiments/search?max_results=1"}
+KEYS = {"Prefect": "PREFECT_API_AUTH_STRING", "MLflow": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"}
 
 
 def check_environment(work: Path, variables: Iterable[str] = tuple(SERVERS)) -> None:
@@ -71,7 +75,10 @@ def check_work_folder(work: Path) -> None:
 
 
 def check_server(name: str, variable: str, url: str, timeout: float = 10) -> None:
-    """Raises T2TError when nothing answers at `url`; whatever answers, be it with an error, is taken for the server."""
+    """Raises T2TError when nothing answers at `url`, or the server there does not take the environment's login.
+
+    Whatever else answers, be it with an error, is taken for the server.
+    """
     health = f"{url.rstrip('/')}/health"
     try:
         urlopen(health, timeout=timeout).close()
@@ -82,6 +89,29 @@ def check_server(name: str, variable: str, url: str, timeout: float = 10) -> Non
             f"{variable}: no {name} server answers at {shown(url)}: {one_line(error, 200)}. Start it, correct the "
             "variable, or unset it."
         ) from None
+    asked = Request(f"{url.rstrip('/')}{ASKS[name]}", headers=_login(name, url))
+    try:
+        urlopen(asked, timeout=timeout).close()
+    except HTTPError as error:
+        if error.code == 401:
+            raise T2TError(
+                f"{variable}: the {name} server at {shown(url)} asks for another login than {KEYS[name]} has. After "
+                "`make up`: . work/services/env.sh"
+            ) from None
+    except (OSError, HTTPException, ValueError):
+        pass  # of a server that answered a moment ago; whoever uses it says more
+
+
+def _login(name: str, url: str) -> dict[str, str]:
+    """The header with which that server's client logs in."""
+    if os.environ.get("MLFLOW_TRACKING_TOKEN" if name == "MLflow" else "PREFECT_API_KEY"):
+        token = os.environ.get("MLFLOW_TRACKING_TOKEN" if name == "MLflow" else "PREFECT_API_KEY")
+        return {"Authorization": f"Bearer {token}"}
+    login = os.environ.get("PREFECT_API_AUTH_STRING")
+    if name == "MLflow":
+        user, password = (os.environ.get(f"MLFLOW_TRACKING_{key}") for key in ("USERNAME", "PASSWORD"))
+        login = f"{user or ''}:{password or ''}" if user or password else None
+    return {"Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else {}
 
 
 def user() -> str:

@@ -1,7 +1,8 @@
 """Local services for people without any: a Prefect server for the length of a run, and MLflow's UI on a work folder.
 
-Both listen on loopback only, report nothing to anybody, and leave no process behind: each is started under a guard
-(`t2t.integrations.guard`). Services that are to outlive their starter (`make up`) are let go of once they all answer.
+Both listen on loopback only, behind a door that asks for a login and lets no foreign page in (`t2t.integrations.door`),
+report nothing to anybody, and leave no process behind: each is started under a guard (`t2t.integrations.guard`).
+Services that are to outlive their starter (`make up`) are let go of once they all answer.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,24 +22,29 @@ from http.client import HTTPException
 from pathlib import Path
 from types import FrameType
 from typing import IO
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 from t2t.core.errors import T2TError
 from t2t.integrations import guard
+from t2t.integrations.door import LOGIN, login_of
 from t2t.integrations.guard import POLL, descendants
 from t2t.integrations.mlflow.store import server_command, store_path
 from t2t.integrations.mlflow.text import MODE
 
 HOST = "127.0.0.1"
 GRACE = 5.0
+PRIVATE_MASK = 0o077  # what servers write, databases among it, is their user's only
 
 
 @contextlib.contextmanager
-def prefect_server(home: Path, timeout: float = 90, meanwhile: Callable[[], object] = bool) -> Iterator[str]:
+def prefect_server(
+    home: Path, timeout: float = 90, meanwhile: Callable[[], object] = bool, login: str | None = None
+) -> Iterator[str]:
     """A Prefect server of one's own, for the length of the block. Yields its API's URL.
 
-    `PREFECT_API_URL`, `PREFECT_HOME` and the settings that keep Prefect quiet stand in the environment for the block
-    and are put back afterwards; a Prefect that was imported already takes them over.
+    `PREFECT_API_URL`, `PREFECT_API_AUTH_STRING`, `PREFECT_HOME` and the settings that keep Prefect quiet stand in the
+    environment for the block and are put back afterwards; a Prefect that was imported already takes them over.
 
     The history stays in `home` (an SQLite database and `server.log`). A database has one server at a time: while
     another run in the same work folder has one, this takes `home`-2, then `home`-3 and so on. Sharing one server would
@@ -47,21 +54,23 @@ def prefect_server(home: Path, timeout: float = 90, meanwhile: Callable[[], obje
         home: Prefect's folder; made where it is missing.
         timeout: seconds until the server must answer. The first start makes the database: 22 s on a slow machine.
         meanwhile: what to do while the server starts, with the environment set already.
+        login: what it asks for, `user:password`; None: one of its own, which nobody else gets to know.
     Raises:
         T2TError: the server did not come up; the message has the log's last lines.
     """
+    login = login or f"t2t:{secrets.token_hex(24)}"
     with _own_folder(Path(home).resolve()) as (home, lock):
         complete = whole_database(home)
         for attempt in range(3):
             port = free_port()
-            settings = prefect_settings(home, port)
+            settings = prefect_settings(home, port, login)
             with (
                 _service(prefect_command(port), settings, home / "server.log", lock) as service,
                 in_environment(settings),
             ):
                 meanwhile()
                 address = f"http://{HOST}:{port}"
-                if not wait_for(service, lambda: answers(f"{address}/api/health"), timeout):  # noqa: B023
+                if not wait_for(service, lambda: guarded(f"{address}/api", PREFECT_ASKS), timeout):  # noqa: B023
                     # Between choosing the port and using it another process may have taken it.
                     if attempt < 2 and "already in use" in tail(home / "server.log"):
                         continue
@@ -89,9 +98,11 @@ def mlflow_ui(work: Path, port: int = 5000, timeout: float = 60) -> None:
     # `t2t ui &` in a script, or a supervisor, ends it with SIGTERM: leave as with Ctrl-C.
     with _service(command, settings, output) as service, _terminated_as_interrupt():
         try:
-            if not wait_for(service, lambda: answers(f"http://{HOST}:{port}/health"), timeout):
+            if not wait_for(service, lambda: guarded(f"http://{HOST}:{port}", MLFLOW_ASKS), timeout):
                 raise failed("MLflow server", output, timeout, service)
-            print(f"MLflow: http://{HOST}:{port}/#/experiments{MODE}\nCtrl-C ends it.", flush=True)
+            name, _, password = login_of(database.parent).partition(":")
+            print(f"MLflow: http://{HOST}:{port}/#/experiments{MODE}", flush=True)
+            print(f"It asks who you are: user {name}, password {password}\nCtrl-C ends it.", flush=True)
             if service.wait():
                 raise failed("MLflow server", output, timeout, service)
         except KeyboardInterrupt:
@@ -109,6 +120,7 @@ def _own_folder(wanted: Path) -> Iterator[tuple[Path, IO[str]]]:
     while True:
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
         with open(folder / "server.lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,15 +142,20 @@ def whole_database(home: Path) -> Path:
 
 
 def prefect_command(port: int) -> list[str]:
-    return [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+    """Prefect's server behind our door, as `prefect server start` runs it."""
+    line = [sys.executable, "-m", "uvicorn", "--factory", "t2t.integrations.prefect.server:app", "--host", HOST]
+    return [*line, "--port", str(port), "--log-level", "warning"]
 
 
-def prefect_settings(home: Path, port: int) -> dict[str, str]:
+def prefect_settings(home: Path, port: int, login: str) -> dict[str, str]:
+    """The environment of a server, and of those who use it."""
     url = f"http://{HOST}:{port}/api"
     no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST)))
     return {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": url,
+        "PREFECT_API_AUTH_STRING": login,
+        LOGIN: login,
         "PREFECT_UI_API_URL": url,
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect.db'}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -159,19 +176,23 @@ def launch(
     user: str | None = None,
     stop: int = signal.SIGTERM,
     grace: float = GRACE,
+    mask: int = PRIVATE_MASK,
 ) -> subprocess.Popen[bytes]:
-    """Starts a command under a guard of this process; what it prints goes to `output`, which is written anew.
+    """Starts a command under a guard of this process; what it prints goes to `output`, which is written anew and which
+    only this user can read.
 
     Args:
         settings: what its environment has beside this process's.
         lock: a locked file; the guard inherits the lock and keeps it until the service is gone.
         user, stop, grace: as in `guard.guard`.
+        mask: the rights that files of the service do not have.
     Returns:
         the guard. SIGTERM ends it and the service, SIGUSR1 lets both outlive this process.
     """
     options = {"owner": os.getpid(), "user": user, "stop": int(stop), "grace": grace}
     line = [sys.executable, "-I", "-S", str(Path(guard.__file__).resolve()), json.dumps(options)]
-    with open(output, "wb") as log:
+    with open(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
+        os.fchmod(log.fileno(), 0o600)  # one that was there
         return subprocess.Popen(
             [*line, *command],
             env={**os.environ, **settings},
@@ -180,6 +201,7 @@ def launch(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=mask,
             pass_fds=(lock.fileno(),) if lock else (),
         )
 
@@ -292,6 +314,26 @@ def answers(url: str) -> bool:
     except (OSError, HTTPException):
         return False
     return True
+
+
+PREFECT_ASKS, MLFLOW_ASKS = "/admin/version", "/api/2.0/mlflow/experiments/search?max_results=1"
+
+
+def guarded(url: str, path: str) -> bool:
+    """Whether a server is up (`url`/health) and refuses who has no login: one whose door is open never counts as up.
+
+    Args:
+        path: below `url`, what is answered to nobody without a login.
+    """
+    if not answers(f"{url}/health"):
+        return False
+    try:
+        build_opener(ProxyHandler({})).open(f"{url}{path}", timeout=2).close()
+    except HTTPError as error:
+        return error.code == 401
+    except (OSError, HTTPException):
+        return False
+    return False
 
 
 def wait_for(service: subprocess.Popen[bytes], ready: Callable[[], bool], timeout: float) -> bool:

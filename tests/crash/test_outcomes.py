@@ -19,6 +19,7 @@ from urllib.request import urlopen
 import pytest
 
 from t2t.core.locks import Exclusive
+from t2t.integrations.door import login_of
 from t2t.integrations.mlflow.store import server_command
 from tests.helpers.crash import SETTINGS, Place, Victims, differences, outcome
 from tests.helpers.processes import left_behind
@@ -111,7 +112,7 @@ def test_a_lock_goes_with_its_process(victims, world, tmp_path):
         pass
 
 
-def test_an_mlflow_server_that_is_restarted_in_the_middle(whole, world, tmp_path):
+def test_an_mlflow_server_that_is_restarted_in_the_middle(whole, world, tmp_path, monkeypatch):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -135,10 +136,14 @@ def test_an_mlflow_server_that_is_restarted_in_the_middle(whole, world, tmp_path
 
     place = Place(world, tmp_path / "work")
     server = start()
+    user, _, password = login_of(tmp_path / "server").partition(":")
+    login = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+    for name, value in login.items():
+        monkeypatch.setenv(name, value)
     try:
         status: list[int] = []
         # A call whose answer is lost is repeated after pauses that double; a small first one keeps the test short.
-        with Victims(show={"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}) as own:
+        with Victims(show={"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1", **login}) as own:
             trace, at = tmp_path / "trace", "after start_round 1"
             trace.touch()
             order = {"trace": str(trace), "at": at, "action": "wait"}

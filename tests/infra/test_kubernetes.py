@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from t2t.integrations.prefect.setup import POOL
+from t2t.integrations.prefect.setup import POOL, without_command
 from tests.helpers.worlds import ROOT
 
 KUBERNETES = ROOT / "infra" / "kubernetes"
@@ -82,6 +83,9 @@ def test_pods_run_without_rights(overlay: str) -> None:
     for name, container in containers(overlay):
         assert container["securityContext"]["allowPrivilegeEscalation"] is False, name
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}, name
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
+    (namespace,) = kinds(overlay, "Namespace").values()
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
 @every_overlay
@@ -129,6 +133,69 @@ def test_references_are_to_what_exists(overlay: str) -> None:
         assert wanted <= claims, name
         mounted = {mount["name"] for one in template["spec"]["containers"] for mount in one.get("volumeMounts", [])}
         assert mounted == {volume["name"] for volume in volumes}, name
+
+
+@every_overlay
+def test_nobody_talks_to_anybody_without_need(overlay: str) -> None:
+    policies = {name: policy["spec"] for name, policy in kinds(overlay, "NetworkPolicy").items()}
+    assert policies["nobody"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    allowed: dict[str, set[tuple[str, int]]] = {}
+    for spec in policies.values():
+        for rule in spec.get("ingress", []):
+            pods = [str(peer) for peer in rule["from"]]
+            assert all("podSelector" in peer or "kuberay-operator" in peer for peer in pods)
+            for name, template in templates(overlay):
+                if spec["podSelector"].get("matchLabels", {}).items() <= template["metadata"]["labels"].items():
+                    ports = {(pod, port["port"]) for pod in pods for port in rule.get("ports", [{"port": 0}])}
+                    allowed.setdefault(name, set()).update(ports)
+    clients = str({"podSelector": {"matchLabels": {"t2t/role": "client"}}})
+    for name, port in (("prefect", 4200), ("mlflow", 5000), ("lakefs", 8000)):
+        assert allowed[name] == {(clients, port)}
+    assert "prefect-worker" not in allowed
+    asking = {
+        name for name, template in templates(overlay) if template["metadata"]["labels"].get("t2t/role") == "client"
+    }
+    ray = {"ray head", "ray gpu"} if overlay == "overlays/ray" else set()
+    assert asking == {"prefect-worker", *ray}
+    assert set(allowed) == {"prefect", "mlflow", "lakefs", *ray}
+
+
+@every_overlay
+def test_servers_have_a_login_and_know_their_names(overlay: str) -> None:
+    for name, module in (
+        ("prefect", "t2t.integrations.prefect.server:app"),
+        ("mlflow", "t2t.integrations.mlflow.server"),
+    ):
+        (container,) = kinds(overlay, "Deployment")[name]["spec"]["template"]["spec"]["containers"]
+        assert module in container["command"]
+        variables = {variable["name"]: variable for variable in container["env"]}
+        assert variables["T2T_SERVER_LOGIN"]["valueFrom"]["secretKeyRef"] == {
+            "name": "t2t-services",
+            "key": "server-login",
+        }
+        assert variables["T2T_SERVER_HOSTS"]["value"].split(",")[:2] == [name, f"{name}.t2t"]
+    for name, container in containers(overlay):
+        if name == "prefect-worker: worker":
+            assert "--no-create-pool-if-not-found" in container["command"]
+
+
+def test_a_flow_runs_job_has_no_rights_and_no_command_of_its_own() -> None:
+    template = json.loads((KUBERNETES / "job-template.json").read_text())
+    assert without_command(template) == template
+    job = template["job_configuration"]["job_manifest"]["spec"]["template"]
+    assert job["metadata"]["labels"]["t2t/role"] == "client"
+    (container,) = job["spec"]["containers"]
+    assert "args" not in container
+    assert "command" not in container
+    assert job["spec"]["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {"/tmp", "/home/t2t"} <= mounts
+    assert {mount["name"] for mount in container["volumeMounts"]} == {one["name"] for one in job["spec"]["volumes"]}
 
 
 def test_a_gpu_is_asked_for_where_one_is_used() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from infra.daemons import daemons
 from infra.local import PORTS, addresses, down
 from t2t.integrations.guard import descendants
 from t2t.integrations.services import port_taken
+from tests.helpers.doors import REFUSED, strangers
 from tests.helpers.processes import gone
 from tests.helpers.worlds import ROOT, command
 
@@ -77,6 +79,19 @@ def exported(work: Path) -> dict[str, str]:
     return {key: value for key, value in json.loads(done.stdout).items() if key not in ("PWD", "LC_CTYPE")}
 
 
+def assert_private(work: Path) -> None:
+    """Logs, databases and keys are their user's only; another account may pass through `services`: PostgreSQL's."""
+    services = work / "services"
+    assert services.stat().st_mode & 0o777 in (0o700, 0o711)
+    files = [
+        path for path in work.rglob("*") if re.search(r"\.log(\.\d)?$|\.db(-\w+)?$|login|\.json$|env\.sh", path.name)
+    ]
+    open_ones = [str(path) for path in files if path.is_file() and path.stat().st_mode & 0o077]
+    assert [path for path in open_ones if "/services/" in path or path.endswith(("mlflow.db", "login"))] == []
+    assert len(files) >= 5
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (services / "prefect", services / "lakefs"))
+
+
 def test_a_campaign_with_prefect_and_mlflow_on_postgresql(world: Path, work: Path) -> None:
     work.mkdir()
     if reason := postgres.unusable(work / "services" / "postgres"):
@@ -86,8 +101,10 @@ def test_a_campaign_with_prefect_and_mlflow_on_postgresql(world: Path, work: Pat
     done = local(work, "up", "--database", "postgresql")
     assert done.returncode == 0, done.stderr
     variables = exported(work)
-    assert f"PREFECT_API_URL={variables['PREFECT_API_URL']}" in done.stdout
-    assert f"MLFLOW_TRACKING_URI={variables['MLFLOW_TRACKING_URI']}" in done.stdout
+    assert str(work / "services" / "env.sh") in done.stdout
+    login = (work / "login").read_text().strip()
+    assert variables["PREFECT_API_AUTH_STRING"] == variables["T2T_SERVER_LOGIN"] == login
+    assert login == f"{variables['MLFLOW_TRACKING_USERNAME']}:{variables['MLFLOW_TRACKING_PASSWORD']}"
     lakefs = shutil.which("lakefs") is not None
     assert ("LAKECTL_SERVER_ENDPOINT_URL" in variables) == lakefs
     running = processes(work)
@@ -107,7 +124,9 @@ def test_a_campaign_with_prefect_and_mlflow_on_postgresql(world: Path, work: Pat
     assert (cluster / "password").stat().st_mode & 0o777 == 0o600
     lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pids in running.values() for pid in pids]
     assert len(lines) > 8
-    assert not any(password.encode() in line for line in lines)
+    secret = login.partition(":")[2]
+    assert not any(word.encode() in line for line in lines for word in (password, secret))
+    assert secret not in done.stdout
     assert os.geteuid() != 0 or os.stat(f"/proc/{running['postgres'][1]}").st_uid != 0
 
     more = ["--set", "lake=lakefs://tiny-lake"] if lakefs else []
@@ -141,6 +160,14 @@ def test_a_campaign_with_prefect_and_mlflow_on_postgresql(world: Path, work: Pat
     assert not (work / "mlflow.db").exists()
     assert not list(work.glob("prefect*"))
 
+    assert_private(work)
+    asked = (
+        f"{variables['PREFECT_API_URL']}/flows/filter",
+        f"{variables['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/runs/search",
+    )
+    for url, content in zip(asked, ({}, {"experiment_ids": ["0"]}), strict=True):
+        assert strangers(url, login, content) == {"friend": 200, "own page": 200, **REFUSED}
+
     pids = [pid for pids in processes(work).values() for pid in pids]
     taken = ports(work)
     assert len(taken) >= 3
@@ -153,6 +180,7 @@ def test_a_campaign_with_prefect_and_mlflow_on_postgresql(world: Path, work: Pat
     assert not (work / "services" / "env.sh").exists()
     logs = "".join(log.read_text(errors="replace") for log in (work / "services").glob("*.log*"))
     assert password not in logs
+    assert secret not in logs
     assert variables.get("LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY", password) not in logs
     assert "database system is shut down" in (work / "services" / "postgres.log").read_text()
 
@@ -176,6 +204,7 @@ def test_what_a_failed_or_killed_service_leaves(work: Path, tmp_path: Path) -> N
     assert set(before) == {"prefect", "mlflow", "worker"}
     assert (work / "services" / "prefect" / "prefect.db").exists()
     assert (work / "mlflow.db").exists()  # the store of `t2t ui` and of runs without a server
+    assert_private(work)
 
     # The guard is killed, and its service with it: the next `up` starts that one, and leaves the others alone.
     os.kill(before["worker"][0], signal.SIGKILL)

@@ -16,8 +16,10 @@ import pytest
 
 from t2t.core.errors import T2TError
 from t2t.integrations import services
+from t2t.integrations.door import login_of
 from t2t.integrations.guard import descendants
 from t2t.integrations.mlflow.tracker import MLflowTracker
+from tests.helpers.doors import REFUSED, ask, strangers
 from tests.helpers.processes import gone, line, start
 
 
@@ -140,6 +142,7 @@ def test_prefect_serves_a_flow_and_puts_the_environment_back(home: Path, tmp_pat
 import json, os
 from pathlib import Path
 from t2t.integrations import services
+from t2t.integrations.door import login_of
 from t2t.integrations.guard import descendants
 before = dict(os.environ)
 with services.prefect_server(Path({str(home)!r})) as url:
@@ -188,10 +191,26 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str, su
 
 def test_the_ui_shows_the_trackers_store(ui: tuple[Path, str, subprocess.Popen[str]]) -> None:
     work, address, _ = ui
-    assert b"<title>MLflow</title>" in urlopen(address, timeout=20).read()
+    login = login_of(work)
+    assert (work / "login").stat().st_mode & 0o777 == 0o600
+    assert (work / "mlflow.db").stat().st_mode & 0o777 == 0o600
+    assert (work / "mlflow-ui.log").stat().st_mode & 0o777 == 0o600
+    assert ask(address)[0] == 401
+    assert b"<title>MLflow</title>" in ask(address, login)[1]
     local = MLflowTracker(f"sqlite:///{work}/mlflow.db", work, "tiny", "camp")
     place = f"{address}/get-artifact?path=tables/rounds.json&run_uuid={local.run_id()}"
-    assert json.loads(urlopen(place, timeout=20).read())["data"][0][:3] == [0, False, 0.25]
+    assert json.loads(ask(place, login)[1])["data"][0][:3] == [0, False, 0.25]
+
+
+def test_mlflow_answers_no_stranger(ui: tuple[Path, str, subprocess.Popen[str]]) -> None:
+    work, address, process = ui
+    assert login_of(work).partition(":")[2] in line(process)  # whoever started it is told
+    found = strangers(f"{address}/api/2.0/mlflow/experiments/search", login_of(work), {"max_results": 1})
+    assert found == {"friend": 200, "own page": 200, **REFUSED}
+    found = strangers(f"{address}/graphql", login_of(work), {"query": "{ __typename }"})
+    assert {name: found[name] for name in REFUSED} == REFUSED
+    for path in ("/", "/version", "/ajax-api/2.0/mlflow/experiments/search", "/api/2.0/mlflow-artifacts/artifacts"):
+        assert ask(f"{address}{path}")[0] == 401
 
 
 def test_a_tracker_writes_through_a_server_as_well(
@@ -199,7 +218,10 @@ def test_a_tracker_writes_through_a_server_as_well(
 ) -> None:
     from mlflow.artifacts import download_artifacts
 
-    _, address, _ = ui
+    work, address, _ = ui
+    user, _, password = login_of(work).partition(":")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     for _ in range(2):
         tracker = MLflowTracker(address, tmp_path, "remote", "far")

@@ -4,6 +4,10 @@ No pickle: the `MLmodel` file beside the checkpoint's own names this module, and
 folder. A request's rows hold a video's path or an embedding, topics, and the identity to answer as, where it is not
 the campaign's own choice; what comes back are confidences.
 
+Over HTTP the server asks for a login, T2T_SERVER_LOGIN, which `make up` makes (`t2t.integrations.mlflow.scoring`). How
+many rows and topics a request may have, and how long a topic is, is bounded here, for Python as well: a text costs time
+and memory by its length, and topics by their number.
+
 A path comes from whoever can reach the server, so it must lie under the folder that `T2T_SERVE_ROOT` names. Without
 that variable the model answers for embeddings only. The frame encoder is the one in the checkpoint's config.json; its
 weights are read where the campaign had them, or where `T2T_SERVE_WEIGHTS` says. Decoding a video may take 20 seconds,
@@ -34,6 +38,7 @@ from t2t.data.embeddings.encoders import FrameEncoder, build_encoder, encoded, r
 from t2t.data.embeddings.limits import Limits
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.labels import HUMAN
+from t2t.integrations.mlflow.scoring import came_in, install
 from t2t.students.checkpoint import load, read_encoder
 
 log = logging.getLogger("t2t")
@@ -43,11 +48,17 @@ ROOT, WEIGHTS, SECONDS = "T2T_SERVE_ROOT", "T2T_SERVE_WEIGHTS", "T2T_SERVE_SECON
 VIDEO_SECONDS = 20.0
 # Attention over a clip's frames grows with their square, and a client chooses how many it sends.
 MOST_FRAMES = 1024
+MOST_ROWS = 1000  # of a request
+MOST_VIDEOS = 64  # files of a request: one request decodes at a time
+MOST_TOPICS = 1000  # of a row
+MOST_PAIRS = 100_000  # rows times their topics
+MOST_TEXTS = 5000  # different topics of a request: each is encoded once
+MOST_CHARACTERS = 1000  # of a topic
 
 
 def _load_pyfunc(folder: str, model_config: Mapping[str, Any] | None = None) -> Served:
     """What MLflow calls to load a model of this module."""
-    return Served(Path(folder), model_config or {})
+    return Served(Path(folder), model_config or {}, over_http=install())
 
 
 class Served:
@@ -56,10 +67,11 @@ class Served:
     Args:
         folder: a checkpoint.
         config: `identity` and `encoder_weights_sha256`, as `write_model` puts them into MLmodel; both may be missing.
+        over_http: whether it answers only what came through the server's door.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]):
-        self.folder = folder
+    def __init__(self, folder: Path, config: Mapping[str, Any], over_http: bool = False):
+        self.folder, self.over_http = folder, over_http
         self.device = find_device()
         self.student = load(folder, self.device)
         self.identity = str(config.get("identity", HUMAN))
@@ -83,6 +95,9 @@ class Served:
         Raises MlflowException (400 over HTTP) that says what is wrong with which row.
         """
         try:
+            if self.over_http and not came_in.get():
+                # Another version of MLflow, which makes its application in another way.
+                raise T2TError("this server has no door: it cannot be served with this version of MLflow.")
             return pd.DataFrame(self.answer(model_input.to_dict("records")))
         except T2TError as error:
             from mlflow.exceptions import MlflowException
@@ -91,7 +106,15 @@ class Served:
 
     def answer(self, rows: Sequence[Mapping[Any, Any]]) -> list[dict[str, Any]]:
         """`predict` on plain rows. Raises T2TError."""
+        if not 1 <= len(rows) <= MOST_ROWS:
+            raise T2TError(f"a request has 1 to {MOST_ROWS:,} rows; this one has {len(rows):,}.")
         asked = [self._asked(number, row) for number, row in enumerate(rows)]
+        pairs = sum(len(topics) for _, topics in asked)
+        if pairs > MOST_PAIRS:
+            raise T2TError(f"a request has {MOST_PAIRS:,} pairs of a row and a topic at most; this one has {pairs:,}.")
+        texts = len({topic for _, topics in asked for topic in topics})
+        if texts > MOST_TEXTS:
+            raise T2TError(f"a request has {MOST_TEXTS:,} different topics at most; this one has {texts:,}.")
         clips = self._clips(rows)
         # One encode of the topics serves all rows that ask the same.
         alike: dict[tuple[str, tuple[str, ...]], list[int]] = {}
@@ -112,10 +135,21 @@ class Served:
         identity = self.identity if _missing(identity) else identity
         if not isinstance(identity, str):
             raise T2TError(f"row {number}: identity is a teacher's id, not {one_line(repr(identity), 60)}.")
+        if len(identity) > MOST_CHARACTERS:
+            raise T2TError(f"row {number}: an identity has {MOST_CHARACTERS:,} characters at most.")
         if not isinstance(topics, list | tuple | np.ndarray) or not len(topics):
             raise T2TError(f"row {number}: topics is a list of one text or more.")
+        if len(topics) > MOST_TOPICS:
+            raise T2TError(f"row {number}: a row has {MOST_TOPICS:,} topics at most; this one has {len(topics):,}.")
         if any(not isinstance(topic, str) or not topic.strip() for topic in topics):
             raise T2TError(f"row {number}: a topic is a text that is not empty.")
+        longest = max(map(len, topics))
+        if longest > MOST_CHARACTERS:
+            raise T2TError(
+                f"row {number}: a topic has {MOST_CHARACTERS:,} characters at most; one here has {longest:,}."
+            )
+        if not _writable(identity, *topics):
+            raise T2TError(f"row {number}: half a character (a surrogate, U+D800 to U+DFFF) is no text.")
         try:
             self.student.token_ids([identity])
         except T2TError as error:
@@ -134,13 +168,15 @@ class Served:
             except T2TError as error:
                 raise T2TError(f"row {number}: {error}") from None
         numbers = {item: number for number, item in enumerate(given) if isinstance(item, Path)}
+        if len(numbers) > MOST_VIDEOS:
+            raise T2TError(f"a request has {MOST_VIDEOS} different videos at most; this one has {len(numbers)}.")
         videos = self._encode(numbers)
         return [videos[item] if isinstance(item, Path) else item for item in given]
 
     def _checked(self, embedding: Any) -> np.ndarray:
         try:
             clip = np.array([np.asarray(frame, dtype=np.float64) for frame in embedding], dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise T2TError("an embedding is a list of frames, each a list of as many numbers.") from None
         dim = self.student.input_dim
         if clip.ndim != 2 or clip.shape[1] != dim or not 1 <= len(clip) <= MOST_FRAMES:
@@ -198,6 +234,14 @@ def video_limits(seconds: str | None) -> Limits:
         raise T2TError(
             f"{SECONDS} is {one_line(repr(seconds), 60)}; write the seconds that decoding a video may take."
         ) from None
+
+
+def _writable(*texts: str) -> bool:
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _missing(value: Any) -> bool:

@@ -16,7 +16,9 @@ from filelock import FileLock
 
 from t2t.core.errors import T2TError
 from t2t.core.files import atomic_file
+from t2t.integrations.door import LOGIN_FILE, login_of
 
+SERVER = [sys.executable, "-m", "t2t.integrations.mlflow.server"]  # MLflow's, behind our door
 PRIVATE = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
@@ -26,11 +28,14 @@ def store_path(work: Path) -> Path:
 
 
 def server_command(database: Path, port: int = 5000) -> tuple[list[str], dict[str, str]]:
-    """Arguments and extra environment of a small MLflow server on a SQLite store: one process, loopback only."""
-    arguments = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    """Arguments and extra environment of a small MLflow server on a SQLite store: one process, loopback only, behind a
+    door whose login is in the file `login` beside the store."""
+    login_of(database.parent)
+    arguments = [*SERVER, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     arguments += ["--backend-store-uri", f"sqlite:///{database}"]
     arguments += ["--artifacts-destination", str(database.with_name("mlartifacts"))]
-    return arguments, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **PRIVATE}
+    settings = {LOGIN_FILE: str(database.with_name("login")), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return arguments, settings | PRIVATE
 
 
 def create_store(database: Path) -> None:
@@ -49,6 +54,7 @@ def create_store(database: Path) -> None:
             stale.unlink()
         with atomic_file(database) as temporary:
             _migrate(temporary, database.with_name("mlartifacts"))
+            temporary.chmod(0o600)
 
 
 def _migrate(database: Path, artifacts: Path) -> None:

@@ -73,7 +73,7 @@ def checkpoint_note(record: Record, dataset: str, lake: str) -> str:
             "",
             f"Where all of it comes from: `t2t lineage {record.campaign}/{k}`. To serve it: `mlflow models serve -m "
             f"models:/t2t-{record.campaign}@{CHAMPION} --env-manager local` (the champion; T2T_SERVE_ROOT names the "
-            "folder that videos may be read from).",
+            "folder that videos may be read from, T2T_SERVER_LOGIN the login that it asks for).",
         ]
     )
 

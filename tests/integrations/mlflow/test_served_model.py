@@ -13,8 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import ProxyHandler, build_opener
 
 import numpy as np
 import pytest
@@ -23,6 +22,8 @@ from t2t.data.embeddings.store import Embeddings
 from t2t.integrations.mlflow.store import PRIVATE
 from t2t.integrations.mlflow.tracker import MLflowTracker
 from t2t.students.checkpoint import load
+from tests.helpers import doors
+from tests.helpers.doors import LOGIN, REFUSED, strangers
 from tests.helpers.embedding import embed_file
 from tests.helpers.serving import ENCODER, TOPICS, clip, picture, student_folder
 from tests.helpers.worlds import ROOT
@@ -58,6 +59,7 @@ def address(place: Path) -> Iterator[str]:
     port = free_port()
     line = [mlflow, "models", "serve", "-m", "models:/t2t-camp@champion", "--env-manager", "local", "--port", str(port)]
     settings = {**os.environ, **PRIVATE, "OMP_NUM_THREADS": "1", "T2T_SERVE_ROOT": str(place / "videos")}
+    settings["T2T_SERVER_LOGIN"] = LOGIN
     settings["MLFLOW_TRACKING_URI"] = f"sqlite:///{place / 'work' / 'mlflow.db'}"
     # MLflow starts `uvicorn` by its name.
     settings["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{settings['PATH']}"
@@ -86,12 +88,8 @@ def address(place: Path) -> Iterator[str]:
 
 def ask(address: str, *rows: dict) -> tuple[int, dict]:
     body = json.dumps({"dataframe_records": list(rows)}).encode()
-    request = Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
-    try:
-        with OPENER.open(request, timeout=60) as response:
-            return response.status, json.load(response)
-    except HTTPError as error:
-        return error.code, json.loads(error.read())
+    status, answer = doors.ask(f"{address}/invocations", LOGIN, body)
+    return status, json.loads(answer)
 
 
 def test_the_champion_answers_for_embeddings_and_videos(place: Path, address: str) -> None:
@@ -132,3 +130,15 @@ def test_a_wrong_request_is_told_what_is_wrong(address: str) -> None:
     status, answer = ask(address, {"video": "a.png"})
     assert status == 400
     assert "topics" in answer["message"]
+
+
+def test_a_served_model_answers_no_stranger(address: str, place: Path) -> None:
+    dim = load(place / "student").input_dim
+    content = {"dataframe_records": [{"embedding": clip(dim).astype(float).tolist(), "topics": TOPICS}]}
+    assert strangers(f"{address}/invocations", LOGIN, content) == {"friend": 200, "own page": 200, **REFUSED}
+
+
+def test_a_request_that_is_too_large_is_told_so(address: str) -> None:
+    status, answer = doors.ask(f"{address}/invocations", LOGIN, b" " * 40_000_000)
+    assert status == 400
+    assert b"16,777,216 bytes at most" in answer
