@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from t2t.core import interrupts
+from t2t.core import interrupts, terminal
 from t2t.core.errors import T2TError, explain, interrupted
 
+
+class _Commands(TyperGroup):
+    """Typer would end a command at Ctrl-C without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise interrupts.Stopped from interrupt
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Self-training rounds for multi-teacher learning (Teacher2Task): many teachers in, one better student out.",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -28,6 +40,7 @@ app.add_typer(lake_app, name="lake")
 
 Campaign = Annotated[str, typer.Argument(help="A campaign: the name of a file in registry/campaigns/.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+Reason = Annotated[str, typer.Option(help="Why, for those who come later.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -47,16 +60,15 @@ def common(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More lines, and tracebacks of errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No lines but warnings, errors and results.")] = False,
 ) -> None:
     """Options for every command; they stand before the command's name."""
     from t2t.core.workspace import Workspace
 
-    # The engine's own lines only: other libraries have theirs, and print what matters themselves.
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
-    log = logging.getLogger("t2t")
-    log.handlers = [handler]
-    log.setLevel(logging.INFO)
+    if verbose and quiet:
+        raise typer.BadParameter("--verbose and --quiet cannot go together; leave one out.")
+    terminal.open_log(verbose, quiet)
     context.obj = Workspace.find(registry, data_root, work)
 
 
@@ -107,7 +119,7 @@ def decide(
     campaign: Campaign,
     k: Annotated[int, typer.Argument(metavar="ROUND", help="The round that waits.")],
     passed: Annotated[bool, typer.Option("--pass/--reject", help="Let its student teach, or leave it on its branch.")],
-    reason: Annotated[str, typer.Option(help="Why, for those who come later.")] = "",
+    reason: Reason = "",
 ) -> None:
     """Answer for a round that waits for a person, in a campaign with `gate: manual`. The next `t2t run` goes on.
 
@@ -278,7 +290,7 @@ def teachers_retract(
     context: typer.Context,
     teacher_id: Annotated[str, typer.Argument(metavar="ID", help="A teacher that has labels in the lake.")],
     dataset: Annotated[str | None, typer.Option(help="Of which dataset, where it labeled several.")] = None,
-    reason: Annotated[str, typer.Option(help="Why, for those who come later.")] = "",
+    reason: Reason = "",
     undo: Annotated[bool, typer.Option("--undo", help="Take the retraction back.")] = False,
 ) -> None:
     """Leave a teacher out from now on, with all that learned from its labels: rounds and self-training teachers.
@@ -359,19 +371,18 @@ def plan(
 
 
 def main() -> None:
-    """The `t2t` command: T2TErrors are printed without a traceback, exit status 1."""
+    """The `t2t` command: T2TErrors are printed without a traceback, exit status 1; Ctrl-C is 130."""
+    terminal.open_output()
     interrupts.listen()
     try:
         app()
-    except T2TError as error:
-        typer.secho(f"Error: {error}", fg="red", err=True)
-        raise SystemExit(1) from None
     except Exception as error:
         if interrupted(error):
-            typer.echo("Aborted.", err=True)
+            typer.echo(f"Stopped. Go on with: {terminal.this_command()}", err=True)
             raise SystemExit(130) from None
-        explained = explain(error)
-        if explained is None:
+        told = error if isinstance(error, T2TError) else explain(error)
+        if told is None:
             raise
-        typer.secho(f"Error: {explained}", fg="red", err=True)
+        terminal.log_traceback(error)
+        typer.secho(f"Error: {terminal.printable(str(told))}", fg="red", err=True)
         raise SystemExit(1) from None

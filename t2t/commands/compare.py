@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from rich.markup import escape
 
 from t2t.campaign.find import ledger_of
 from t2t.campaign.record import Record
@@ -35,7 +36,9 @@ def print_comparison(workspace: Workspace, campaign: str, first: int, second: in
     console.print(table_of(watch_rows(a, b), "Watch on the self-training labels", **_formats(first, second)))
     for record in (a, b):
         if record.largest_topic is not None:
-            console.print(f"Topic with the largest share of round {record.round}'s positives: {record.largest_topic}")
+            console.print(
+                f"Topic with the largest share of round {record.round}'s positives: {escape(record.largest_topic)}"
+            )
 
     def pairs(record: Record) -> pd.DataFrame:
         return read_table(ledger.lake, record.commit, ledger.layout.pairs(record.round, "test")).to_pandas()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pandas as pd
+from rich.markup import escape
 
 from t2t.campaign.entries import open_dataset
 from t2t.commands.tables import console, table_of
@@ -38,7 +39,7 @@ def check_data(workspace: Workspace, name: str) -> None:
     console.print("Groups in more than one split: 0.")
     silent = [topic for topic in dataset.topics if not (human["confidence"][human["topic"] == topic] >= 0.5).any()]
     if silent:
-        console.print(f"[yellow]Topics without a positive human label:[/yellow] {', '.join(silent[:10])}")
+        console.print(f"[yellow]Topics without a positive human label:[/yellow] {escape(', '.join(silent[:10]))}")
     if len(unreadable):
         # As the samples table writes them: short enough to stay whole in a terminal.
         unreadable["path"] = [os.path.relpath(path, dataset.root) for path in unreadable["path"]]

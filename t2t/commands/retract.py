@@ -106,7 +106,7 @@ def _add_campaign(
     stands = len(after) - len(out)
     stop = stop_reason(after, rounds.max, rounds.patience)
     if stop is not None:
-        branch.add(f"nothing has to be trained again: {stop}")
+        branch.add(f"nothing has to be trained again: {escape(stop)}")
         return
     command = f"t2t run {name}" if name in workspace.names("campaigns") else f"t2t run CAMPAIGN --name {name}"
     missing = rounds.max - stands

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from rich.markup import escape
+from rich.text import Text
 
 from t2t.campaign.entries import open_dataset, teacher_entry
 from t2t.campaign.find import lakes
@@ -15,6 +17,7 @@ from t2t.commands.tables import console, table_of
 from t2t.core.config import load_yaml, read_yaml
 from t2t.core.errors import T2TError
 from t2t.core.files import write_text
+from t2t.core.terminal import cleaned, printable
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset
 from t2t.data.labels import HUMAN
@@ -64,8 +67,9 @@ def _rows(
             "labels": f"{registration.rows:,}",
             "fingerprint": registration.fingerprint[:12],
         }
-        mark = "[red]retracted:[/red] " if (dataset, name) in out else ""
-        rows.append({**row, "description": mark + text})
+        gone = (dataset, name) in out
+        shown = Text.assemble(("retracted:", "red"), " ", printable(text)) if gone else text
+        rows.append({**row, "description": shown})
     return rows
 
 
@@ -120,7 +124,7 @@ def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: s
         )
     content: dict[str, Any] = {"id": teacher_id, "kind": kind}
     if description:
-        content["description"] = description
+        content["description"] = cleaned(description)
     keys = iter(options)
     for key in keys:
         name, equals, value = key.removeprefix("--").partition("=")
@@ -132,5 +136,8 @@ def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: s
             raise T2TError(f"{key!r}: {error}") from None
     parse_entry(content, f"teacher {teacher_id!r}")
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-    console.print(f"Wrote {path}. Check it: t2t teachers check {teacher_id}; then name it in a campaign's `teachers`.")
+    console.print(
+        f"Wrote {escape(str(path))}. Check it: t2t teachers check {teacher_id}; then name it in a campaign's "
+        "`teachers`."
+    )
     return path

@@ -51,7 +51,7 @@ class UnseenConfig(Config):
 
     topics: tuple[str, ...] | None = None
     fraction: float | None = Field(None, ge=0, lt=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=2**63 - 1)
     by: Literal["everyone", "people"] = Field(
         "everyone",
         description="Whose labels are kept out: everyone's; or people's only, so that a student learns these topics "

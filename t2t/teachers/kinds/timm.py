@@ -40,7 +40,9 @@ class Entry(TimmModelConfig, TeacherEntry):
     """
 
     kind: Literal["timm"] = "timm"
-    num_classes: int | None = Field(None, ge=1, description="Classes of the weights; None: the model's own number.")
+    num_classes: int | None = Field(
+        None, ge=1, le=10_000_000, description="Classes of the weights; None: the model's own number."
+    )
     activation: Literal["softmax", "sigmoid"] = "softmax"
     classes: str = Field(description="A text file with one class name a line, in the order of the model's outputs.")
     topics: str | None = Field(None, description="A CSV file with the columns class and topic; None: by name.")
