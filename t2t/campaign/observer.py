@@ -45,6 +45,9 @@ class Observer:
         """The observer of a campaign, for one that is found by name (`open_observers`)."""
         return cls()
 
+    def ready(self, campaign: Campaign) -> None:
+        """Nothing expensive has been done yet. Raises T2TError where the observer could not be told later on."""
+
     def opened(self, campaign: Campaign) -> None:
         """Data and teachers are ready; what killed runs left out can be put right from the ledger."""
 
@@ -82,6 +85,10 @@ class Observers(Observer):
 
     def __init__(self, *observers: Observer):
         self.observers = observers
+
+    def ready(self, campaign: Campaign) -> None:
+        for observer in self.observers:
+            observer.ready(campaign)
 
     def opened(self, campaign: Campaign) -> None:
         for observer in self.observers:

@@ -31,8 +31,9 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
     for path in [*remove_leftovers(campaign.workspace.work), *remove_leftovers(campaign.folder, deep=True)]:
         log.info("Removed %s, which a killed run left.", path)
     teachers = outside_teachers(campaign)
-    _refuse_unmeasurable(campaign)
     config, out = campaign.config, campaign.lineup.retracted()
+    observer.ready(campaign)
+    _refuse_unmeasurable(campaign)
     remember_lake(campaign.folder, config.lake)
     taught = {teacher.id for record in campaign.ledger.records() for teacher in record.teachers}
     freeze_campaign(campaign.lake, campaign.layout, config, out, taught - {HUMAN})
