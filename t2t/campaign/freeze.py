@@ -100,6 +100,18 @@ def freeze_campaign(
             metadata={"campaign": config.name},
         )
         return
+    refuse_changes(frozen, config, layout, retracted, taught)
+
+
+def refuse_changes(
+    frozen: dict[str, Any],
+    config: CampaignConfig,
+    layout: CampaignLayout,
+    retracted: Collection[str],
+    taught: Collection[str],
+) -> None:
+    """Compares a configuration with the one that was frozen, as it stands in the lake (`freeze_campaign`)."""
+    current = json.loads(config.model_dump_json())
     # A newer version may have keys that the one that froze it had not: they have their defaults. Where it cannot be
     # read any more, the keys that differ are at least named.
     with suppress(T2TError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import resource
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,18 @@ from t2t.core.errors import T2TError, one_line
 SERVERS = {"PREFECT_API_URL": "Prefect", "MLFLOW_TRACKING_URI": "MLflow"}
 
 
+# Bytes of addresses, not of memory: torch, MLflow and Prefect alone take 3.7 GB of them (measured).
+LEAST_ADDRESSES = 5 * 2**30
+# Who is told how a campaign goes on: names with commas between them (`t2t.campaign.observer`).
+OBSERVERS_VARIABLE = "T2T_OBSERVERS"
+
+
+def observer_names() -> list[str]:
+    """The names in T2T_OBSERVERS, each once; `mlflow` where it is not set."""
+    names = os.environ.get(OBSERVERS_VARIABLE, "mlflow").split(",")
+    return list(dict.fromkeys(name for part in names if (name := part.strip())))
+
+
 def check_environment(work: Path, variables: Iterable[str] = tuple(SERVERS)) -> None:
     """Raises T2TError when `work` cannot be written to, or a server that the environment names does not answer.
 
@@ -33,6 +46,16 @@ def check_environment(work: Path, variables: Iterable[str] = tuple(SERVERS)) -> 
         # MLflow also takes databases; those are opened, not asked.
         if url.startswith(("http://", "https://")) or (url and name == "Prefect"):
             check_server(name, variable, url)
+
+
+def check_memory() -> None:
+    """Raises T2TError where the shell's `ulimit -v` is below what the libraries of a run take before any data."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESSES:
+        raise T2TError(
+            f"This shell allows a program {limit / 2**30:.1f} GB of addresses (ulimit -v), and a run takes "
+            f"{LEAST_ADDRESSES / 2**30:.0f} GB: ulimit -v unlimited"
+        )
 
 
 def find_device() -> str:

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from t2t.core.errors import T2TError, one_line
-from t2t.core.host import shown
+from t2t.core.host import observer_names, shown
 from t2t.integrations.mlflow.store import store_path
 
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -40,6 +40,12 @@ ANSWER_SECONDS, CONNECT_SECONDS = 10.0, 5.0
 def tracking_uri(work: Path) -> str:
     """The store that the environment names, else the work folder's own database."""
     return os.environ.get(VARIABLE) or f"sqlite:///{store_path(work)}"
+
+
+def check_history(work: Path) -> None:
+    """As `check_address`, of the store that a campaign's run would take; nothing where MLflow is not told."""
+    if "mlflow" in observer_names():
+        check_address(tracking_uri(work))
 
 
 def unusable(uri: str, error: object) -> T2TError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from t2t.integrations.mlflow.model_files import write_model
 from t2t.integrations.mlflow.runs import Runs
 from t2t.integrations.mlflow.text import CHAMPION, short
 
+MODEL_ID = re.compile(r"\bm-[0-9a-f]{32}\b")
 DESCRIPTION_LENGTH = 5000  # characters of a version's description: MLflow's own limit
 
 
@@ -56,7 +58,7 @@ class Models:
                 "t2t-student",
                 look=made,
             )
-        if str(model.status) != "READY":
+        if str(model.status) != "READY" or not self._has_files(model.model_id):
             client.log_model_artifacts(model.model_id, str(folder))
             self._make_servable(model, folder, model_tags.get("t2t.identity"), run)
             client.finalize_logged_model(model.model_id, "READY")
@@ -124,12 +126,12 @@ class Models:
         return sorted((version for version in versions if version.run_id == run), key=lambda v: int(v.version))
 
     def _version_of(self, run: str, model: Any, digest: str) -> Any | None:
-        """The version that a model is registered as. Older ones do not name their model."""
+        """The version that a model is registered as."""
         return next(
             (
                 version
                 for version in self._versions(run)
-                if version.tags.get("t2t.digest") == digest and version.model_id in (None, "", model.model_id)
+                if version.tags.get("t2t.digest") == digest and _model_of(version) in (None, model.model_id)
             ),
             None,
         )
@@ -140,9 +142,13 @@ class Models:
         versions = self._versions(run) if run else []
         if not versions:
             return False
-        model = versions[-1].model_id
+        model = _model_of(versions[-1])
+        return model is None or self._has_files(model)
+
+    def _has_files(self, model_id: str) -> bool:
         try:
-            return not model or bool(self.runs.client.list_logged_model_artifacts(model))
+            self.runs.client.get_logged_model(model_id)  # a deleted one's files stay for a while
+            return bool(self.runs.client.list_logged_model_artifacts(model_id))
         except Gone:
             return False
 
@@ -165,3 +171,9 @@ class Models:
         elif self._is_there():
             self.runs.client.delete_registered_model_alias(self.name, CHAMPION)
         return bool(versions)
+
+
+def _model_of(version: Any) -> str | None:
+    """The id of a version's model, where its source names one: MLflow's own registry does not return the id itself."""
+    found = MODEL_ID.search(str(version.source))
+    return found[0] if found else None

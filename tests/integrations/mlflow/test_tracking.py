@@ -350,7 +350,9 @@ def test_a_checkpoint_cut_off_by_a_kill_is_completed(
     folder = checkpoint(tmp_path / "student")
     tracker = started(make)
     with monkeypatch.context() as patch:
-        patch.setattr(type(tracker.runs.client), "finalize_logged_model", lambda *_: (_ for _ in ()).throw(SystemExit))
+        patch.setattr(
+            type(tracker.runs.client._client), "finalize_logged_model", lambda *_: (_ for _ in ()).throw(SystemExit)
+        )
         with pytest.raises(SystemExit):
             tracker.log_checkpoint(0, folder, {"pr_auc": 0.4})
     again = started(make)
