@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from t2t.campaign.config import CampaignConfig
+from t2t.campaign.find import REMOVED, begun_in
 from t2t.campaign.ledger import Ledger
 from t2t.core.config import fixed, parse
 from t2t.core.errors import T2TError
@@ -18,7 +19,7 @@ from t2t.core.files import sha256, staging
 from t2t.data.dataset import Dataset
 from t2t.data.labels import write_parquet
 from t2t.lake import Lake
-from t2t.lake.layout import CampaignLayout, DatasetLayout, campaign_of
+from t2t.lake.layout import CampaignLayout, DatasetLayout
 from t2t.lake.tables import latest_commit, read_json
 
 
@@ -90,12 +91,13 @@ def freeze_campaign(
     """
     current = json.loads(config.model_dump_json())
     frozen = read_json(lake, "main", layout.config)
-    if frozen is None:
+    if not frozen:
         _refuse_twin(lake, config.name)
+        removal = latest_commit(lake, "main", layout.removal_keys)
         lake.commit(
             "main",
             {layout.config: json.dumps(current, indent=2).encode()},
-            key=layout.config_key,
+            key=layout.config_key(removal.id if removal else None),
             message=f"Campaign: {config.name}",
             metadata={"campaign": config.name},
         )
@@ -127,8 +129,24 @@ def refuse_changes(
         )
 
 
+def unfreeze(lake: Lake, layout: CampaignLayout) -> None:
+    """Takes back that a campaign has begun: it may begin with other settings. Nothing is written where it has not.
+
+    A lake keeps all files it ever had: the configuration is written over with an empty one (`begun_in`).
+    """
+    if not read_json(lake, "main", layout.config):
+        return
+    lake.commit(
+        "main",
+        {layout.config: REMOVED},
+        key=layout.removal_key(lake.resolve("main")),
+        message=f"Campaign: {layout.name} removed, it had no round",
+        metadata={"campaign": layout.name},
+    )
+
+
 def _refuse_twin(lake: Lake, name: str) -> None:
-    places = filter(None, (campaign_of(entry.path) for entry in lake.list("main")))
+    places = begun_in(lake)
     other = next((place for place in places if place.name == name), None)
     if other is not None:
         raise T2TError(

@@ -51,6 +51,14 @@ class Ledger:
             self._written = head, sorted(records, key=lambda record: record.round)
         return list(self._written[1])
 
+    def has_round_under_way(self) -> bool:
+        """Whether the next round has been trained and is on its branch."""
+        k = len(self.records())
+        try:
+            return self.lake.find(self.layout.branch(k), self.layout.round_key(k)) is not None
+        except UnknownRef:
+            return False
+
     def append(self, record: Record) -> str:
         """Writes a round's record, the last step of the round. Writing it again changes nothing."""
         return self._write(record, None, record.status)

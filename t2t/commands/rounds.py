@@ -10,7 +10,7 @@ from t2t.campaign.decision import read_decision, waiting
 from t2t.campaign.find import ledger_of
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import RETRACTED, Record, champion, rounds_rows, rounds_table
-from t2t.commands.tables import console, table_of
+from t2t.commands.tables import console, records_of, table_of
 from t2t.core.config import parse
 from t2t.core.errors import T2TError, one_line
 from t2t.core.workspace import Workspace
@@ -24,9 +24,7 @@ from t2t.lake.tables import read_json
 def rounds_json(workspace: Workspace, campaign: str) -> list[dict[str, Any]]:
     """`t2t rounds --json`: a list of {round, teachers, rows, pr_auc, pr_auc_low, pr_auc_high, pr_auc_seen,
     pr_auc_unseen, champion, run_id, commit} and what else the table holds; absent values are null."""
-    frame = rounds_table(ledger_of(workspace, campaign).records())
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
+    return records_of(rounds_table(ledger_of(workspace, campaign).records()))
 
 
 def round_yardsticks(lake: Lake, layout: CampaignLayout, record: Record) -> Yardsticks | None:

@@ -24,6 +24,17 @@ class _Console(Console):
 console = _Console(width=None if os.isatty(1) else 120, highlight=False)
 
 
+def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows for programs; missing values are None."""
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(name): _native(value) for name, value in row.items()} for row in rows]
+
+
+def _native(value: Any) -> Any:
+    """What JSON can have of a number of NumPy's."""
+    return value.item() if hasattr(value, "item") else value
+
+
 def table_of(frame: pd.DataFrame, title: str = "", **formats: str) -> Table:
     """A Rich table of a data frame; `formats` are format strings by column, numbers are set right.
 

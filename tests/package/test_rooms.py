@@ -33,7 +33,12 @@ DOORS = {"__init__.py", "__main__.py", "cli.py", "run.py", "serving.py", "py.typ
 HEAVY = {"torch", "transformers", "mlflow", "prefect", "ray"}
 # Doors: the command line brings in a command when it is asked for one, the root a flow once its server is up.
 # A training's helper measures nothing.
-LAZY = {ROOT / "t2t" / "cli.py", ROOT / "t2t" / "run.py", ROOT / "t2t" / "training" / "job.py"}
+LAZY = {
+    ROOT / "t2t" / "cli.py",
+    ROOT / "t2t" / "commands" / "groups.py",
+    ROOT / "t2t" / "run.py",
+    ROOT / "t2t" / "training" / "job.py",
+}
 # Not everybody has them, and those who have not can do the rest.
 OPTIONAL = {"psycopg", "playwright", "pwd"}
 
