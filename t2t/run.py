@@ -20,14 +20,14 @@ from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import CampaignConfig
 from t2t.campaign.decision import command, question
 from t2t.campaign.loop import run as run_loop
-from t2t.campaign.observer import Observer, observer_names, open_observers
+from t2t.campaign.observer import Observer, open_observers
 from t2t.campaign.record import Record
 from t2t.campaign.steps.prepare import outside_teachers
 from t2t.commands.page import write_report
 from t2t.commands.rounds import print_rounds
 from t2t.commands.tables import console
 from t2t.core.errors import expect
-from t2t.core.host import check_environment
+from t2t.core.host import check_environment, observer_names
 from t2t.core.workspace import Workspace
 from t2t.data.soundness import refuse_unsound
 from t2t.integrations.door import login_of

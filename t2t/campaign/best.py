@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -82,7 +83,7 @@ class Best:
         return pairs.in_groups([str(groups.get(name, name)) for name in ids])
 
 
-def asked_topics(best: Best, named: list[str] | tuple[str, ...] | None) -> list[str]:
+def asked_topics(best: Best, named: Sequence[str] | None) -> list[str]:
     """The topics that were named, each once, or all of the dataset's. Raises T2TError for an empty one."""
     topics = list(dict.fromkeys(topic.strip() for topic in named or ()))
     if "" in topics:

@@ -22,6 +22,8 @@ from t2t.training.config import TrainingConfig
 # Lake branches are named `<campaign>-round-<k>`, and a branch name may hold nothing else (lakeFS's rule).
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 NEWEST = "newest"
+# A round's seed is a thousand times this and its number, and goes into 64 bits with room for others made of it.
+LARGEST_SEED = 2**32 - 1
 TEACHER2TASK = "teacher2task"
 ENGINES = {"local": "t2t.campaign.engine:LocalEngine", "ray": "t2t.integrations.ray.engine:RayEngine"}
 BASELINES = {"conventional-average": "t2t.training.baselines:conventional_average"}
@@ -32,7 +34,7 @@ Method = Annotated[str, plugins.OneOf("t2t.baselines", BASELINES, (TEACHER2TASK,
 class SelfTrainingConfig(TaggingConfig):
     """How a round's student becomes a teacher, and how long its labels stay."""
 
-    retention: Literal["all", "latest"] | Annotated[int, Field(ge=0, strict=True)] = Field(
+    retention: Literal["all", "latest"] | Annotated[int, Field(ge=0, le=10_000, strict=True)] = Field(
         "all", description="Which earlier self-training teachers a round trains on: all, latest, or the last n."
     )
 
@@ -61,7 +63,7 @@ class EvaluationConfig(Config):
     """How students are measured."""
 
     identity: str = Field(HUMAN, description="The identity asked at inference; 'newest' is the last one registered.")
-    resamples: int = Field(1000, ge=0, description="Bootstrap resamples for the 95 % interval.")
+    resamples: int = Field(1000, ge=10, le=1_000_000, description="Bootstrap resamples for the 95 % interval.")
     precision: Annotated[float, Free()] = Field(
         PRECISION,
         gt=0,
@@ -73,8 +75,12 @@ class EvaluationConfig(Config):
 class RoundsConfig(Config):
     """When a campaign stops."""
 
-    max: int = Field(4, ge=1, description="Rounds at most, the first (round 0, without self-training) counted.")
-    patience: int = Field(2, ge=1, description="Stop after so many rounds without improvement on validation.")
+    max: int = Field(
+        4, ge=1, le=10_000, description="Rounds at most, the first (round 0, without self-training) counted."
+    )
+    patience: int = Field(
+        2, ge=1, le=10_000, description="Stop after so many rounds without improvement on validation."
+    )
     control: bool | None = Field(
         None,
         description="Train beside each self-training round the same without students' labels, as many steps, so that "
@@ -133,7 +139,7 @@ class CampaignConfig(Config):
     lake: str = Field(
         "git", description="`git` (a bare repository in the work folder), `git:<path>` or `lakefs://<repository>`."
     )
-    seed: int = Field(0, description="Of all that is drawn: weights, batches, pairs to label.", ge=0)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Of all that is drawn: weights, batches, pairs to label.")
 
     @property
     def common_scale(self) -> bool:
@@ -186,6 +192,11 @@ class CampaignConfig(Config):
                 raise ValueError(f"{key}: {identity!r} is none of {', '.join(sorted(identities))}")
         if self.self_training.top_k + self.self_training.random == 0:
             raise ValueError("self_training.top_k and self_training.random are both 0: no pair would be labeled")
+        unknown = [name for name in self.training.task_weight if name not in identities and not self.is_own(name)]
+        if unknown:
+            raise ValueError(
+                f"training.task_weight names {unknown[0]!r}, which is no teacher here: {', '.join(sorted(identities))}"
+            )
         for teacher in self.teachers:
             if self.is_own(teacher):
                 raise ValueError(f"teachers: {teacher!r} is a name the engine gives to this campaign's own students")

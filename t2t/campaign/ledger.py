@@ -66,6 +66,14 @@ class Ledger:
             if done is not None:
                 raise gone(self.lake, "main", done, [self.layout.record(k)])
 
+    def has_round_under_way(self) -> bool:
+        """Whether the next round has been trained and is on its branch."""
+        k = len(self.records())
+        try:
+            return self.lake.find(self.layout.branch(k), self.layout.round_key(k)) is not None
+        except UnknownRef:
+            return False
+
     def append(self, record: Record) -> str:
         """Writes a round's record, the last step of the round. Writing it again changes nothing."""
         return self._write(record, None, record.status)

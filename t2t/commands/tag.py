@@ -152,11 +152,10 @@ def samples_of(workspace: Workspace, source: str | Path | Sequence[str | Path]) 
         hint = nearest(named[0], workspace.names("datasets"))
         raise T2TError(f"{named[0]!r}: neither a dataset of the registry nor a file or folder.{hint}")
     listing = list_files(named)
-    ids, paths, unnamed = [], [], []
-    for file in listing.files:
-        (unnamed if printable(str(file)) != str(file) else ids).append(str(file))
-        if printable(str(file)) == str(file):
-            paths.append(os.path.abspath(file))
+    names = [str(file) for file in listing.files]
+    ids = [name for name in names if printable(name) == name]
+    unnamed = [name for name in names if printable(name) != name]
+    paths = [os.path.abspath(name) for name in ids]
     reason = "its name is not UTF-8"
     bad = [[printable(name) for name in unnamed], [printable(name) for name in unnamed], [reason] * len(unnamed)]
     set_aside = pa.table([pa.array(column, pa.string()) for column in bad], schema=QUARANTINE_SCHEMA)

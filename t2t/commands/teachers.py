@@ -10,14 +10,16 @@ from typing import Any
 import pandas as pd
 import yaml
 from rich.markup import escape
+from rich.text import Text
 
 from t2t.campaign.entries import open_dataset, teacher_entry
-from t2t.campaign.find import lakes
+from t2t.campaign.find import lakes, readable_entry
 from t2t.commands.schemas import FILES, schema_line
 from t2t.commands.tables import console, table_of
-from t2t.core.config import Written, load_node, read_yaml
+from t2t.core.config import Written, load_node
 from t2t.core.errors import T2TError
 from t2t.core.files import write_text
+from t2t.core.terminal import cleaned, printable
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset
 from t2t.data.labels import HUMAN
@@ -33,8 +35,10 @@ FEW = 200
 WIDTH = 116
 
 
-def print_teachers(workspace: Workspace) -> None:
-    """Hand-written entries and the students that became teachers, with what the lake holds of each."""
+def teachers_json(workspace: Workspace) -> list[dict[str, Any]]:
+    """`t2t teachers --json`: a list of {id, kind, dataset, labels, fingerprint, retracted, description}: hand-written
+    entries, and the students that became teachers, once for each dataset that they labeled. dataset, labels and
+    fingerprint are null where a teacher is not registered yet."""
     registered_teachers: dict[str, list[tuple[str, Registration]]] = {}
     out: set[tuple[str, str]] = set()
     for lake in lakes(workspace):
@@ -46,33 +50,53 @@ def print_teachers(workspace: Workspace) -> None:
     for name in [HUMAN, *(name for name in workspace.names("teachers") if name != HUMAN)]:
         entry = {"kind": "annotations", "description": "The ground truth: the dataset's own annotations."}
         if name in workspace.names("teachers"):
-            entry = read_yaml(workspace.file("teachers", name))
+            entry = readable_entry(workspace, "teachers", name) or {"description": "cannot be read, see above"}
         rows += _rows(name, entry, registered_teachers.pop(name, []), out)
     for name, places in sorted(registered_teachers.items()):
         rows += _rows(name, places[0][1].entry, places, out)
-    console.print(table_of(pd.DataFrame(rows), "Teachers"))
-    console.print("Add one: t2t teachers add ID --kind labels --path '${data}/teachers/ID.csv'")
+    return rows
 
 
 def _rows(
     name: str, entry: dict[str, Any], places: list[tuple[str, Registration]], out: set[tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    columns = {"id": name, "kind": entry.get("kind", "?")}
-    text = str(entry.get("description", ""))
+    about = {"id": name, "kind": str(entry.get("kind", "?"))}
+    text = {"description": str(entry.get("description", ""))}
     if not places:
-        missing = {"dataset": "", "labels": "", "fingerprint": "not registered yet"}
-        return [{**columns, **missing, "description": text}]
-    rows = []
-    for dataset, registration in places:
-        row = {
-            **columns,
+        return [{**about, "dataset": None, "labels": None, "fingerprint": None, "retracted": False, **text}]
+    return [
+        {
+            **about,
             "dataset": dataset,
-            "labels": f"{registration.rows:,}",
-            "fingerprint": registration.fingerprint[:12],
+            "labels": registration.rows,
+            "fingerprint": registration.fingerprint,
+            "retracted": (dataset, name) in out,
+            **text,
         }
-        mark = "[red]retracted:[/red] " if (dataset, name) in out else ""
-        rows.append({**row, "description": mark + text})
-    return rows
+        for dataset, registration in places
+    ]
+
+
+def print_teachers(workspace: Workspace) -> None:
+    """Hand-written entries and the students that became teachers, with what the lake holds of each."""
+    rows = []
+    for row in teachers_json(workspace):
+        there = row["dataset"] is not None
+        text: str | Text = row["description"]
+        if row["retracted"]:
+            text = Text.assemble(("retracted:", "red"), " ", printable(row["description"]))
+        rows.append(
+            {
+                "id": row["id"],
+                "kind": row["kind"],
+                "dataset": row["dataset"] or "",
+                "labels": f"{row['labels']:,}" if there else "",
+                "fingerprint": row["fingerprint"][:12] if there else "not registered yet",
+                "description": text,
+            }
+        )
+    console.print(table_of(pd.DataFrame(rows), "Teachers"))
+    console.print("Add one: t2t teachers add ID --kind labels --path '${data}/teachers/ID.csv'")
 
 
 def check_teachers(workspace: Workspace, ids: list[str], dataset: str | None) -> bool:
@@ -82,7 +106,7 @@ def check_teachers(workspace: Workspace, ids: list[str], dataset: str | None) ->
     """
     used: dict[str, set[str]] = {}
     for campaign in workspace.names("campaigns"):
-        content = read_yaml(workspace.file("campaigns", campaign))
+        content = readable_entry(workspace, "campaigns", campaign)
         named, place = content.get("teachers"), content.text(["dataset"]) or str(content.get("dataset"))
         for number, teacher in enumerate(named if isinstance(named, list) else ()):
             used.setdefault(content.text(["teachers", number]) or str(teacher), set()).add(place)
@@ -156,7 +180,7 @@ def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: s
         )
     content = Written({"id": teacher_id, "kind": kind})
     if description:
-        content["description"] = description
+        content["description"] = cleaned(description)
     keys = iter(options)
     for key in keys:
         name, equals, value = key.removeprefix("--").partition("=")
@@ -170,5 +194,8 @@ def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: s
             content.nodes[(name.replace("-", "_"),)] = node
     entry = parse_entry(content, f"teacher {teacher_id!r}")
     write_text(path, _commented(dict(content), type(entry), (workspace.registry / FILES["teacher"]).is_file()))
-    console.print(f"Wrote {path}. Check it: t2t teachers check {teacher_id}; then name it in a campaign's `teachers`.")
+    console.print(
+        f"Wrote {escape(str(path))}. Check it: t2t teachers check {teacher_id}; then name it in a campaign's "
+        "`teachers`."
+    )
     return path

@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from t2t.core.errors import T2TError, nearest, one_line
 
@@ -26,6 +27,28 @@ class Config(BaseModel):
     """Base of every configuration model: immutable; unknown keys, NaN and infinities are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, values: Any) -> Any:
+        """YAML reads yes, no, on and off as true and false, which Pydantic would take for 1 and 0."""
+        for name in values if isinstance(values, Mapping) else ():
+            field = cls.model_fields.get(name)
+            if isinstance(values[name], bool) and field is not None and _only_numbers(field.annotation):
+                raise ValueError(f"{name}: {str(values[name]).lower()} is no number")
+        return values
+
+
+def _only_numbers(annotation: Any) -> bool:
+    """Whether a field takes numbers, and neither booleans nor anything that could be one."""
+    kinds = {kind for kind in _plain_types(annotation) if kind is not NoneType}
+    return bool(kinds & {int, float}) and bool not in kinds
+
+
+def _plain_types(annotation: Any) -> list[Any]:
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return [kind for argument in get_args(annotation) for kind in _plain_types(argument)]
+    return [annotation]
 
 
 class Free:

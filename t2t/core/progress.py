@@ -42,7 +42,7 @@ def progress(title: str, total: int, unit: str = "it", done: int = 0, part: bool
     shared = _WHOLE.get() if part else None
     if shared is not None:
         yield shared.join(title, unit)
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and log.level < logging.WARNING:  # `--quiet`
         with _bar(title, total, unit, done) as advance:
             yield advance
     else:

@@ -54,7 +54,7 @@ class UnseenConfig(Config):
     fraction: float | None = Field(
         None, ge=0, lt=1, description="Or their share of all topics, drawn by a hash of their names."
     )
-    seed: int = Field(0, description="Of that draw.")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Of that draw.")
     by: Literal["everyone", "people"] = Field(
         "everyone",
         description="Whose labels are kept out: everyone's; or people's only, so that a student learns these topics "
@@ -165,18 +165,24 @@ class Dataset:
         return sha256(*(self.content or map(sha256_file, files)), *sorted(self.unseen))
 
 
-def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
-    """Reads and checks everything but the videos' content.
-
-    Raises DataError for the first fault found: unknown sample or topic, a number outside 0..1 or NaN, a duplicate,
-    a group in two splits, a missing file, an empty cell. Nothing is written before all of it has been read.
-    """
+def dataset_root(config: DatasetConfig, data_root: Path) -> Path:
+    """A dataset's folder. Raises T2TError where there is none."""
     root = (data_root / config.root).resolve()
     if not root.is_dir():
         raise T2TError(
             f"Dataset {config.name!r}: folder {root} does not exist. Set T2T_DATA or --data-root to the folder that "
             f"holds {config.root!r}" + (", or make it with `t2t demo`." if config.name == "demo" else ".")
         )
+    return root
+
+
+def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
+    """Reads and checks everything but the videos' content.
+
+    Raises DataError for the first fault found: unknown sample or topic, a number outside 0..1 or NaN, a duplicate,
+    a group in two splits, a missing file, an empty cell. Nothing is written before all of it has been read.
+    """
+    root = dataset_root(config, data_root)
     files = [SourceFile(root / name) for name in (config.samples, config.annotations, config.topics)]
     limits = config.table_limits
     topics = _read_topics(files[2], limits)

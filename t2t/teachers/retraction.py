@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from t2t.core.config import Config, parse
 from t2t.core.errors import T2TError, nearest
+from t2t.core.terminal import cleaned
 from t2t.data.labels import HUMAN
 from t2t.lake import Lake, UnknownRef
 from t2t.lake.layout import MARK, DatasetLayout
@@ -76,6 +77,7 @@ def retract(lake: Lake, dataset: str, teacher: str, reason: str = "", undo: bool
     # The marks of a teacher may come and go, so each one's key names the one before it.
     layout = DatasetLayout(dataset).teacher(teacher)
     latest = latest_commit(lake, head, layout.mark_keys)
+    reason = cleaned(reason)
     mark = Mark(retracted=not undo, reason=reason, time=datetime.now(UTC).isoformat(timespec="seconds"))
     what = "taken back" if undo else "retracted"
     lake.commit(

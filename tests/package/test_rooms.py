@@ -33,7 +33,10 @@ DOORS = {"__init__.py", "__main__.py", "cli.py", "deploy.py", "run.py", "serving
 HEAVY = {"torch", "transformers", "mlflow", "prefect", "ray"}
 # Doors: the command line brings in a command when it is asked for one, the root a flow once its server is up.
 # A training's helper measures nothing.
-LAZY = {ROOT / "t2t" / name for name in ("cli.py", "deploy.py", "run.py", "training/job.py", "commands/asking.py")}
+LAZY = {
+    ROOT / "t2t" / name
+    for name in ("cli.py", "deploy.py", "run.py", "training/job.py", "commands/asking.py", "commands/groups.py")
+}
 # Not everybody has them, and those who have not can do the rest.
 OPTIONAL = {"psycopg", "playwright", "pwd", "faiss", "onnxruntime"}
 

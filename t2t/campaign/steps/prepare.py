@@ -36,9 +36,10 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
     teachers = outside_teachers(campaign)
     for teacher in teachers:
         campaign.registrar().try_out(teacher, campaign.dataset.samples, campaign.dataset.topics)
+    config, out = campaign.config, campaign.lineup.retracted()
+    observer.ready(campaign)
     for split in MEASURED:  # unreadable samples are out now
         refuse_no_positive(campaign.dataset, split, bool(campaign.human_pairs(split).positive.any()))
-    config, out = campaign.config, campaign.lineup.retracted()
     remember_lake(campaign.folder, config.lake)
     taught = {teacher.id for record in campaign.ledger.records() for teacher in record.teachers}
     freeze_campaign(campaign.lake, campaign.layout, config, out, taught - {HUMAN})

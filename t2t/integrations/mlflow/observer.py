@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -21,6 +22,7 @@ from t2t.evaluation import figures
 from t2t.evaluation.calibration import reliability_picture
 from t2t.evaluation.decisions import Decisions
 from t2t.evaluation.figures import pr_picture
+from t2t.integrations.mlflow.client import Gone
 from t2t.integrations.mlflow.text import checkpoint_note
 from t2t.integrations.mlflow.tracker import DataInput, MLflowTracker
 from t2t.lake.layout import DatasetLayout
@@ -36,8 +38,12 @@ STATUS: dict[End, str] = {"ended": "FINISHED", "pausing": "FINISHED", "waiting":
 class Tracker(Protocol):
     """Where people watch rounds; `MLflowTracker` is the one for MLflow. Every call may be repeated."""
 
+    def ready(self) -> None: ...
+    def forget(self) -> None: ...
     def open(self, params: dict[str, Any], tags: dict[str, str]) -> str: ...
     def finished(self, k: int) -> bool: ...
+    def whole(self, k: int) -> bool: ...
+    def leads(self, k: int) -> bool: ...
     def start_round(self, k: int, params: dict[str, Any], tags: dict[str, str]) -> str: ...
     def log_inputs(self, k: int, inputs: Sequence[DataInput]) -> None: ...
     def log_curve(self, k: int, points: Sequence[tuple[int, Mapping[str, float]]]) -> None: ...
@@ -54,11 +60,39 @@ class Tracker(Protocol):
     def ui_command(self) -> str: ...
 
 
+Told = TypeVar("Told", bound=Callable[..., Any])
+
+
+def _mended(method: Told) -> Told:
+    """Where somebody has deleted in MLflow what is written to, it is made again, once; else it is told and passed over.
+
+    MLflow's history is a convenience, and the next start looks for whatever is missing in it.
+    """
+
+    @wraps(method)
+    def tell(self: MLflowObserver, campaign: Campaign, *arguments: Any) -> Any:
+        try:
+            return method(self, campaign, *arguments)
+        except Gone as gone:
+            log.warning("%s It is made again.", gone)
+        try:
+            self._again(campaign)
+            return method(self, campaign, *arguments)
+        except Gone as gone:
+            log.warning("%s It is passed over; the next run puts it right.", gone)
+            return None
+
+    return cast(Told, tell)
+
+
 class MLflowObserver(Observer):
     """Tells a tracker of one campaign's rounds."""
 
     def __init__(self, tracker: Tracker):
         self.tracker = tracker
+        # The round under way, and what was told of its training: to be told again where its run is deleted.
+        self._under_way: RoundStart | None = None
+        self._curve: list[tuple[int, Mapping[str, float]]] = []
         # What rounds were started with, and the runs that this gave: telling it again would change nothing.
         self._started: dict[RoundStart, str] = {}
 
@@ -68,8 +102,16 @@ class MLflowObserver(Observer):
         config = campaign.config
         return cls(MLflowTracker(None, campaign.workspace.work, config.dataset, config.name))
 
+    def ready(self, campaign: Campaign) -> None:
+        """Opens the store, and writes to it."""
+        self.tracker.ready()
+
+    @_mended
     def opened(self, campaign: Campaign) -> None:
         """Opens the campaign, and puts right what killed runs left and what was retracted since."""
+        self._open(campaign)
+
+    def _open(self, campaign: Campaign) -> None:
         self._started.clear()  # runs that were ended since are opened again
         config, lake = campaign.config, campaign.lake
         parameters = config.model_dump(mode="json", exclude={"name", "description"})
@@ -77,8 +119,23 @@ class MLflowObserver(Observer):
         self._repair(campaign)
         self._retractions(campaign)
 
+    def _again(self, campaign: Campaign) -> None:
+        """Opens the campaign as a new process would, with the round under way."""
+        start, curve = self._under_way, self._curve
+        self.tracker.forget()
+        self._open(campaign)
+        if start is not None:
+            self._start(campaign, start)
+            self.tracker.log_curve(start.round, curve)
+
+    @_mended
     def round_started(self, campaign: Campaign, start: RoundStart) -> str:
         """Starts a round's run, which reads its labels at a commit; returns the run's id."""
+        if self._under_way != start:
+            self._under_way, self._curve = start, []
+        return self._start(campaign, start)
+
+    def _start(self, campaign: Campaign, start: RoundStart) -> str:
         if start in self._started:
             return self._started[start]
         k, teachers, layout = start.round, start.teachers, DatasetLayout(campaign.config.dataset)
@@ -94,18 +151,26 @@ class MLflowObserver(Observer):
         self._started[start] = run
         return run
 
+    @_mended
     def discarded(self, campaign: Campaign, k: int) -> None:
         self._started.clear()
+        self._under_way = None
         self.tracker.discard_round(k)
 
+    @_mended
     def curve(self, campaign: Campaign, k: int, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Points of the curve. PR-AUC by step has a name of its own: the round's is that of its best step."""
-        names = {"validation_pr_auc": "step_validation_pr_auc"}
-        renamed = [(step, {names.get(key, key): value for key, value in point.items()}) for step, point in points]
+        renamed = _renamed(points)
+        if self._under_way is not None and self._under_way.round == k:
+            self._curve += renamed
         self.tracker.log_curve(k, renamed)
 
+    @_mended
     def round_settled(self, campaign: Campaign, record: Record, earlier: Sequence[Record]) -> None:
         """What a round came to, and how it stands beside the earlier ones."""
+        self._settle(campaign, record, earlier)
+
+    def _settle(self, campaign: Campaign, record: Record, earlier: Sequence[Record]) -> None:
         k, everything = record.round, [*earlier, record]
         tables = _tables(campaign, record, everything)
         pictures = {"pr_curves": picture(campaign, record), "rounds": figures.rounds(tables["rounds"])}
@@ -127,11 +192,16 @@ class MLflowObserver(Observer):
         if record.stop:
             self.tracker.finish("FINISHED")
 
+    def recorded(self, campaign: Campaign, record: Record) -> None:
+        self._under_way = None
+
+    @_mended
     def promoted(self, campaign: Campaign, record: Record) -> None:
         """What the watch found on a student that teaches only since its campaign was prolonged."""
         shares = pd.read_csv(campaign.files(record.round).class_share)
         self.tracker.log_round(record.round, watch_metrics(record), {}, {"class_share": shares})
 
+    @_mended
     def finished(self, campaign: Campaign, how: End) -> None:
         self.tracker.finish(STATUS[how])
 
@@ -141,7 +211,7 @@ class MLflowObserver(Observer):
     def _repair(self, campaign: Campaign) -> None:
         """Tells the tracker of rounds that the ledger has and it has not, or not as finished (DESIGN, section 6)."""
         records = campaign.ledger.records()
-        missing = [record for record in records if not self.tracker.finished(record.round)]
+        missing = [record for record in records if not self.tracker.whole(record.round)]
         for record in missing:
             k, files = record.round, campaign.files(record.round)
             if not files.evaluation.is_dir() or not files.student.is_dir():
@@ -151,11 +221,11 @@ class MLflowObserver(Observer):
             teachers = tuple(teacher.id for teacher in record.teachers)
             commit = record.data_commit or record.commit
             start = RoundStart(round=k, commit=commit, teachers=teachers, started_from=record.started_from)
-            self.round_started(campaign, start)
-            self.curve(campaign, k, TrainFacts.read(files).curve)
-            self.round_settled(campaign, record, records[:k])
+            self._start(campaign, start)
+            self.tracker.log_curve(k, _renamed(TrainFacts.read(files).curve))
+            self._settle(campaign, record, records[:k])
         best = champion(records)
-        if missing and best is not None and self.tracker.finished(best.round):
+        if best is not None and self.tracker.finished(best.round) and (missing or not self.tracker.leads(best.round)):
             self.tracker.champion(best.round)
 
     def _retractions(self, campaign: Campaign) -> None:
@@ -170,6 +240,11 @@ class MLflowObserver(Observer):
         best = champion(records)
         if best is None or self.tracker.finished(best.round):
             self.tracker.champion(best.round if best else None)
+
+
+def _renamed(points: Sequence[tuple[int, Mapping[str, float]]]) -> list[tuple[int, dict[str, float]]]:
+    names = {"validation_pr_auc": "step_validation_pr_auc"}
+    return [(step, {names.get(key, key): value for key, value in point.items()}) for step, point in points]
 
 
 def picture(campaign: Campaign, record: Record) -> Figure:

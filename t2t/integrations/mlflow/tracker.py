@@ -7,6 +7,7 @@ files are written over, and a checkpoint is known by its content. One process wr
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from t2t.core.errors import T2TError
 from t2t.core.host import shown
 from t2t.integrations.mlflow.models import Models
 from t2t.integrations.mlflow.runs import PARAM_LENGTH, Runs
-from t2t.integrations.mlflow.store import lake_source, load_mlflow, server_command
+from t2t.integrations.mlflow.store import lake_source, server_command
 from t2t.integrations.mlflow.text import MODE, flatten, note, short, table_json
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+log = logging.getLogger("t2t")
 
 # What a campaign's line in the chart view is drawn from: logged on the parent as well, with step = round. A teacher's
 # own PR-AUC hardly changes between rounds, so it stays on the children, in the picture and in the tables.
@@ -66,6 +69,24 @@ class MLflowTracker:
 
     # Writing
 
+    def ready(self) -> None:
+        """Opens the store and writes to it. Raises T2TError, in one line that says what to do, where that fails."""
+        self.runs.write_mark()
+
+    def forget(self) -> None:
+        """Somebody deleted something: nothing that this process knows of the store holds any more."""
+        self.runs.forget_all()
+        self._inputs.clear()
+
+    def whole(self, k: int) -> bool:
+        """Whether round k is finished here, with its pictures and its student; people may delete any of that."""
+        run = self.run_id(k)
+        return run is not None and self.finished(k) and self.runs.has_files(run) and self.models.has(k)
+
+    def leads(self, k: int) -> bool:
+        """Whether the alias `champion` is at round k."""
+        return self.models.leads(k)
+
     def open(self, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
         """Starts the campaign's run, or goes on in the one that is there, whatever state a killed process left it in.
 
@@ -106,7 +127,12 @@ class MLflowTracker:
                 tags = [InputTag("mlflow.data.context", item.context), InputTag("t2t.uri", item.uri[:500])]
                 wanted.append(DatasetInput(dataset._to_mlflow_entity(), tags))
         if wanted:
-            self.runs.client.log_inputs(run, wanted)
+
+            def logged() -> bool | None:
+                inputs = self.runs.client.get_run(run).inputs.dataset_inputs
+                return there <= {(i.dataset.name, i.dataset.digest) for i in inputs} or None
+
+            self.runs.client.make("log_inputs", run, wanted, look=logged)
             self._inputs[run] = there
 
     def log_curve(self, k: int, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
@@ -161,14 +187,14 @@ class MLflowTracker:
         """Moves the alias `champion` to round k's checkpoint and marks its run, and only its run; None takes alias and
         marks away, since no round that stands has passed.
 
-        Raises:
-            T2TError: round k has no registered checkpoint.
+        Where MLflow has no student of round k (somebody deleted it, and its files are gone), nobody has the alias.
         """
-        run = None if k is None else self.runs.need(k)
-        self.models.champion(k)
+        run = None if k is None else self.runs.find(k)
+        if not self.models.champion(k) and k is not None:
+            log.warning("MLflow has no student of round %d, so no version is its champion; it is served by nobody.", k)
         for other in self.runs.rounds():
             if other.info.run_id != run and "t2t.champion" in other.data.tags:
-                self.runs.client.delete_tag(other.info.run_id, "t2t.champion")
+                self.runs.delete_tag(other.info.run_id, "t2t.champion")
         if run is not None:
             self.runs.write(run, tags={"t2t.champion": "true"})
         self.runs.write(self.runs.need(), tags={"t2t.champion_round": "none" if k is None else k, **self._summary()})
@@ -200,8 +226,7 @@ class MLflowTracker:
             run = self.run_id()
             if run is not None:
                 self.runs.client.log_artifact(run, str(path), "report")
-        # Its HTTP client's errors are OSErrors.
-        except (load_mlflow().MlflowException, OSError) as error:
+        except (T2TError, OSError) as error:
             raise T2TError(f"MLflow at {shown(self.uri)} does not take {path}: {error}") from None
         return run is not None
 
@@ -229,7 +254,9 @@ class MLflowTracker:
         """The web page of round k, or of the campaign; None where the store is no server."""
         if not self.uri.startswith(("http://", "https://")):
             return None
-        return f"{shown(self.uri).rstrip('/')}/#/experiments/{self.runs.experiment}/runs/{self.runs.need(k)}{MODE}"
+        run = self.runs.find(k) or self.runs.find()
+        place = f"/runs/{run}" if run else ""
+        return f"{shown(self.uri).rstrip('/')}/#/experiments/{self.runs.experiment}{place}{MODE}"
 
     def _summary(self) -> dict[str, str]:
         """Logs the table of rounds on the parent; returns the tags that are to be written with it, with a readable note

@@ -43,7 +43,9 @@ class Entry(TimmModelConfig, TeacherEntry):
     """
 
     kind: Literal["timm"] = Field("timm", description="A classifier that looks at frames; its classes become topics.")
-    num_classes: int | None = Field(None, ge=1, description="Classes of the weights; null: the model's own number.")
+    num_classes: int | None = Field(
+        None, ge=1, le=10_000_000, description="Classes of the weights; null: the model's own number."
+    )
     activation: Literal["softmax", "sigmoid"] = Field(
         "softmax", description="softmax: the classes exclude each other; sigmoid: each is a yes or no of its own."
     )
