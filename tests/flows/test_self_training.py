@@ -94,11 +94,11 @@ def test_mlflow_has_a_run_for_the_campaign_and_one_for_each_round(done):
     assert set(by_name) == {"tiny", "tiny-round-0", "tiny-round-1"}
     assert {run.info.status for run in runs} == {"FINISHED"}
     parent = by_name["tiny"].info.run_id
-    points = client.get_metric_history(parent, "pr_auc")
+    points = client.get_metric_history(parent, "PR-AUC test")
     assert [point.step for point in points] == [0, 1]
     child = by_name["tiny-round-1"]
     assert child.data.tags["mlflow.parentRunId"] == parent
-    assert child.data.metrics["rows/tiny-self-0"] == 320
+    assert child.data.metrics["rows of teachers/tiny-self-0"] == 320
     assert [point.step for point in client.get_metric_history(child.info.run_id, "loss")] == [15, 30]
     files = [file.path for folder in ("figures", "tables") for file in client.list_artifacts(child.info.run_id, folder)]
     assert {"figures/pr_curves.png", "figures/rounds.png", "tables/topics.json", "tables/teachers.json"} <= set(files)
