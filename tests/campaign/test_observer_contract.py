@@ -223,7 +223,7 @@ def test_a_finished_campaign_is_told_as_one(kind: str, make: Any, done: tuple[Ca
         for record in records:
             _, _, tags, points, files, inputs = runs[f"tiny-round-{record.round}"]
             assert (tags["t2t.status"], tags["t2t.reason"]) == (record.status, record.reason)
-            assert [step for step, _ in points["loss"]] == [15, 30]
+            assert [step for step, _ in points["training/loss"]] == [15, 30]
             assert {"figures/pr_curves.png", "tables/rounds.json"} <= set(files)
             assert {name for name, _ in inputs} == {"data", *(teacher.id for teacher in record.teachers)}
 
