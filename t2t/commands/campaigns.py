@@ -30,7 +30,7 @@ def campaigns_json(workspace: Workspace) -> list[dict[str, Any]]:
     rows = []
     for name in sorted({*begun, *entries}):
         entry, ledger = entries.get(name), begun.get(name)
-        row: dict[str, Any] = {"campaign": name, "dataset": str((entry or {}).get("dataset", "")) or None}
+        row: dict[str, Any] = {"campaign": name, "dataset": str(entry.get("dataset", "") if entry else "") or None}
         row |= {"rounds": 0, "champion": None, "pr_auc": None, "state": "not begun", "lake": None}
         if entry == {}:
             row["state"] = "its entry cannot be read"

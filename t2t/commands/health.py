@@ -80,7 +80,7 @@ def print_health(workspace: Workspace, campaign: str) -> None:
         "calibration_error": "ECE",
     }
     counts = dict.fromkeys(("rows", "samples", "topics", "distinct", "pairs"), ",d")
-    shares = dict.fromkeys(("entropy", "at 0", "at 1", "mean", "PR-AUC", "ECE"), ".3f")
+    shares = dict.fromkeys(("entropy", "at 0", "at 1", "mean", "PR-AUC", "chance", "ECE"), ".3f")
     title = f"Labels that {campaign} trains on next; pairs, PR-AUC and calibration error (ECE) where people labeled too"
     console.print(table_of(measured.report.rename(columns=short), title, **counts, **shares))
     if measured.scales is not None:

@@ -29,6 +29,11 @@ def average_precision(pairs: Pairs) -> float:
     return float(average_precision_score(pairs.positive, pairs.score))
 
 
+def chance(pairs: Pairs) -> float:
+    """PR-AUC of scores that know nothing: the share of positive pairs; NaN where there is no pair."""
+    return float(pairs.positive.mean()) if len(pairs.target) else float("nan")
+
+
 def bootstrap(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> np.ndarray:
     """PR-AUC on groups drawn with replacement, and of each as many samples as it has, too: float64 [resamples].
 

@@ -41,7 +41,7 @@ class Told:
     @property
     def tags(self) -> dict[int, dict[str, str]]:
         """The tags that each round was finished with."""
-        return {k: tags for k, _, tags in self.of("finish_round")}
+        return {call[0]: call[2] for call in self.of("finish_round")}
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:

@@ -22,7 +22,9 @@ from t2t.evaluation import figures
 from t2t.evaluation.calibration import reliability_picture
 from t2t.evaluation.decisions import Decisions
 from t2t.evaluation.figures import pr_picture
+from t2t.evaluation.metrics import chance
 from t2t.integrations.mlflow.client import Gone
+from t2t.integrations.mlflow.names import CHANCE, PR_AUC, readable
 from t2t.integrations.mlflow.text import checkpoint_note
 from t2t.integrations.mlflow.tracker import DataInput, MLflowTracker
 from t2t.lake.layout import DatasetLayout
@@ -53,7 +55,7 @@ class Tracker(Protocol):
     def log_recipe(self, k: int, params: dict[str, Any]) -> None: ...
     def log_checkpoint(self, k: int, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str: ...
     def champion(self, k: int | None) -> None: ...
-    def finish_round(self, k: int, status: str, tags: dict[str, str]) -> None: ...
+    def finish_round(self, k: int, status: str, tags: dict[str, str], seconds: float | None = None) -> None: ...
     def discard_round(self, k: int) -> None: ...
     def finish(self, status: str) -> None: ...
     def url(self, k: int | None) -> str | None: ...
@@ -175,7 +177,8 @@ class MLflowObserver(Observer):
         tables = _tables(campaign, record, everything)
         pictures = {"pr_curves": picture(campaign, record), "rounds": figures.rounds(tables["rounds"])}
         pictures |= _reliability(campaign, record)
-        self.tracker.log_round(k, _metrics(record), pictures, tables)
+        level = chance(campaign.scored_pairs(record, "test"))
+        self.tracker.log_round(k, _metrics(record) | {CHANCE: level}, pictures, tables)
         tags = {"t2t.status": record.status, "t2t.reason": record.reason, "t2t.commit": record.commit}
         tags |= {"t2t.resampled": record.resampled}
         if record.recipe is not None and campaign.config.recipe == "auto":
@@ -184,11 +187,12 @@ class MLflowObserver(Observer):
             self.tracker.finish_round(k, "SCHEDULED", tags)
             return
         checkpoint = campaign.workspace.work / record.checkpoint
-        self.tracker.log_checkpoint(k, checkpoint, {"pr_auc": record.test["pr_auc"]}, _about(campaign, record))
+        self.tracker.log_checkpoint(k, checkpoint, {PR_AUC: record.test["pr_auc"]}, _about(campaign, record))
         best = champion(everything)
         if best is not None:
             self.tracker.champion(best.round)
-        self.tracker.finish_round(k, "FINISHED", tags | ({"t2t.stop": record.stop} if record.stop else {}))
+        tags |= {"t2t.stop": record.stop} if record.stop else {}
+        self.tracker.finish_round(k, "FINISHED", tags, record.seconds)
         if record.stop:
             self.tracker.finish("FINISHED")
 
@@ -243,8 +247,8 @@ class MLflowObserver(Observer):
 
 
 def _renamed(points: Sequence[tuple[int, Mapping[str, float]]]) -> list[tuple[int, dict[str, float]]]:
-    names = {"validation_pr_auc": "step_validation_pr_auc"}
-    return [(step, {names.get(key, key): value for key, value in point.items()}) for step, point in points]
+    steps = {"validation_pr_auc": "step_validation_pr_auc"}
+    return [(step, {readable(steps.get(key, key)): value for key, value in point.items()}) for step, point in points]
 
 
 def picture(campaign: Campaign, record: Record) -> Figure:
@@ -285,6 +289,7 @@ def _tables(campaign: Campaign, record: Record, everything: Sequence[Record]) ->
 
 
 def _metrics(record: Record) -> dict[str, float]:
+    """What a round came to, under the names that people read."""
     metrics = dict(record.test)
     metrics |= {f"validation_{name}": value for name, value in record.validation.items() if "/" not in name}
     if record.control is not None:
@@ -296,12 +301,13 @@ def _metrics(record: Record) -> dict[str, float]:
         metrics |= {f"scale_{fact}/{name}": value for fact, value in facts.items() if value is not None}
     metrics |= record.decisions
     metrics |= {"rows": record.rows, "seconds": record.seconds, "best_step": record.best_step}
-    return metrics | {f"rows/{name}": rows for name, rows in record.rows_by_teacher.items()} | watch_metrics(record)
+    metrics |= {f"rows/{name}": rows for name, rows in record.rows_by_teacher.items()}
+    return {readable(name): value for name, value in metrics.items()} | watch_metrics(record)
 
 
 def watch_metrics(record: Record) -> dict[str, float]:
     """What the watch found, under the names that the tracker has it by."""
-    return {f"watch/{name}": value for name, value in record.watch.items()}
+    return {readable(f"watch/{name}"): value for name, value in record.watch.items()}
 
 
 def _about(campaign: Campaign, record: Record) -> dict[str, str]:

@@ -33,6 +33,11 @@ COMPARED = ("pr_curves", "topics")
 METRICS_A_CALL, PARAMS_A_CALL, TAG_LENGTH, PARAM_LENGTH = 800, 100, 8000, 6000
 
 
+def _now() -> int:
+    """Milliseconds since the epoch, as MLflow counts time."""
+    return int(time.time() * 1000)
+
+
 class Runs:
     """The campaign's run and those of its rounds. k: a round; None for the campaign.
 
@@ -57,6 +62,8 @@ class Runs:
         self._new: set[str] = set()
         self._status: dict[str, str] = {}
         self._listed: dict[str, list[dict[str, str]]] = {}
+        # Milliseconds: when a run started, when this process opened it, and how long it had been at work before.
+        self._worked: dict[str, tuple[int, int, int]] = {}
 
     # Connecting and finding
 
@@ -164,16 +171,20 @@ class Runs:
             origin = {"mlflow.user": user(), "mlflow.source.name": f"t2t run {self.campaign}"}
             origin["mlflow.source.type"] = "LOCAL"
             wanted = {key: short(value, TAG_LENGTH) for key, value in {**origin, **tags, **identifying}.items()}
-            run = self._make(k, name, wanted)
+            now = _now()
+            run = self._make(k, name, wanted, now)
             self._runs[k] = run
             self._new.add(run)
             self._status[run] = "RUNNING"
+            self._worked[run] = (now, now, 0)
             params_before: dict[str, str] = {}
             changed_tags: dict[str, Any] = {}
         else:
             run_before = self.client.get_run(run)
             params_before, changed_tags = run_before.data.params, dict(tags)
             self._status[run] = run_before.info.status
+            ended = run_before.info.end_time or run_before.info.start_time
+            self._worked[run] = (run_before.info.start_time, _now(), ended - run_before.info.start_time)
             if run_before.info.status != "RUNNING" and (k is None or run_before.info.status != "FINISHED"):
                 self.client.update_run(run, status="RUNNING")
                 self._status[run] = "RUNNING"
@@ -187,18 +198,34 @@ class Runs:
         )
         return run
 
-    def _make(self, k: int | None, name: str, tags: Mapping[str, str]) -> str:
+    def _make(self, k: int | None, name: str, tags: Mapping[str, str], start_time: int) -> str:
         def made() -> Any | None:
             run = self.find(k)
             return None if run is None else self.client.get_run(run)
 
-        made_run = self.client.make("create_run", self.experiment, tags=tags, run_name=name, look=made)
+        made_run = self.client.make(
+            "create_run", self.experiment, start_time=start_time, tags=tags, run_name=name, look=made
+        )
         return str(made_run.info.run_id)
 
-    def finish(self, run: str, status: str, tags: Mapping[str, Any] | None) -> None:
+    def finish(
+        self,
+        run: str,
+        status: str,
+        tags: Mapping[str, Any] | None,
+        seconds: float | None = None,
+        at_least: float = 0.0,
+    ) -> None:
+        """Ends a run, once. MLflow shows as its duration what lies between start and end: that is its work here,
+        `seconds` where these are known, and no pause between processes."""
         self.write(run, tags=tags)
         if (self._status.get(run) or self.client.get_run(run).info.status) != status:
-            self.client.set_terminated(run, status)
+            end = None  # now
+            if run in self._worked:
+                start, opened, before = self._worked[run]
+                worked = before + _now() - opened if seconds is None else 1000 * seconds
+                end = start + int(max(worked, 1000 * at_least))
+            self.client.set_terminated(run, status, end)
             self._status[run] = status
 
     def forget(self, k: int) -> None:
@@ -259,7 +286,7 @@ class Runs:
         has are not logged again."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
+        now = _now()
         wanted = {}
         for step, values in points:
             for key, number in values.items():

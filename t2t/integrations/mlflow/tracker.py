@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from t2t.core.errors import T2TError
 from t2t.core.host import shown
+from t2t.integrations.mlflow import names
 from t2t.integrations.mlflow.models import Models
 from t2t.integrations.mlflow.runs import PARAM_LENGTH, Runs
 from t2t.integrations.mlflow.store import lake_source, server_command
-from t2t.integrations.mlflow.text import MODE, flatten, note, short, table_json
+from t2t.integrations.mlflow.text import CHART, MODE, flatten, note, short, table_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ log = logging.getLogger("t2t")
 
 # What a campaign's line in the chart view is drawn from: logged on the parent as well, with step = round. A teacher's
 # own PR-AUC hardly changes between rounds, so it stays on the children, in the picture and in the tables.
-HEADLINE = ("pr_auc", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc", "control_pr_auc")
+HEADLINE = (names.PR_AUC, names.SEEN, names.UNSEEN, names.VALIDATION, names.CONTROL)
 TABLE = ("pr_auc", "pr_auc_low", "pr_auc_high", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc")
 DIGEST_LENGTH = 36  # characters of a dataset's digest: MLflow's own limit
 
@@ -151,8 +152,10 @@ class MLflowTracker:
         the table of rounds on the parent."""
         child, parent = self.runs.need(k), self.runs.need()
         self.runs.metrics(child, [(k, metrics)], self.runs.files(child, figures, tables))
-        headline = {key: metrics[key] for key in HEADLINE if key in metrics}
-        self.runs.metrics(parent, [(k, headline)], self._summary())
+        # Of all rounds: those that an older version logged have these under other names (`names.BEFORE`).
+        runs = self.runs.rounds()
+        points = [(int(run.data.tags["t2t.round"]), _headline(run)) for run in runs]
+        self.runs.metrics(parent, points, self._summary(runs))
 
     def log_recipe(self, k: int, params: Mapping[str, Any]) -> None:
         """Parameters of round k that were known only once its rows were; the first ones stay."""
@@ -197,20 +200,24 @@ class MLflowTracker:
                 self.runs.delete_tag(other.info.run_id, "t2t.champion")
         if run is not None:
             self.runs.write(run, tags={"t2t.champion": "true"})
-        self.runs.write(self.runs.need(), tags={"t2t.champion_round": "none" if k is None else k, **self._summary()})
+        summary = self._summary(self.runs.rounds())  # with the mark as it is now
+        self.runs.write(self.runs.need(), tags={"t2t.champion_round": "none" if k is None else k, **summary})
 
-    def finish_round(self, k: int, status: str = "FINISHED", tags: Mapping[str, Any] | None = None) -> None:
+    def finish_round(
+        self, k: int, status: str = "FINISHED", tags: Mapping[str, Any] | None = None, seconds: float | None = None
+    ) -> None:
         """Ends round k's run with FINISHED, FAILED or KILLED, or leaves it SCHEDULED while it waits for a person.
 
-        `start_round` goes on in a run that has not finished; a finished one keeps its end. Where `tags` have the
-        engine's `t2t.status` and `t2t.reason`, the run page's description says them too.
+        `start_round` goes on in a run that has not finished; a finished one keeps its end. Its duration is `seconds`,
+        of work, where they are known, and else without the pauses between processes. Where `tags` have the engine's
+        `t2t.status` and `t2t.reason`, the run page's description says them too.
         """
         tags = dict(tags or {})
         if "t2t.status" in tags:
             tags["mlflow.note.content"] = f"Round {k}: **{tags['t2t.status']}**. {tags.get('t2t.reason', '')}".strip()
             if "t2t.stop" in tags:
                 tags["mlflow.note.content"] += f"\n\nThe campaign stopped: {tags['t2t.stop']}."
-        self.runs.finish(self.runs.need(k), status, tags)
+        self.runs.finish(self.runs.need(k), status, tags, seconds=seconds)
 
     def discard_round(self, k: int) -> None:
         """Sets round k's run aside, marked as discarded, where there is one: the round begins again, and its points,
@@ -234,11 +241,14 @@ class MLflowTracker:
         """Ends the campaign's run; does nothing where it was never opened, so that error handlers can call this."""
         run = self.run_id()
         if run is not None:
-            for child in self.runs.rounds():
+            rounds = self.runs.rounds()
+            for child in rounds:
                 if child.info.status == "RUNNING":
                     # Under way when the campaign failed, or of a round that was never ended.
                     self.runs.finish(child.info.run_id, "FAILED" if status == "FAILED" else "KILLED", {})
-            self.runs.finish(run, status, {**(tags or {}), **self._summary()})
+            # Of a process that was killed nothing else is known than what its rounds took.
+            taken = sum(_seconds(child) for child in rounds)
+            self.runs.finish(run, status, {**(tags or {}), **self._summary(rounds)}, at_least=taken)
 
     # Looking
 
@@ -251,17 +261,16 @@ class MLflowTracker:
         return self.url() or f"mlflow server --host 127.0.0.1 --backend-store-uri {shown(self.uri)}"
 
     def url(self, k: int | None = None) -> str | None:
-        """The web page of round k, or of the campaign; None where the store is no server."""
+        """The web page of round k, or the chart with one line for each campaign; None where the store is no server."""
         if not self.uri.startswith(("http://", "https://")):
             return None
-        run = self.runs.find(k) or self.runs.find()
-        place = f"/runs/{run}" if run else ""
-        return f"{shown(self.uri).rstrip('/')}/#/experiments/{self.runs.experiment}{place}{MODE}"
+        experiment = f"{shown(self.uri).rstrip('/')}/#/experiments/{self.runs.experiment}"
+        run = None if k is None else self.runs.find(k)
+        return experiment + CHART if run is None else f"{experiment}/runs/{run}{MODE}"
 
-    def _summary(self) -> dict[str, str]:
+    def _summary(self, runs: Sequence[Any]) -> dict[str, str]:
         """Logs the table of rounds on the parent; returns the tags that are to be written with it, with a readable note
         (the run page's description)."""
-        runs = self.runs.rounds()
         rows = _rows(runs)
         table = table_json(rows, ["round", "champion", *TABLE, "run_id"])
         listed = self.runs.files(self.runs.need(), {}, {"rounds": table})
@@ -271,11 +280,26 @@ class MLflowTracker:
         return {**listed, "mlflow.note.content": description}
 
 
+def _metric(run: Any, name: str) -> float:
+    """A run's metric, under today's name or the one that it had before; NaN where it has none."""
+    found: Mapping[str, float] = run.data.metrics
+    return found.get(name, found.get(names.BEFORE.get(name, name), float("nan")))
+
+
+def _seconds(run: Any) -> float:
+    """How long a round's run was at work; 0 where that is not known."""
+    return max(0.0, (run.info.end_time - run.info.start_time) / 1000) if run.info.end_time else 0.0
+
+
+def _headline(run: Any) -> dict[str, float]:
+    return {name: _metric(run, name) for name in HEADLINE}
+
+
 def _rows(runs: Sequence[Any]) -> list[dict[str, Any]]:
     rows = []
     for run in runs:
         tags = run.data.tags
         row: dict[str, Any] = {"round": int(tags["t2t.round"]), "champion": "t2t.champion" in tags}
-        row |= {key: run.data.metrics.get(key, float("nan")) for key in TABLE}
+        row |= {key: _metric(run, names.NAMES[key]) for key in TABLE}
         rows.append(row | {"status": run.info.status, "run_id": run.info.run_id})
     return rows

@@ -21,6 +21,7 @@ from t2t.campaign.facts import RoundStart
 from t2t.core.errors import T2TError
 from t2t.data.embeddings.store import Embeddings
 from t2t.evaluation import figures
+from t2t.integrations.mlflow import names
 from t2t.integrations.mlflow.observer import MLflowObserver
 from t2t.integrations.mlflow.store import create_store, store_path
 from t2t.integrations.mlflow.tracker import HEADLINE, DataInput, MLflowTracker, _rows
@@ -246,7 +247,8 @@ def test_lake_commits_are_dataset_inputs_once(make: Make) -> None:
 
 
 def test_a_round_repeated_is_logged_once(make: Make, tmp_path: Path) -> None:
-    metrics = {"pr_auc": 0.4, "pr_auc_low": 0.3, "pr_auc_high": 0.5, "pr_auc_seen": 0.45, "pr_auc_teacher/weak": 0.2}
+    known = {"pr_auc": 0.4, "pr_auc_low": 0.3, "pr_auc_high": 0.5, "pr_auc_seen": 0.45, "pr_auc_teacher/weak": 0.2}
+    metrics = {names.readable(name): value for name, value in known.items()}
     table = pd.DataFrame({"topic": ["a", "b"], "pr_auc": [0.1, 0.2]})
     figure = figures.rounds(pd.DataFrame({"round": [0], "pr_auc": [0.4]}))
     for _ in range(2):
