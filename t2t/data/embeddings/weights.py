@@ -44,14 +44,20 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
                 + CONVERT.format(path.name, path.stem)
             )
         raise T2TError(f"{path}: not readable as safetensors: its header is cut off, or it is another kind of file.")
-    if length > MOST_HEADER:
-        raise T2TError(
-            f"{path}: not readable as safetensors: a header of {length:,} bytes; {MOST_HEADER:,} are the most."
-        )
+    if fault := large_header(path):
+        raise T2TError(f"{path}: not readable as safetensors: {fault}.")
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise T2TError(f"{path}: not readable as safetensors: {one_line(error).rstrip('.')}.") from None
+
+
+def large_header(path: Path) -> str:
+    """What is wrong with a safetensors file whose header would fill the memory; empty where it would not. Raises
+    OSError where the file cannot be read."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    return f"a header of {length:,} bytes; {MOST_HEADER:,} are the most" if length > MOST_HEADER else ""
 
 
 def unwrapped(state: dict[str, torch.Tensor], wanted: set[str]) -> dict[str, torch.Tensor]:
