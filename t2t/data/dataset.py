@@ -105,7 +105,7 @@ class DatasetConfig(Config):
         UnseenConfig(fraction=0.0), description="Topics whose labels are kept out of training, to measure new ones by."
     )
     max_unreadable: float = Field(0.01, ge=0, le=1, description="Share of samples that may be unreadable.")
-    table_limits: TableLimits = TableLimits()
+    table_limits: TableLimits = Field(TableLimits(), description="What a table of it, or of labels, may be at most.")
     shared_videos: Literal["refuse", "allow"] = Field(
         "refuse",
         description="Whether one video may stand, under two ids, in validation or test and in another split as well. "

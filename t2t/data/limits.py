@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,8 @@ from pydantic import Field
 
 from t2t.core.config import Config
 from t2t.core.errors import DataError
+
+log = logging.getLogger("t2t")
 
 MEGABYTE = 1 << 20
 # A table that people or programs write for this has some; so many are another file by mistake, or an attack.
@@ -64,25 +67,34 @@ class TableLimits(Config):
                 row += block.count(b"\n", 0, end + 1) or block.count(b"\r", 0, end + 1)
                 start += end + 1
 
-    def refuse_parquet(self, path: Path, file: pq.ParquetFile) -> None:
-        """Raises DataError for a Parquet file that would be too large, by what it says of itself; decodes nothing.
+    def readable(self, path: Path, file: pq.ParquetFile) -> list[str]:
+        """The columns of a Parquet file that are not too large, by what it says of itself; decodes nothing.
 
-        Texts count as they are read: four bytes for each, and the distinct ones of a block once.
+        Texts count as they are read: four bytes for each, and the distinct ones of a block once. Those in lists and
+        structures cannot be read so: each may be as long as all distinct ones together. Where that is too much, such
+        columns are left out, and it is said.
+
+        Raises DataError where all others are too large, too.
         """
         metadata = file.metadata
         self.refuse_rows(path, metadata.num_rows)
         if metadata.num_columns > MOST_COLUMNS:
             raise DataError(path, f"{metadata.num_columns:,} columns; {MOST_COLUMNS:,} are the most.")
-        size = 0
+        size, nested = 0, dict.fromkeys(file.schema_arrow.names, 0)
         for group in range(metadata.num_row_groups):
             for number in range(metadata.num_columns):
                 chunk, column = metadata.row_group(group).column(number), metadata.schema.column(number)
-                width = WIDTHS.get(column.physical_type, column.length)
-                if column.physical_type == "BYTE_ARRAY" and column.max_repetition_level:
-                    # Texts in lists are not read as dictionaries: each may be as long as all distinct ones together.
-                    width = min(chunk.total_uncompressed_size, self.line_kilobytes << 10)
-                size += chunk.num_values * width + chunk.total_uncompressed_size
+                top = column.path.partition(".")[0]
+                if column.physical_type == "BYTE_ARRAY" and column.path != column.name and top in nested:
+                    nested[top] += chunk.num_values * chunk.total_uncompressed_size
+                else:
+                    width = WIDTHS.get(column.physical_type, column.length)
+                    size += chunk.num_values * width + chunk.total_uncompressed_size
         self.refuse_bytes(path, size, " once it is read")
+        left = [name for name, own in nested.items() if size + own > self.megabytes * MEGABYTE]
+        for name in left:
+            log.warning("%s: column %r is left out: its lists of texts may be too large.", path, name)
+        return [name for name in file.schema_arrow.names if name not in left]
 
     def refuse_decoded(self, path: Path, table: pa.Table) -> None:
         """Raises DataError for a table whose texts would take too much once each row has its own."""

@@ -15,6 +15,7 @@ from t2t.core.config import Config, parse
 from t2t.core.errors import T2TError, one_line, told
 from t2t.core.files import atomic_folder, sha256_file
 from t2t.data.embeddings.config import EncoderConfig
+from t2t.data.embeddings.weights import large_header
 from t2t.students import kind_of
 from t2t.students.config import StudentConfig
 
@@ -100,6 +101,8 @@ def load(folder: str | Path, device: str = "cpu") -> Any:
         raise T2TError(f"{folder / 'tokenizer'}: the tokenizer cannot be read: {told(error)}") from None
     student = kind_of(saved.student).restore(content, tokenizer, saved.student, folder / "config.json")
     try:
+        if fault := large_header(folder / "model.safetensors"):
+            raise T2TError(f"{folder / 'model.safetensors'}: weights cannot be read: {fault}.")
         load_model(student, str(folder / "model.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise T2TError(f"{folder / 'model.safetensors'}: weights cannot be read: {told(error)}") from None

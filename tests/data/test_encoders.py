@@ -249,10 +249,19 @@ def test_hostile_headers_are_refused_in_one_line(tmp_path, header, length):
     assert "\n" not in str(caught.value)
 
 
+def test_a_headers_length_that_looks_like_a_pickle_is_none(tmp_path):
+    """0x80 is the first byte of every pickle, and of every 32nd safetensors file."""
+    for length in (0x80, 0x280, 0x480):
+        header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+        (tmp_path / "a.safetensors").write_bytes(length.to_bytes(8, "little") + header + bytes(4))
+        assert read_weights(tmp_path / "a.safetensors")["a"].tolist() == [0.0]
+
+
 def test_a_header_that_fills_the_memory_is_not_read(tmp_path):
     path = tmp_path / "hostile.safetensors"
     with open(path, "wb") as file:
         file.write((90 << 20).to_bytes(8, "little"))
+        file.write(b"{")
         file.seek(91 << 20)
         file.write(b"x")
     with pytest.raises(T2TError, match=r"a header of 94,371,840 bytes; 16,777,216 are the most"):

@@ -186,6 +186,16 @@ def test_what_is_no_checkpoint_is_refused_in_words(damage: Callable[[Path], None
         load(folder)
 
 
+def test_weights_with_a_header_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
+    save(tiny_student(), tmp_path)
+    with open(tmp_path / "model.safetensors", "wb") as file:
+        file.write((90 << 20).to_bytes(8, "little") + b"{")
+        file.seek(91 << 20)
+        file.write(b"x")
+    with pytest.raises(T2TError, match=r"weights cannot be read: a header of 94,371,840 bytes; 16,777,216 are the"):
+        load(tmp_path)
+
+
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(T2TError, match="nowhere: not a checkpoint of a student"):
         load(tmp_path / "nowhere")

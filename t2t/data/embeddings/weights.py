@@ -27,7 +27,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
-            beginning = file.read(8)
+            beginning = file.read(9)
     except OSError as error:
         raise T2TError(f"{path}: cannot be read: {error.strerror}.") from None
     if path.name.endswith(".index.json") or PART.search(path.name):
@@ -35,22 +35,29 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             f"{path}: a part or the index of weights in several files. Join them: load each part by "
             "safetensors.torch.load_file, and save all tensors into one file by safetensors.torch.save_file."
         )
-    if beginning[:4] == b"PK\x03\x04" or beginning[:1] == b"\x80":
-        raise T2TError(
-            f"{path}: pickled by PyTorch, which may run code when it is opened. Save it as safetensors: "
-            + CONVERT.format(path.name, path.stem)
-        )
-    length = int.from_bytes(beginning, "little")
-    if len(beginning) < 8 or not 0 < length <= size - 8:
+    length = int.from_bytes(beginning[:8], "little")
+    if beginning[8:] != b"{" or not 0 < length <= size - 8:
+        # The length of a safetensors header may look like the beginning of a pickle, hence only now.
+        if beginning[:4] == b"PK\x03\x04" or beginning[:1] == b"\x80":
+            raise T2TError(
+                f"{path}: pickled by PyTorch, which may run code when it is opened. Save it as safetensors: "
+                + CONVERT.format(path.name, path.stem)
+            )
         raise T2TError(f"{path}: not readable as safetensors: its header is cut off, or it is another kind of file.")
-    if length > MOST_HEADER:
-        raise T2TError(
-            f"{path}: not readable as safetensors: a header of {length:,} bytes; {MOST_HEADER:,} are the most."
-        )
+    if fault := large_header(path):
+        raise T2TError(f"{path}: not readable as safetensors: {fault}.")
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise T2TError(f"{path}: not readable as safetensors: {one_line(error).rstrip('.')}.") from None
+
+
+def large_header(path: Path) -> str:
+    """What is wrong with a safetensors file whose header would fill the memory; empty where it would not. Raises
+    OSError where the file cannot be read."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    return f"a header of {length:,} bytes; {MOST_HEADER:,} are the most" if length > MOST_HEADER else ""
 
 
 def unwrapped(state: dict[str, torch.Tensor], wanted: set[str]) -> dict[str, torch.Tensor]:
