@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -28,22 +27,14 @@ from t2t.data.embeddings.encoders import build_encoder
 from t2t.data.embeddings.limits import limits_of, with_limits
 from tests.helpers.clips import numbered, write_clip
 from tests.helpers.documented import documented
+from tests.helpers.pictures import gif, slow_gif
 
 pytestmark = pytest.mark.unit
 
 
-def gif(path: Path, side: int, frames: int) -> Path:
-    """A few bytes a frame, and side x side pixels to decode for each: a bomb."""
-    frame = b"\x21\xf9\x04\0\1\0\0\0\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
-    head = b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + bytes(3) + b"\xff\xff\xff"
-    path.write_bytes(head + frame * frames + b"\x3b")
-    return path
-
-
 @pytest.fixture
 def slow(tmp_path: Path) -> Path:
-    """Seconds of decoding."""
-    return gif(tmp_path / "slow.gif", 6_000, 800)
+    return slow_gif(tmp_path / "slow.gif")
 
 
 def reason(path: Path, limits: Limits | None = None) -> str:

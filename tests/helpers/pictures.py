@@ -62,6 +62,25 @@ def distance(frame: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(frame.astype(int) - expected.astype(int)).mean())
 
 
+def gif(path: Path, side: int, frames: int) -> Path:
+    """A few bytes a frame, and side x side pixels to hold for each: a bomb."""
+    frame = b"\x21\xf9\x04\0\1\0\0\0\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
+    head = b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + bytes(3) + b"\xff\xff\xff"
+    path.write_bytes(head + frame * frames + b"\x3b")
+    return path
+
+
+def slow_gif(path: Path) -> Path:
+    """Many seconds of decoding within all default limits but that of time: 400 frames that are written whole."""
+    buffer = io.BytesIO()
+    Image.new("P", (8_000, 8_000)).save(buffer, "GIF", optimize=False)
+    content = buffer.getvalue()
+    start = content.index(b"\x2c")
+    timed = b"\x21\xf9\x04\0\1\0\0\0"
+    path.write_bytes(b"GIF89a" + content[6:start] + (timed + content[start:-1]) * 400 + b"\x3b")
+    return path
+
+
 def box(kind: bytes, *content: bytes) -> bytes:
     body = b"".join(content)
     return struct.pack(">I4s", 8 + len(body), kind) + body

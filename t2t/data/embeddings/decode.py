@@ -9,6 +9,7 @@ fifth of a second. What they do is in `t2t/data/embeddings/media/`.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import json
 import os
 import select
@@ -286,12 +287,8 @@ class _Process:
 
 def _enlarge(descriptor: int) -> None:
     """Makes a pipe hold more, where the system can: fewer changes between the two processes."""
-    try:
-        import fcntl
-
+    with suppress(AttributeError, OSError):
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE)
-    except (ImportError, AttributeError, OSError):
-        return
 
 
 class _Idle:
