@@ -14,7 +14,7 @@ from t2t.campaign.decision import ask, read_decision
 from t2t.campaign.facts import RoundScores, RoundStart, Settled, TrainFacts, read_control, read_verdict
 from t2t.campaign.observer import Observer
 from t2t.campaign.record import Record, champion, stop_reason
-from t2t.core.files import sha256, sha256_file, write_text
+from t2t.core.files import sha256, sha256_file, write_noted
 from t2t.data.scales import read_scales
 from t2t.evaluation.gate import Verdict, judge
 from t2t.evaluation.watch import self_share
@@ -161,5 +161,5 @@ def _verdict(campaign: Campaign, k: int, best: Record | None) -> Verdict:
     )
     if verdict.passed is not None:
         content = {"passed": verdict.passed, "reason": verdict.reason}
-        write_text(files.verdict, json.dumps(content, indent=2))
+        write_noted(files.verdict, json.dumps(content, indent=2))
     return verdict
