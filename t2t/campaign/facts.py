@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from t2t.campaign.record import ControlScores, Record
 from t2t.core.config import Config, parse
-from t2t.core.files import read_noted, write_text
+from t2t.core.files import read_noted, write_noted
+from t2t.core.sums import SUMS
 from t2t.evaluation.gate import Verdict
 from t2t.training.config import TrainingConfig
 from t2t.training.files import TrainFiles
@@ -104,7 +105,8 @@ class RoundFiles:
     def kept(self) -> list[Path]:
         """What the round leaves in the lake."""
         further = [path for path in (self.health, self.scales, self.control, self.verdict) if path.is_file()]
-        return [*sorted(self.evaluation.iterdir()), *further]
+        measured = (path for path in self.evaluation.iterdir() if path.name != SUMS)
+        return [*sorted(measured), *further]
 
 
 class RoundStart(Config):
@@ -125,7 +127,7 @@ class RoundStart(Config):
         return parse(cls, {"round": k, **content}, files.begun)
 
     def write(self, files: RoundFiles) -> None:
-        write_text(files.begun, self.model_dump_json(indent=2, exclude={"round"}))
+        write_noted(files.begun, self.model_dump_json(indent=2, exclude={"round"}))
 
 
 class TrainFacts(BaseModel):

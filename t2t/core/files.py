@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,30 @@ def write_text(target: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_noted(target: Path, text: str) -> None:
+    """Writes JSON that a run reads back later, atomically, with its checksum in a file beside it."""
+    beside = checksum_of(target)
+    beside.unlink(missing_ok=True)  # a kill between the two leaves a file without one, which is taken as it is
+    write_text(target, text)
+    write_text(beside, f"{zlib.crc32(text.encode()):08x}\n")
+
+
 def read_noted(path: Path, remedy: str) -> Any:
     """A JSON file that a run wrote for itself. Raises T2TError where it is damaged; `remedy` says what to do then."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        found = json.loads(content)
+        beside = checksum_of(path)
+        if beside.is_file() and beside.read_text(encoding="utf-8").strip() != f"{zlib.crc32(content):08x}":
+            raise ValueError(f"not what was written: its checksum is not that of {beside.name}")
     except (OSError, ValueError) as error:
         raise T2TError(f"{path}: cannot be read ({one_line(error, 100)}). {remedy}") from None
+    return found
+
+
+def checksum_of(path: Path) -> Path:
+    """The file with the CRC-32 of another one, beside it."""
+    return path.with_name(f".{path.name}.crc32")
 
 
 def sha256(*parts: str | bytes) -> str:

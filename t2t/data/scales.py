@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from t2t.core.config import Config, parse
-from t2t.core.files import read_noted, write_text
+from t2t.core.files import read_noted, write_noted
 
 # Numbers whose order matters are kept to so many significant digits.
 DIGITS = 7
@@ -88,7 +88,7 @@ def _rounded(values: np.ndarray) -> np.ndarray:
 
 def write_scales(path: Path, scales: Mapping[str, Scale]) -> None:
     """Writes identities' scales as JSON, atomically."""
-    write_text(path, json.dumps({name: scale.model_dump(mode="json") for name, scale in scales.items()}, indent=1))
+    write_noted(path, json.dumps({name: scale.model_dump(mode="json") for name, scale in scales.items()}, indent=1))
 
 
 def read_scales(path: Path) -> dict[str, Scale]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from t2t.core.config import Config, parse
 from t2t.core.errors import T2TError, one_line, told
 from t2t.core.files import atomic_folder, sha256_file
+from t2t.core.sums import SUMS, damaged, write_sums
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.weights import large_header
 from t2t.students import kind_of
@@ -56,6 +57,7 @@ def save(student: Any, folder: str | Path, extra: dict[str, Any] | None = None) 
         config = {"format": FORMAT, **first, **(extra or {}), **saved}
         (temporary / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         student.tokenizer.save_pretrained(temporary / "tokenizer")
+        write_sums(temporary)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -106,6 +108,12 @@ def load(folder: str | Path, device: str = "cpu") -> Any:
         load_model(student, str(folder / "model.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise T2TError(f"{folder / 'model.safetensors'}: weights cannot be read: {told(error)}") from None
+    # What is plainly wrong has been said by now; what is left would pass in silence.
+    if (problem := damaged(folder)) is not None:
+        raise T2TError(
+            f"{folder}: damaged ({problem}). Put the checkpoint back from MLflow or another copy; where its round is "
+            f"not done, delete the folder: it is trained again. If you changed a file yourself, delete {SUMS} there."
+        )
     try:
         return student.to(device).eval()
     except (RuntimeError, AssertionError) as error:  # what torch says of a device that is not here

@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from t2t.core.errors import T2TError
-from t2t.core.files import sha256
+from t2t.core.files import checksum_of, sha256, write_text
 from t2t.core.locks import held_folder
 from t2t.core.progress import whole
+from t2t.core.sums import crc32
 from t2t.data.labels import LABEL_SCHEMA, stored, write_parquet
 from t2t.teachers import Teacher
 from t2t.teachers.answers import checked
@@ -38,12 +39,26 @@ class Part:
     topics: tuple[str, ...]
 
     def label(self, teacher: Teacher) -> None:
+        beside = checksum_of(self.file)
+        beside.unlink(missing_ok=True)
         write_parquet(answers(teacher, self.samples, self.topics), self.file, LABEL_SCHEMA)
+        write_text(beside, crc32(self.file))
 
 
 def answers(teacher: Teacher, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
     """What a teacher answers, checked. Raises T2TError where it is not what it was asked for."""
     return checked(teacher.entry.id, teacher.label(samples, topics), samples["sample_id"].combine_chunks(), topics)
+
+
+def _is_done(teacher: Teacher, file: Path) -> bool:
+    """Whether a part is there and what was written; one without a checksum (a kill, an older version) counts."""
+    if not file.is_file():
+        return False
+    beside = checksum_of(file)
+    if not beside.is_file() or beside.read_text(encoding="utf-8") == crc32(file):
+        return True
+    log.warning("Teacher %s: %s is damaged (its CRC-32 is another one) and is labeled again.", teacher.entry.id, file)
+    return False
 
 
 # Makes the files of some parts, here or on other machines that see the same folder.
@@ -85,7 +100,9 @@ def label(
         return
     files = [parts / f"part-{number:05}.parquet" for number in range(len(calls))]
     missing = [
-        Part(file, table, block.topics) for file, (table, block) in zip(files, calls, strict=True) if not file.is_file()
+        Part(file, table, block.topics)
+        for file, (table, block) in zip(files, calls, strict=True)
+        if not _is_done(teacher, file)
     ]
     if len(missing) < len(files):
         done = len(files) - len(missing)

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from t2t.core.config import Config
+from t2t.core.errors import T2TError
 from t2t.core.files import atomic_folder
+from t2t.core.sums import damaged, write_sums
 from t2t.data.embeddings.store import Embeddings, EmbeddingStore
 from t2t.data.pairs import Pairs
 from t2t.training.config import TrainingConfig
@@ -59,13 +61,16 @@ class TrainJob(Config):
             np.save(folder / "keys.npy", np.array(keys, "S64"), allow_pickle=False)
             np.save(folder / "pair_keys.npy", np.array(pair_keys, "S64"), allow_pickle=False)
             pairs.save(folder / "pairs")
+            write_sums(folder)
 
 
 def run(job: TrainJob, student: Any, report: Report = lambda step, metrics: None, group: Group = ALONE) -> Trained:
     """Trains `student` in place, as one of a group's workers (`t2t.training.loop.train`).
 
-    Raises T2TError where the matrix is missing or damaged, or the loss diverges.
+    Raises T2TError where the matrix or what lies beside it is missing or damaged, or the loss diverges.
     """
+    if (problem := damaged(job.files.job)) is not None:
+        raise T2TError(f"{job.files.job}: damaged ({problem}). Start the same command again: it is written anew.")
     store = EmbeddingStore(job.store, job.encoder, clean=False)
 
     def view(name: str) -> Embeddings:

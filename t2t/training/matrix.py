@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from t2t.core.errors import T2TError
 from t2t.core.files import atomic_folder
+from t2t.core.sums import damaged, write_sums
 from t2t.data.coding import Coded, code, strings
 from t2t.data.scales import Scale, apply_scales
 
@@ -103,10 +104,14 @@ class LabelMatrix:
                 "teachers": self.teachers,
             }
             (temporary / "names.json").write_text(json.dumps(names), encoding="utf-8")
+            write_sums(temporary)
 
     @classmethod
     def load(cls, folder: Path) -> LabelMatrix:
         """Opens a saved matrix; the arrays stay on disk until they are touched. Raises T2TError when it is damaged."""
+        problem = damaged(folder)
+        if problem is not None:
+            raise T2TError(f"{folder}: damaged ({problem}). Delete the folder: it is made again.")
         try:
             names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,18 @@ def save_snapshot(
         content["random.cuda"] = torch.cuda.get_rng_state(generator.device)
     # safetensors refuses tensors that share memory, and a text encoder's word embeddings have two names.
     whole = {name: value.detach().cpu().clone().contiguous() for name, value in content.items()}
+    header = {"identity": identity, "facts": json.dumps(facts)}
     with atomic_file(path) as temporary:
-        save_file(whole, temporary, {"identity": identity, "facts": json.dumps(facts)})
+        save_file(whole, temporary, {**header, "crc32": _checksum(whole, header)})
+
+
+def _checksum(content: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
+    """CRC-32 of a snapshot's tensors, by name, and of what its header says."""
+    value = zlib.crc32(f"{header['identity']} {header['facts']}".encode())
+    for name, tensor in sorted(content.items()):
+        value = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
+        value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, value) if tensor.numel() else value
+    return f"{value:08x}"
 
 
 def load_snapshot(
@@ -73,6 +84,8 @@ def load_snapshot(
                 return None
             content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             facts: dict[str, Any] = json.loads(header["facts"])
+            if header.get("crc32") not in (None, _checksum(content, header)):
+                raise ValueError("its content is not what was written: its CRC-32 is another one")
     except FileNotFoundError:
         return None
     except (OSError, SafetensorError, KeyError, ValueError) as error:

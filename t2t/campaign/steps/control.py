@@ -14,7 +14,7 @@ from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import ControlFacts, RoundFiles, RoundStart, TrainFacts
 from t2t.campaign.steps.evaluate import measure
 from t2t.campaign.steps.train import train_student
-from t2t.core.files import write_text
+from t2t.core.files import write_noted
 from t2t.core.host import cpu_threads
 from t2t.evaluation.gate import difference
 from t2t.students.checkpoint import load
@@ -38,7 +38,7 @@ def control(campaign: Campaign, start: RoundStart, trained: TrainFacts) -> Contr
         inside.training.remove()  # what a kill between student and its removal leaves
         with cpu_threads(trained.threads):
             facts = _measured(campaign, start, inside, began)
-        write_text(files.control, facts.model_dump_json(indent=2))
+        write_noted(files.control, facts.model_dump_json(indent=2))
     return ControlFacts.read(files)
 
 

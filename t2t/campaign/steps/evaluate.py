@@ -5,6 +5,7 @@ could be had instead of it.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +14,9 @@ import numpy as np
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import RoundScores, RoundStart, TrainFacts
-from t2t.core.files import atomic_folder, write_text
+from t2t.core.files import atomic_folder, remove_folder, write_text
 from t2t.core.host import cpu_threads
+from t2t.core.sums import damaged, write_sums
 from t2t.data.labels import write_parquet
 from t2t.data.pairs import Pairs, teacher_scores
 from t2t.data.scales import read_scales
@@ -32,10 +34,15 @@ BLOCK = 256
 
 Spoken = Mapping[str, np.ndarray]
 
+log = logging.getLogger("t2t")
+
 
 def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
     """Measures the round's student; leaves `round-<k>/evaluation/`."""
     files = campaign.files(start.round)
+    if (problem := damaged(files.evaluation)) is not None:
+        log.warning("Round %d is measured again: in %s %s.", start.round, files.evaluation, problem)
+        remove_folder(files.evaluation)
     if not files.evaluation.is_dir():
         began = time.monotonic()
         student, threads = load(files.student, campaign.engine.device), TrainFacts.read(files).threads
@@ -64,6 +71,7 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
                 write_text(folder / files.decisions.name, decided.model_dump_json(indent=1))
             metrics["seconds"] = time.monotonic() - began
             (folder / files.metrics.name).write_text(json.dumps(metrics, indent=2))
+            write_sums(folder)
     return RoundScores.read(files)
 
 

@@ -15,7 +15,7 @@ from t2t.campaign.facts import RoundFiles, RoundScores, RoundStart, Settled, Tra
 from t2t.campaign.observer import Observer
 from t2t.campaign.record import Record, champion, stop_reason
 from t2t.core.config import parse
-from t2t.core.files import sha256, sha256_file, write_text
+from t2t.core.files import sha256, sha256_file, write_noted
 from t2t.data.scales import read_scales
 from t2t.evaluation.decisions import Decisions
 from t2t.evaluation.gate import Verdict, judge
@@ -170,5 +170,5 @@ def _verdict(campaign: Campaign, k: int, best: Record | None) -> Verdict:
     )
     if verdict.passed is not None:
         content = {"passed": verdict.passed, "reason": verdict.reason}
-        write_text(files.verdict, json.dumps(content, indent=2))
+        write_noted(files.verdict, json.dumps(content, indent=2))
     return verdict

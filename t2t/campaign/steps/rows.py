@@ -17,6 +17,7 @@ from t2t.campaign.config import BASELINES, TEACHER2TASK
 from t2t.campaign.facts import RoundStart
 from t2t.core import plugins
 from t2t.core.files import remove_folder, write_text
+from t2t.core.sums import damaged
 from t2t.data.coding import Coded, code, codes, positions, strings
 from t2t.data.dataset import Dataset
 from t2t.data.labels import HUMAN
@@ -37,8 +38,14 @@ def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix | None:
     The health of its rows is checked and written to `round-<k>/health.csv` first; raises T2TError where it blocks.
     """
     k, files = start.round, campaign.files(start.round)
+    if (problem := damaged(files.student)) is not None:
+        log.warning("Round %d: its student is trained again: in %s %s.", k, files.student, problem)
+        remove_folder(files.student)
     if files.student.is_dir():
         return None
+    if files.labels.is_dir() and (problem := damaged(files.labels)) is not None:
+        log.warning("Round %d: its rows are made anew: in %s %s.", k, files.labels, problem)
+        remove_folder(files.labels)
     if files.labels.is_dir() and not set(LabelMatrix.load(files.labels).sample_ids) <= set(
         campaign.embedded.sample_ids
     ):

@@ -10,6 +10,10 @@ found again. A shard holds whole samples one after the other: `embeddings` float
 The shards are the index: it is read from them on opening, so there is none to lose or to disagree. A shard appears
 under its name only once it is whole and on disk, and names are random, so writers need no lock and a kill costs the
 unfinished shard only.
+
+A shard's header has the CRC-32 of its content, which each process compares once, before it first hands out a sample
+of the shard. A damaged shard is set aside (`<name>.safetensors.damaged`), and whoever embeds makes its samples anew.
+Shards from before 2026-11-29 have no checksum, and are taken as they are.
 """
 
 from __future__ import annotations
@@ -20,21 +24,21 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from safetensors.numpy import save_file
 
 from t2t.core.errors import T2TError
-from t2t.core.files import atomic_file, sha256, sha256_file
+from t2t.core.files import sha256, sha256_file
+from t2t.data.embeddings.shards import Shard, read_shard, write_shard
 
 log = logging.getLogger("t2t")
 
-DTYPES = {"F16": np.float16, "I64": np.int64, "U8": np.uint8}
 STALE_SECONDS = 24 * 3600
+TENSORS = ("embeddings", "offsets", "keys")
+CHECKSUM = "crc32"
 
 
 class Embeddings:
@@ -97,6 +101,13 @@ class Embeddings:
         return out, mask
 
 
+class NotStored(T2TError, KeyError):
+    """Samples' embeddings are not in the store."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError's own words are its key's repr
+
+
 class EmbeddingStore:
     """The embeddings of one frame encoder under `root`, for any number of processes at once.
 
@@ -110,13 +121,11 @@ class EmbeddingStore:
         self.root = Path(root)
         self.folder = self.root / encoder_fingerprint
         self.fingerprint = encoder_fingerprint
-        self.dim: int | None = None
-        # Each sample's number; of the samples, shard by shard: the shard's number, first rows and frames, int64.
-        self._entries: dict[str, int] = {}
-        self._places: list[np.ndarray] = []
-        self._samples = 0
-        self._shards: list[np.ndarray] = []
-        self._known: set[str] = set()
+        self._may_move = clean
+        # By name: shards that are not to be taken in again, and those whose content was found sound.
+        self._damaged: set[str] = set()
+        self._sound: set[str] = set()
+        self._forget()
         self._files: dict[str, tuple[int, int, str]] = {}
         self._new_files: list[str] = []
         self._read_files()
@@ -130,15 +139,62 @@ class EmbeddingStore:
     def __contains__(self, key: object) -> bool:
         return key in self._entries
 
+    def _forget(self) -> None:
+        """Empties the index."""
+        self.dim: int | None = None
+        # Each sample's number; of the samples, shard by shard: the shard's number, first rows and frames, int64.
+        self._entries: dict[str, int] = {}
+        self._places: list[np.ndarray] = []
+        self._samples = 0
+        self._shards: list[Shard] = []
+        self._known: set[str] = set()
+
     def refresh(self) -> None:
         """Takes in the shards that other processes have finished since."""
         for path in sorted(self.folder.glob("*.safetensors")):
-            if path.name not in self._known and not path.name.startswith("."):
+            if path.name not in self._known | self._damaged and not path.name.startswith("."):
                 self._known.add(path.name)
                 try:
-                    self._take(path)
-                except (OSError, ValueError, KeyError) as error:
+                    self._take(read_shard(path))
+                except (OSError, ValueError) as error:
                     log.warning("%s: passed over, not a whole shard (%s). It can be deleted.", path, error)
+
+    def check(self, keys: Iterable[str]) -> None:
+        """Reads the shards of these samples, as far as the store has them, and drops those that are damaged: their
+        samples are not in the store any more, unless another shard has them. Each shard is read once."""
+        while True:
+            numbers = [number for key in keys if (number := self._entries.get(key)) is not None]
+            used = {int(shard) for shard in self._place(np.array(numbers, np.int64))[0]}
+            new = [shard for shard in map(self._shards.__getitem__, sorted(used)) if shard.path.name not in self._sound]
+            damaged = [shard for shard in new if not shard.is_sound()]
+            self._sound |= {shard.path.name for shard in new} - {shard.path.name for shard in damaged}
+            unmarked = sum(shard.checksum is None for shard in new)
+            if unmarked:
+                log.info(
+                    "%s: %d shards are from before shards had checksums; bits that flip in them are not noticed. "
+                    "Delete the folder to have all of it made anew.",
+                    self.folder,
+                    unmarked,
+                )
+            if not damaged:
+                return
+            for shard in damaged:
+                self._set_aside(shard)
+            # The samples may be in other shards as well: what is left is read anew.
+            self._forget()
+            self.refresh()
+
+    def _set_aside(self, shard: Shard) -> None:
+        self._damaged.add(shard.path.name)
+        log.warning(
+            "%s is damaged: its content is not what was written (CRC-32). Its %d samples are embedded anew.",
+            shard.path,
+            len(shard.keys),
+        )
+        if self._may_move:
+            # (It may be gone, or the folder may not be ours: then it is passed over.)
+            with suppress(OSError):
+                shard.path.rename(shard.path.with_name(f"{shard.path.name}.damaged"))
 
     def write(self, keys: Sequence[str], embeddings: Sequence[np.ndarray]) -> None:
         """Writes one shard; afterwards its samples are in the store.
@@ -151,24 +207,32 @@ class EmbeddingStore:
             return
         if len(keys) != len(embeddings) or any(e.ndim != 2 or not len(e) for e in embeddings):
             raise ValueError("write needs one float16 [frames, dim] with at least one frame for each key")
-        counts = np.array([len(e) for e in embeddings], dtype=np.int64)
-        tensors = {
-            "embeddings": np.ascontiguousarray(np.concatenate(embeddings), dtype=np.float16),
-            "offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            "keys": np.frombuffer(b"".join(bytes.fromhex(key) for key in keys), np.uint8).reshape(-1, 32).copy(),
-        }
         path = self.folder / f"{_host()}-{uuid.uuid4().hex}.safetensors"
-        with atomic_file(path) as temporary:
-            save_file(tensors, temporary, metadata={"encoder": self.fingerprint})
+        write_shard(path, keys, embeddings, self.fingerprint)
         self._known.add(path.name)
-        self._take(path)
+        self._sound.add(path.name)
+        self._take(read_shard(path))
         self._write_files()
 
     def view(self, keys: Sequence[str]) -> Embeddings:
-        """The embeddings of `keys`, in that order. Raises KeyError for one that the store lacks."""
-        numbers = np.fromiter(map(self._entries.__getitem__, keys), np.int64, len(keys))
-        shard, start, count = np.concatenate([np.empty((3, 0), np.int64), *self._places], axis=1)[:, numbers]
-        return Embeddings(self._shards, shard, start, count, self.dim or 0)
+        """The embeddings of `keys`, in that order.
+
+        Raises NotStored, a KeyError, for one that the store lacks or that is in a damaged shard.
+        """
+        self.check(keys)
+        lost = sum(key not in self._entries for key in keys)
+        if lost:
+            damaged = f" ({len(self._damaged)} of its shards are damaged)" if self._damaged else ""
+            raise NotStored(
+                f"{self.folder}: the embeddings of {lost:,} samples are not there{damaged}. Start the same command "
+                "again: it embeds them anew, if their files are still there."
+            )
+        shard, start, count = self._place(np.fromiter(map(self._entries.__getitem__, keys), np.int64, len(keys)))
+        return Embeddings([shard.embeddings for shard in self._shards], shard, start, count, self.dim or 0)
+
+    def _place(self, numbers: np.ndarray) -> np.ndarray:
+        """int64 [3, samples], the shard, first row and frames of samples given by their numbers."""
+        return np.concatenate([np.empty((3, 0), np.int64), *self._places], axis=1)[:, numbers]
 
     def hash_file(self, path: str | Path) -> str:
         """Hex SHA-256 of a file, remembered for as long as path, size and time of change (in ns) stay the same.
@@ -208,21 +272,15 @@ class EmbeddingStore:
         """Writes down the hashes that were computed since the last shard."""
         self._write_files()
 
-    def _take(self, path: Path) -> None:
-        """Maps a finished shard and adds its samples. Raises ValueError when it is not whole."""
-        tensors = _map(path)
-        embeddings, offsets, keys = tensors["embeddings"], tensors["offsets"], tensors["keys"]
-        if embeddings.ndim != 2 or keys.shape != (len(offsets) - 1, 32):
-            raise ValueError("its tensors have other shapes")
-        if offsets[0] != 0 or offsets[-1] != len(embeddings) or (np.diff(offsets) < 1).any():
-            raise ValueError("its offsets do not fit")
-        if self.dim not in (None, embeddings.shape[1]):
-            raise T2TError(f"{path}: {embeddings.shape[1]} numbers a frame, but other shards have {self.dim}.")
-        self.dim = int(embeddings.shape[1])
-        self._places.append(np.stack([np.full(len(keys), len(self._shards)), offsets[:-1], np.diff(offsets)]))
-        self._shards.append(embeddings)
-        text = keys.tobytes().hex()
-        names = [text[at : at + 64] for at in range(0, len(text), 64)]
+    def _take(self, shard: Shard) -> None:
+        """Adds a shard's samples."""
+        dim = int(shard.embeddings.shape[1])
+        if self.dim not in (None, dim):
+            raise T2TError(f"{shard.path}: {dim} numbers a frame, but other shards have {self.dim}.")
+        self.dim = dim
+        offsets, names = shard.offsets, shard.names()
+        self._places.append(np.stack([np.full(len(names), len(self._shards)), offsets[:-1], np.diff(offsets)]))
+        self._shards.append(shard)
         numbers = range(self._samples, self._samples + len(names))
         # Two writers may have done the same file: the first one read stays, in a shard too (hence from behind).
         new = dict(zip(reversed(names), reversed(numbers), strict=True))
@@ -258,7 +316,7 @@ class EmbeddingStore:
         if self._new_files:
             self.root.mkdir(parents=True, exist_ok=True)
             text = "\n" + "\n".join(self._new_files) + "\n"
-            descriptor = os.open(self.root / "files.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            descriptor = os.open(self.root / "files.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 os.write(descriptor, text.encode())
             finally:
@@ -282,29 +340,3 @@ def _alive(name: str) -> bool:
     except OSError:
         return True
     return True
-
-
-def _map(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file, read-only, from a memory map. (The library's own NumPy reader copies them.)
-
-    PyTorch's map, because Python's own keeps a file descriptor for as long as it lives: with the usual limit of 1,024
-    of them, a store would end at 260,000 samples.
-    """
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        size = os.fstat(file.fileno()).st_size
-        if not 0 < length <= size - 8:
-            raise ValueError("its header is cut off")
-        header: dict[str, Any] = json.loads(file.read(length))
-    if not isinstance(header, dict):
-        raise ValueError("its header is no table")
-    header.pop("__metadata__", None)
-    if 8 + length + max(entry["data_offsets"][1] for entry in header.values()) != size:
-        raise ValueError("its length is wrong")
-    content = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()[8 + length :]
-    content.flags.writeable = False
-    tensors = {}
-    for name, entry in header.items():
-        start, stop = entry["data_offsets"]
-        tensors[name] = content[start:stop].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
-    return tensors
