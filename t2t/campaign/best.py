@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-import numpy as np
 
 from t2t.campaign.entries import open_dataset
 from t2t.campaign.find import ledger_of
@@ -82,14 +81,9 @@ class Best:
         return pairs.in_groups([str(groups.get(name, name)) for name in ids])
 
 
-def asked_topics(best: Best, named: list[str] | tuple[str, ...] | None) -> list[str]:
+def asked_topics(best: Best, named: Sequence[str] | None) -> list[str]:
     """The topics that were named, each once, or all of the dataset's. Raises T2TError for an empty one."""
     topics = list(dict.fromkeys(topic.strip() for topic in named or ()))
     if "" in topics:
         raise T2TError("A topic is empty: --topics takes a text, such as --topics 'red star'.")
     return topics or list(best.topics)
-
-
-def yes_or_no(confidence: np.ndarray, topics: list[str], thresholds: Thresholds | None) -> np.ndarray | None:
-    """Which confidences, float [N, M], are a yes: bool [N, M]; None where nobody chose thresholds."""
-    return None if thresholds is None else confidence >= thresholds.of(topics)
