@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from t2t.campaign.entries import open_dataset
 from t2t.campaign.find import ledger_of
 from t2t.campaign.ledger import Ledger
@@ -89,8 +87,3 @@ def asked_topics(best: Best, named: Sequence[str] | None) -> list[str]:
     if "" in topics:
         raise T2TError("A topic is empty: --topics takes a text, such as --topics 'red star'.")
     return topics or list(best.topics)
-
-
-def yes_or_no(confidence: np.ndarray, topics: list[str], thresholds: Thresholds | None) -> np.ndarray | None:
-    """Which confidences, float [N, M], are a yes: bool [N, M]; None where nobody chose thresholds."""
-    return None if thresholds is None else confidence >= thresholds.of(topics)

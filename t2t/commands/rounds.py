@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import Any
 
 from rich.markup import escape
@@ -49,6 +50,22 @@ def _print_worth(ledger: Ledger, records: list[Record]) -> None:
         console.print(verdict("test", yardsticks.test), markup=False, soft_wrap=True)
 
 
+def _print_decisions(best: Record | None) -> None:
+    """What the champion's yes is worth; nothing where that was not measured."""
+    if best is None or not best.decisions:
+        return
+    facts = best.decisions
+    wished = f"At a wished precision of {facts['wished_precision']:g}"
+    if "precision" not in facts:
+        said = f"{wished} the champion says yes to nothing on test."
+    else:
+        right = (
+            f"{facts['precision']:.3f} [{facts.get('precision_low', nan):.3f}, {facts.get('precision_high', nan):.3f}]"
+        )
+        said = f"{wished} the champion's yes has precision {right} and recall {facts['recall']:.3f} on test."
+    console.print(f"{said} Calibration error (ECE): {facts['ece']:.3f}.", markup=False, soft_wrap=True)
+
+
 def print_rounds(workspace: Workspace, campaign: str) -> None:
     ledger = ledger_of(workspace, campaign)
     records, waits = ledger.records(), waiting(ledger)
@@ -57,6 +74,7 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
     shown = [*records, waits] if waits else records
     console.print(table_of(rounds_rows(shown), f"Rounds of {campaign}, PR-AUC on test"))
     _print_worth(ledger, records)
+    _print_decisions(champion(records))
     for record in records:
         if record.status == "rejected":
             console.print(

@@ -23,7 +23,7 @@ from t2t.campaign.best import Best, asked_topics
 from t2t.campaign.entries import open_dataset
 from t2t.campaign.searched import note_source
 from t2t.commands.predict import open_scorer, print_passed_over, print_set_aside, printable
-from t2t.core.errors import T2TError, nearest
+from t2t.core.errors import T2TError, nearest, one_line
 from t2t.core.files import atomic_file, write_text
 from t2t.core.progress import progress
 from t2t.core.workspace import Workspace
@@ -148,17 +148,18 @@ def samples_of(workspace: Workspace, source: str | Path | Sequence[str | Path]) 
     if len(named) == 1 and isinstance(named[0], str) and named[0] in workspace.names("datasets"):
         samples = open_dataset(workspace, named[0]).samples.select(["sample_id", "path"])
         return named[0], samples, 0, QUARANTINE_SCHEMA.empty_table()
-    if len(named) == 1 and isinstance(named[0], str) and not Path(named[0]).exists():
+    if len(named) == 1 and isinstance(named[0], str) and not os.path.exists(named[0]):
         hint = nearest(named[0], workspace.names("datasets"))
-        raise T2TError(f"{named[0]!r}: neither a dataset of the registry nor a file or folder.{hint}")
+        raise T2TError(f"{one_line(named[0], 200)!r}: neither a dataset of the registry nor a file or folder.{hint}")
     listing = list_files(named)
     names = [str(file) for file in listing.files]
-    ids = [name for name in names if printable(name) == name]
-    unnamed = [name for name in names if printable(name) != name]
-    paths = [os.path.abspath(name) for name in ids]
+    named_well = {name: printable(os.path.abspath(name)) == os.path.abspath(name) for name in names}
+    ids = [name for name in names if named_well[name]]
+    unnamed = [printable(name) for name in names if not named_well[name]]
     reason = "its name is not UTF-8"
-    bad = [[printable(name) for name in unnamed], [printable(name) for name in unnamed], [reason] * len(unnamed)]
-    set_aside = pa.table([pa.array(column, pa.string()) for column in bad], schema=QUARANTINE_SCHEMA)
+    bad = [pa.array(column, pa.string()) for column in (unnamed, unnamed, [reason] * len(unnamed))]
+    set_aside = pa.table(bad, schema=QUARANTINE_SCHEMA)
+    paths = [os.path.abspath(name) for name in ids]
     table = pa.table({"sample_id": pa.array(ids, pa.string()), "path": pa.array(paths, pa.string())})
     return "\n".join(os.path.abspath(name) for name in named), table, listing.others, set_aside
 

@@ -55,7 +55,8 @@ def _candidates(vectors: np.ndarray, text: np.ndarray, k: int, path: Path) -> np
 
     graph: Any
     if path.is_file():
-        graph = faiss.read_index(str(path))
+        # Mapped, where this version can: reading a whole graph takes longer than comparing every clip.
+        graph = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", 0))
     else:
         graph = faiss.IndexHNSWFlat(vectors.shape[1], NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efConstruction = BUILT_WITH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +204,21 @@ def test_nothing_is_left_under_the_name_where_it_is_stopped(
     with pytest.raises(KeyboardInterrupt):
         t2t.tag("demo", "tiny", tmp_path / "tags.parquet", workspace=place)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_are_not_utf8_are_written_out_or_set_aside(
+    asked: Callable[..., Any], clips: Path, tmp_path: Path
+) -> None:
+    odd = Path(os.fsdecode(os.fsencode(clips) + b"/\xff.mp4"))
+    (clips / "0001.mp4").rename(odd)
+    rows = json.loads(asked("predict", "tiny", odd, "--topics", "red star", "--json").stdout)
+    assert [row["file"] for row in rows] == [f"{clips}/\\xff.mp4"]
+    result = asked("tag", clips, "--campaign", "tiny", "--out", tmp_path / "tags.jsonl", "--top", "1")
+    assert result.exit_code == 1
+    assert f"Set aside: {clips}/\\xff.mp4: its name is not UTF-8." in result.stderr
+    assert (tmp_path / "tags.jsonl").read_text().count("\n") == 3
+    too_long = asked("tag", "x" * 5000, "--campaign", "tiny", "--out", tmp_path / "tags.csv")
+    assert "neither a dataset of the registry nor a file or folder" in str(too_long.exception)
 
 
 def test_search_finds_the_clips_of_the_highest_confidence(place: Workspace, asked: Callable[..., Any]) -> None:
