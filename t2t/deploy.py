@@ -17,7 +17,10 @@ from t2t.core.errors import T2TError
 def deploy(
     context: typer.Context,
     campaign: Annotated[
-        str | None, typer.Argument(help="A campaign of registry/campaigns/; all deployments are listed if left out.")
+        str | None,
+        typer.Argument(
+            help="A campaign of registry/campaigns/, with --remove a name of the list; lists all if left out."
+        ),
     ] = None,
     cron: Annotated[
         str | None,
@@ -77,7 +80,6 @@ def deploy(
 def _said(order: Any, made: Any) -> str:
     """What was done, and what can be done with it."""
     rules = [f"{rule}{'' if active else ', paused'}" for rule, active in made.schedules]
-    removing = f"t2t deploy {order.campaign}{f' --name {order.name}' if order.name != order.campaign else ''} --remove"
     most = order.most_rounds
     rounds = "all rounds that are left" if most is None else f"{most} round{'s' * (most > 1)} at most"
     lines = {
@@ -87,7 +89,7 @@ def _said(order: Any, made: Any) -> str:
         "work folder": str(order.workspace.work),
         "see it": made.url,
         "start now": f"prefect deployment run {shlex.quote(made.name)}",
-        "remove it": removing,
+        "remove it": f"t2t deploy {order.name} --remove",
     }
     text = [f"{'Deployed' if made.new else 'Renewed'} {made.name}"]
     text += [f"  {what:<12} {value}" for what, value in lines.items() if value]
