@@ -136,7 +136,7 @@ def prefect_screens(server: str, campaign: str) -> list[Screen]:
         raise T2TError(f"Prefect has no completed run of campaign {campaign!r}: t2t run {campaign}")
     screens = [
         Screen("prefect-deployments", f"{ui}/deployments", ("self-training", "At 02:00 AM every day"), None, 500),
-        Screen("prefect-form", f"{page_of_deployment}/run", ("Teachers besides", "Encoder", "Method"), None, 1300),
+        Screen("prefect-form", f"{page_of_deployment}/run", ("overrides", "Encoder", "Method"), None, 1300),
         Screen("prefect-run", f"{ui}/runs/flow-run/{done[0]['id']}", ("round 0: train", "Completed"), None, 800),
         Screen("prefect-rounds", _table(server, ui, campaign), ("PR-AUC [95 %]", "champion"), None, 500),
     ]

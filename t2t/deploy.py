@@ -12,12 +12,16 @@ from typing import Annotated, Any
 import typer
 
 from t2t.core.errors import T2TError
+from t2t.core.workspace import Workspace
 
 
 def deploy(
     context: typer.Context,
     campaign: Annotated[
-        str | None, typer.Argument(help="A campaign of registry/campaigns/; all deployments are listed if left out.")
+        str | None,
+        typer.Argument(
+            help="A campaign of registry/campaigns/, with --remove a name of the list; lists all if left out."
+        ),
     ] = None,
     cron: Annotated[
         str | None,
@@ -55,29 +59,43 @@ def deploy(
         rest = f" {running} of its runs are under way and go on." if running else ""
         typer.echo(f"Removed {server.FLOW}/{gone}: nothing is scheduled any more. Its rounds stay.{rest}")
         return
+    typer.echo(_deployed(context.obj, campaign, name, settings or [], (cron, timezone, rounds), as_json))
+
+
+def _deployed(
+    workspace: Workspace,
+    campaign: str,
+    name: str | None,
+    settings: list[str],
+    when: tuple[str | None, str, int | None],
+    as_json: bool,
+) -> str:
+    """Deploys a campaign; returns what to print. Args: when: cron expression, timezone, rounds of a run."""
     from t2t.campaign.overrides import overrides_from, unset_variables
     from t2t.core.config import read_yaml
+    from t2t.integrations.prefect import deploy as server
 
-    overrides = overrides_from(context.obj, campaign, name, settings or [])
+    # What is wrong is said before the flow is loaded, which takes seconds.
+    overrides = overrides_from(workspace, campaign, name, settings)
     server.server_address()
-    if cron is not None:
-        server.check_schedule(cron, timezone)
+    if when[0] is not None:
+        server.check_schedule(when[0], when[1])
     from t2t.flows.self_training import self_training
 
-    order = server.Order(campaign, overrides, context.obj, Path.cwd(), cron, timezone, rounds)
+    order = server.Order(campaign, overrides, workspace, Path.cwd(), *when)
     made = server.deploy(order, self_training)
     if as_json:
-        typer.echo(json.dumps(asdict(made), indent=2))
-        return
-    typer.echo(_said(order, made))
-    for variable in unset_variables(read_yaml(context.obj.file("campaigns", campaign)), overrides):
-        typer.echo(f"{variable} is not set here: the campaign needs it where it runs, in the worker's environment.")
+        return json.dumps(asdict(made), indent=2)
+    unset = [
+        f"{variable} is not set here: the campaign needs it where it runs, in the worker's environment."
+        for variable in unset_variables(read_yaml(workspace.file("campaigns", campaign)), overrides)
+    ]
+    return "\n".join([_said(order, made), *unset])
 
 
 def _said(order: Any, made: Any) -> str:
     """What was done, and what can be done with it."""
     rules = [f"{rule}{'' if active else ', paused'}" for rule, active in made.schedules]
-    removing = f"t2t deploy {order.campaign}{f' --name {order.name}' if order.name != order.campaign else ''} --remove"
     most = order.most_rounds
     rounds = "all rounds that are left" if most is None else f"{most} round{'s' * (most > 1)} at most"
     lines = {
@@ -87,7 +105,7 @@ def _said(order: Any, made: Any) -> str:
         "work folder": str(order.workspace.work),
         "see it": made.url,
         "start now": f"prefect deployment run {shlex.quote(made.name)}",
-        "remove it": removing,
+        "remove it": f"t2t deploy {order.name} --remove",
     }
     text = [f"{'Deployed' if made.new else 'Renewed'} {made.name}"]
     text += [f"  {what:<12} {value}" for what, value in lines.items() if value]

@@ -144,6 +144,19 @@ def test_new_files_are_embedded_once(place):
     assert embed_new(place, config).decoded == 0
 
 
+def test_a_campaigns_name_stands_for_its_dataset_and_encoder(place):
+    named = EmbedConfig(campaign="tiny")
+    assert named.what(place) == ("demo", parse(EmbedConfig, {"dataset": "demo", "encoder": ENCODER}, "test").encoder)
+    assert (named.about, EmbedConfig(dataset="demo", encoder=ENCODER).about) == ("tiny", "demo")
+    assert embed_new(place, named).decoded == 56 - LATER
+    assert embed_new(place, EmbedConfig(dataset="demo", encoder=ENCODER)).decoded == 0
+    with pytest.raises(T2TError, match="no such campaign"):
+        embed_new(place, EmbedConfig(campaign="tinny"))
+    for both in ({"campaign": "tiny", "dataset": "demo"}, {"dataset": "demo"}, {}):
+        with pytest.raises(T2TError, match="give a campaign, or else a dataset and an encoder"):
+            parse(EmbedConfig, both, "test")
+
+
 def test_a_deployments_parameters_are_resolved_where_they_are_used(monkeypatch):
     config = EmbedConfig(dataset="demo", encoder={"kind": "timm", "model": "resnet18", "weights": "${WEIGHTS}/a.st"})
     with pytest.raises(T2TError, match=r"EmbedConfig: \$\{WEIGHTS\} is not set"):

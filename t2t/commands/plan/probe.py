@@ -163,13 +163,13 @@ def try_rounds(
     seconds: list[float | None] = [
         taken * (1 + (config.with_control and students)) for taken, students in zip(many, own, strict=True)
     ]
-    return seconds, _in_words(found[0], recipe.training)
+    return seconds, _in_words(min(rate.step for rate in found), recipe.training)
 
 
-def _in_words(first: Rate, config: TrainingConfig) -> str:
+def _in_words(step: float, config: TrainingConfig) -> str:
     steps = min(config.steps, config.stop_after or config.steps)
     sooner = ", sooner where validation is flat" if config.patience is not None else ""
     return (
-        f"its training to step {steps:,}{sooner}, by {STEPS} steps tried just now ({1 / first.step:,.3g} a second); "
+        f"its training to step {steps:,}{sooner}, by {STEPS} steps tried just now ({1 / step:,.3g} a second); "
         "evaluation and run history come on top"
     )

@@ -161,7 +161,7 @@ def test_what_is_wrong_is_one_line(deploy: Deploy, place: Path, tmp_path: Path) 
 
 
 def test_what_is_removed_is_gone_and_rounds_stay(deploy: Deploy, client: Any, place: Path) -> None:
-    gone = deploy("tiny", "--name", "tiny-long", "--remove")
+    gone = deploy("tiny-long", "--remove")
     assert gone.stdout == "Removed self-training/tiny-long: nothing is scheduled any more. Its rounds stay.\n"
     assert deploy("tiny", "--remove").returncode == 0
     assert client.read_deployments() == []
