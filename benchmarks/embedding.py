@@ -22,9 +22,9 @@ import torch
 
 from benchmarks.harness import Measured, Result, alone, interleave
 from t2t.data.embeddings.config import TimmConfig
-from t2t.data.embeddings.decode import choose
 from t2t.data.embeddings.embed import decode_in_order, embed
 from t2t.data.embeddings.encoders import FrameEncoder, build_encoder
+from t2t.data.embeddings.media.sampling import choose
 from t2t.data.embeddings.store import EmbeddingStore
 
 MODEL = "mobilenetv2_100"

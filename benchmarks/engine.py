@@ -174,7 +174,7 @@ def flow(config: CampaignConfig, workspace: Workspace) -> list[float]:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     from flows.self_training import self_training
 
-    return [record["test"]["pr_auc"] for record in self_training(config, workspace)]
+    return [record["test"]["pr_auc"] for record in self_training(config, workspace=workspace)]
 
 
 def engine(config: CampaignConfig, workspace: Workspace, tracked: bool, lake: Lake | None = None) -> list[float]:

@@ -15,12 +15,12 @@ from t2t.integrations.prefect.repair import check_restarts
 from t2t.integrations.prefect.steps import step
 
 
-@flow(name="embed", flow_run_name="{settings.dataset}")
+@flow(name="embed", flow_run_name="{settings.about}")
 def embed(settings: EmbedConfig, workspace: Workspace | None = None) -> dict[str, Any]:
     """Decodes and encodes the dataset's files that the store has not yet.
 
     Args:
-        settings: which dataset, by which encoder.
+        settings: which campaign's dataset and encoder, or which themselves.
         workspace: folders `registry`, `data` and `work`; found as the command line does when left out.
 
     Returns: what `t2t.campaign.scheduled.NewlyEmbedded` says.

@@ -8,17 +8,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from t2t.campaign.campaign import Campaign
     from t2t.campaign.entries import load_dataset
+    from t2t.commands.export import export
+    from t2t.commands.predict import predict
+    from t2t.commands.search import search
+    from t2t.commands.tag import tag
     from t2t.core.version import VERSION as __version__
     from t2t.run import run
     from t2t.students.scorer import load_student
 
-__all__ = ["Campaign", "__version__", "load_dataset", "load_student", "run"]
+__all__ = [
+    "Campaign",
+    "__version__",
+    "export",
+    "load_dataset",
+    "load_student",
+    "predict",
+    "run",
+    "search",
+    "tag",
+]
 
 # Where each name is. They bring torch and more (seconds); `import t2t` alone stays instant.
 _PLACES = {
     "Campaign": "t2t.campaign.campaign:Campaign",
     "load_dataset": "t2t.campaign.entries:load_dataset",
     "load_student": "t2t.students.scorer:load_student",
+    "export": "t2t.commands.export:export",
+    "predict": "t2t.commands.predict:predict",
+    "search": "t2t.commands.search:search",
+    "tag": "t2t.commands.tag:tag",
     # The module itself, which can be called: a function of its name would give way to it at the next `import t2t.run`.
     "run": "t2t.run",
     "__version__": "t2t.core.version:VERSION",

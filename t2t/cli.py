@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from t2t.core import interrupts
+from t2t.commands import asking
+from t2t.commands.groups import GROUPS, AsJson, Campaign, Reason, print_json
+from t2t.core import interrupts, terminal
 from t2t.core.errors import T2TError, explain, interrupted
+from t2t.deploy import deploy
+
+
+class _Commands(TyperGroup):
+    """Typer would end a command at Ctrl-C without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise interrupts.Stopped from interrupt
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Self-training rounds for multi-teacher learning (Teacher2Task): many teachers in, one better student out.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Look at datasets before anything is trained on them.", no_args_is_help=True)
-teachers_app = typer.Typer(help="List, check and add teachers.", invoke_without_command=True)
-app.add_typer(data_app, name="data")
-app.add_typer(teachers_app, name="teachers")
-lake_app = typer.Typer(help="Look at the lake's history: every commit, and what it changed.", no_args_is_help=True)
-app.add_typer(lake_app, name="lake")
-
-Campaign = Annotated[str, typer.Argument(help="A campaign: the name of a file in registry/campaigns/.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name)
 
 
 def _print_version(wanted: bool) -> None:
@@ -47,25 +54,30 @@ def common(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More lines, and tracebacks of errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No lines but warnings, errors and results.")] = False,
 ) -> None:
     """Options for every command; they stand before the command's name."""
     from t2t.core.workspace import Workspace
 
-    # The engine's own lines only: other libraries have theirs, and print what matters themselves.
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
-    log = logging.getLogger("t2t")
-    log.handlers = [handler]
-    log.setLevel(logging.INFO)
+    if verbose and quiet:
+        raise typer.BadParameter("--verbose and --quiet cannot go together; leave one out.")
+    terminal.open_log(verbose, quiet)
     context.obj = Workspace.find(registry, data_root, work)
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="A new folder, or an empty one.")]) -> None:
+def init(
+    context: typer.Context,
+    folder: Annotated[Path | None, typer.Argument(help="A new folder, or an empty one.")] = None,
+    schemas: Annotated[bool, typer.Option("--schemas", help="Only write the registry's schemas for editors.")] = False,
+) -> None:
     """Write a project to begin with: the demo's dataset, teachers and commented campaign, and Prefect's deployments."""
-    from t2t.commands.init import print_init
+    from t2t.commands.init import print_init, print_schemas
 
-    print_init(folder)
+    if (folder is None) != schemas:
+        raise typer.BadParameter("Name a folder: t2t init my-project; or --schemas for the registry that is there.")
+    print_init(folder) if folder is not None else print_schemas(context.obj.registry)
 
 
 @app.command()
@@ -85,6 +97,11 @@ def run(
 
     # What is wrong with the configuration is said before the engine is loaded, which takes seconds.
     config = read_campaign(context.obj, campaign, name, settings or [])
+    from t2t.campaign.preflight import preflight
+    from t2t.integrations.mlflow.door import check_history
+
+    preflight(context.obj, config)
+    check_history(context.obj.work)
     from t2t.run import run_campaign
 
     run_campaign(context.obj, config)
@@ -96,7 +113,7 @@ def rounds(context: typer.Context, campaign: Campaign, as_json: AsJson = False) 
     from t2t.commands.rounds import print_rounds, rounds_json
 
     if as_json:
-        typer.echo(json.dumps(rounds_json(context.obj, campaign), indent=2))
+        print_json(rounds_json(context.obj, campaign))
     else:
         print_rounds(context.obj, campaign)
 
@@ -107,7 +124,7 @@ def decide(
     campaign: Campaign,
     k: Annotated[int, typer.Argument(metavar="ROUND", help="The round that waits.")],
     passed: Annotated[bool, typer.Option("--pass/--reject", help="Let its student teach, or leave it on its branch.")],
-    reason: Annotated[str, typer.Option(help="Why, for those who come later.")] = "",
+    reason: Reason = "",
 ) -> None:
     """Answer for a round that waits for a person, in a campaign with `gate: manual`. The next `t2t run` goes on.
 
@@ -120,28 +137,7 @@ def decide(
     typer.echo(f"Round {k} of {campaign} {'is' if new else 'was already'} {decision}.")
 
 
-@app.command()
-def predict(
-    context: typer.Context,
-    campaign: Campaign,
-    video: Annotated[Path, typer.Argument(help="A video or image file.", exists=True, dir_okay=False)],
-    topics: Annotated[
-        list[str] | None, typer.Option("--topics", help="Topics to score; all of the dataset's if left out.")
-    ] = None,
-    more: Annotated[list[str] | None, typer.Argument(help="Further topics.", hidden=True)] = None,
-    identity: Annotated[
-        str | None, typer.Option(help="The teacher to answer as; the campaign's own choice if left out.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Score a file with the campaign's champion: t2t predict demo clip.mp4 --topics "red circle" "a spinning star"."""
-    from t2t.commands.predict import predict_file, print_scores
-
-    scores = predict_file(context.obj, campaign, video, [*(topics or []), *(more or [])], identity)
-    if as_json:
-        typer.echo(json.dumps(scores, indent=2))
-    else:
-        print_scores(scores)
+asking.register(app)
 
 
 @app.command()
@@ -150,12 +146,16 @@ def compare(
     campaign: Campaign,
     first: Annotated[int, typer.Argument(help="A round.")],
     second: Annotated[int, typer.Argument(help="The round to hold beside it.")],
-    top: Annotated[int, typer.Option(help="How many topics and labels to show.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="How many topics and labels to show.")] = 10,
+    as_json: AsJson = False,
 ) -> None:
     """Show two rounds side by side: metrics, topics that changed most, labels that changed most."""
-    from t2t.commands.compare import print_comparison
+    from t2t.commands.compare import comparison_json, print_comparison
 
-    print_comparison(context.obj, campaign, first, second, top)
+    if as_json:
+        print_json(comparison_json(context.obj, campaign, first, second, top))
+    else:
+        print_comparison(context.obj, campaign, first, second, top)
 
 
 @app.command()
@@ -201,7 +201,7 @@ def lineage(
 
     tree = lineage(context.obj, target)
     if as_json:
-        typer.echo(json.dumps(tree, indent=2))
+        print_json(tree)
     else:
         print_lineage(tree)
 
@@ -222,128 +222,20 @@ def ui(context: typer.Context, port: Annotated[int, typer.Option(help="Port on 1
     mlflow_ui(context.obj.work, port)
 
 
-@data_app.command("check")
-def data_check(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A dataset: the name of a file in registry/datasets/.")],
-) -> None:
-    """Read a dataset with every video in it; one clear error for what is wrong, else a table of what is there."""
-    from t2t.commands.data import check_data
-
-    check_data(context.obj, name)
-
-
-@teachers_app.callback()
-def teachers(context: typer.Context) -> None:
-    """List the teachers: hand-written entries and the students that became teachers."""
-    if context.invoked_subcommand is None:
-        from t2t.commands.teachers import print_teachers
-
-        print_teachers(context.obj)
-
-
-@teachers_app.command("check")
-def teachers_check(
-    context: typer.Context,
-    ids: Annotated[list[str] | None, typer.Argument(help="Teachers to check; all if left out.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="The dataset to check them on; else their campaigns'.")] = None,
-) -> None:
-    """Validate entries and read a few labels from each teacher."""
-    from t2t.commands.teachers import check_teachers
-
-    if not check_teachers(context.obj, ids or [], dataset):
-        raise typer.Exit(1)
-
-
-@teachers_app.command("add", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def teachers_add(
-    context: typer.Context,
-    teacher_id: Annotated[
-        str, typer.Argument(metavar="ID", help="The new teacher's identity; it can never change its labels.")
-    ],
-    kind: Annotated[str, typer.Option(help="labels, timm, or an installed plug-in's kind.")],
-    description: Annotated[str, typer.Option(help="One line for people.")] = "",
-) -> None:
-    """Write a teacher's entry: t2t teachers add vendor-a --kind labels --path '${data}/teachers/vendor-a.csv'.
-
-    Every further option becomes a key of the entry; the kind says which there are.
-    """
-    from t2t.commands.teachers import add_teacher
-
-    add_teacher(context.obj, teacher_id, kind, description, context.args)
-
-
-@teachers_app.command("retract")
-def teachers_retract(
-    context: typer.Context,
-    teacher_id: Annotated[str, typer.Argument(metavar="ID", help="A teacher that has labels in the lake.")],
-    dataset: Annotated[str | None, typer.Option(help="Of which dataset, where it labeled several.")] = None,
-    reason: Annotated[str, typer.Option(help="Why, for those who come later.")] = "",
-    undo: Annotated[bool, typer.Option("--undo", help="Take the retraction back.")] = False,
-) -> None:
-    """Leave a teacher out from now on, with all that learned from its labels: rounds and self-training teachers.
-
-    Nothing is deleted. Says which rounds no longer count and how to train others in their place.
-    """
-    from t2t.commands.retract import retract_teacher
-
-    retract_teacher(context.obj, teacher_id, dataset, reason, undo)
-
-
-@teachers_app.command("health")
-def teachers_health(context: typer.Context, campaign: Campaign) -> None:
-    """Measure the labels that a campaign's next round would train on: how they vary, and how they agree with people."""
-    from t2t.commands.health import print_health
-
-    print_health(context.obj, campaign)
-
-
-@lake_app.command("log")
-def lake_log(
-    context: typer.Context,
-    campaign: Campaign,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="The newest so many; else all.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the commits of main behind a campaign, newest first: its own, its data's and its teachers'."""
-    from t2t.commands.lake import log_json, print_log
-
-    if as_json:
-        typer.echo(json.dumps(log_json(context.obj, campaign, limit), indent=2))
-    else:
-        print_log(context.obj, campaign, limit)
-
-
-@lake_app.command("diff")
-def lake_diff(
-    context: typer.Context,
-    left: Annotated[str, typer.Argument(help="A branch, a tag such as demo/round-0, or a commit.")],
-    right: Annotated[str, typer.Argument(help="What to hold beside it.")],
-    campaign: Annotated[str | None, typer.Option(help="In this campaign's lake.")] = None,
-    lake: Annotated[str | None, typer.Option(help="In this lake: git, git:<path> or lakefs://<repository>.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show which files differ between two states of a lake: t2t lake diff demo/round-0 demo/round-1."""
-    from t2t.commands.lake import changes, diff_json, print_diff
-
-    differences = changes(context.obj, left, right, campaign, lake)
-    if as_json:
-        typer.echo(json.dumps(diff_json(differences), indent=2))
-    else:
-        print_diff(differences)
-
-
 @app.command()
 def plan(
     context: typer.Context,
     campaign: Campaign,
     name: Annotated[str | None, typer.Option(help="As for run: under another name.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="As for run: training.steps=500.")] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Try a few clips and ten steps of training.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would do, before it does it: samples to embed, pairs to label, rows of each round, time, disk.
 
-    Writes nothing and starts no server. Times are what was measured here; what nobody has measured is said to be so.
+    Writes nothing and starts no server. Times are what was measured here, else tried just now, for some seconds.
     """
     from t2t.campaign.entries import read_campaign
 
@@ -351,27 +243,29 @@ def plan(
     from t2t.commands.plan.estimate import plan
     from t2t.commands.plan.show import plan_json, print_plan
 
-    planned = plan(context.obj, config)
+    planned = plan(context.obj, config, probe)
     if as_json:
-        typer.echo(json.dumps(plan_json(planned), indent=2))
+        print_json(plan_json(planned))
     else:
         print_plan(planned)
 
 
+app.command()(deploy)
+
+
 def main() -> None:
-    """The `t2t` command: T2TErrors are printed without a traceback, exit status 1."""
+    """The `t2t` command: T2TErrors are printed without a traceback, exit status 1; Ctrl-C is 130."""
+    terminal.open_output()
     interrupts.listen()
     try:
         app()
-    except T2TError as error:
-        typer.secho(f"Error: {error}", fg="red", err=True)
-        raise SystemExit(1) from None
     except Exception as error:
         if interrupted(error):
-            typer.echo("Aborted.", err=True)
+            typer.echo(f"Stopped. Go on with: {terminal.this_command()}", err=True)
             raise SystemExit(130) from None
-        explained = explain(error)
-        if explained is None:
+        told = error if isinstance(error, T2TError) else explain(error)
+        if told is None:
             raise
-        typer.secho(f"Error: {explained}", fg="red", err=True)
+        terminal.log_traceback(error)
+        typer.secho(f"Error: {terminal.printable(str(told))}", fg="red", err=True)
         raise SystemExit(1) from None

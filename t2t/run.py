@@ -20,15 +20,16 @@ from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import CampaignConfig
 from t2t.campaign.decision import command, question
 from t2t.campaign.loop import run as run_loop
-from t2t.campaign.observer import Observer, observer_names, open_observers
+from t2t.campaign.observer import Observer, open_observers
 from t2t.campaign.record import Record
 from t2t.campaign.steps.prepare import outside_teachers
 from t2t.commands.page import write_report
 from t2t.commands.rounds import print_rounds
 from t2t.commands.tables import console
 from t2t.core.errors import expect
-from t2t.core.host import check_environment
+from t2t.core.host import check_environment, observer_names
 from t2t.core.workspace import Workspace
+from t2t.data.soundness import refuse_unsound
 from t2t.integrations.door import login_of
 from t2t.integrations.mlflow.page import log_page
 from t2t.integrations.mlflow.store import load_mlflow
@@ -72,7 +73,7 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
     Data and teachers are checked before a server starts.
     """
     opened = Campaign(config, workspace)
-    _ = opened.dataset  # reading it checks it, before the lake is made
+    refuse_unsound(opened.dataset)  # reading it checks it, before the lake is made
     check_environment(workspace.work, ["PREFECT_API_URL", *_history()])
     outside_teachers(opened)
     # The flow holds the lock; here it is only asked for, so that a second run is refused before a server starts.
@@ -90,7 +91,7 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
 
         if server:
             make_limit()
-        self_training(opened.config, workspace)
+        self_training(opened.config, workspace=workspace)
     print_rounds(workspace, opened.config.name)
     console.print("\nLook at the rounds in MLflow:  [bold]t2t ui[/bold]")
     if len(opened.ledger.records()) > 1:

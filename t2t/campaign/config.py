@@ -10,18 +10,20 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from t2t.core import plugins
-from t2t.core.config import Config, Free, load_yaml
+from t2t.core.config import Config, Free, Written, load_node
 from t2t.core.errors import T2TError
 from t2t.data.coding import MOST_TEACHERS
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.labels import HUMAN
-from t2t.evaluation.config import HealthConfig, WatchConfig
+from t2t.evaluation.config import PRECISION, HealthConfig, WatchConfig
 from t2t.students.config import DualEncoderConfig, StudentConfig, TaggingConfig
 from t2t.training.config import TrainingConfig
 
 # Lake branches are named `<campaign>-round-<k>`, and a branch name may hold nothing else (lakeFS's rule).
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 NEWEST = "newest"
+# A round's seed is a thousand times this and its number, and goes into 64 bits with room for others made of it.
+LARGEST_SEED = 2**32 - 1
 TEACHER2TASK = "teacher2task"
 ENGINES = {"local": "t2t.campaign.engine:LocalEngine", "ray": "t2t.integrations.ray.engine:RayEngine"}
 BASELINES = {"conventional-average": "t2t.training.baselines:conventional_average"}
@@ -32,7 +34,7 @@ Method = Annotated[str, plugins.OneOf("t2t.baselines", BASELINES, (TEACHER2TASK,
 class SelfTrainingConfig(TaggingConfig):
     """How a round's student becomes a teacher, and how long its labels stay."""
 
-    retention: Literal["all", "latest"] | Annotated[int, Field(ge=0, strict=True)] = Field(
+    retention: Literal["all", "latest"] | Annotated[int, Field(ge=0, le=10_000, strict=True)] = Field(
         "all", description="Which earlier self-training teachers a round trains on: all, latest, or the last n."
     )
 
@@ -61,14 +63,24 @@ class EvaluationConfig(Config):
     """How students are measured."""
 
     identity: str = Field(HUMAN, description="The identity asked at inference; 'newest' is the last one registered.")
-    resamples: int = Field(1000, ge=0, description="Bootstrap resamples for the 95 % interval.")
+    resamples: int = Field(1000, ge=10, le=1_000_000, description="Bootstrap resamples for the 95 % interval.")
+    precision: Annotated[float, Free()] = Field(
+        PRECISION,
+        gt=0,
+        lt=1,
+        description="The precision of a yes: each topic's threshold is chosen for it.",
+    )
 
 
 class RoundsConfig(Config):
     """When a campaign stops."""
 
-    max: int = Field(4, ge=1, description="Rounds at most, the first (round 0, without self-training) counted.")
-    patience: int = Field(2, ge=1, description="Stop after so many rounds without improvement on validation.")
+    max: int = Field(
+        4, ge=1, le=10_000, description="Rounds at most, the first (round 0, without self-training) counted."
+    )
+    patience: int = Field(
+        2, ge=1, le=10_000, description="Stop after so many rounds without improvement on validation."
+    )
     control: bool | None = Field(
         None,
         description="Train beside each self-training round the same without students' labels, as many steps, so that "
@@ -79,32 +91,47 @@ class RoundsConfig(Config):
 class CampaignConfig(Config):
     """`registry/campaigns/<name>.yaml`."""
 
-    name: str = Field(pattern=NAME)
-    description: Annotated[str, Free()] = ""
-    dataset: str
-    teachers: tuple[str, ...] = Field((), description="Teachers besides `human`, which always takes part.")
+    name: str = Field(
+        pattern=NAME,
+        description="The file's own name; the lake's branches and its students' identities begin with it.",
+    )
+    description: Annotated[str, Free()] = Field("", description="One line for people.")
+    dataset: str = Field(description="The name of a file in registry/datasets/.")
+    teachers: tuple[str, ...] = Field(
+        (), description="Names of files in registry/teachers/, besides `human`, which always takes part."
+    )
     method: Method = Field(
         TEACHER2TASK, description="`conventional-average` is the baseline that Teacher2Task replaces."
     )
-    encoder: EncoderConfig
+    encoder: EncoderConfig = Field(description="How frames become numbers, once for all rounds, by its `kind`.")
     recipe: Literal["auto", "manual"] = Field(
         "auto",
         description="auto: whatever of student and training is not given here is chosen for the data, and `t2t plan` "
         "says what and why; manual: it has its plain default.",
     )
-    student: StudentConfig = DualEncoderConfig()
-    training: TrainingConfig = TrainingConfig()
+    student: StudentConfig = Field(DualEncoderConfig(), description="How the student looks.")
+    training: TrainingConfig = Field(TrainingConfig(), description="How a round's student is trained.")
     scale: Literal["common", "raw"] | None = Field(
         None,
         description="What is trained on: each identity's confidences on one common scale, or as they are; "
         "null: common where recipe is auto.",
     )
-    self_training: SelfTrainingConfig = SelfTrainingConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    gate: Literal["always", "no-regression", "must-improve", "manual"] = "no-regression"
-    watch: Annotated[WatchConfig, Free()] = WatchConfig()
-    rounds: Annotated[RoundsConfig, Free()] = RoundsConfig()
-    health: Annotated[HealthConfig, Free()] = HealthConfig()
+    self_training: SelfTrainingConfig = Field(
+        SelfTrainingConfig(), description="What a round's student labels before it teaches the next round."
+    )
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="How students are measured.")
+    gate: Literal["always", "no-regression", "must-improve", "manual"] = Field(
+        "no-regression",
+        description="Which rounds pass, so that their students teach: all; those not clearly worse than the best one; "
+        "those clearly better; or as a person decides (`t2t decide`).",
+    )
+    watch: Annotated[WatchConfig, Free()] = Field(
+        WatchConfig(), description="When a student's labels count as collapsed, so that they teach nobody."
+    )
+    rounds: Annotated[RoundsConfig, Free()] = Field(RoundsConfig(), description="When the campaign stops.")
+    health: Annotated[HealthConfig, Free()] = Field(
+        HealthConfig(), description="What is done about a teacher whose confidences hardly vary."
+    )
     teachers_see_unseen: bool = Field(False, description="Let teachers' (never humans') labels of unseen topics in.")
     engine: Annotated[EngineName, Free()] = Field(
         "local", description="Where videos are embedded and labeled: here, or on a Ray cluster (RAY_ADDRESS)."
@@ -112,7 +139,7 @@ class CampaignConfig(Config):
     lake: str = Field(
         "git", description="`git` (a bare repository in the work folder), `git:<path>` or `lakefs://<repository>`."
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Of all that is drawn: weights, batches, pairs to label.")
 
     @property
     def common_scale(self) -> bool:
@@ -165,6 +192,11 @@ class CampaignConfig(Config):
                 raise ValueError(f"{key}: {identity!r} is none of {', '.join(sorted(identities))}")
         if self.self_training.top_k + self.self_training.random == 0:
             raise ValueError("self_training.top_k and self_training.random are both 0: no pair would be labeled")
+        unknown = [name for name in self.training.task_weight if name not in identities and not self.is_own(name)]
+        if unknown:
+            raise ValueError(
+                f"training.task_weight names {unknown[0]!r}, which is no teacher here: {', '.join(sorted(identities))}"
+            )
         for teacher in self.teachers:
             if self.is_own(teacher):
                 raise ValueError(f"teachers: {teacher!r} is a name the engine gives to this campaign's own students")
@@ -181,19 +213,21 @@ class CampaignConfig(Config):
 
 def override(content: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     """Applies `key.subkey=value` settings (values are YAML) to a campaign's mapping, returned as a copy."""
-    content = dict(content)
+    content = Written(content)
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise T2TError(f"--set {setting!r}: write it as key=value, for instance training.steps=500.")
         *parents, last = key.split(".")
-        place = content
+        place: dict[str, Any] = content
         for parent in parents:
             inner = place.get(parent)
             place[parent] = dict(inner) if isinstance(inner, Mapping) else {}
             place = place[parent]
         try:
-            place[last] = load_yaml(value)
+            place[last], node = load_node(value)
         except T2TError as error:
             raise T2TError(f"--set {setting!r}: {error}") from None
+        if node is not None:
+            content.nodes[*parents, last] = node
     return content

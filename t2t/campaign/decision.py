@@ -14,6 +14,7 @@ from t2t.campaign.record import Record
 from t2t.core.config import Config, parse
 from t2t.core.errors import T2TError
 from t2t.core.host import user
+from t2t.core.terminal import cleaned
 from t2t.lake import Lake
 from t2t.lake.layout import CampaignLayout
 from t2t.lake.tables import read_json
@@ -96,7 +97,7 @@ def decide(
     if decision is None:
         _check_waits(ledger, campaign, k)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        made = Decision(passed=passed, reason=reason, by=by or user(), time=now)
+        made = Decision(passed=passed, reason=cleaned(reason), by=cleaned(by or user()), time=now)
         lake.commit(
             "main",
             {layout.decision(k): json.dumps(made.model_dump(), indent=2, ensure_ascii=False).encode()},

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from t2t.campaign.config import CampaignConfig, override
-from t2t.core.config import expand, parse, read_yaml
+from t2t.core.config import Written, expand, parse, read_yaml
 from t2t.core.errors import T2TError, expect
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset, DatasetConfig, read_dataset
@@ -16,7 +15,8 @@ from t2t.teachers import TeacherEntry, parse_entry
 def dataset_config(workspace: Workspace, name: str) -> DatasetConfig:
     """`registry/datasets/<name>.yaml`."""
     path = workspace.file("datasets", name)
-    return parse(DatasetConfig, _named(path, read_yaml(path), "name"), path)
+    content = expand(_named(path, read_yaml(path), "name"), {"data": str(workspace.data)}, path)
+    return parse(DatasetConfig, content, path)
 
 
 def open_dataset(workspace: Workspace, name: str) -> Dataset:
@@ -53,7 +53,8 @@ def read_campaign(workspace: Workspace, campaign: str, name: str | None, setting
     if name is not None:
         expect(name, str, "A campaign's name is a text")
     content = override(expand(read_yaml(path), {}, path), settings)
-    return parse(CampaignConfig, {**content, "name": name or campaign}, path)
+    content["name"] = name or campaign
+    return parse(CampaignConfig, content, path)
 
 
 def teacher_entry(workspace: Workspace, teacher_id: str, data: Path | None = None) -> TeacherEntry:
@@ -63,8 +64,10 @@ def teacher_entry(workspace: Workspace, teacher_id: str, data: Path | None = Non
     return parse_entry(expand(_named(path, read_yaml(path), "id"), variables, path), path)
 
 
-def _named(path: Path, content: dict[str, Any], key: str) -> dict[str, Any]:
+def _named(path: Path, content: Written, key: str) -> Written:
     """A file's name is the entry's name; a differing one inside would be found by neither name."""
+    if not isinstance(content.get(key, ""), str) and content.text([key]) == path.stem:
+        content[key] = path.stem  # a name such as `2024` or `no`
     if content.setdefault(key, path.stem) != path.stem:
         raise T2TError(f"{path}: {key!r} is {content[key]!r} but the file is named {path.stem!r}; make them equal.")
     return content

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +9,7 @@ from pydantic import BaseModel
 
 from t2t.campaign.record import ControlScores, Record
 from t2t.core.config import Config, parse
-from t2t.core.errors import T2TError, one_line
-from t2t.core.files import write_text
+from t2t.core.files import read_noted, write_text
 from t2t.evaluation.gate import Verdict
 from t2t.training.config import TrainingConfig
 from t2t.training.files import TrainFiles
@@ -84,6 +82,11 @@ class RoundFiles:
         return self.evaluation / "yardsticks.json"
 
     @property
+    def decisions(self) -> Path:
+        """`t2t.evaluation.decisions.Decisions`: thresholds, and what they come to; where `yardsticks` is."""
+        return self.evaluation / "decisions.json"
+
+    @property
     def verdict(self) -> Path:
         """The gate's `Verdict`, once it is said."""
         return self.folder / "verdict.json"
@@ -118,7 +121,7 @@ class RoundStart(Config):
 
     @classmethod
     def read(cls, files: RoundFiles, k: int) -> RoundStart:
-        content = json.loads(files.begun.read_text(encoding="utf-8"))
+        content = read_noted(files.begun, f"Delete the folder {files.folder}: the round begins again.")
         return parse(cls, {"round": k, **content}, files.begun)
 
     def write(self, files: RoundFiles) -> None:
@@ -150,7 +153,7 @@ class TrainFacts(BaseModel):
     @classmethod
     def read(cls, files: RoundFiles) -> TrainFacts:
         path = files.student / "config.json"
-        return parse(cls, json.loads(path.read_text(encoding="utf-8")), path)
+        return parse(cls, read_noted(path, f"Delete the folder {files.student}: the student is trained again."), path)
 
 
 class RoundScores(Config):
@@ -168,14 +171,8 @@ class RoundScores(Config):
     @classmethod
     def read(cls, files: RoundFiles) -> RoundScores:
         """Raises T2TError where the file is damaged."""
-        try:
-            content = json.loads(files.metrics.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise T2TError(
-                f"{files.metrics}: cannot be read ({one_line(error, 100)}). Delete the folder {files.evaluation}: the "
-                "round is measured again."
-            ) from None
-        return parse(cls, content, files.metrics)
+        remedy = f"Delete the folder {files.evaluation}: the round is measured again."
+        return parse(cls, read_noted(files.metrics, remedy), files.metrics)
 
 
 class ControlFacts(ControlScores):
@@ -185,7 +182,7 @@ class ControlFacts(ControlScores):
 
     @classmethod
     def read(cls, files: RoundFiles) -> ControlFacts:
-        return parse(cls, json.loads(files.control.read_text(encoding="utf-8")), files.control)
+        return parse(cls, read_noted(files.control, "Delete it: the control is measured again."), files.control)
 
 
 class Settled(Config):
@@ -216,4 +213,6 @@ def read_control(files: RoundFiles) -> ControlScores | None:
 def read_verdict(files: RoundFiles) -> Verdict | None:
     """The gate's verdict where it was said."""
     path = files.verdict
-    return parse(Verdict, json.loads(path.read_text(encoding="utf-8")), path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    return parse(Verdict, read_noted(path, "Delete it: the gate judges again."), path)

@@ -7,10 +7,11 @@ the work folder): the note finds a campaign that was run with `--set lake=…`, 
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 
 from t2t.campaign.ledger import Ledger
-from t2t.core.config import read_yaml
+from t2t.core.config import Written, read_yaml
 from t2t.core.errors import T2TError
 from t2t.core.files import write_text
 from t2t.core.workspace import Workspace
@@ -20,6 +21,8 @@ from t2t.lake.layout import CampaignLayout, campaign_of, teacher_of
 log = logging.getLogger("t2t")
 
 NOTE = "lake"
+# The configuration of a campaign that was removed; any other is longer.
+REMOVED = b"{}"
 # Seconds for a server that commands of other campaigns may ask too, and for the one that a command is about.
 BRIEFLY = 5.0
 PATIENTLY = 30.0
@@ -48,14 +51,25 @@ def lake_of(workspace: Workspace, campaign: str) -> Lake | None:
     return open_lake(uri, workspace.work, create=False, wait=PATIENTLY) if uri else None
 
 
-def lakes(workspace: Workspace) -> list[Lake]:
-    """The lakes that the campaigns use, as far as they exist. One that does not open is left out, with a warning."""
+def lake_uris(workspace: Workspace) -> list[str]:
+    """The lakes that the campaigns use, whether they exist or not."""
     uris = {"git"}
     for name in workspace.names("campaigns"):
-        uris.add(str(read_yaml(workspace.file("campaigns", name)).get("lake", "git")))
+        uris.add(str(readable_entry(workspace, "campaigns", name).get("lake", "git")))
     uris |= {uri for note in workspace.work.glob(f"campaigns/*/{NOTE}") if (uri := _read(note))}
+    return sorted(uris)
+
+
+def lake_uri_of(workspace: Workspace, campaign: str) -> str:
+    """The lake in which a campaign has begun or, where it left no note, would begin."""
+    noted = _read(workspace.work / "campaigns" / campaign / NOTE) if "/" not in campaign else None
+    return noted or str(read_yaml(workspace.file("campaigns", campaign)).get("lake", "git"))
+
+
+def lakes(workspace: Workspace) -> list[Lake]:
+    """The lakes that the campaigns use, as far as they exist. One that does not open is left out, with a warning."""
     opened = []
-    for uri in sorted(uris):
+    for uri in lake_uris(workspace):
         try:
             opened.append(open_lake(uri, workspace.work, create=False, wait=BRIEFLY))
         except UnknownLake:
@@ -65,14 +79,39 @@ def lakes(workspace: Workspace) -> list[Lake]:
     return opened
 
 
+def readable_entry(workspace: Workspace, kind: str, name: str) -> Written:
+    """The content of an entry of `registry/<kind>/`, for those who can do without it: one that cannot be read is empty,
+    and named once in a warning."""
+    try:
+        return read_yaml(workspace.file(kind, name))
+    except T2TError as error:
+        _warn(f"Passed over: {error}")
+        return Written({})
+
+
+@cache
+def _warn(message: str) -> None:
+    log.warning("%s", message)
+
+
 def campaigns(workspace: Workspace) -> list[tuple[Lake, CampaignLayout]]:
     """Every campaign that has begun in this work folder, with its lake."""
     return _campaigns(lakes(workspace))
 
 
+def campaigns_in(lake: Lake) -> list[CampaignLayout]:
+    """Every campaign that has begun in a lake."""
+    return [layout for _, layout in _campaigns([lake])]
+
+
 def _campaigns(places: list[Lake]) -> list[tuple[Lake, CampaignLayout]]:
-    places_of_campaigns = ((lake, campaign_of(entry.path)) for lake in places for entry in lake.list("main"))
-    return [(lake, campaign) for lake, campaign in places_of_campaigns if campaign is not None]
+    return [(lake, campaign) for lake in places for campaign in begun_in(lake)]
+
+
+def begun_in(lake: Lake) -> list[CampaignLayout]:
+    """The campaigns that have begun in a lake. One that was removed has an empty configuration there."""
+    entries = (entry for entry in lake.list("main") if entry.size > len(REMOVED))
+    return [campaign for entry in entries if (campaign := campaign_of(entry.path)) is not None]
 
 
 def ledger_of(workspace: Workspace, campaign: str) -> Ledger:

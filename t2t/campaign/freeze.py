@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from t2t.campaign.config import CampaignConfig
+from t2t.campaign.find import REMOVED, begun_in
 from t2t.campaign.ledger import Ledger
 from t2t.core.config import fixed, parse
 from t2t.core.errors import T2TError
@@ -18,7 +19,8 @@ from t2t.core.files import sha256, staging
 from t2t.data.dataset import Dataset
 from t2t.data.labels import write_parquet
 from t2t.lake import Lake
-from t2t.lake.layout import CampaignLayout, DatasetLayout, campaign_of
+from t2t.lake.base import gone
+from t2t.lake.layout import CampaignLayout, DatasetLayout
 from t2t.lake.tables import latest_commit, read_json
 
 
@@ -50,6 +52,10 @@ def commit_data(lake: Lake, dataset: Dataset, quarantine: pa.Table, work: Path) 
     facts = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "quarantine": unreadable}
     latest = latest_commit(lake, "main", layout.data_keys)
     if latest is not None and latest.metadata == facts:
+        written = {layout.table(name) for name in ("samples", "human", "quarantine")} | {layout.topics}
+        missing = written - {entry.path for entry in lake.list("main", f"{layout.data}/")}
+        if missing:
+            raise gone(lake, "main", latest, missing)
         return latest.id
     with staging(work) as folder:
         files: dict[str, Path | bytes] = {}
@@ -90,16 +96,29 @@ def freeze_campaign(
     """
     current = json.loads(config.model_dump_json())
     frozen = read_json(lake, "main", layout.config)
-    if frozen is None:
+    if not frozen:
         _refuse_twin(lake, config.name)
+        removal = latest_commit(lake, "main", layout.removal_keys)
         lake.commit(
             "main",
             {layout.config: json.dumps(current, indent=2).encode()},
-            key=layout.config_key,
+            key=layout.config_key(removal.id if removal else None),
             message=f"Campaign: {config.name}",
             metadata={"campaign": config.name},
         )
         return
+    refuse_changes(frozen, config, layout, retracted, taught)
+
+
+def refuse_changes(
+    frozen: dict[str, Any],
+    config: CampaignConfig,
+    layout: CampaignLayout,
+    retracted: Collection[str],
+    taught: Collection[str],
+) -> None:
+    """Compares a configuration with the one that was frozen, as it stands in the lake (`freeze_campaign`)."""
+    current = json.loads(config.model_dump_json())
     # A newer version may have keys that the one that froze it had not: they have their defaults. Where it cannot be
     # read any more, the keys that differ are at least named.
     with suppress(T2TError):
@@ -115,8 +134,24 @@ def freeze_campaign(
         )
 
 
+def unfreeze(lake: Lake, layout: CampaignLayout) -> None:
+    """Takes back that a campaign has begun: it may begin with other settings. Nothing is written where it has not.
+
+    A lake keeps all files it ever had: the configuration is written over with an empty one (`begun_in`).
+    """
+    if not read_json(lake, "main", layout.config):
+        return
+    lake.commit(
+        "main",
+        {layout.config: REMOVED},
+        key=layout.removal_key(lake.resolve("main")),
+        message=f"Campaign: {layout.name} removed, it had no round",
+        metadata={"campaign": layout.name},
+    )
+
+
 def _refuse_twin(lake: Lake, name: str) -> None:
-    places = filter(None, (campaign_of(entry.path) for entry in lake.list("main")))
+    places = begun_in(lake)
     other = next((place for place in places if place.name == name), None)
     if other is not None:
         raise T2TError(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from t2t.campaign.record import Record, standing
 from t2t.core.config import parse
 from t2t.lake import Lake, UnknownRef
+from t2t.lake.base import gone
 from t2t.lake.layout import CampaignLayout
+from t2t.lake.tables import json_at
 from t2t.teachers.retraction import retracted
 
 
@@ -38,18 +41,38 @@ class Ledger:
         return dict(self._retracted[1])
 
     def written(self, ref: str = "main") -> list[Record]:
-        """The finished rounds as they were written, oldest first, whatever was retracted since."""
+        """The finished rounds as they were written, oldest first, whatever was retracted since.
+
+        Raises Damaged where a record that was written is not there any more.
+        """
         head = self.lake.resolve(ref)
         if self._written[0] != head:
             records = []
             for entry in self.lake.list(head, self.layout.ledger):
                 version = (entry.path, entry.digest)
                 if version not in self._parsed:
-                    with self.lake.read(head, entry.path) as file:
-                        self._parsed[version] = parse(Record, json.load(file), self.lake.uri(head, entry.path))
+                    content = json_at(self.lake, head, entry.path)
+                    self._parsed[version] = parse(Record, content, self.lake.uri(head, entry.path))
                 records.append(self._parsed[version])
+            self._check_whole(head, [record.round for record in records])
             self._written = head, sorted(records, key=lambda record: record.round)
         return list(self._written[1])
+
+    def _check_whole(self, head: str, rounds: Sequence[int]) -> None:
+        """Raises Damaged where a round's record was written and is gone: who took that round for one that is still to
+        be done would find it done at every step, and never come to its end."""
+        for k in sorted({*range(max(rounds, default=-1) + 2)} - {*rounds}):
+            done = self.lake.find(head, self.layout.record_key(k))
+            if done is not None:
+                raise gone(self.lake, "main", done, [self.layout.record(k)])
+
+    def has_round_under_way(self) -> bool:
+        """Whether the next round has been trained and is on its branch."""
+        k = len(self.records())
+        try:
+            return self.lake.find(self.layout.branch(k), self.layout.round_key(k)) is not None
+        except UnknownRef:
+            return False
 
     def append(self, record: Record) -> str:
         """Writes a round's record, the last step of the round. Writing it again changes nothing."""

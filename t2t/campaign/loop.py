@@ -24,6 +24,7 @@ from t2t.campaign.steps.promote import promote
 from t2t.campaign.steps.publish import publish, settle
 from t2t.campaign.steps.rows import rows
 from t2t.campaign.steps.train import train
+from t2t.core.errors import T2TError
 
 Step = Callable[..., Any]
 
@@ -62,6 +63,8 @@ def run(campaign: Campaign, observer: Observer, step: Step = call, until: int | 
                 if settled.teaches:
                     settled = step(f"round {k}: promote", promote, campaign, settled)
                 record = step(f"round {k}: publish", publish, campaign, settled, observer)
+                if all(done.round != k for done in campaign.ledger.records()):
+                    raise T2TError(f"Round {k} was published and is not in the ledger. `t2t lake check` says why.")
                 observer.recorded(campaign, record)
         except BaseException:
             with suppress(Exception):  # that error is the one to see; what observers have is mended by the next run

@@ -5,7 +5,6 @@ Everything can be told again, from the ledger and the rounds' files: what an obs
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ from t2t.campaign.facts import RoundStart
 from t2t.campaign.record import Record
 from t2t.core import plugins
 from t2t.core.errors import T2TError
+from t2t.core.host import OBSERVERS_VARIABLE as VARIABLE
+from t2t.core.host import observer_names
 
-GROUP, VARIABLE = "t2t.observers", "T2T_OBSERVERS"
+GROUP = "t2t.observers"
 OBSERVERS = {"mlflow": "t2t.integrations.mlflow.observer:MLflowObserver"}
 
 # How a process is done with a campaign: it has ended; it goes on later, or once a person has decided on a round; or an
@@ -44,6 +45,9 @@ class Observer:
     def of(cls, campaign: Campaign) -> Observer:
         """The observer of a campaign, for one that is found by name (`open_observers`)."""
         return cls()
+
+    def ready(self, campaign: Campaign) -> None:
+        """Nothing expensive has been done yet. Raises T2TError where the observer could not be told later on."""
 
     def opened(self, campaign: Campaign) -> None:
         """Data and teachers are ready; what killed runs left out can be put right from the ledger."""
@@ -82,6 +86,10 @@ class Observers(Observer):
 
     def __init__(self, *observers: Observer):
         self.observers = observers
+
+    def ready(self, campaign: Campaign) -> None:
+        for observer in self.observers:
+            observer.ready(campaign)
 
     def opened(self, campaign: Campaign) -> None:
         for observer in self.observers:
@@ -122,11 +130,6 @@ class Observers(Observer):
 
     def place(self, k: int | None = None) -> Place | None:
         return next((place for observer in self.observers if (place := observer.place(k)) is not None), None)
-
-
-def observer_names() -> list[str]:
-    """The names in T2T_OBSERVERS, each once."""
-    return list(dict.fromkeys(name for part in os.environ.get(VARIABLE, "mlflow").split(",") if (name := part.strip())))
 
 
 def open_observers(campaign: Campaign) -> Observer:

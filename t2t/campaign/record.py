@@ -80,6 +80,8 @@ class Record(Config):
     control: ControlScores | None = None
     # Of the validation pairs and their truth: rounds with another one were measured by something else.
     yardstick: str = ""
+    # What a yes of its student is worth on test (`t2t.evaluation.decisions.Decisions.metrics`).
+    decisions: dict[str, float] = Field(default_factory=dict)
     # The watch on its labels (`t2t.evaluation.watch`), and the topic that most of them speak for.
     watch: dict[str, float] = Field(default_factory=dict)
     largest_topic: str | None = None

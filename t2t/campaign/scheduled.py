@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from t2t.campaign.config import EngineName
 from t2t.campaign.engine import open_engine
 from t2t.campaign.entries import open_dataset, teacher_entry
+from t2t.campaign.overrides import CampaignName, campaign_with
 from t2t.core.config import Config
 from t2t.core.errors import T2TError, nearest, one_line
 from t2t.core.workspace import Workspace
@@ -37,11 +38,35 @@ MEDIA = frozenset(
 
 
 class EmbedConfig(Config):
-    """What the deployment `embed` is asked for."""
+    """What the deployment `embed` is asked for: a campaign's dataset and frame encoder, or these two themselves."""
 
-    dataset: str = Field(description="A dataset: the name of a file in registry/datasets/.")
-    encoder: EncoderConfig = Field(description="As the campaigns on it have it: another encoder has embeddings apart.")
+    campaign: CampaignName | None = Field(None, description="The name of a file in registry/campaigns/.")
+    dataset: str | None = Field(None, description="Without a campaign: the name of a file in registry/datasets/.")
+    encoder: EncoderConfig | None = Field(
+        None, description="Without a campaign: as those on the dataset have it; another one has embeddings apart."
+    )
     engine: EngineName = Field("local", description="As in a campaign.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> EmbedConfig:
+        given = (self.campaign is not None, self.dataset is not None, self.encoder is not None)
+        if given not in ((True, False, False), (False, True, True)):
+            raise ValueError("give a campaign, or else a dataset and an encoder")
+        return self
+
+    @property
+    def about(self) -> str:
+        """The campaign or the dataset, as runs are called."""
+        return self.campaign or self.dataset or "?"
+
+    def what(self, workspace: Workspace) -> tuple[str, EncoderConfig]:
+        """Dataset and encoder. Raises T2TError for a campaign that is not in the registry, or not right there."""
+        if self.campaign is not None:
+            campaign = campaign_with(workspace, self.campaign, {})
+            return campaign.dataset, campaign.encoder
+        assert self.dataset is not None
+        assert self.encoder is not None
+        return self.dataset, self.encoder
 
 
 class TagConfig(Config):
@@ -96,8 +121,9 @@ def embed_new(workspace: Workspace, config: EmbedConfig, device: str = "cpu") ->
 
     Raises T2TError for a dataset that does not read, or with more unreadable files than it allows.
     """
-    dataset, engine = open_dataset(workspace, config.dataset), open_engine(config.engine, device)
-    embedded = engine.embed(dataset.samples, config.encoder, workspace.work, dataset.config.max_unreadable)
+    name, encoder = config.what(workspace)
+    dataset, engine = open_dataset(workspace, name), open_engine(config.engine, device)
+    embedded = engine.embed(dataset.samples, encoder, workspace.work, dataset.config.max_unreadable)
     return NewlyEmbedded(len(dataset.samples), embedded.decoded, len(embedded.quarantine), _unlisted(dataset))
 
 

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import pandas as pd
+from rich.markup import escape
 
 from t2t.campaign.find import ledger_of
 from t2t.campaign.record import Record
-from t2t.commands.tables import console, table_of
+from t2t.commands.tables import console, records_of, table_of
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.evaluation.collapse import MEASURES
 from t2t.lake.tables import read_table
 
 
-def print_comparison(workspace: Workspace, campaign: str, first: int, second: int, top: int) -> None:
+@dataclass(frozen=True)
+class Comparison:
+    """Two rounds side by side. Each table has a column for each round, named by its number, and `change`.
+
+    metrics, watch: a measure each. topics: PR-AUC on test. labels: scores of test pairs with a person's label.
+    """
+
+    first: Record
+    second: Record
+    metrics: pd.DataFrame
+    watch: pd.DataFrame
+    topics: pd.DataFrame
+    labels: pd.DataFrame
+
+
+def compare(workspace: Workspace, campaign: str, first: int, second: int, top: int) -> Comparison:
+    """Compares two finished rounds; the `top` topics and labels that changed most.
+
+    Raises T2TError for a round that there is not.
+    """
     ledger = ledger_of(workspace, campaign)
     records = ledger.records()
     for k in (first, second):
@@ -21,21 +44,6 @@ def print_comparison(workspace: Workspace, campaign: str, first: int, second: in
             there_are = f"rounds 0 to {len(records) - 1}" if records else "no finished round yet"
             raise T2TError(f"Campaign {campaign!r} has no round {k}; it has {there_are}.")
     a, b = records[first], records[second]
-
-    metrics = [{"metric": "rows", str(first): float(a.rows), str(second): float(b.rows)}]
-    metrics += [{"metric": "teachers", str(first): float(len(a.teachers)), str(second): float(len(b.teachers))}]
-    for split, left, right in (("validation", a.validation, b.validation), ("test", a.test, b.test)):
-        for name in sorted(set(left) | set(right)):
-            if "/" not in name or name.startswith("pr_auc_beside/"):
-                values = {str(first): left.get(name), str(second): right.get(name)}
-                metrics.append({"metric": f"{split} {name.replace('pr_auc_beside/', 'pr_auc on pairs of ')}", **values})
-    frame = pd.DataFrame(metrics)
-    frame["change"] = frame[str(second)] - frame[str(first)]
-    console.print(table_of(frame, f"{campaign}: round {first} and round {second}", **_formats(first, second)))
-    console.print(table_of(watch_rows(a, b), "Watch on the self-training labels", **_formats(first, second)))
-    for record in (a, b):
-        if record.largest_topic is not None:
-            console.print(f"Topic with the largest share of round {record.round}'s positives: {record.largest_topic}")
 
     def pairs(record: Record) -> pd.DataFrame:
         return read_table(ledger.lake, record.commit, ledger.layout.pairs(record.round, "test")).to_pandas()
@@ -46,20 +54,49 @@ def print_comparison(workspace: Workspace, campaign: str, first: int, second: in
 
     by_topic = topics(a).merge(topics(b)[["topic", "pr_auc"]], on="topic", suffixes=("_a", "_b"))
     by_topic = by_topic.rename(columns={"pr_auc_a": str(first), "pr_auc_b": str(second)})
-    console.print(
-        table_of(
-            _largest(by_topic, first, second, top),
-            "Topics that changed most (PR-AUC on test)",
-            **_formats(first, second),
-        )
-    )
     labels = pairs(a).merge(pairs(b), on=["sample_id", "topic", "human"])
     labels = labels.rename(columns={"score_x": str(first), "score_y": str(second)})
-    console.print(
-        table_of(
-            _largest(labels, first, second, top), "Labels that changed most (scores on test)", **_formats(first, second)
-        )
+    return Comparison(
+        a,
+        b,
+        _metrics(a, b),
+        watch_rows(a, b),
+        _largest(by_topic, first, second, top),
+        _largest(labels, first, second, top),
     )
+
+
+def comparison_json(workspace: Workspace, campaign: str, first: int, second: int, top: int) -> dict[str, Any]:
+    """`t2t compare --json`: {metrics, watch, topics, labels}, each a list of rows as `Comparison` has them."""
+    found = compare(workspace, campaign, first, second, top)
+    tables = {"metrics": found.metrics, "watch": found.watch, "topics": found.topics, "labels": found.labels}
+    return {name: records_of(table) for name, table in tables.items()}
+
+
+def print_comparison(workspace: Workspace, campaign: str, first: int, second: int, top: int) -> None:
+    found, formats = compare(workspace, campaign, first, second, top), _formats(first, second)
+    console.print(table_of(found.metrics, f"{campaign}: round {first} and round {second}", **formats))
+    console.print(table_of(found.watch, "Watch on the self-training labels", **formats))
+    for record in (found.first, found.second):
+        if record.largest_topic is not None:
+            name = escape(record.largest_topic)
+            console.print(f"Topic with the largest share of round {record.round}'s positives: {name}")
+    console.print(table_of(found.topics, "Topics that changed most (PR-AUC on test)", **formats))
+    console.print(table_of(found.labels, "Labels that changed most (scores on test)", **formats))
+
+
+def _metrics(a: Record, b: Record) -> pd.DataFrame:
+    first, second = str(a.round), str(b.round)
+    rows: list[dict[str, Any]] = [{"metric": "rows", first: float(a.rows), second: float(b.rows)}]
+    rows += [{"metric": "teachers", first: float(len(a.teachers)), second: float(len(b.teachers))}]
+    for split, left, right in (("validation", a.validation, b.validation), ("test", a.test, b.test)):
+        for name in sorted(set(left) | set(right)):
+            if "/" not in name or name.startswith("pr_auc_beside/"):
+                shown = f"{split} {name.replace('pr_auc_beside/', 'pr_auc on pairs of ')}"
+                rows.append({"metric": shown, first: left.get(name), second: right.get(name)})
+    frame = pd.DataFrame(rows)
+    frame["change"] = frame[second] - frame[first]
+    return frame
 
 
 def watch_rows(a: Record, b: Record) -> pd.DataFrame:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
+from rich.markup import escape
 
 from t2t.campaign.entries import open_dataset
-from t2t.commands.tables import console, table_of
+from t2t.commands.tables import console, records_of, table_of
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
+from t2t.data.dataset import Dataset
 from t2t.data.embeddings.embed import probe
+from t2t.data.soundness import refuse_unsound, remarks
 
 
-def check_data(workspace: Workspace, name: str) -> None:
-    """Reads tables and videos; prints samples by split, topics, and what cannot be read."""
+def check_data(workspace: Workspace, name: str, as_json: bool = False) -> None:
+    """Reads tables and videos; prints samples by split, topics, and what cannot be read.
+
+    With `as_json`: {dataset, root, splits, topics, unseen, silent, unreadable}: a list with a split each, numbers of
+    topics, those without a positive human label, a list of {sample_id, path, reason}; `remarks` says what is odd.
+    """
     dataset = open_dataset(workspace, name)
     samples = dataset.samples.select(["sample_id", "group", "split"]).to_pandas()
     human = dataset.human.to_pandas().merge(samples, on="sample_id")
@@ -33,21 +43,33 @@ def check_data(workspace: Workspace, name: str) -> None:
                 "unreadable": int((unreadable["split"] == split).sum()),
             }
         )
-    console.print(table_of(pd.DataFrame(rows), f"Dataset {name} at {dataset.root}"))
-    console.print(f"Topics: {len(dataset.topics)}, of which {len(dataset.unseen)} unseen in training.")
-    console.print("Groups in more than one split: 0.")
     silent = [topic for topic in dataset.topics if not (human["confidence"][human["topic"] == topic] >= 0.5).any()]
-    if silent:
-        console.print(f"[yellow]Topics without a positive human label:[/yellow] {', '.join(silent[:10])}")
-    if len(unreadable):
-        # As the samples table writes them: short enough to stay whole in a terminal.
-        unreadable["path"] = [os.path.relpath(path, dataset.root) for path in unreadable["path"]]
-        console.print(
-            table_of(unreadable[["sample_id", "path", "reason"]].head(20), "Unreadable, would be quarantined")
-        )
+    told = remarks(dataset)
+    if as_json:
+        about = {"dataset": name, "root": str(dataset.root), "splits": rows, "topics": len(dataset.topics)}
+        about |= {"unseen": sorted(dataset.unseen), "silent": silent, "remarks": told}
+        about |= {"unreadable": records_of(unreadable[["sample_id", "path", "reason"]])}
+        print(json.dumps(about, indent=2))
+    else:
+        _print(dataset, rows, told, unreadable)
     share, limit = len(unreadable) / len(samples), dataset.config.max_unreadable
     if share > limit and len(unreadable) > 1:
         raise T2TError(
             f"{len(unreadable)} of {len(samples)} samples are unreadable ({share:.1%}), more than max_unreadable "
             f"({limit:.1%}) in {workspace.file('datasets', name)}: a campaign would stop."
+        )
+    refuse_unsound(dataset)
+
+
+def _print(dataset: Dataset, rows: list[dict[str, Any]], told: Sequence[str], unreadable: pd.DataFrame) -> None:
+    console.print(table_of(pd.DataFrame(rows), f"Dataset {dataset.name} at {dataset.root}"))
+    console.print(f"Topics: {len(dataset.topics)}, of which {len(dataset.unseen)} unseen in training.")
+    console.print("Groups in more than one split: 0.")
+    for remark in told:
+        console.print(f"[yellow]{escape(remark)}[/yellow]")
+    if len(unreadable):
+        # As the samples table writes them: short enough to stay whole in a terminal.
+        unreadable["path"] = [os.path.relpath(path, dataset.root) for path in unreadable["path"]]
+        console.print(
+            table_of(unreadable[["sample_id", "path", "reason"]].head(20), "Unreadable, would be quarantined")
         )

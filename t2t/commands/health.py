@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from t2t.campaign.campaign import Campaign
+from t2t.campaign.config import CampaignConfig
 from t2t.campaign.engine import LocalEngine
 from t2t.campaign.entries import campaign_config
 from t2t.campaign.find import ledger_of
 from t2t.campaign.freeze import frozen_config, read_frozen
 from t2t.campaign.steps.rows import next_rows, round_scales
-from t2t.commands.tables import console, table_of
+from t2t.commands.tables import console, records_of, table_of
 from t2t.core.workspace import Workspace
 from t2t.data.labels import HUMAN
 from t2t.data.scales import Scale
@@ -20,8 +23,34 @@ from t2t.evaluation.health import check_health, health
 from t2t.evaluation.worth import remarks
 
 
-def print_health(workspace: Workspace, campaign: str) -> None:
-    """The health of the labels on `main` that the campaign's next round would train on."""
+@dataclass(frozen=True)
+class Health:
+    """What was measured of the labels that a campaign's next round would train on.
+
+    report: as `t2t.evaluation.health.health` makes it. scales: columns teacher, slope, worth, scale; None where
+    confidences are not brought to one scale. missing: teachers without labels yet. remarks: sentences.
+    """
+
+    report: pd.DataFrame
+    scales: pd.DataFrame | None
+    missing: list[str]
+    remarks: list[str]
+    config: CampaignConfig
+
+
+def health_json(workspace: Workspace, campaign: str) -> dict[str, Any]:
+    """`t2t teachers health --json`: {labels, scales, missing, remarks}: a list with a teacher each, the same of their
+    maps to the common scale (null where it is not used), teachers without labels, sentences for people."""
+    measured = _measure(workspace, campaign)
+    return {
+        "labels": records_of(measured.report),
+        "scales": None if measured.scales is None else records_of(measured.scales),
+        "missing": measured.missing,
+        "remarks": measured.remarks,
+    }
+
+
+def _measure(workspace: Workspace, campaign: str) -> Health:
     ledger = ledger_of(workspace, campaign)
     if campaign in workspace.names("campaigns"):
         # What the next round would read, in the lake where the campaign began.
@@ -34,6 +63,15 @@ def print_health(workspace: Workspace, campaign: str) -> None:
     coded = next_rows(opened, head, names)
     report, scales = health(coded), round_scales(opened, coded)
     own = opened.lineup.own(names)
+    missing = [name for name in config.teachers if name not in names and name not in opened.lineup.retracted()]
+    table = _scale_table(names, scales, own) if config.common_scale else None
+    words = [str(remark) for remark in remarks(coded, scales, config.common_scale, own)]
+    return Health(report, table, missing, words, config)
+
+
+def print_health(workspace: Workspace, campaign: str) -> None:
+    """The health of the labels on `main` that the campaign's next round would train on."""
+    measured = _measure(workspace, campaign)
     short = {
         "at_zero": "at 0",
         "at_one": "at 1",
@@ -42,21 +80,20 @@ def print_health(workspace: Workspace, campaign: str) -> None:
         "calibration_error": "ECE",
     }
     counts = dict.fromkeys(("rows", "samples", "topics", "distinct", "pairs"), ",d")
-    shares = dict.fromkeys(("entropy", "at 0", "at 1", "mean", "PR-AUC", "ECE"), ".3f")
+    shares = dict.fromkeys(("entropy", "at 0", "at 1", "mean", "PR-AUC", "chance", "ECE"), ".3f")
     title = f"Labels that {campaign} trains on next; pairs, PR-AUC and calibration error (ECE) where people labeled too"
-    console.print(table_of(report.rename(columns=short), title, **counts, **shares))
-    if config.common_scale:
+    console.print(table_of(measured.report.rename(columns=short), title, **counts, **shares))
+    if measured.scales is not None:
         title = (
             "How they are brought to one scale: slope of their logits (1 is calibrated, above is timid, below is loud),"
             " and worth, the share of people's answers that they explain"
         )
-        console.print(table_of(_scale_table(names, scales, own), title, slope=".2f", worth=".3f"))
-    missing = [name for name in config.teachers if name not in names and name not in opened.lineup.retracted()]
-    if missing:
-        console.print(f"Not labeled yet, the next run does it: {', '.join(missing)}")
-    for remark in remarks(coded, scales, config.common_scale, own):
-        console.print(str(remark), markup=False, soft_wrap=True)
-    check_health(report, config.health.model_copy(update={"constant": "warn"}), campaign)
+        console.print(table_of(measured.scales, title, slope=".2f", worth=".3f"))
+    if measured.missing:
+        console.print(f"Not labeled yet, the next run does it: {', '.join(measured.missing)}")
+    for remark in measured.remarks:
+        console.print(remark, markup=False, soft_wrap=True)
+    check_health(measured.report, measured.config.health.model_copy(update={"constant": "warn"}), campaign)
 
 
 def _scale_table(names: Sequence[str], scales: Mapping[str, Scale], own: Collection[str]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from t2t.commands.schemas import FILES, has_plugins, write_schemas
 from t2t.commands.tables import console
 from t2t.core.errors import T2TError
 from t2t.core.files import write_text
@@ -26,7 +27,7 @@ SHOWN = 5
 
 
 def init(folder: Path) -> list[str]:
-    """Writes a project: the demo's registry, deployments for Prefect, a README.
+    """Writes a project: the demo's registry, schemas for editors, deployments for Prefect, a README.
 
     Returns: the files' names in `folder`.
 
@@ -38,9 +39,22 @@ def init(folder: Path) -> list[str]:
         for source, name in _files().items():
             write_text(folder / name, source.read_text(encoding="utf-8"))
             written.append(name)
+        if has_plugins():
+            write_schemas(folder / "registry")
     except OSError as error:
         raise T2TError(f"{folder}: no project can be written there: {error.strerror}.") from error
     return written
+
+
+def print_schemas(registry: Path) -> None:
+    """Writes the schemas of a registry's entries anew, with the kinds of the plug-ins that are installed here."""
+    if not registry.is_dir():
+        raise T2TError(f"{registry}: no registry here. Run t2t where `registry/` is, or set T2T_REGISTRY.")
+    for path in write_schemas(registry):
+        console.print(f"Wrote {path}", markup=False, soft_wrap=True)
+    console.print(
+        "An editor reads them by an entry's first line, as # yaml-language-server: $schema=../campaign.schema.json"
+    )
 
 
 def print_init(folder: Path) -> None:
@@ -66,7 +80,7 @@ def _files() -> dict[Path, str]:
     # In the wheel the demo's registry lies beside the demo; a clone has it in its root, with other entries.
     shipped = Path(__file__).parents[1] / "data" / "demo" / "registry"
     registry = shipped if shipped.is_dir() else ROOT / "registry"
-    entries = {registry / entry: f"registry/{entry}" for entry in ENTRIES}
+    entries = {registry / entry: f"registry/{entry}" for entry in (*ENTRIES, *FILES.values())}
     return entries | {PROJECT / source: name for source, name in OTHERS.items()}
 
 

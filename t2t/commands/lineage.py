@@ -181,15 +181,16 @@ def _line(node: Node) -> str:
     if node["kind"] == "checkpoint":
         text = f"[bold]checkpoint[/bold] {facts['sha256'][:12]}  {escape(facts['folder'])}"
     elif node["kind"] == "round":
-        text = f"[bold]round[/bold] {node['id']}  {facts['status']}, PR-AUC {facts['pr_auc']:.3f} on test"
+        text = f"[bold]round[/bold] {escape(node['id'])}  {facts['status']}, PR-AUC {facts['pr_auc']:.3f} on test"
         text += f" ({facts['validation_pr_auc']:.3f} on validation), {facts['rows']:,} rows"
         text += f", commit {facts['commit'][:12]}"
     elif node["kind"] == "teacher":
-        text = f"[bold]teacher[/bold] {node['id']}  {facts['kind']}, fingerprint {facts['fingerprint'][:12]}"
+        text = f"[bold]teacher[/bold] {escape(node['id'])}  {escape(facts['kind'])}"
+        text += f", fingerprint {facts['fingerprint'][:12]}"
     elif node["kind"] == "labels":
         text = f"[bold]labels[/bold] commit {facts['commit'][:12]}, {facts['rows']:,} rows, {facts['time'][:16]}"
     else:
-        text = f"[bold]data[/bold] {facts['dataset']}, commit {facts['commit'][:12]}"
+        text = f"[bold]data[/bold] {escape(facts['dataset'])}, commit {facts['commit'][:12]}"
     if node["retracted"]:
         # What the round was before stands in `t2t rounds`.
         why = escape(node["retracted"].split(";")[0].removesuffix(", which was retracted").removesuffix("retracted"))

@@ -9,12 +9,12 @@ from rich.tree import Tree
 
 from t2t.campaign.config import RoundsConfig
 from t2t.campaign.decision import waiting
-from t2t.campaign.find import campaigns, teacher_places
+from t2t.campaign.find import campaigns, readable_entry, teacher_places
 from t2t.campaign.freeze import read_frozen
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import RETRACTED, Record, champion, stop_reason
 from t2t.commands.tables import console
-from t2t.core.config import read_yaml
+from t2t.core.config import parse
 from t2t.core.errors import T2TError, nearest
 from t2t.core.workspace import Workspace
 from t2t.lake import Lake
@@ -101,12 +101,16 @@ def _add_campaign(
         branch.add(f"champion: {names[0]} [dim]to[/dim] {names[1]}")
     # The registry's own numbers count where it has the campaign: rounds may be prolonged.
     if name in workspace.names("campaigns"):
-        config = {**config, **read_yaml(workspace.file("campaigns", name))}
-    rounds = RoundsConfig.model_validate(config.get("rounds", {}))
+        config = {**config, **readable_entry(workspace, "campaigns", name)}
+    try:
+        rounds = parse(RoundsConfig, config.get("rounds") or {}, f"campaign {name}")
+    except T2TError as error:
+        branch.add(f"what has to be trained again is not known: {escape(str(error))}")
+        return
     stands = len(after) - len(out)
     stop = stop_reason(after, rounds.max, rounds.patience)
     if stop is not None:
-        branch.add(f"nothing has to be trained again: {stop}")
+        branch.add(f"nothing has to be trained again: {escape(stop)}")
         return
     command = f"t2t run {name}" if name in workspace.names("campaigns") else f"t2t run CAMPAIGN --name {name}"
     missing = rounds.max - stands

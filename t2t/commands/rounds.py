@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.markup import escape
+
 from t2t.campaign.decision import read_decision, waiting
 from t2t.campaign.find import ledger_of
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import RETRACTED, Record, champion, rounds_rows, rounds_table
-from t2t.commands.tables import console, table_of
+from t2t.commands.tables import console, records_of, table_of
 from t2t.core.config import parse
 from t2t.core.errors import T2TError, one_line
 from t2t.core.workspace import Workspace
@@ -22,9 +24,7 @@ from t2t.lake.tables import read_json
 def rounds_json(workspace: Workspace, campaign: str) -> list[dict[str, Any]]:
     """`t2t rounds --json`: a list of {round, teachers, rows, pr_auc, pr_auc_low, pr_auc_high, pr_auc_seen,
     pr_auc_unseen, champion, run_id, commit} and what else the table holds; absent values are null."""
-    frame = rounds_table(ledger_of(workspace, campaign).records())
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
+    return records_of(rounds_table(ledger_of(workspace, campaign).records()))
 
 
 def round_yardsticks(lake: Lake, layout: CampaignLayout, record: Record) -> Yardsticks | None:
@@ -59,9 +59,11 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
     _print_worth(ledger, records)
     for record in records:
         if record.status == "rejected":
-            console.print(f"Round {record.round} was rejected by its gate: {record.reason} (branch {record.branch})")
+            console.print(
+                f"Round {record.round} was rejected by its gate: {escape(record.reason)} (branch {record.branch})"
+            )
         elif record.status == RETRACTED:
-            console.print(f"Round {record.round} is retracted: it {record.reason}")
+            console.print(f"Round {record.round} is retracted: it {escape(record.reason)}")
     if waits is not None:
         decision = read_decision(ledger.lake, ledger.layout, waits.round)
         out = ledger.retracted()
@@ -69,12 +71,14 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
         if gone:
             console.print(f"[yellow]It learned from {', '.join(gone)}, which is retracted: it will not count.[/yellow]")
         if decision is None:
-            console.print(f"Round {waits.round} {waits.reason} (branch {waits.branch}). Type one of:")
+            console.print(f"Round {waits.round} {escape(waits.reason)} (branch {waits.branch}). Type one of:")
             console.print(f"  t2t decide {campaign} {waits.round} --pass")
             console.print(f"  t2t decide {campaign} {waits.round} --reject --reason '…'")
         else:
-            console.print(f"Round {waits.round} was {decision}. The next `t2t run` of {campaign} goes on with that.")
+            console.print(
+                f"Round {waits.round} was {escape(str(decision))}. The next `t2t run` of {campaign} goes on with that."
+            )
     elif records[-1].stop:
-        console.print(f"Stopped: {records[-1].stop}.")
+        console.print(f"Stopped: {escape(records[-1].stop)}.")
         if records[-1].stop.startswith("collapse"):
             console.print(after_collapse(records[-1].self_teacher or ""))

@@ -4,31 +4,41 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
 import yaml
+from rich.markup import escape
+from rich.text import Text
 
 from t2t.campaign.entries import open_dataset, teacher_entry
-from t2t.campaign.find import lakes
+from t2t.campaign.find import lakes, readable_entry
+from t2t.commands.schemas import FILES, schema_line
 from t2t.commands.tables import console, table_of
-from t2t.core.config import load_yaml, read_yaml
+from t2t.core.config import Written, load_node
 from t2t.core.errors import T2TError
 from t2t.core.files import write_text
+from t2t.core.terminal import cleaned, printable
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset
 from t2t.data.labels import HUMAN
 from t2t.lake.layout import dataset_of
-from t2t.teachers import TeacherContext, build, parse_entry
+from t2t.teachers import TeacherContext, TeacherEntry, build, parse_entry
 from t2t.teachers.base import Registration
+from t2t.teachers.labeling import answers
 from t2t.teachers.retraction import retracted
 from t2t.teachers.store import registrations
 
 FEW = 200
+# Of comments in what is written.
+WIDTH = 116
 
 
-def print_teachers(workspace: Workspace) -> None:
-    """Hand-written entries and the students that became teachers, with what the lake holds of each."""
+def teachers_json(workspace: Workspace) -> list[dict[str, Any]]:
+    """`t2t teachers --json`: a list of {id, kind, dataset, labels, fingerprint, retracted, description}: hand-written
+    entries, and the students that became teachers, once for each dataset that they labeled. dataset, labels and
+    fingerprint are null where a teacher is not registered yet."""
     registered_teachers: dict[str, list[tuple[str, Registration]]] = {}
     out: set[tuple[str, str]] = set()
     for lake in lakes(workspace):
@@ -40,33 +50,53 @@ def print_teachers(workspace: Workspace) -> None:
     for name in [HUMAN, *(name for name in workspace.names("teachers") if name != HUMAN)]:
         entry = {"kind": "annotations", "description": "The ground truth: the dataset's own annotations."}
         if name in workspace.names("teachers"):
-            entry = read_yaml(workspace.file("teachers", name))
+            entry = readable_entry(workspace, "teachers", name) or {"description": "cannot be read, see above"}
         rows += _rows(name, entry, registered_teachers.pop(name, []), out)
     for name, places in sorted(registered_teachers.items()):
         rows += _rows(name, places[0][1].entry, places, out)
-    console.print(table_of(pd.DataFrame(rows), "Teachers"))
-    console.print("Add one: t2t teachers add ID --kind labels --path '${data}/teachers/ID.csv'")
+    return rows
 
 
 def _rows(
     name: str, entry: dict[str, Any], places: list[tuple[str, Registration]], out: set[tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    columns = {"id": name, "kind": entry.get("kind", "?")}
-    text = str(entry.get("description", ""))
+    about = {"id": name, "kind": str(entry.get("kind", "?"))}
+    text = {"description": str(entry.get("description", ""))}
     if not places:
-        missing = {"dataset": "", "labels": "", "fingerprint": "not registered yet"}
-        return [{**columns, **missing, "description": text}]
-    rows = []
-    for dataset, registration in places:
-        row = {
-            **columns,
+        return [{**about, "dataset": None, "labels": None, "fingerprint": None, "retracted": False, **text}]
+    return [
+        {
+            **about,
             "dataset": dataset,
-            "labels": f"{registration.rows:,}",
-            "fingerprint": registration.fingerprint[:12],
+            "labels": registration.rows,
+            "fingerprint": registration.fingerprint,
+            "retracted": (dataset, name) in out,
+            **text,
         }
-        mark = "[red]retracted:[/red] " if (dataset, name) in out else ""
-        rows.append({**row, "description": mark + text})
-    return rows
+        for dataset, registration in places
+    ]
+
+
+def print_teachers(workspace: Workspace) -> None:
+    """Hand-written entries and the students that became teachers, with what the lake holds of each."""
+    rows = []
+    for row in teachers_json(workspace):
+        there = row["dataset"] is not None
+        text: str | Text = row["description"]
+        if row["retracted"]:
+            text = Text.assemble(("retracted:", "red"), " ", printable(row["description"]))
+        rows.append(
+            {
+                "id": row["id"],
+                "kind": row["kind"],
+                "dataset": row["dataset"] or "",
+                "labels": f"{row['labels']:,}" if there else "",
+                "fingerprint": row["fingerprint"][:12] if there else "not registered yet",
+                "description": text,
+            }
+        )
+    console.print(table_of(pd.DataFrame(rows), "Teachers"))
+    console.print("Add one: t2t teachers add ID --kind labels --path '${data}/teachers/ID.csv'")
 
 
 def check_teachers(workspace: Workspace, ids: list[str], dataset: str | None) -> bool:
@@ -76,39 +106,69 @@ def check_teachers(workspace: Workspace, ids: list[str], dataset: str | None) ->
     """
     used: dict[str, set[str]] = {}
     for campaign in workspace.names("campaigns"):
-        content = read_yaml(workspace.file("campaigns", campaign))
-        named = content.get("teachers")
-        for teacher in map(str, named) if isinstance(named, list) else ():
-            used.setdefault(teacher, set()).add(str(content.get("dataset")))
+        content = readable_entry(workspace, "campaigns", campaign)
+        named, place = content.get("teachers"), content.text(["dataset"]) or str(content.get("dataset"))
+        for number, teacher in enumerate(named if isinstance(named, list) else ()):
+            used.setdefault(content.text(["teachers", number]) or str(teacher), set()).add(place)
     datasets: dict[str, Dataset | T2TError] = {}
-    rows = []
+    rows, told = [], []
     for name in ids or workspace.names("teachers"):
         for place in [dataset] if dataset else sorted(used.get(name, {""})):
-            outcome = _check(workspace, name, place, datasets)
+            outcome, remarks = _check(workspace, name, place, datasets)
             rows.append({"id": name, "dataset": place, **outcome})
+            told += [f"{name}: {remark}" for remark in remarks]
     console.print(table_of(pd.DataFrame(rows), "Teachers, checked"))
+    for remark in told:
+        console.print(escape(remark))
     return all(row["result"] == "sound" for row in rows)
 
 
-def _check(workspace: Workspace, name: str, place: str | None, datasets: dict[str, Any]) -> dict[str, str]:
+def _check(
+    workspace: Workspace, name: str, place: str | None, datasets: dict[str, Any]
+) -> tuple[dict[str, str], list[str]]:
+    """The columns of a teacher's row, and what it says of its labels."""
+
+    def outcome(fingerprint: str, labels: str, result: str) -> dict[str, str]:
+        return {"fingerprint": fingerprint[:12], "labels": labels, "result": result}
+
     try:
         if not place:
             teacher_entry(workspace, name)
-            return {"fingerprint": "", "labels": "", "result": "no campaign uses it: name a dataset with --dataset"}
+            return outcome("", "", "no campaign uses it: name a dataset with --dataset"), []
         if place not in datasets:
             datasets[place] = open_dataset(workspace, place)
         opened = datasets[place]
         teacher = build(teacher_entry(workspace, name, opened.root), TeacherContext(opened, workspace.work))
         fingerprint = teacher.fingerprint()
         samples = opened.samples.slice(0, FEW)
-        tables = [table for table in islice(teacher.label(samples, opened.topics), 4) if len(table)]
+        tables = [table for table in islice(answers(teacher, samples, opened.topics), 4) if len(table)]
+        remarks = list(getattr(teacher, "remarks", ()))
         if not tables:
-            return {"fingerprint": fingerprint[:12], "labels": "0", "result": f"no label for the first {FEW} samples"}
+            return outcome(fingerprint, "0", f"no label for the first {FEW} samples"), remarks
         values = pd.concat([table["confidence"].to_pandas() for table in tables])
         labels = f"{len(values):,} read, {values.min():.3f} to {values.max():.3f}, mean {values.mean():.3f}"
-        return {"fingerprint": fingerprint[:12], "labels": labels, "result": "sound"}
+        return outcome(fingerprint, labels, "sound"), remarks
     except T2TError as error:
-        return {"fingerprint": "", "labels": "", "result": str(error)}
+        return outcome("", "", str(error)), []
+
+
+def _commented(content: dict[str, Any], model: type[TeacherEntry], schema: bool) -> str:
+    """An entry as YAML: what it is, and above each key what the key is for."""
+    lines = [schema_line("teacher")] if schema else []
+    about = (model.__doc__ or "").strip().partition("\n\n")[0]
+    lines += [f"# {line}\n" for line in wrap(" ".join(about.split()), WIDTH)]
+    for key, value in content.items():
+        lines.append("\n")
+        if (field := model.model_fields.get(key)) is not None and field.description:
+            lines += [f"# {line}\n" for line in wrap(" ".join(field.description.split()), WIDTH)]
+        lines.append(yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=1000))
+    left = [key for key in model.model_fields if key not in content]
+    if left:
+        lines += [
+            "\n",
+            *(f"# {line}\n" for line in wrap(f"Not given, so at their defaults: {', '.join(left)}.", WIDTH)),
+        ]
+    return "".join(lines)
 
 
 def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: str, options: list[str]) -> Path:
@@ -118,19 +178,24 @@ def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: s
         raise T2TError(
             f"{path} exists. An identity never changes: choose a new id, or edit the file before its first use."
         )
-    content: dict[str, Any] = {"id": teacher_id, "kind": kind}
+    content = Written({"id": teacher_id, "kind": kind})
     if description:
-        content["description"] = description
+        content["description"] = cleaned(description)
     keys = iter(options)
     for key in keys:
         name, equals, value = key.removeprefix("--").partition("=")
         if not key.startswith("--") or not (equals or (value := next(keys, ""))):
             raise T2TError(f"{key!r}: write further keys as --key value, for instance --path '${{data}}/x.csv'.")
         try:
-            content[name.replace("-", "_")] = load_yaml(value)
+            content[name.replace("-", "_")], node = load_node(value)
         except T2TError as error:
             raise T2TError(f"{key!r}: {error}") from None
-    parse_entry(content, f"teacher {teacher_id!r}")
-    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-    console.print(f"Wrote {path}. Check it: t2t teachers check {teacher_id}; then name it in a campaign's `teachers`.")
+        if node is not None:
+            content.nodes[(name.replace("-", "_"),)] = node
+    entry = parse_entry(content, f"teacher {teacher_id!r}")
+    write_text(path, _commented(dict(content), type(entry), (workspace.registry / FILES["teacher"]).is_file()))
+    console.print(
+        f"Wrote {escape(str(path))}. Check it: t2t teachers check {teacher_id}; then name it in a campaign's "
+        "`teachers`."
+    )
     return path

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from t2t.core.errors import T2TError, nearest, one_line
 
 MOST_NODES = 1_000_000
+# Values and characters of an entry. What has more is another file by mistake, and PyYAML takes its time: a second for
+# 18,000 values, written in two characters each.
+MOST_WRITTEN = 50_000
+MOST_CHARACTERS = 1 << 20
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -21,6 +27,28 @@ class Config(BaseModel):
     """Base of every configuration model: immutable; unknown keys, NaN and infinities are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, values: Any) -> Any:
+        """YAML reads yes, no, on and off as true and false, which Pydantic would take for 1 and 0."""
+        for name in values if isinstance(values, Mapping) else ():
+            field = cls.model_fields.get(name)
+            if isinstance(values[name], bool) and field is not None and _only_numbers(field.annotation):
+                raise ValueError(f"{name}: {str(values[name]).lower()} is no number")
+        return values
+
+
+def _only_numbers(annotation: Any) -> bool:
+    """Whether a field takes numbers, and neither booleans nor anything that could be one."""
+    kinds = {kind for kind in _plain_types(annotation) if kind is not NoneType}
+    return bool(kinds & {int, float}) and bool not in kinds
+
+
+def _plain_types(annotation: Any) -> list[Any]:
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return [kind for argument in get_args(annotation) for kind in _plain_types(argument)]
+    return [annotation]
 
 
 class Free:
@@ -31,20 +59,82 @@ class Free:
 C = TypeVar("C", bound=BaseModel)
 
 
+class _Loader(yaml.SafeLoader):
+    """Numbers as people read them: `010` is ten and no octal eight, `1:30` no number, a date is a text."""
+
+    written = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.written += 1
+        if self.written > MOST_WRITTEN:
+            raise T2TError(f"not readable as YAML: more than {MOST_WRITTEN:,} values are written in it.")
+        return super().compose_node(parent, index)
+
+
+_NUMBERS = {
+    "int": re.compile(r"[-+]?(?:0|[1-9][0-9]*)$|0x[0-9a-fA-F]+$"),
+    "float": re.compile(
+        r"[-+]?[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?$|[-+]?\.[0-9]+(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|Inf|INF)$"
+        r"|\.(?:nan|NaN|NAN)$"
+    ),
+}
+_Loader.yaml_implicit_resolvers = {
+    sign: [rule for rule in rules if rule[0].rpartition(":")[2] not in (*_NUMBERS, "timestamp")]
+    for sign, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _pattern, list("-+.0123456789"))
+
+
+class Written(dict[str, Any]):
+    """A mapping of a YAML file that remembers how its values were written: YAML takes `no` for a truth value and
+    `2024` for a number, where a person may have meant a name.
+
+    nodes: the YAML node of the value at a path of keys; at the empty path that of the file.
+    """
+
+    def __init__(self, content: Mapping[str, Any], nodes: Mapping[tuple[str | int, ...], yaml.Node] | None = None):
+        super().__init__(content)
+        self.nodes = dict(getattr(content, "nodes", {}) if nodes is None else nodes)
+
+    def text(self, path: Sequence[str | int]) -> str | None:
+        """How the value at a path was written; None where it is none of a single word, or nobody knows."""
+        start = max((known for known in self.nodes if tuple(path[: len(known)]) == known), key=len, default=None)
+        node = None if start is None else self.nodes[start]
+        for part in path[len(start or ()) :]:
+            if isinstance(node, yaml.MappingNode):
+                node = next((value for key, value in node.value if key.value == part), None)
+            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+                node = node.value[part]
+            else:
+                return None
+        return node.value if isinstance(node, yaml.ScalarNode) and node.style is None and node.value else None
+
+
 def load_yaml(text: str) -> Any:
     """The content of a YAML text. Only plain values: a tag such as `!!python/object` is an error.
+
+    Raises T2TError as `load_node`.
+    """
+    return load_node(text)[0]
+
+
+def load_node(text: str) -> tuple[Any, yaml.Node | None]:
+    """The content of a YAML text, and its node, which says how it was written.
 
     Raises T2TError, without saying where the text stands, for what is not YAML, a key that stands twice (PyYAML would
     keep the last one), anchors that hold themselves, and anchors that multiply to more than MOST_NODES values.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise T2TError(f"not readable as YAML: {len(text):,} characters, more than {MOST_CHARACTERS:,}.")
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         try:
             node = loader.get_single_node()
             if node is None:
-                return None
+                return None, None
             _check_node(node, {})
-            return loader.construct_document(node)
+            return loader.construct_document(node), node
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -80,6 +170,8 @@ def _check_node(node: yaml.Node, sizes: dict[int, int]) -> int:
                 if key.value in lines:
                     raise T2TError(f"key {key.value!r} stands twice, in line {lines[key.value]} and in line {line}.")
                 lines[key.value] = line
+                if key.style is None and key.tag.rpartition(":")[2] in ("bool", "int", "float", "null"):
+                    key.tag = "tag:yaml.org,2002:str"  # keys are names
             size += _check_node(key, sizes) + _check_node(value, sizes)
     elif isinstance(node, yaml.SequenceNode):
         size += sum(_check_node(item, sizes) for item in node.value)
@@ -89,10 +181,14 @@ def _check_node(node: yaml.Node, sizes: dict[int, int]) -> int:
     return size
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises T2TError when it is missing, not what `load_yaml` takes, or not a mapping."""
+def read_yaml(path: str | Path) -> Written:
+    """The mapping in a YAML file, which remembers how it was written.
+
+    Raises T2TError when it is missing, not what `load_yaml` takes, or not a mapping.
+    """
     try:
-        content = load_yaml(Path(path).read_text(encoding="utf-8-sig"))
+        with open(path, encoding="utf-8-sig") as file:
+            content, node = load_node(file.read(MOST_CHARACTERS + 1))
     except FileNotFoundError:
         raise T2TError(f"{path}: no such file.") from None
     except UnicodeDecodeError as error:
@@ -103,13 +199,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise T2TError(f"{path}: {error}") from None
     if not isinstance(content, dict):
         raise T2TError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}.")
-    return content
+    return Written(content, {(): node} if node else {})
 
 
 def expand(value: Any, variables: Mapping[str, str], where: object) -> Any:
     """Replaces ``${name}`` in every string by `variables[name]`, else by the environment variable of that name."""
     if isinstance(value, dict):
-        return {key: expand(item, variables, where) for key, item in value.items()}
+        expanded = {key: expand(item, variables, where) for key, item in value.items()}
+        return Written(expanded, value.nodes) if isinstance(value, Written) else expanded
     if isinstance(value, list):
         return [expand(item, variables, where) for item in value]
     if not isinstance(value, str):
@@ -126,9 +223,18 @@ def expand(value: Any, variables: Mapping[str, str], where: object) -> Any:
 
 
 def parse(model: type[C], content: Mapping[str, Any], where: object) -> C:
-    """Validates `content`; every problem becomes one line that names the file, the key and what is expected."""
+    """Validates `content`; every problem becomes one line that names the file, the key and what is expected.
+
+    Where a text is needed and YAML took what was written for something else, what was written is the text.
+    """
     try:
-        return model.model_validate(content)
+        try:
+            return model.model_validate(content)
+        except ValidationError as error:
+            meant = _as_written(content, error)
+            if meant is None:
+                raise
+            return model.model_validate(meant)
     except ValidationError as error:
         problems = []
         for item in error.errors():
@@ -145,6 +251,34 @@ def parse(model: type[C], content: Mapping[str, Any], where: object) -> C:
             else:
                 problems.append(f"key {key!r}: {item['msg']} (found {one_line(repr(item['input']), 100)}).")
         raise T2TError(f"{where}: " + " ".join(problems)) from None
+
+
+def _as_written(content: Mapping[str, Any], error: ValidationError) -> dict[str, Any] | None:
+    """The content with the words of its file where a text is needed and something else was found; None where there is
+    no such place."""
+    if not isinstance(content, Written):
+        return None
+    meant: Any = None
+    for item in error.errors():
+        if item["type"] not in ("string_type", "literal_error"):
+            continue
+        value, path = content, []
+        for part in item["loc"]:
+            # A discriminated union puts its tag into the location: it names no key.
+            if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+                value = value[part]  # type: ignore[index]
+                path.append(part)
+        text = content.text(path)
+        # Nothing stays nothing, but in a list of names.
+        nothing = item["input"] is None and not (path and isinstance(path[-1], int))
+        if text is None or nothing or isinstance(item["input"], str):
+            continue
+        meant = deepcopy(dict(content)) if meant is None else meant
+        place = meant
+        for part in path[:-1]:
+            place = place[part]
+        place[path[-1]] = text
+    return meant
 
 
 def resolve(config: C) -> C:
@@ -167,16 +301,16 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> set[
         for candidate in models:
             field = candidate.model_fields.get(str(part))
             if field is not None:
-                inner += _models_in(field.annotation)
+                inner += models_in(field.annotation)
         # A discriminated union puts its tag into the location: it names no field, so the models stay.
         models = inner or models
     return {name for candidate in models for name in candidate.model_fields}
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+    return [model for argument in get_args(annotation) for model in models_in(argument)]
 
 
 def free_keys(model: type[BaseModel]) -> set[str]:
@@ -191,6 +325,6 @@ def fixed(model: type[BaseModel], content: Mapping[str, Any]) -> dict[str, Any]:
         if key in free_keys(model):
             continue
         field = model.model_fields.get(key)
-        inner = _models_in(field.annotation) if field is not None else []
+        inner = models_in(field.annotation) if field is not None else []
         settings[key] = fixed(inner[0], value) if len(inner) == 1 and isinstance(value, Mapping) else value
     return settings

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 # How Git's library, SQLite and the system say that a disk is full.
 FULL = ("No space left on device", "disk is full", "Disk quota exceeded")
+
+# How libraries say that there is no memory for what they are asked for; some raise a plain RuntimeError or ImportError.
+NO_MEMORY = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "CUDA out of memory",
+    "can't start new thread",
+    "failed to map segment from shared object",
+    "std::bad_alloc",
+    "Unable to allocate",
+)
+# What the system refuses, and what would mend it.
+REFUSED = {
+    errno.EACCES: "Give this user the right to it, or choose another place.",
+    errno.EPERM: "Give this user the right to it, or choose another place.",
+    errno.EROFS: "Choose a place that can be written to (T2T_WORK, --work).",
+    errno.EMFILE: "Allow this shell more open files: ulimit -n 4096.",
+    errno.ENFILE: "The machine has too many open files; end other programs.",
+    errno.EIO: "Its disk or network share does not answer; start the same command again when it does.",
+    errno.ESTALE: "Its network share went away; start the same command again when it is back.",
+}
 
 # A list of names that a person can still look through.
 LISTED = 30
@@ -50,6 +71,12 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f" Known: {', '.join(choices)}." if choices else ""
 
 
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
 def one_line(error: object, limit: int = 400) -> str:
     """Another library's message on one line, cut at `limit` characters and without control characters."""
     text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
@@ -79,7 +106,8 @@ def interrupted(error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> T2TError | None:
-    """Words for an error that is no bug but a full disk or a service out of reach; None for any other.
+    """Words for an error that is no bug but a full disk, memory that is too small, a file that the system refuses or a
+    service out of reach; None for any other.
 
     Git, SQLite and MLflow wrap the system's error in their own, some keep its text only: the whole chain is looked at.
     """
@@ -91,9 +119,20 @@ def explain(error: BaseException) -> T2TError | None:
             where = f" ({name})" if name else ""
             return T2TError(f"The disk is full{where}. Make room and start the same command again: it goes on.")
     for link in links:
-        if type(link).__module__.startswith(("requests", "urllib3")) or isinstance(link, ConnectionError):
+        if type(link).__module__.startswith(("requests", "urllib3", "httpx")) or isinstance(link, ConnectionError):
             return T2TError(
                 f"A service cannot be reached: {one_line(link, 200)} Start the same command again when it answers: it "
                 "goes on where it stopped."
             )
+    for link in links:
+        if isinstance(link, MemoryError) or any(word in str(link) for word in NO_MEMORY):
+            return T2TError(
+                f"There is not enough memory ({one_line(link, 150) or type(link).__name__}). Lower "
+                "training.batch_rows or the student's size, end other programs, or allow this shell more (ulimit -v "
+                "unlimited); the same command goes on."
+            )
+    for link in links:
+        if isinstance(link, OSError) and link.errno in REFUSED and link.strerror:
+            where = f"{link.filename}: " if link.filename else ""
+            return T2TError(f"{where}{link.strerror}. {REFUSED[link.errno]}")
     return None

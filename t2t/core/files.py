@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from t2t.core.errors import T2TError, one_line
 from t2t.core.locks import held_folder, is_held
 
 TEMPORARY = re.compile(r"^\..+\.(\d+)\.tmp")
@@ -78,6 +81,14 @@ def write_text(target: str | Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     with atomic_file(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_noted(path: Path, remedy: str) -> Any:
+    """A JSON file that a run wrote for itself. Raises T2TError where it is damaged; `remedy` says what to do then."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise T2TError(f"{path}: cannot be read ({one_line(error, 100)}). {remedy}") from None
 
 
 def sha256(*parts: str | bytes) -> str:

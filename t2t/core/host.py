@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
+import resource
 import tempfile
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
@@ -23,6 +25,18 @@ ASKS = {"Prefect": "/admin/version", "MLflow": "/api/2.0/mlflow/experiments/sear
 KEYS = {"Prefect": "PREFECT_API_AUTH_STRING", "MLflow": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"}
 
 
+# Bytes of addresses, not of memory: torch, MLflow and Prefect alone take 3.7 GB of them (measured).
+LEAST_ADDRESSES = 5 * 2**30
+# Who is told how a campaign goes on: names with commas between them (`t2t.campaign.observer`).
+OBSERVERS_VARIABLE = "T2T_OBSERVERS"
+
+
+def observer_names() -> list[str]:
+    """The names in T2T_OBSERVERS, each once; `mlflow` where it is not set."""
+    names = os.environ.get(OBSERVERS_VARIABLE, "mlflow").split(",")
+    return list(dict.fromkeys(name for part in names if (name := part.strip())))
+
+
 def check_environment(work: Path, variables: Iterable[str] = tuple(SERVERS)) -> None:
     """Raises T2TError when `work` cannot be written to, or a server that the environment names does not answer.
 
@@ -36,6 +50,16 @@ def check_environment(work: Path, variables: Iterable[str] = tuple(SERVERS)) -> 
         # MLflow also takes databases; those are opened, not asked.
         if url.startswith(("http://", "https://")) or (url and name == "Prefect"):
             check_server(name, variable, url)
+
+
+def check_memory() -> None:
+    """Raises T2TError where the shell's `ulimit -v` is below what the libraries of a run take before any data."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESSES:
+        raise T2TError(
+            f"This shell allows a program {limit / 2**30:.1f} GB of addresses (ulimit -v), and a run takes "
+            f"{LEAST_ADDRESSES / 2**30:.0f} GB: ulimit -v unlimited"
+        )
 
 
 def find_device() -> str:
@@ -121,9 +145,34 @@ def user() -> str:
         return "unknown"  # a container's user need not have a name
 
 
+def account() -> str:
+    """Whom this process works as, for the system."""
+    return _name(os.geteuid())
+
+
+def owner(path: Path) -> str:
+    """Whom a file or folder belongs to."""
+    try:
+        return _name(path.stat().st_uid)
+    except OSError:
+        return "somebody else"
+
+
+def _name(uid: int) -> str:
+    try:
+        import pwd
+
+        return pwd.getpwuid(uid).pw_name
+    except (ImportError, KeyError):
+        return f"user {uid}"  # a container's user need not have a name
+
+
 def shown(uri: str) -> str:
     """The address without the password that it may hold."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # no address at all
+        return re.sub(r"//[^/]*@", "//", uri)
     if parts.password is None and parts.username is None:
         return uri
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

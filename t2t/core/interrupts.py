@@ -10,6 +10,10 @@ from typing import Any
 _heard = False
 
 
+class Stopped(Exception):
+    """Ctrl-C ended a command."""
+
+
 def listen() -> None:
     """Remembers Ctrl-C from now on, for `check`; in the main thread, where nobody else listens."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

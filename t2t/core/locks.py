@@ -7,6 +7,7 @@ listed or left behind with the folder.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -18,6 +19,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from t2t.core.errors import T2TError
+
+# What a file system without locks answers.
+NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
+# Seconds for somebody who holds a lock for milliseconds.
+PATIENCE = 60.0
 
 
 class Busy(T2TError):
@@ -39,12 +45,14 @@ class Exclusive:
         self._lock = FileLock(self.path, timeout=0, fallback_to_soft=False)
 
     def __enter__(self) -> None:
-        """Raises Busy, naming host and process, where another one holds it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Raises Busy, naming host and process, where another one holds it; T2TError where it cannot be held."""
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout:
             raise Busy(f"{self.what} is being run by {_holder(self.path)}. Wait for it or end that process.") from None
+        except OSError as error:
+            raise _refused(self.path, error) from error
         if self._lock.lock_counter == 1:
             started = datetime.now().astimezone().isoformat(timespec="seconds")
             try:
@@ -60,6 +68,43 @@ class Exclusive:
                     os.truncate(self.path, 0)
         finally:
             self._lock.release()
+
+
+@contextlib.contextmanager
+def patient(path: Path, what: str) -> Iterator[None]:
+    """Holds a lock file for the block; waits for whoever holds it, who is expected to be quick.
+
+    Raises Busy where that takes more than a minute; T2TError where the file system has no locks.
+    """
+    lock = FileLock(path, timeout=PATIENCE, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Busy(
+            f"{what} has been held by another process for {PATIENCE:.0f} s, which takes milliseconds: {path}. End that "
+            "process (it may be stopped) and start again."
+        ) from None
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise _refused(path, error) from None
+        raise
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _refused(path: Path, error: OSError) -> Exception:
+    """Why a lock cannot be held, in words where they are known."""
+    reason = error.strerror or str(error)
+    if error.errno in NO_LOCKS:
+        return T2TError(
+            f"{path.parent}: its file system has no file locks ({reason}), which keep two runs apart. Set T2T_WORK or "
+            "--work to a folder on a local disk, or mount the network's with locks."
+        )
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return T2TError(f"{path} cannot be written to: {reason}. Set T2T_WORK or --work to a folder of yours.")
+    return error
 
 
 def _holder(path: Path) -> str:
@@ -82,6 +127,8 @@ def held_folder(folder: Path, wait: bool = True) -> Iterator[bool]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
+        except OSError as error:
+            raise _refused(folder / ".", error) from None
         else:
             # Whoever held it before may have removed the folder that this descriptor is of.
             yield _is(folder, descriptor)

@@ -8,7 +8,8 @@ A seam is an entry-point group: `t2t.teachers`, `t2t.students`, `t2t.encoders`, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from inspect import signature
@@ -101,7 +102,7 @@ class OneOf:
     """
 
     group: str
-    table: Mapping[str, str]
+    table: Mapping[str, str] = field(hash=False)  # what stands in an annotation has to have a hash
     more: tuple[str, ...] = ()
 
     def choices(self) -> list[str]:
@@ -129,7 +130,7 @@ class OpenTo:
     """
 
     group: str
-    table: Mapping[str, str]
+    table: Mapping[str, str] = field(hash=False)  # what stands in an annotation has to have a hash
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         def validate(value: Any, ours: core_schema.ValidatorFunctionWrapHandler) -> Any:
@@ -148,3 +149,15 @@ class OpenTo:
                 raise ValueError(str(error)) from None
 
         return core_schema.no_info_wrap_validator_function(validate, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The union's schema, with the models of the plug-ins that are installed, as far as they can be loaded."""
+        own, others = handler(schema), []
+        for name in names(self.group, self.table):
+            if name not in self.table:
+                with suppress(T2TError):
+                    model = find(self.group, self.table, name, name, needs=["Config"]).Config
+                    others.append(handler(model.__pydantic_core_schema__))
+        if not others:
+            return own
+        return {"anyOf": [*own.get("oneOf", [own]), *others]}

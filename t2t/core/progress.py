@@ -39,10 +39,12 @@ def progress(title: str, total: int, unit: str = "it", done: int = 0, part: bool
     `done` units were done before (by a run that was killed); they do not count for the rate. With `part`, work that
     stands inside of a `whole` goes on with that one's display.
     """
-    shared = _WHOLE.get() if part else None
-    if shared is not None:
+    shared, relay = _WHOLE.get() if part else None, _RELAY.get()
+    if relay is not None:
+        yield relay
+    elif shared is not None:
         yield shared.join(title, unit)
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and log.level < logging.WARNING:  # `--quiet`
         with _bar(title, total, unit, done) as advance:
             yield advance
     else:
@@ -75,6 +77,19 @@ def whole(total: int, done: int = 0) -> Iterator[None]:
             yield
         finally:
             _WHOLE.reset(token)
+
+
+_RELAY: ContextVar[Advance | None] = ContextVar("relay", default=None)
+
+
+@contextmanager
+def relayed(advance: Advance) -> Iterator[None]:
+    """Work inside shows nothing of its own: every unit of it is told to `advance`, which belongs to another display."""
+    token = _RELAY.set(advance)
+    try:
+        yield
+    finally:
+        _RELAY.reset(token)
 
 
 @contextmanager

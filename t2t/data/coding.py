@@ -160,7 +160,7 @@ def _look_up(coded: Coded, tables: int, places: np.ndarray) -> None:
         rows[0] = places[rows[0]]
         kept = (rows[0] >= 0) & (rows[1] >= 0) & (rows[2] >= 0)
         rows = [values[kept] for values in rows]
-        refuse_outside(rows[3])
+        _refuse_outside(coded, rows)
         for column, values in zip(coded.columns, rows, strict=True):
             column[end : end + len(values)] = values
         begin, end = stop, end + len(rows[0])
@@ -168,10 +168,17 @@ def _look_up(coded: Coded, tables: int, places: np.ndarray) -> None:
     coded.resize(end)
 
 
-def refuse_outside(confidence: np.ndarray) -> None:
-    """Raises T2TError where a confidence is NaN or outside 0..1."""
-    if not ((confidence >= 0) & (confidence <= 1)).all():
-        raise T2TError("A label's confidence is NaN or outside 0..1; `t2t teachers check` finds the file and row.")
+def _refuse_outside(coded: Coded, rows: Sequence[np.ndarray]) -> None:
+    """Raises T2TError where a confidence is NaN or outside 0..1. Args: rows: sample, topic, teacher, confidence."""
+    bad = np.flatnonzero(~((rows[3] >= 0) & (rows[3] <= 1)))
+    if len(bad):
+        sample, topic, teacher = (int(values[bad[0]]) for values in rows[:3])
+        name, where = coded.teachers[teacher], f"sample {str(coded.sample_ids[sample])!r}"
+        raise T2TError(
+            f"Teacher {name!r} has {rows[3][bad[0]]} for {where} and topic {coded.topics[topic]!r} in the lake, which "
+            f"is no number from 0 to 1: it was registered by a version that did not check this. Take it out with "
+            f"`t2t teachers retract {name}`, mend it, and name it by a new id."
+        )
 
 
 def _ahead(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

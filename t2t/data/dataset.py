@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
@@ -20,14 +20,15 @@ from pydantic import Field, model_validator
 from t2t.core.config import Config
 from t2t.core.errors import DataError, T2TError, nearest, one_line
 from t2t.core.files import sha256, sha256_file
+from t2t.data.columns import first_row, refuse
+from t2t.data.embeddings.limits import Limits, with_limits
+from t2t.data.limits import TableLimits
 from t2t.data.source import SourceFile
 from t2t.data.tables import (
     control_character,
-    first_row,
     plain_text,
     read_lines,
     read_table,
-    refuse,
     refuse_bad_names,
     refuse_duplicates,
     refuse_outside,
@@ -49,14 +50,21 @@ class UnseenConfig(Config):
     Either a list, or a fraction drawn by a stable hash: a topic's lot does not depend on which other topics there are.
     """
 
-    topics: tuple[str, ...] | None = None
-    fraction: float | None = Field(None, ge=0, lt=1)
-    seed: int = 0
+    topics: tuple[str, ...] | None = Field(None, description="The unseen topics, by name.")
+    fraction: float | None = Field(
+        None, ge=0, lt=1, description="Or their share of all topics, drawn by a hash of their names."
+    )
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Of that draw.")
     by: Literal["everyone", "people"] = Field(
         "everyone",
         description="Whose labels are kept out: everyone's; or people's only, so that a student learns these topics "
         "from teachers alone, and people measure how well.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return {"topics": value} if isinstance(value, list | tuple) else value
 
     @model_validator(mode="after")
     def _one_way(self) -> UnseenConfig:
@@ -83,14 +91,27 @@ def _stable_hash(text: str) -> int:
 class DatasetConfig(Config):
     """`registry/datasets/<name>.yaml`. Paths are relative to `root`, and `root` to the data root (T2T_DATA)."""
 
-    name: str = Field(pattern=NAME)
-    description: str = ""
-    root: str
-    samples: str = "samples.csv"
-    annotations: str = "annotations.csv"
-    topics: str = "topics.txt"
-    unseen: UnseenConfig = UnseenConfig(fraction=0.0)
+    name: str = Field(pattern=NAME, description="The file's own name.")
+    description: str = Field("", description="One line for people.")
+    root: str = Field(description="Its folder, from the data root (T2T_DATA, or --data-root); ${data} of its teachers.")
+    samples: str = Field(
+        "samples.csv", description="Table of samples: sample_id, path, modality, group, split (CSV or Parquet)."
+    )
+    annotations: str = Field(
+        "annotations.csv", description="People's labels: sample_id, topic, annotator, relevance (CSV or Parquet)."
+    )
+    topics: str = Field("topics.txt", description="The topics, one a line.")
+    unseen: UnseenConfig = Field(
+        UnseenConfig(fraction=0.0), description="Topics whose labels are kept out of training, to measure new ones by."
+    )
     max_unreadable: float = Field(0.01, ge=0, le=1, description="Share of samples that may be unreadable.")
+    table_limits: TableLimits = TableLimits()
+    shared_videos: Literal["refuse", "allow"] = Field(
+        "refuse",
+        description="Whether one video may stand, under two ids, in validation or test and in another split as well. "
+        "Then the student is measured on what it was trained on.",
+    )
+    limits: Limits = Field(Limits(), description="What decoding one file may cost; what needs more is unreadable.")
 
 
 @dataclass(frozen=True)
@@ -144,22 +165,29 @@ class Dataset:
         return sha256(*(self.content or map(sha256_file, files)), *sorted(self.unseen))
 
 
-def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
-    """Reads and checks everything but the videos' content.
-
-    Raises DataError for the first fault found: unknown sample or topic, a number outside 0..1 or NaN, a duplicate,
-    a group in two splits, a missing file, an empty cell. Nothing is written before all of it has been read.
-    """
+def dataset_root(config: DatasetConfig, data_root: Path) -> Path:
+    """A dataset's folder. Raises T2TError where there is none."""
     root = (data_root / config.root).resolve()
     if not root.is_dir():
         raise T2TError(
             f"Dataset {config.name!r}: folder {root} does not exist. Set T2T_DATA or --data-root to the folder that "
             f"holds {config.root!r}" + (", or make it with `t2t demo`." if config.name == "demo" else ".")
         )
+    return root
+
+
+def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
+    """Reads and checks everything but the videos' content.
+
+    Raises DataError for the first fault found: unknown sample or topic, a number outside 0..1 or NaN, a duplicate,
+    a group in two splits, a missing file, an empty cell. Nothing is written before all of it has been read.
+    """
+    root = dataset_root(config, data_root)
     files = [SourceFile(root / name) for name in (config.samples, config.annotations, config.topics)]
-    topics = _read_topics(files[2])
-    samples = _read_samples(files[0], root)
-    human = _read_annotations(files[1], samples, topics)
+    limits = config.table_limits
+    topics = _read_topics(files[2], limits)
+    samples = with_limits(_read_samples(files[0], root, limits), config.limits)
+    human = _read_annotations(files[1], samples, topics, limits)
     try:
         unseen = config.unseen.draw(topics)
     except ValueError as error:
@@ -167,10 +195,10 @@ def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
     return Dataset(config, root, samples, human, topics, unseen, tuple(file.sha256() for file in files))
 
 
-def _read_topics(file: SourceFile) -> tuple[str, ...]:
+def _read_topics(file: SourceFile, limits: TableLimits) -> tuple[str, ...]:
     topics: dict[str, int] = {}
     seen: dict[str, str] = {}
-    lines = read_lines(file)
+    lines = read_lines(file, limits)
     if not any(line.strip() for line in lines):
         raise DataError(file.path, "no topics; write one a line.")
     for row, line in enumerate(lines, start=1):
@@ -196,10 +224,10 @@ def _read_topics(file: SourceFile) -> tuple[str, ...]:
     return tuple(topics)
 
 
-def _read_samples(file: SourceFile, root: Path) -> pa.Table:
+def _read_samples(file: SourceFile, root: Path, limits: TableLimits) -> pa.Table:
     path = file.path
     names = ("sample_id", "path", "modality", "group", "split")
-    table = read_table(file, {name: pa.string() for name in names})
+    table = read_table(file, {name: pa.string() for name in names}, limits)
     if not len(table):
         raise DataError(path, "no samples.")
     # In an id they break joins with other systems' tables; in a group they let one source into two splits.
@@ -251,10 +279,11 @@ def _resolve(manifest: Path, index: int, written: str, root: Path) -> str:
     return str(target)
 
 
-def _read_annotations(file: SourceFile, samples: pa.Table, topics: Sequence[str]) -> pa.Table:
+def _read_annotations(file: SourceFile, samples: pa.Table, topics: Sequence[str], limits: TableLimits) -> pa.Table:
     path = file.path
     text = pa.string()
-    table = read_table(file, {"sample_id": text, "topic": text, "annotator": text, "relevance": pa.float64()})
+    columns = {"sample_id": text, "topic": text, "annotator": text, "relevance": pa.float64()}
+    table = read_table(file, columns, limits)
     refuse_unknown(path, table, "sample_id", samples["sample_id"].to_pylist(), "sample")
     refuse_unknown(path, table, "topic", topics, "topic")
     refuse_outside(path, table, "relevance")

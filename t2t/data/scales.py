@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from t2t.core.config import Config, parse
-from t2t.core.files import write_text
+from t2t.core.files import read_noted, write_text
 
 # Numbers whose order matters are kept to so many significant digits.
 DIGITS = 7
@@ -95,8 +95,8 @@ def read_scales(path: Path) -> dict[str, Scale]:
     """What `write_scales` wrote; nothing where no such file is."""
     if not path.is_file():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return {name: parse(Scale, scale, path) for name, scale in content.items()}
+    remedy = f"Delete {path.parent / 'labels'} and it: the round's rows are made again."
+    return {name: parse(Scale, scale, path) for name, scale in read_noted(path, remedy).items()}
 
 
 def apply_scales(confidence: np.ndarray, teacher: np.ndarray, scales: Mapping[int, Scale]) -> np.ndarray:

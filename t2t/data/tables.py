@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from t2t.core.errors import DataError, nearest, one_line
+from t2t.data.columns import as_kind, is_parquet, plain_column, refuse
+from t2t.data.csv_files import Dialect, read_csv
+from t2t.data.limits import TableLimits, is_text
 from t2t.data.source import SourceFile
 
 # What a file is when it begins so, and what to do about it.
@@ -33,137 +31,63 @@ OTHER_FORMATS = {
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\ufeff\u00ad\u2060\u200e\u200f"))
 
 
-def first_row(path: str | Path, index: int) -> int:
-    """The row number a person sees for the table's record `index`.
+def read_table(
+    source: str | Path | SourceFile, columns: Mapping[str, pa.DataType], limits: TableLimits | None = None
+) -> pa.Table:
+    """Reads a table that must have `columns`; further columns are kept. Every text column is `string`, whatever kind
+    of text the file has; texts are stripped of nothing.
 
-    In a CSV file that is the line in a text editor, where header, blank lines and cells of several lines count; in a
-    Parquet file records are counted from 1. Reads the file again, so it is for errors only.
+    Raises DataError for a missing or empty file, one that is larger than `limits`, one that changes while it is read,
+    a missing column, an empty cell or a value of another type.
     """
-    if _is_parquet(path):
-        return index + 1
-    return next((line for line, _ in islice(_records(path), index + 1, None)), index + 2)
-
-
-def _records(path: str | Path) -> Iterator[tuple[int, list[str]]]:
-    """The first line and the cells of each record of a CSV file, its header's too; blank lines are left out."""
-    with open(path, encoding="utf-8-sig", newline="") as file, suppress(csv.Error, UnicodeDecodeError):
-        reader = csv.reader(file)
-        line = 1
-        for cells in reader:
-            if cells:
-                yield line, cells
-            line = reader.line_num + 1
-
-
-def _is_parquet(path: str | Path) -> bool:
-    return Path(path).suffix.lower() == ".parquet"
-
-
-def read_table(source: str | Path | SourceFile, columns: Mapping[str, pa.DataType]) -> pa.Table:
-    """Reads a table that must have `columns`; strings are stripped of nothing, further columns are kept.
-
-    Numbers are parsed here rather than by the reader, so that the error for a bad one names its row.
-
-    Raises DataError for a missing or empty file, one that changes while it is read, a missing column, an empty cell or
-    a value of another type.
-    """
-    source = source if isinstance(source, SourceFile) else SourceFile(source)
+    source, limits = source if isinstance(source, SourceFile) else SourceFile(source), limits or TableLimits()
     path = source.path
     if not path.is_file():
         raise DataError(path, "no such file.")
+    if not is_parquet(path):
+        limits.refuse_text(path)
     content = source.read()
     if not content:
         raise DataError(path, "the file is empty; expected a header line and rows.")
-    table = _read(path, content, columns)
+    table = _read(path, content, list(columns), limits)
     for name in table.column_names:
         if table.column_names.count(name) > 1:
             raise DataError(path, f"column {name!r} stands twice.")
     for name in columns:
         if name not in table.column_names:
-            raise DataError(path, f"column {name!r} is missing.{_delimiter(table.column_names, name)}")
-    for name, kind in columns.items():
-        table = table.set_column(table.column_names.index(name), name, _cast(path, table.column(name), name, kind))
+            raise DataError(path, f"column {name!r} is missing.{nearest(name, table.column_names)}")
+    comma = not is_parquet(path) and Dialect.of(content[: 1 << 16]).decimal_comma
+    for number, name in enumerate(table.column_names):
+        column = plain_column(path, name, table.column(number))
+        if name in columns:
+            column = as_kind(path, column, name, columns[name], comma)
+        table = table.set_column(number, name, column)
+    limits.refuse_rows(path, len(table))
     return table
 
 
-def _delimiter(header: list[str], name: str) -> str:
-    """What to do about a missing column: the cells may be separated by something else than commas."""
-    for delimiter, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if len(header) == 1 and delimiter in header[0]:
-            return f" The cells seem to be separated by {called}; write commas."
-    return nearest(name, header)
-
-
-def _read(path: Path, content: bytes, columns: Mapping[str, pa.DataType]) -> pa.Table:
-    buffer = pa.BufferReader(content)
+def _read(path: Path, content: bytes, text: list[str], limits: TableLimits) -> pa.Table:
     try:
-        if _is_parquet(path):
-            return pq.ParquetFile(buffer).read()
+        if is_parquet(path):
+            return _read_parquet(path, content, limits)
         for start, called in OTHER_FORMATS.items():
             if content.startswith(start):
                 raise DataError(path, f"not readable as a table: it is {called}.")
-        options = pyarrow.csv.ConvertOptions(
-            column_types={name: pa.string() for name in columns}, strings_can_be_null=False
-        )
-        parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-        return pyarrow.csv.read_csv(buffer, convert_options=options, parse_options=parse)
+        return read_csv(path, content, text)
     except (pa.ArrowException, OSError) as error:
-        if not _is_parquet(path):
-            _refuse_ragged(path)
         raise DataError(path, f"not readable as a table: {one_line(error).rstrip('.')}.") from None
 
 
-def _refuse_ragged(path: Path) -> None:
-    """Raises DataError for the first row of a CSV file that has more or fewer cells than the header."""
-    width = None
-    for line, cells in _records(path):
-        width = width or len(cells)
-        if len(cells) != width:
-            raise DataError(path, f"{len(cells)} cells, but the header has {width}.", line)
-
-
-def _cast(path: Path, column: pa.ChunkedArray, name: str, kind: pa.DataType) -> pa.ChunkedArray:
-    try:
-        # Parquet says what a column is, and nobody has checked it: text need not be UTF-8.
-        column.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise DataError(path, f"cannot be read: {one_line(error).rstrip('.')}.", column=name) from None
-    missing = column.is_null()
-    # Text as other writers store it: pandas has large_string, and dictionaries for categories.
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_large_string(column.type):
-        column = column.cast(pa.string())
-    if pa.types.is_string(column.type):
-        missing = pc.or_kleene(missing, pc.equal(column, ""))
-    refuse(path, name, missing, lambda index: "is empty.")
-    if column.type == kind:
-        return column
-    try:
-        return column.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        pass
-    for index, value in enumerate(column.to_pylist()):
-        try:
-            pa.scalar(value).cast(kind)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            row = first_row(path, index)
-            raise DataError(path, f"{one_line(repr(value), 100)} is not a {_plain(kind)}.", row, name) from None
-    raise DataError(path, f"cannot be read as {_plain(kind)}.", column=name)
-
-
-def _plain(kind: pa.DataType) -> str:
-    return "number" if pa.types.is_floating(kind) else str(kind)
-
-
-def refuse(path: str | Path, column: str, bad: pa.ChunkedArray | np.ndarray, message) -> None:
-    """Raises a DataError for the first true value in `bad`; `message(index)` tells what is wrong there."""
-    flags = bad if isinstance(bad, np.ndarray) else bad.to_numpy()
-    where = np.flatnonzero(flags.astype(bool))
-    if len(where):
-        index = int(where[0])
-        more = f" ({len(where) - 1:,} more rows have the same fault.)" if len(where) > 1 else ""
-        raise DataError(path, message(index) + more, first_row(path, index), column)
+def _read_parquet(path: Path, content: bytes, limits: TableLimits) -> pa.Table:
+    """A Parquet file with its texts as dictionaries, so that one text in all rows stands in memory once."""
+    with pq.ParquetFile(pa.BufferReader(content)) as file:
+        limits.refuse_parquet(path, file)
+        schema = file.schema_arrow
+    texts = [field.name for field in schema if is_text(field.type)]
+    with pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts) as file:
+        table = file.read()
+    limits.refuse_decoded(path, table)
+    return table
 
 
 def refuse_outside(path: str | Path, table: pa.Table, column: str, low: float = 0.0, high: float = 1.0) -> None:
@@ -232,9 +156,12 @@ def refuse_duplicates(path: str | Path, table: pa.Table, columns: list[str]) -> 
     refuse(path, columns[-1], bad, message)
 
 
-def read_lines(source: str | Path | SourceFile) -> list[str]:
-    """The lines of a UTF-8 text file, trailing blank lines dropped. Raises DataError when it cannot be read."""
+def read_lines(source: str | Path | SourceFile, limits: TableLimits | None = None) -> list[str]:
+    """The lines of a UTF-8 text file, trailing blank lines dropped. Raises DataError when it cannot be read, or is
+    larger than `limits`."""
     source = source if isinstance(source, SourceFile) else SourceFile(source)
+    if source.path.is_file():
+        (limits or TableLimits()).refuse_text(source.path)
     try:
         # Spreadsheets and some editors put a byte-order mark before the first line.
         text = source.read().decode("utf-8-sig")

@@ -8,14 +8,22 @@ from pydantic import Field
 
 from t2t.core.config import Config
 
+# The precision that a yes is to have, where nobody wishes another.
+PRECISION = 0.8
+
 
 class HealthConfig(Config):
     """What a campaign does about a teacher whose confidences hardly vary."""
 
     constant: Literal["warn", "block", "off"] = Field("warn", description="Say it and go on, stop, or do not look.")
-    min_distinct: int = Field(2, ge=1, description="Different confidences that a teacher needs; hard labels have two.")
+    min_distinct: int = Field(
+        2, ge=1, le=1_000_000, description="Different confidences that a teacher needs; hard labels have two."
+    )
     min_entropy: float = Field(
-        0.01, ge=0, description="Bits, of the histogram with 32 bins; 0.01 is one row in a thousand outside one bin."
+        0.01,
+        ge=0,
+        le=5,
+        description="Bits, of the histogram with 32 bins; 0.01 is one row in a thousand outside one bin.",
     )
 
 
@@ -37,5 +45,8 @@ class WatchConfig(Config):
         0.05, ge=0, le=1, description="Normalised entropy of the topics' shares of the positives, at least."
     )
     max_psi: float | None = Field(
-        5.0, gt=0, description="Population stability index to the previous and to the first self-training teacher."
+        5.0,
+        gt=0,
+        le=1_000_000,
+        description="Population stability index to the previous and to the first self-training teacher.",
     )

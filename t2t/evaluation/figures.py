@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
 from t2t.data.pairs import Pairs
-from t2t.evaluation.metrics import curve
+from t2t.evaluation.metrics import chance, curve
 
 # Okabe and Ito's palette, told apart by people with any colour vision; its yellow is too pale for lines.
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -236,5 +236,4 @@ def pr_picture(
             curves[name] = curve(pairs.where(covered).with_score(score[covered]))
             if not covered.all():
                 notes[name] = f"{covered.mean():.0%} of pairs"
-    chance = float(pairs.positive.mean())
-    return pr_curves(curves, title, chance=chance, styles=styles, notes=notes, below=below)
+    return pr_curves(curves, title, chance=chance(pairs), styles=styles, notes=notes, below=below)

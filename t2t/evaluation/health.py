@@ -36,6 +36,7 @@ COLUMNS = (
     "mean",
     "human_pairs",
     "pr_auc",
+    "chance",
     "calibration_error",
 )
 
@@ -49,15 +50,15 @@ def health(coded: Coded) -> pd.DataFrame:
 
     Returns: one row a teacher, in the same order, with the columns of COLUMNS. `entropy` is in bits, of the
         histogram of confidences in 32 equal bins over 0..1 (0 to 5); `at_zero` and `at_one` are shares of the rows;
-        PR-AUC and expected calibration error (10 equal bins) are over the pairs that people labeled too, NaN where
-        there are none, and for `human` itself.
+        PR-AUC, its chance level (the share of positives) and expected calibration error (10 equal bins) are over the
+        pairs that people labeled too, NaN where there are none, and for `human` itself.
     """
     people = people_of(coded)
     rows = []
     for teacher in coded.teachers:
         keys, confidence = pairs_of(coded, teacher)
         row = {"teacher": teacher, **_distribution(keys, confidence, len(coded.topics))}
-        row |= {"human_pairs": 0, "pr_auc": float("nan"), "calibration_error": float("nan")}
+        row |= {"human_pairs": 0, **dict.fromkeys(("pr_auc", "chance", "calibration_error"), float("nan"))}
         if teacher != HUMAN and len(people[0]):
             common, truth = labeled_too(people, keys)
             row |= _against(truth >= POSITIVE, confidence[common])
@@ -115,10 +116,11 @@ def _distribution(keys: np.ndarray, confidence: np.ndarray, topics: int) -> dict
 def _against(positive: np.ndarray, confidence: np.ndarray) -> dict[str, float]:
     """PR-AUC and expected calibration error on the pairs that people labeled as well."""
     n = len(positive)
-    row = {"human_pairs": n, "pr_auc": float("nan"), "calibration_error": float("nan")}
+    row = {"human_pairs": n, **dict.fromkeys(("pr_auc", "chance", "calibration_error"), float("nan"))}
     if positive.any():
         row["pr_auc"] = float(average_precision_score(positive, confidence))
     if n:
+        row["chance"] = float(positive.mean())
         bins = _bins(confidence, CALIBRATION_BINS)
         said = np.bincount(bins, confidence, CALIBRATION_BINS)
         true = np.bincount(bins, positive, CALIBRATION_BINS)

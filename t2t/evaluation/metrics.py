@@ -29,6 +29,11 @@ def average_precision(pairs: Pairs) -> float:
     return float(average_precision_score(pairs.positive, pairs.score))
 
 
+def chance(pairs: Pairs) -> float:
+    """PR-AUC of scores that know nothing: the share of positive pairs; NaN where there is no pair."""
+    return float(pairs.positive.mean()) if len(pairs.target) else float("nan")
+
+
 def bootstrap(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> np.ndarray:
     """PR-AUC on groups drawn with replacement, and of each as many samples as it has, too: float64 [resamples].
 
@@ -61,15 +66,15 @@ def bootstrap(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> np.ndarray:
     block = max(1, BLOCK // max(segments, len(present), 1))
     for start in range(0, resamples if segments else 0, block):
         n = min(block, resamples - start)
-        draws = _draws(generator, n, groups)
-        gained, total = of_positives @ draws, np.cumsum(of_pairs @ draws, axis=0)
+        drawn = draws(generator, n, groups)
+        gained, total = of_positives @ drawn, np.cumsum(of_pairs @ drawn, axis=0)
         true = np.cumsum(gained, axis=0)
         with np.errstate(invalid="ignore"):
             values[start : start + n] = (gained * true / np.maximum(total, 1)).sum(axis=0) / true[-1]
     return values
 
 
-def _draws(generator: np.random.Generator, n: int, groups: np.ndarray) -> np.ndarray:
+def draws(generator: np.random.Generator, n: int, groups: np.ndarray) -> np.ndarray:
     """How often each sample is drawn in each of n resamples, float64 [samples, n].
 
     Args:

@@ -5,11 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from t2t.core import plugins
-from t2t.lake.base import Change, Commit, Entry, Lake, MergeConflict, TagExists, UnknownLake, UnknownPath, UnknownRef
+from t2t.lake.base import (
+    Change,
+    Commit,
+    Damaged,
+    Entry,
+    Lake,
+    MergeConflict,
+    TagExists,
+    UnknownLake,
+    UnknownPath,
+    UnknownRef,
+)
 
 __all__ = [
     "Change",
     "Commit",
+    "Damaged",
     "Entry",
     "Lake",
     "MergeConflict",

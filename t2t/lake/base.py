@@ -8,7 +8,7 @@ every backend allows more; tags may hold `/`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,6 +56,10 @@ class UnknownPath(T2TError):
 
 class MergeConflict(T2TError):
     """Both sides changed the same paths."""
+
+
+class Damaged(T2TError):
+    """Something of the lake is missing that was there, or is not what was written. Nothing is read past it."""
 
 
 class TagExists(T2TError):
@@ -109,6 +113,9 @@ class Lake(Protocol):
 
         A commit of the branch's log that has `key` is returned instead, and nothing is written. A commit without any
         change is still made: its key is what the next attempt looks for.
+
+        Raises Damaged where the log has `key`, but not all of that commit's files are on the branch any more: t2t
+        removes none, so somebody else did, and who goes on as if they were there never ends.
         """
 
     def merge(self, source: str, into: str, key: str, message: str, metadata: Mapping[str, str]) -> str:
@@ -139,6 +146,28 @@ class Lake(Protocol):
 def stamp(metadata: Mapping[str, str]) -> dict[str, str]:
     """A commit's metadata as it is stored: with the version of the code that makes it."""
     return {**metadata, VERSION: code_version()}
+
+
+def gone(lake: Lake, branch: str, done: Commit, missing: Collection[str]) -> Damaged:
+    """What is said where a commit is in a branch's log and files of it are not on the branch any more."""
+    first, *more = sorted(missing)
+    named = f"{first} and {len(more)} more files" if more else first
+    culprit = removed_by(lake, branch, first)
+    by = f"commit {culprit[:12]}" if culprit else "a later commit"
+    return Damaged(
+        f"{lake} is damaged: {named} was written to {branch!r} by commit {done.id[:12]} ({done.key}) and removed by "
+        f"{by}, which t2t never does. Revert that commit on {branch!r}, so that the file is back, and start again."
+    )
+
+
+def removed_by(lake: Lake, ref: str, path: str) -> str | None:
+    """The commit behind a reference that removed a file; None where none did."""
+
+    def has(commit: str) -> bool:
+        return any(entry.path == path for entry in lake.list(commit, path))
+
+    removers = (commit.id for commit in lake.log(ref) if not has(commit.id) and any(map(has, commit.parents)))
+    return next(removers, None)
 
 
 def check_branch(name: str) -> None:

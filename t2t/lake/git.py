@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 import pygit2
-from filelock import FileLock
 from pygit2.enums import DeltaStatus, FileMode, SortMode
 
 from t2t.core.errors import nearest
+from t2t.core.locks import patient
 from t2t.lake.base import (
     MAIN,
     VERSION,
     Change,
     Commit,
+    Damaged,
     Entry,
     MergeConflict,
     TagExists,
@@ -37,8 +35,11 @@ from t2t.lake.base import (
     check_branch,
     check_path,
     check_tag,
+    gone,
     stamp,
 )
+from t2t.lake.objects import HOW, Objects
+from t2t.lake.repository import Words, free_reference, make_repository, open_repository
 
 # Objects and references are flushed to disk before they count (libgit2 does not read `core.fsync`).
 pygit2.option(pygit2.enums.Option.ENABLE_FSYNC_GITDIR, True)
@@ -50,19 +51,34 @@ METADATA = "T2T-Metadata"
 class GitLake:
     """A lake in the bare repository at `path`, made when it is not there. See `t2t.lake.base.Lake` for the contract.
 
-    Raises UnknownLake where there is none and `create` is False.
+    Raises UnknownLake where there is none and `create` is False; Damaged where what is there is no lake, or `main` of
+    it cannot be read. Every method raises Damaged for what it needs and finds missing or damaged.
     """
 
     def __init__(self, path: str | Path, create: bool = True):
         self.path = Path(path).resolve()
-        if not self.path.exists():
-            if not create:
-                raise UnknownLake(f"There is no lake at {self.path}.")
-            _create(self.path)
-        self.repository = pygit2.Repository(str(self.path))
+        self._words = Words(self.path)
+        with self._words:
+            if not self.path.exists():
+                if not create:
+                    raise UnknownLake(f"There is no lake at {self.path}.")
+                make_repository(self.path)
+            self.repository = open_repository(self.path)
+        self.objects = Objects(self.repository, Path(self.repository.path))
         # Commits never change, so each is read once. What is in here has all its ancestors in here.
         self._commits: dict[str, Commit] = {}
         self._by_key: dict[str, list[Commit]] = {}
+        self._check_main()
+
+    def __str__(self) -> str:
+        return f"The lake {self.path}"
+
+    def _check_main(self) -> None:
+        if self._reference(f"refs/heads/{MAIN}") is None:
+            raise Damaged(
+                f"{self} has no branch {MAIN!r}, which every lake has: it is damaged, or no lake of t2t's. {HOW}"
+            )
+        self._tree(MAIN)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -70,33 +86,51 @@ class GitLake:
         if ref in self._commits:
             return ref
         for name in (f"refs/heads/{ref}", f"refs/tags/{ref}"):
-            reference = self.repository.references.get(name)
-            if reference is not None:
-                return str(reference.target)
+            target = self._reference(name)
+            if target is not None:
+                return target
         try:
             return str(self.repository[ref].peel(pygit2.Commit).id)
         except (KeyError, ValueError, pygit2.GitError):
-            names = [*self.repository.branches.local, *self._tags()]
-            hint = nearest(ref, names)
-            raise UnknownRef(f"The lake {self.path} has no branch, tag or commit {ref!r}.{hint}") from None
+            hint = nearest(ref, [*self._names("refs/heads/"), *self._names("refs/tags/")])
+            raise UnknownRef(f"{self} has no branch, tag or commit {ref!r}.{hint}") from None
 
-    def _tags(self) -> list[str]:
-        prefix = "refs/tags/"
-        return [name.removeprefix(prefix) for name in self.repository.references if name.startswith(prefix)]
+    def _reference(self, name: str) -> str | None:
+        """The commit id that a branch or tag, by its full name, is at; None where there is none."""
+        try:
+            reference = self.repository.references.get(name)
+            return None if reference is None else str(reference.resolve().target)
+        except ValueError:
+            return None  # no name that a reference may have
+        except (pygit2.GitError, OSError):
+            short = name.split("/", 2)[-1]
+            raise Damaged(
+                f"{self} is damaged: its file {name} is empty or does not hold a commit's id, so nobody knows where "
+                f"{short!r} was. {HOW}"
+            ) from None
+
+    def _names(self, prefix: str) -> list[str]:
+        """The branches or tags, without their prefix."""
+        with self._words:
+            return [name.removeprefix(prefix) for name in self.repository.references if name.startswith(prefix)]
 
     def log(self, ref: str, limit: int | None = None) -> Iterator[Commit]:
-        walker = self.repository.walk(self.resolve(ref), SortMode.TOPOLOGICAL | SortMode.TIME)
-        for index, commit in enumerate(walker):
-            if limit is not None and index >= limit:
-                return
-            yield self._commits.get(str(commit.id)) or _commit(commit)
+        head = self.resolve(ref)
+        self._learn(head)
+        with self._words:
+            walker = self.repository.walk(head, SortMode.TOPOLOGICAL | SortMode.TIME)
+            for index, commit in enumerate(walker):
+                if limit is not None and index >= limit:
+                    return
+                yield self._commits[str(commit.id)]
 
     def find(self, ref: str, key: str) -> Commit | None:
         head = self.resolve(ref)
         self._learn(head)
         candidates = [commit.id for commit in self._by_key.get(key, ())]
-        if not any(candidate == head or self.repository.descendant_of(head, candidate) for candidate in candidates):
-            return None
+        with self._words:
+            if not any(candidate == head or self.repository.descendant_of(head, candidate) for candidate in candidates):
+                return None
         # Branches that were merged may each have a commit of that key: the newest one counts.
         return next(commit for commit in self.log(head) if commit.key == key)
 
@@ -107,31 +141,47 @@ class GitLake:
         while ahead:
             commit_id = ahead.pop()
             if commit_id not in self._commits and commit_id not in new:
-                new[commit_id] = _commit(self.repository[commit_id])  # type: ignore[arg-type]
+                new[commit_id] = _commit(self.objects.commit(commit_id))
                 ahead += new[commit_id].parents
         self._commits |= new
         for commit in new.values():
             self._by_key.setdefault(commit.key, []).append(commit)
 
     def read(self, ref: str, path: str) -> BinaryIO:
-        tree = self._tree(ref)
-        try:
-            blob = tree[path]
-        except KeyError:
-            commit = self.resolve(ref)
+        commit = self.resolve(ref)
+        found = self._at(commit, path)
+        if found is None:
 
             def hint() -> str:
                 return nearest(path, [entry.path for entry in self.list(commit)][:10_000])
 
-            raise UnknownPath(f"{self.uri(commit)} has no file {path!r}.", hint) from None
-        if not isinstance(blob, pygit2.Blob):
-            raise UnknownPath(f"{self.uri(ref, path)} is a folder, not a file.")
-        return io.BytesIO(blob.data)
+            raise UnknownPath(f"{self.uri(commit)} has no file {path!r}.", hint)
+        if not isinstance(found, pygit2.Blob):
+            raise UnknownPath(f"{self.uri(commit, path)} is a folder, not a file.")
+        with self._words:
+            return io.BytesIO(self.objects.blob(str(found.id), f"{path} at commit {commit[:12]}"))
+
+    def _at(self, commit: str, path: str) -> pygit2.Object | None:
+        """What is at a path, not read yet; None where nothing is."""
+        found: pygit2.Object = self._tree(commit)
+        walked = ""
+        for name in path.split("/"):
+            if not isinstance(found, pygit2.Tree) or not name:
+                return None
+            if walked:
+                found = self.objects.tree(str(found.id), f"the folder {walked} at commit {commit[:12]}")
+            if name not in found:
+                return None
+            found = found[name]
+            walked = f"{walked}/{name}" if walked else name
+        return found
 
     def diff(self, left: str, right: str) -> list[Change]:
         kinds = {DeltaStatus.ADDED: "added", DeltaStatus.DELETED: "removed"}
         # Each side is shown as it is: files are neither followed through renames nor merged first.
-        deltas = self._tree(left).diff_to_tree(self._tree(right)).deltas
+        sides = [self._whole(left), self._whole(right)]
+        with self._words:
+            deltas = list(sides[0].diff_to_tree(sides[1]).deltas)
         changed = [(delta.new_file.path, kinds.get(delta.status, "changed")) for delta in deltas]
         return [Change(path, kind) for path, kind in sorted(changed)]  # type: ignore[arg-type]
 
@@ -144,28 +194,37 @@ class GitLake:
                 if isinstance(item, pygit2.Tree):
                     # Only folders on the way to the prefix, or below it, can hold what is asked for.
                     if prefix.startswith(f"{path}/") or f"{path}/".startswith(prefix):
-                        walk(item, f"{path}/")
+                        walk(self.objects.tree(str(item.id), f"the folder {path}"), f"{path}/")
                 elif isinstance(item, pygit2.Blob) and path.startswith(prefix):
-                    entries.append(Entry(path, item.size, str(item.id)))
+                    oid = str(item.id)
+                    entries.append(Entry(path, self.objects.size(oid, path), oid))
 
-        walk(self._tree(ref), "")
+        with self._words:
+            walk(self._tree(ref), "")
         return sorted(entries, key=lambda entry: entry.path)
 
     def uri(self, ref: str, path: str = "") -> str:
         return f"git+file://{self.path}@{self.resolve(ref)}" + (f"/{path}" if path else "")
 
     def _tree(self, ref: str) -> pygit2.Tree:
-        return self.repository[self.resolve(ref)].peel(pygit2.Tree)
+        """The root of a reference's files."""
+        commit = self.objects.commit(self.resolve(ref))
+        return self.objects.tree(str(commit.tree_id), f"the root folder of commit {str(commit.id)[:12]}")
+
+    def _whole(self, ref: str) -> pygit2.Tree:
+        """The root of a reference's files with every folder below it checked: libgit2 is about to go through them."""
+        tree = self._tree(ref)
+        for _ in self.objects.below(tree):
+            pass
+        return tree
 
     # -- writing -------------------------------------------------------------------------------------------------
 
     def branch(self, name: str, source: str = MAIN) -> str:
         check_branch(name)
         with self._lock():
-            reference = self.repository.references.get(f"refs/heads/{name}")
-            if reference is None:
-                reference = self.repository.references.create(f"refs/heads/{name}", self.resolve(source))
-            return str(reference.target)
+            target = self._reference(f"refs/heads/{name}")
+            return self._point(f"refs/heads/{name}", self.resolve(source)) if target is None else target
 
     def commit(
         self, branch: str, files: Mapping[str, Path | bytes], key: str, message: str, metadata: Mapping[str, str]
@@ -173,18 +232,31 @@ class GitLake:
         check_branch(branch)
         for path in files:
             check_path(path)
-        done = self.find(self._head(branch), key)
+        done = self._done(branch, key, files)
         if done is not None:
-            return done.id
+            return done
         # Content is written before the lock is taken: it may take long, and belongs to no branch yet.
-        blobs = {path: self._blob(content) for path, content in files.items()}
+        with self._words:
+            blobs = {path: self._blob(content) for path, content in files.items()}
         with self._lock():
-            head = self._head(branch)
-            done = self.find(head, key)
+            done = self._done(branch, key, files)
             if done is not None:
-                return done.id
+                return done
+            head = self._head(branch)
             tree = self._with_files(self._tree(head), blobs)
             return self._move(branch, tree, [head], key, message, metadata)
+
+    def _done(self, branch: str, key: str, files: Mapping[str, Path | bytes]) -> str | None:
+        """The commit of that key on a branch, whose files are all there."""
+        head = self._head(branch)
+        done = self.find(head, key)
+        if done is None:
+            return None
+        # (A repeat may bring other files than the commit that counts.)
+        missing = [path for path in files if self._at(head, path) is None and self._at(done.id, path) is not None]
+        if missing:
+            raise gone(self, branch, done, missing)
+        return done.id
 
     def merge(self, source: str, into: str, key: str, message: str, metadata: Mapping[str, str]) -> str:
         with self._lock():
@@ -193,6 +265,12 @@ class GitLake:
             if done is not None:
                 return done.id
             theirs = self.resolve(source)
+            for side in (ours, theirs):
+                self._learn(side)
+                self._whole(side)
+            base = self.repository.merge_base(pygit2.Oid(hex=ours), pygit2.Oid(hex=theirs))
+            if base is not None:
+                self._whole(str(base))
             index = self.repository.merge_commits(pygit2.Oid(hex=ours), pygit2.Oid(hex=theirs))
             if index.conflicts is not None:
                 paths = sorted({side.path for sides in index.conflicts for side in sides if side is not None})
@@ -203,20 +281,19 @@ class GitLake:
         check_tag(name)
         with self._lock():
             target = self.resolve(ref)
-            reference = self.repository.references.get(f"refs/tags/{name}")
-            if reference is None:
-                self.repository.references.create(f"refs/tags/{name}", target)
-            elif str(reference.target) != target:
-                raise TagExists(f"Tag {name!r} names commit {reference.target} already; tags do not move.")
+            there = self._reference(f"refs/tags/{name}")
+            if there is None:
+                self._point(f"refs/tags/{name}", target)
+            elif there != target:
+                raise TagExists(f"Tag {name!r} names commit {there} already; tags do not move.")
             return target
 
     def _head(self, branch: str) -> str:
         """The commit id of a branch, which alone can move. Raises UnknownRef, for a tag or a commit id too."""
-        reference = self.repository.references.get(f"refs/heads/{branch}")
-        if reference is None:
-            hint = nearest(branch, self.repository.branches.local)
-            raise UnknownRef(f"The lake {self.path} has no branch {branch!r}.{hint}")
-        return str(reference.target)
+        target = self._reference(f"refs/heads/{branch}")
+        if target is None:
+            raise UnknownRef(f"{self} has no branch {branch!r}.{nearest(branch, self._names('refs/heads/'))}")
+        return target
 
     def _blob(self, content: Path | bytes) -> pygit2.Oid:
         if isinstance(content, bytes):
@@ -235,7 +312,8 @@ class GitLake:
                 builder.insert(name, blob, FileMode.BLOB)
         for name, inner in below.items():
             old = tree[name] if tree is not None and name in tree else None
-            folder = self._with_files(old if isinstance(old, pygit2.Tree) else None, inner)
+            before = self.objects.tree(str(old.id), f"the folder {name}") if isinstance(old, pygit2.Tree) else None
+            folder = self._with_files(before, inner)
             builder.insert(name, folder, FileMode.TREE)
         return builder.write()
 
@@ -247,13 +325,18 @@ class GitLake:
         text = f"{message}\n\n{KEY}: {json.dumps(key)}\n{METADATA}: {json.dumps(stamp(metadata), ensure_ascii=False)}\n"
         ids = [pygit2.Oid(hex=parent) for parent in parents]
         new = self.repository.create_commit(None, signature, signature, text, tree, ids)
-        self.repository.references[f"refs/heads/{branch}"].set_target(new)
-        return str(new)
+        return self._point(f"refs/heads/{branch}", str(new))
+
+    def _point(self, name: str, target: str) -> str:
+        """Makes a reference, or moves it; the caller holds the lock."""
+        free_reference(Path(self.repository.path) / name)
+        self.repository.references.create(name, target, force=True)
+        return target
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """One writer at a time moves references; the lock goes with the process that held it."""
-        with FileLock(self.path / "t2t.lock"):
+        with self._words, patient(self.path / "t2t.lock", str(self)):
             yield
 
 
@@ -262,35 +345,16 @@ def open_git(rest: str, work: Path, create: bool, wait: float | None) -> GitLake
     return GitLake(work / (rest or "lake.git"), create)
 
 
-def _create(path: Path) -> None:
-    """Makes the repository with an empty first commit in a temporary folder and renames it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=f".{os.getpid()}.tmp", dir=path.parent))
-    try:
-        repository = pygit2.init_repository(str(temporary), bare=True, initial_head=MAIN)
-        # Parquet is compressed already; doing it twice costs a second for each 28 MB.
-        repository.config["core.compression"] = 0
-        signature = pygit2.Signature("t2t", "t2t@localhost", 0, 0)
-        tree = repository.TreeBuilder().write()
-        first = repository.create_commit(None, signature, signature, "An empty lake\n", tree, [])
-        repository.references.create(f"refs/heads/{MAIN}", first)
-        try:
-            os.rename(temporary, path)
-        except OSError:
-            # Another process was first; its repository is as good as ours.
-            if not path.exists():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def _commit(commit: pygit2.Commit) -> Commit:
     lines = commit.message.rstrip("\n").split("\n")
     key, metadata = "", {}
     if len(lines) >= 2 and lines[-2].startswith(f"{KEY}: ") and lines[-1].startswith(f"{METADATA}: "):
-        key = json.loads(lines[-2].removeprefix(f"{KEY}: "))
-        metadata = json.loads(lines[-1].removeprefix(f"{METADATA}: "))
-        lines = lines[:-2]
+        with suppress(ValueError):  # somebody's own commit, with lines that look like ours
+            key, metadata = (
+                json.loads(lines[-2].removeprefix(f"{KEY}: ")),
+                json.loads(lines[-1].removeprefix(f"{METADATA}: ")),
+            )
+            lines = lines[:-2]
     message = "\n".join(lines).rstrip("\n")
     parents = tuple(str(parent) for parent in commit.parent_ids)
     version = metadata.pop(VERSION, "")

@@ -145,9 +145,18 @@ class CampaignLayout:
     def config(self) -> str:
         return f"{self.prefix}{CONFIG}"
 
+    def config_key(self, after: str | None = None) -> str:
+        """Args: after: the commit of the removal before, where the campaign was removed."""
+        return f"campaign:{self.prefix}" + (after or "")
+
     @property
-    def config_key(self) -> str:
-        return f"campaign:{self.prefix}"
+    def removal_keys(self) -> str:
+        """How the keys of its removals begin."""
+        return f"removal:{self.prefix}"
+
+    def removal_key(self, after: str) -> str:
+        """Args: after: the head of `main` that it was removed from."""
+        return f"{self.removal_keys}{after}"
 
     @property
     def ledger(self) -> str:

@@ -8,22 +8,44 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from t2t.lake.base import Commit, Lake, UnknownPath, UnknownRef
+from t2t.core.errors import one_line
+from t2t.lake.base import Commit, Damaged, Lake, UnknownPath, UnknownRef
 
 
 def read_table(lake: Lake, ref: str, path: str, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file of the lake. Pass a commit id to be sure of what is read."""
+    """A Parquet file of the lake. Pass a commit id to be sure of what is read. Raises Damaged where it is none."""
+    try:
+        with lake.read(ref, path) as file:
+            return pq.read_table(file, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise _other(lake, ref, path, "Parquet", error) from None
+
+
+def json_at(lake: Lake, ref: str, path: str) -> dict[str, Any]:
+    """A JSON file of the lake. Raises Damaged where it is none, UnknownPath where it is not there."""
     with lake.read(ref, path) as file:
-        return pq.read_table(file, columns=columns)
+        try:
+            content = json.load(file)
+        except ValueError as error:
+            raise _other(lake, ref, path, "JSON", error) from None
+    if not isinstance(content, dict):
+        raise _other(lake, ref, path, "JSON", "no table")
+    return content
 
 
 def read_json(lake: Lake, ref: str, path: str) -> dict[str, Any] | None:
-    """A JSON file of the lake, or None where the reference or the path does not exist."""
+    """`json_at`, or None where the reference or the path does not exist."""
     try:
-        with lake.read(ref, path) as file:
-            return json.load(file)
+        return json_at(lake, ref, path)
     except (UnknownPath, UnknownRef):
         return None
+
+
+def _other(lake: Lake, ref: str, path: str, kind: str, reason: object) -> Damaged:
+    return Damaged(
+        f"{lake.uri(ref, path)} cannot be read as {kind} ({one_line(reason, 100)}): somebody changed it. Revert that "
+        "commit (`t2t lake log`) and start again."
+    )
 
 
 def latest_commit(lake: Lake, ref: str, prefix: str) -> Commit | None:

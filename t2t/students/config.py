@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, model_validator
 
 from t2t.core import plugins
 from t2t.core.config import Config
@@ -13,6 +13,8 @@ from t2t.students import GROUP, KINDS
 
 # Students as one, and up to how many samples that is worth its cost.
 MEMBERS, FEW_SAMPLES = 4, 20_000
+# Weights of a student: 80 GB in float32, which no machine of these trains.
+MOST_NUMBERS = 20_000_000_000
 
 
 class FrontendConfig(Config):
@@ -23,26 +25,33 @@ class FrontendConfig(Config):
         False,
         description="Append how far each frame is from the one before, and from the clip's mean (absolute values).",
     )
-    whiten: int | None = Field(None, ge=1, description="Keep so many principal components, whitened.")
+    whiten: int | None = Field(None, ge=1, le=65_536, description="Keep so many principal components, whitened.")
 
 
 class TowerConfig(Config):
     """Size of a T5 encoder."""
 
-    layers: int = Field(2, ge=0)
-    d_model: int = Field(128, ge=8)
-    heads: int = Field(4, ge=1)
-    d_ff: int = Field(256, ge=8)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    layers: int = Field(2, ge=0, le=256, description="Layers of attention; 0: the mean over frames, or over words.")
+    d_model: int = Field(128, ge=8, le=65_536, description="Numbers of a frame or a word between the layers.")
+    heads: int = Field(4, ge=1, le=1024, description="Attention heads of a layer.")
+    d_ff: int = Field(256, ge=8, le=1_048_576, description="Width of a layer's feed-forward part.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Share of numbers hidden in training.")
+
+    @property
+    def numbers(self) -> int:
+        """Weights of its layers, about: attention, and a gated feed-forward block."""
+        return self.layers * self.d_model * (4 * self.d_model + 3 * self.d_ff)
 
 
 class TextTowerConfig(TowerConfig):
     """From scratch by default; `pretrained` takes any text encoder (T5, mT5, BERT-like) by hub name or folder."""
 
-    pretrained: str | None = None
+    pretrained: str | None = Field(
+        None, description="A text encoder by its name on the hub, or its folder; null: one from scratch."
+    )
     freeze: bool = Field(False, description="Keep a pretrained encoder's weights (identities are always learned).")
-    max_tokens: int = Field(32, ge=1)
-    identity_std: float = Field(0.02, ge=0, description="Standard deviation of a new identity's embedding.")
+    max_tokens: int = Field(32, ge=1, le=4096, description="Tokens of a topic that are read; the rest is cut.")
+    identity_std: float = Field(0.02, ge=0, le=100, description="Standard deviation of a new identity's embedding.")
     identity: Literal["token", "gate"] = Field(
         "token",
         description="Where the teacher's identity enters: as a token before the topic, or as a gate and a shift on "
@@ -58,25 +67,44 @@ class TextTowerConfig(TowerConfig):
 class DualEncoderConfig(Config):
     """The student's shape. Defaults train in minutes on two cores."""
 
-    kind: Literal["dual-encoder"] = "dual-encoder"
-    dim: int = Field(64, ge=2, description="Size of the common space (64 in the paper).")
-    members: int = Field(1, ge=1, description="So many students as one, which scores by the mean of their logits.")
-    frontend: FrontendConfig = FrontendConfig()
-    sample: TowerConfig = TowerConfig()
-    text: TextTowerConfig = TextTowerConfig()
-    scale: float = Field(10.0, gt=0, description="Initial scale of the cosine.")
-    bias: float | None = Field(
-        None, description="Initial bias of the logit; None: the logit of the training rows' mean confidence."
+    kind: Literal["dual-encoder"] = Field("dual-encoder", description="Two towers that meet in one space.")
+    dim: int = Field(64, ge=2, le=65_536, description="Size of the common space (64 in the paper).")
+    members: int = Field(
+        1, ge=1, le=1000, description="So many students as one, which scores by the mean of their logits."
     )
+    frontend: FrontendConfig = Field(FrontendConfig(), description="How frame embeddings are prepared.")
+    sample: TowerConfig = Field(TowerConfig(), description="The tower for samples.")
+    text: TextTowerConfig = Field(TextTowerConfig(), description="The tower for texts: topics, and who is asked.")
+    scale: float = Field(10.0, gt=0, le=10_000, description="Initial scale of the cosine.")
+    bias: float | None = Field(
+        None,
+        ge=-1000,
+        le=1000,
+        description="Initial bias of the logit; null: the logit of the training rows' mean confidence.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> DualEncoderConfig:
+        text = self.text
+        if text.head == "none" and text.pretrained is None and text.d_model != self.dim:
+            raise ValueError(f"text.head: none needs dim: {text.d_model}, the text tower's size, not {self.dim}")
+        if (numbers := self.members * (self.sample.numbers + text.numbers)) > MOST_NUMBERS:
+            raise ValueError(
+                f"its towers would have {numbers:,} weights, and {MOST_NUMBERS:,} are the most: lower d_model, d_ff, "
+                "layers or members"
+            )
+        return self
 
 
 class TaggingConfig(Config):
     """Which pairs a self-training teacher labels, and as whom."""
 
     identity: str = Field(HUMAN, description="The identity that the student is asked for when it labels.")
-    top_k: int = Field(10, ge=0)
-    random: int = Field(10, ge=0)
-    block: int = Field(1024, ge=1, description="Samples labeled at once: those of one table.")
+    top_k: int = Field(
+        10, ge=0, le=1_000_000, description="Topics of each sample that are labeled for being the most likely."
+    )
+    random: int = Field(10, ge=0, le=1_000_000, description="Further topics of each sample, drawn at random.")
+    block: int = Field(1024, ge=1, le=1_000_000, description="Samples labeled at once: those of one table.")
 
 
 def fitting(frames: int, samples: int) -> DualEncoderConfig:

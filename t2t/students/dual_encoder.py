@@ -120,6 +120,7 @@ def restore(
         raise T2TError(f"{where}: no text encoder can be made of it: {told(error)}") from None
     student = _made(config, saved["input_dim"], tokenizer, saved["teachers"], encoder, kind)
     student.scales = {name: parse(Scale, scale, where) for name, scale in saved.get("scales", {}).items()}
+    student.trained_topics = tuple(saved.get("trained_topics", ()))
     return student
 
 

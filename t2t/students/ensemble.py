@@ -32,6 +32,7 @@ class Ensemble(Student):
         first = members[0]
         self.config, self.input_dim, self.tokenizer = config, first.input_dim, first.tokenizer
         self.teachers, self.words, self.gated, self.scales = first.teachers, first.words, first.gated, {}
+        self.trained_topics, self._trained_words = (), None
         self.frontend = first.frontend
         shared = ["frontend"]
         if first.reads_once:

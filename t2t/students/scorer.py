@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from t2t.core.errors import T2TError, expect, nearest, one_line
 from t2t.core.host import find_device
 from t2t.data.embeddings.decode import Unreadable
 from t2t.data.embeddings.embed import decode_in_order
-from t2t.data.embeddings.encoders import FrameEncoder, build_encoder
+from t2t.data.embeddings.encoders import FrameEncoder, build_encoder, encoded, refuse_not_finite
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.labels import HUMAN
 from t2t.students.checkpoint import load, load_checked, read_encoder
@@ -63,15 +63,39 @@ class Scorer:
         """The frame encoder of the checkpoint's config.json. Raises T2TError where its weights are not here."""
         return build_encoder(read_encoder(self.folder), self.device)
 
-    def embed(self, files: Sequence[str | Path]) -> Embeddings:
-        """The embeddings of files, in their order; nothing is stored. Raises T2TError for one that cannot be read."""
-        embedded = []
+    def embed_each(self, files: Sequence[str | Path]) -> Iterator[np.ndarray | Unreadable]:
+        """Of each file, in order, its frames' embeddings, float16 [frames, dim], or why it cannot be read."""
         with closing(decode_in_order([str(file) for file in files], self.encoder)) as clips:
             for file, clip in zip(files, clips, strict=True):
                 if isinstance(clip, Unreadable):
-                    raise T2TError(f"{file}: {clip}.")
-                embedded.append(self.encoder.encode(clip))
+                    yield clip
+                    continue
+                embedding = encoded(self.encoder, clip)
+                refuse_not_finite(self.encoder, file, embedding)
+                yield embedding
+
+    def embed(self, files: Sequence[str | Path]) -> Embeddings:
+        """The embeddings of files, in their order; nothing is stored. Raises T2TError for one that cannot be read."""
+        embedded = []
+        for file, clip in zip(files, self.embed_each(files), strict=True):
+            if isinstance(clip, Unreadable):
+                raise T2TError(f"{file}: {clip}.")
+            embedded.append(clip)
         return Embeddings.of(embedded)
+
+    def check(self, topics: Iterable[str], identity: str | None = None) -> str:
+        """Whom it answers as. Raises T2TError for topics that are no texts, or an identity that it does not know."""
+        for topic in topics:
+            expect(topic, str, "Topics are texts")
+            try:
+                topic.encode("utf-8")
+            except UnicodeEncodeError:
+                raise T2TError(f"Topics are texts, and {topic!r} has half a character.") from None
+        asked = self.identity if identity is None else identity
+        expect(asked, str, "An identity is a text")
+        if asked not in self.teachers:
+            raise T2TError(f"This student has no identity {asked!r}.{nearest(asked, self.teachers)}")
+        return asked
 
     def score(self, files: Iterable[str | Path], topics: Iterable[str], identity: str | None = None) -> np.ndarray:
         """Confidences that the files show the topics, float32 [files, topics] in 0..1.
@@ -90,17 +114,7 @@ class Scorer:
         files, topics = list(files), list(topics)
         for file in files:
             expect(file, (str, Path), "A file is named by its path")
-        for topic in topics:
-            expect(topic, str, "Topics are texts")
-            try:
-                topic.encode("utf-8")
-            except UnicodeEncodeError:
-                raise T2TError(f"Topics are texts, and {topic!r} has half a character.") from None
-        # Before a video is decoded.
-        asked = self.identity if identity is None else identity
-        expect(asked, str, "An identity is a text")
-        if asked not in self.teachers:
-            raise T2TError(f"This student has no identity {asked!r}.{nearest(asked, self.teachers)}")
+        asked = self.check(topics, identity)  # before a video is decoded
         if not files or not topics:
             return np.empty((len(files), len(topics)), np.float32)
         scores: np.ndarray = self.student.predict(self.embed(files), np.arange(len(files)), topics, asked)

@@ -22,6 +22,7 @@ from t2t.students.config import DualEncoderConfig
 from t2t.students.frontend import Frontend
 from t2t.students.text import TopicTokens
 from t2t.students.towers import fuse, identity_start, mean_over, t5
+from t2t.students.unseen import put_together
 
 # transformers takes seconds to import, and a campaign is read by commands that build no student: it comes when one is.
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ class Student(nn.Module):
         self.teachers = list(teachers)
         # Of identities that speak on a scale of their own; what is learned lies on the common one.
         self.scales: dict[str, Scale] = {}
+        # What it was trained on, where a tower knows what other topics mean; and that tower's vectors of them.
+        self.trained_topics: Sequence[str] = ()
+        self._trained_words: Tensor | None = None
         self.words = len(tokenizer) - len(self.teachers)
         self.frontend = Frontend(config.frontend, input_dim)
         self.project = nn.Linear(self.frontend.out_dim, config.sample.d_model)
@@ -228,9 +232,17 @@ class Student(nn.Module):
                 raise T2TError(f"This student has no identity {teacher!r}.{nearest(teacher, self.teachers)}")
         return np.array([self.words + self.teachers.index(teacher) for teacher in teacher_ids], np.int64)
 
+    @property
+    def knows_meanings(self) -> bool:
+        """Whether its text tower is a pretrained one, as it came."""
+        return self.config.text.pretrained is not None and self.reads_once
+
     @torch.no_grad()
     def encode_topics(self, topics: Sequence[str], identity: str = HUMAN) -> Tensor:
-        """Text embeddings of topics under one identity, float32 [M, dim] on the student's device."""
+        """Text embeddings of topics under one identity, float32 [M, dim] on the student's device.
+
+        Those that it was not trained on are put together from trained ones where the tower knows what they mean.
+        """
         self.eval()
         tokens = TopicTokens(self.tokenizer, topics, self.config.text.max_tokens)
         highest, words = int(tokens.ids.max(initial=0)), self.text_encoder.get_input_embeddings().num_embeddings
@@ -242,7 +254,24 @@ class Student(nn.Module):
             block = slice(start, start + TEXT_BLOCK)
             texts = self.texts(tokens, np.arange(len(topics))[block], identities[block])
             out[block] = self.encode_texts(*(torch.from_numpy(a).to(self.device) for a in texts))
+        known = frozenset(self.trained_topics)
+        new = [i for i, topic in enumerate(topics) if topic not in known] if self.knows_meanings and known else []
+        if new:
+            out[new] = put_together(self._meanings([topics[i] for i in new]), *self._trained(identity)).to(out.dtype)
         return out
+
+    def _meanings(self, topics: Sequence[str]) -> Tensor:
+        words = self.encode_words(TopicTokens(self.tokenizer, topics, self.config.text.max_tokens))
+        assert words is not None, "only a tower that is not trained knows meanings"
+        return words
+
+    def _trained(self, identity: str) -> tuple[Tensor, Tensor]:
+        """The tower's vectors of the trained topics, read once, and their embeddings under an identity."""
+        if self._trained_words is None or self._trained_words.device != self.device:
+            self._trained_words = self._meanings(self.trained_topics)
+        rows = torch.arange(len(self._trained_words), device=self.device)
+        teacher = torch.full_like(rows, int(self.token_ids([identity])[0]) - self.words)
+        return self._trained_words, self.encode_texts(self._trained_words, rows[:, None] >= 0, rows, teacher)
 
     @torch.no_grad()
     def embed(self, embeddings: Embeddings, indices: np.ndarray) -> Tensor:
@@ -321,6 +350,8 @@ class Student(nn.Module):
             facts["text_encoder"] = self.text_config
         if self.scales:
             facts["scales"] = {name: scale.model_dump(mode="json") for name, scale in self.scales.items()}
+        if self.knows_meanings and self.trained_topics:
+            facts["trained_topics"] = list(self.trained_topics)
         return facts
 
     @torch.no_grad()

@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 class TeacherEntry(Config):
     """The keys that every `registry/teachers/<id>.yaml` has. A kind adds its own."""
 
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    kind: str
-    description: str = ""
+    id: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="The file's own name. An identity never changes its labels: other ones are another teacher.",
+    )
+    kind: str = Field(description="What the teacher is; it says which further keys there are.")
+    description: str = Field("", description="One line for people.")
 
     @field_validator("id")
     @classmethod
@@ -58,6 +61,9 @@ class Teacher(Protocol):
     One that is expensive has an attribute `shard_samples: int`: it is then asked for so many samples at a time, and
     what it answered survives a kill. Labels of a sample must therefore not depend on which others are asked with it.
     If it has its `context` as well, its parts can be labeled by a cluster: there it is built again from its entry.
+
+    One that has something to say of its labels, such as classes that no topic is meant by, has `remarks: list[str]`,
+    a sentence each, once it has labeled something; `t2t teachers check` and a run tell them.
     """
 
     entry: TeacherEntry

@@ -17,11 +17,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from t2t.core.errors import T2TError
 from t2t.core.files import sha256
 from t2t.core.locks import held_folder
 from t2t.core.progress import whole
 from t2t.data.labels import LABEL_SCHEMA, stored, write_parquet
 from t2t.teachers import Teacher
+from t2t.teachers.answers import checked
 from t2t.teachers.asked import Asked
 
 log = logging.getLogger("t2t")
@@ -36,7 +38,12 @@ class Part:
     topics: tuple[str, ...]
 
     def label(self, teacher: Teacher) -> None:
-        write_parquet(teacher.label(self.samples, self.topics), self.file, LABEL_SCHEMA)
+        write_parquet(answers(teacher, self.samples, self.topics), self.file, LABEL_SCHEMA)
+
+
+def answers(teacher: Teacher, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
+    """What a teacher answers, checked. Raises T2TError where it is not what it was asked for."""
+    return checked(teacher.entry.id, teacher.label(samples, topics), samples["sample_id"].combine_chunks(), topics)
 
 
 # Makes the files of some parts, here or on other machines that see the same folder.
@@ -74,7 +81,7 @@ def label(
     calls = list(label_blocks(teacher, samples, blocks, shard))
     if shard is None or parts is None:
         for table, block in calls:
-            yield from teacher.label(table, block.topics)
+            yield from answers(teacher, table, block.topics)
         return
     files = [parts / f"part-{number:05}.parquet" for number in range(len(calls))]
     missing = [
@@ -87,8 +94,18 @@ def label(
     with whole(count, count - sum(len(part.samples) for part in missing)):
         if missing:
             make(teacher, missing)
-    for file in files:
-        yield from stored(file)
+    for file, (table, block) in zip(files, calls, strict=True):
+        yield from _part(teacher, file, table, block.topics)
+
+
+def _part(teacher: Teacher, file: Path, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
+    """A part's labels; an earlier version, which did not check them, may have left it."""
+    try:
+        yield from checked(teacher.entry.id, stored(file), samples["sample_id"].combine_chunks(), topics)
+    except T2TError:
+        # Once the teacher is mended it is to be asked again.
+        file.unlink(missing_ok=True)
+        raise
 
 
 def shard_samples(teacher: Teacher) -> int | None:

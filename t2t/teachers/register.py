@@ -18,6 +18,7 @@ from t2t.core.files import sha256, staging
 from t2t.data.dataset import Dataset
 from t2t.data.labels import LABEL_SCHEMA, stored, write_parquet
 from t2t.lake import Lake
+from t2t.lake.base import gone
 from t2t.lake.layout import DatasetLayout, TeacherLayout
 from t2t.lake.tables import latest_commit
 from t2t.teachers import Teacher
@@ -25,6 +26,7 @@ from t2t.teachers.asked import Asked
 from t2t.teachers.base import Registration, TeacherRef
 from t2t.teachers.labeling import (
     MakeParts,
+    answers,
     label,
     make_parts,
     parts_folder,
@@ -35,6 +37,9 @@ from t2t.teachers.labeling import (
 from t2t.teachers.store import asked, registered
 
 log = logging.getLogger("t2t")
+
+# Samples that a teacher is tried on.
+FEW = 2
 
 
 @dataclass(frozen=True)
@@ -79,12 +84,31 @@ class Registrar:
                 head = self.lake.resolve(self.branch)
                 before = asked(self.lake, head, name, entry.id, wanted.topics, reference.fingerprint)
                 if before is None or wanted - before:
+                    self._refuse_gone(reference, head)
                     self._add(teacher, reference, samples, _Question(head, wanted, before), metadata or {}, parts)
         finally:
             remove_parts(self.work, turn)
         # Also those that a kill left between the commit and this line.
         remove_parts(self.work, parts)
         return reference
+
+    def try_out(self, teacher: Teacher, samples: pa.Table, topics: Sequence[str]) -> None:
+        """Has a teacher that is not registered yet label a few samples, of which nothing is kept: what is wrong with
+        its files, weights or answers is found before the work begins.
+
+        Raises T2TError, naming the teacher, where it cannot label, answers what it was not asked, or is registered
+        with other content.
+        """
+        try:
+            reference = TeacherRef(id=teacher.entry.id, fingerprint=teacher.fingerprint())
+            self._refuse_changed(teacher, reference)
+            if registered(self.lake, self.dataset.name, reference.id, self.branch) is None:
+                for _ in answers(teacher, samples.slice(0, FEW), topics):
+                    pass
+        except T2TError as error:
+            if repr(teacher.entry.id) in str(error):
+                raise
+            raise T2TError(f"Teacher {teacher.entry.id!r}: {error}") from None
 
     def _refuse_changed(self, teacher: Teacher, now: TeacherRef) -> None:
         registration = registered(self.lake, self.dataset.name, now.id, self.branch)
@@ -98,6 +122,16 @@ class Registrar:
                 f"now {now.fingerprint[:12]}): its entry, label file, weights or preprocessing changed. Labels of two "
                 "teachers are never mixed under one identity: choose a new id."
             )
+
+    def _refuse_gone(self, reference: TeacherRef, head: str) -> None:
+        """Raises Damaged where labels were registered and somebody removed them, before any are made again."""
+        layout = DatasetLayout(self.dataset.name).teacher(reference.id)
+        done = self.lake.find(head, layout.label_key(reference.fingerprint))
+        if done is not None:
+            there = {entry.path for entry in self.lake.list(head, layout.prefix)}
+            missing = {layout.entry, layout.labels} - there
+            if missing:
+                raise gone(self.lake, self.branch, done, missing)
 
     def _add(
         self,
@@ -150,6 +184,8 @@ class Registrar:
             )
         news = f", {rows - old:,} of them new" if old else ""
         log.info("Registered teacher %s: %s labels%s", entry.id, f"{rows:,}", news)
+        for remark in getattr(teacher, "remarks", ()):
+            log.info("Teacher %s: %s", entry.id, remark)
 
     def _key(self, layout: TeacherLayout, fingerprint: str, question: _Question) -> str:
         latest = None

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 from t2t.core.config import Config, parse
 from t2t.core.errors import T2TError, nearest
+from t2t.core.terminal import cleaned
 from t2t.data.labels import HUMAN
 from t2t.lake import Lake, UnknownRef
 from t2t.lake.layout import MARK, DatasetLayout
-from t2t.lake.tables import latest_commit
+from t2t.lake.tables import json_at, latest_commit
 from t2t.teachers.store import registrations
 
 
@@ -39,8 +40,7 @@ def all_marks(lake: Lake, dataset: str, ref: str = "main") -> dict[str, Mark]:
     for entry in entries:
         teacher = layout.teacher_of(entry.path, MARK)
         if teacher is not None:
-            with lake.read(ref, entry.path) as file:
-                marks_by_teacher[teacher] = parse(Mark, json.load(file), lake.uri(ref, entry.path))
+            marks_by_teacher[teacher] = parse(Mark, json_at(lake, ref, entry.path), lake.uri(ref, entry.path))
     return marks_by_teacher
 
 
@@ -77,6 +77,7 @@ def retract(lake: Lake, dataset: str, teacher: str, reason: str = "", undo: bool
     # The marks of a teacher may come and go, so each one's key names the one before it.
     layout = DatasetLayout(dataset).teacher(teacher)
     latest = latest_commit(lake, head, layout.mark_keys)
+    reason = cleaned(reason)
     mark = Mark(retracted=not undo, reason=reason, time=datetime.now(UTC).isoformat(timespec="seconds"))
     what = "taken back" if undo else "retracted"
     lake.commit(

@@ -10,22 +10,30 @@ from pydantic import Field
 
 from t2t.core.config import Config, Free
 
+# Of steps, rows and samples: beyond it a number is a slip, and tensors are counted in 64 bits.
+MOST = 10**9
+
 
 class TrainingConfig(Config):
     """The recipe. Batch size is counted in rows, as in the paper (which uses 65,536)."""
 
-    steps: int = Field(1000, ge=1)
-    batch_rows: int = Field(4096, ge=1)
+    steps: int = Field(1000, ge=1, le=MOST, description="Steps of the optimiser, at most.")
+    batch_rows: int = Field(4096, ge=1, le=MOST, description="Rows of a batch, at most.")
     batch_samples: int | None = Field(
-        None, ge=1, description="At most so many samples in a batch, so that more teachers do not mean fewer epochs."
+        None,
+        ge=1,
+        le=MOST,
+        description="At most so many samples in a batch, so that more teachers do not mean fewer epochs.",
     )
-    rows_per_sample: int | None = Field(None, ge=1, description="At most so many random rows of a sample in a batch.")
-    loss: Literal["mse", "bce"] = "mse"
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
+    rows_per_sample: int | None = Field(
+        None, ge=1, le=MOST, description="At most so many random rows of a sample in a batch."
+    )
+    loss: Literal["mse", "bce"] = Field("mse", description="Squared error, or cross-entropy, of confidences.")
+    learning_rate: float = Field(1e-3, gt=0, le=1000, description="Its highest value, reached after the warm-up.")
+    weight_decay: float = Field(0.01, ge=0, le=1000, description="AdamW's, of weights; norms and biases have none.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    clip: float = Field(1.0, gt=0, description="Largest norm of the gradient, of all members' together.")
-    task_weight: Mapping[str, Annotated[float, Field(ge=0)]] = Field(
+    clip: float = Field(1.0, gt=0, le=1e12, description="Largest norm of the gradient, of all members' together.")
+    task_weight: Mapping[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
         default_factory=dict, description="Weight of an identity's rows in the loss; 1 where none is given."
     )
     balance: float = Field(
@@ -38,30 +46,46 @@ class TrainingConfig(Config):
         description="Share of the loss that people's rows have, however many they are; null: their rows' weight.",
     )
     mixup: float = Field(
-        0.0, ge=0, description="Mix two samples of a batch and what is said of them; parameter of Beta(a, a), 0 is off."
+        0.0,
+        ge=0,
+        le=1000,
+        description="Mix two samples of a batch and what is said of them; parameter of Beta(a, a), 0 is off.",
     )
     patience: int | None = Field(
-        None, ge=1, description="Stop after so many looks at validation without a better one; null: after all steps."
+        None,
+        ge=1,
+        le=MOST,
+        description="Stop after so many looks at validation without a better one; null: after all steps.",
     )
     stop_after: int | None = Field(
-        None, ge=1, description="End after so many steps, though the learning rate falls as for `steps`."
+        None, ge=1, le=MOST, description="End after so many steps, though the learning rate falls as for `steps`."
     )
     frame_dropout: float = Field(0.0, ge=0, lt=1, description="Share of frames hidden in training.")
-    noise: float = Field(0.0, ge=0, description="Gaussian noise on prepared frames, whose numbers have variance 1.")
+    noise: float = Field(
+        0.0, ge=0, le=1000, description="Gaussian noise on prepared frames, whose numbers have variance 1."
+    )
     ema: float = Field(0.0, ge=0, lt=1, description="Decay of a moving average of the weights, which is kept instead.")
-    evaluate_every: int = Field(100, ge=1, description="Steps between looks at the validation split.")
+    evaluate_every: int = Field(100, ge=1, le=MOST, description="Steps between looks at the validation split.")
     snapshot_minutes: Annotated[float, Free()] = Field(
-        5.0, gt=0, description="Minutes between snapshots, from which a killed run goes on."
+        5.0, gt=0, le=100_000, description="Minutes between snapshots, from which a killed run goes on."
     )
     snapshot_steps: Annotated[int | None, Free()] = Field(
-        None, ge=1, description="Steps between snapshots, besides the minutes."
+        None, ge=1, le=MOST, description="Steps between snapshots, besides the minutes."
     )
-    initialise: Literal["scratch", "previous"] = "scratch"
+    initialise: Literal["scratch", "previous"] = Field(
+        "scratch", description="Where a round's student starts: anew, or from the weights of the last one that passed."
+    )
     workers: Annotated[int, Free()] = Field(
-        1, ge=1, description="Processes that share each batch: GPUs of this machine, or of a cluster with engine: ray."
+        1,
+        ge=1,
+        le=10_000,
+        description="Processes that share each batch: GPUs of this machine, or of a cluster with engine: ray.",
     )
     threads: Annotated[int | None, Free()] = Field(
-        None, ge=1, description="Of a training, and of what its student says in a round, on the CPU; null: torch's own."
+        None,
+        ge=1,
+        le=10_000,
+        description="Of a training, and of what its student says in a round, on the CPU; null: torch's own.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Of the towers' arithmetic; auto: bfloat16 on CUDA, else float32. Weights are float32."

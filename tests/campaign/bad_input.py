@@ -39,16 +39,17 @@ def dataset_of(folder: Path, **files: bytes) -> Dataset:
 
 # An annotations file of another program, and what is said of it.
 TABLES: list[tuple[bytes, str]] = [
-    (HEADER.replace(b",", b";") + b"a;red circle;x;1\n", "separated by semicolons; write commas"),
-    (HEADER.replace(b",", b"\t") + b"a\tred circle\tx\t1\n", "separated by tabs; write commas"),
+    (HEADER.replace(b",", b";") + b"a;red circle;x;high\n", "row 2, column 'relevance': 'high' is not a number."),
+    (b"sep=;\n" + HEADER.replace(b",", b";") + b"a;red circle;x\n", "row 3: 3 cells, but the header has 4."),
+    (HEADER.strip() + b",,\na,red circle,x,1,,y\n", "row 2: a value in cell 6, and the header has no name for it."),
     ((HEADER + b"a,red circle,x,1\n").decode().encode("utf-16"), "it is UTF-16 text; save it as CSV in UTF-8"),
     (b"PAR1" + bytes(range(200)) + b"PAR1", "it is a Parquet file; give it the ending .parquet"),
     (b"PK\x03\x04" + bytes(100), "it is a zip file, perhaps a spreadsheet; save it as CSV"),
     (b"\x1f\x8b\x08" + bytes(100), "it is compressed by gzip; unpack it"),
     (b"a,red circle,x,1\nb,red circle,x,1\n", "column 'sample_id' is missing. Known: 1, a, red circle, x."),
     (HEADER.replace(b"topic", b" Topic") + b"a,red circle,x,1\n", "is missing. Did you mean ' Topic'?"),
-    (HEADER + b'a,red circle,x,"0,5"\n', "row 2, column 'relevance': '0,5' is not a number."),
-    (HEADER + b"a,red circle,x,50%\n", "row 2, column 'relevance': '50%' is not a number."),
+    (HEADER + b'a,red circle,x,"0,5"\n', "row 2, column 'relevance': '0,5' is not a number. Write 0.5."),
+    (HEADER + b"a,red circle,x,50%\n", "row 2, column 'relevance': '50%' is not a number. Write 0.5 for 50 %."),
     (HEADER + b'a,"red circle,x,1\nb,red circle,x,1\n', "row 2: 2 cells, but the header has 4."),
     (HEADER + b'a,"red\ncircle",x,1\n', "unknown topic 'red\\ncircle'. It differs from 'red circle' in spaces"),
     (HEADER + b"a\x00,red circle,x,1\n", "unknown sample 'a\\x00'. Did you mean 'a'?"),
@@ -59,6 +60,15 @@ PARQUET: list[tuple[dict[str, Any], str]] = [
     ({"relevance": [{"a": 1}]}, "row 1, column 'relevance': {'a': 1} is not a number."),
     ({"relevance": pa.nulls(1)}, "row 1, column 'relevance': is empty."),
     ({"annotator": pa.array([b"\xff"])}, "row 1, column 'annotator': b'\\xff' is not a string."),
+    ({"annotator": [1.0]}, "row 1, column 'annotator': 1.0 is not a string. Write names as text."),
+    ({"annotator": [True]}, "row 1, column 'annotator': True is not a string. Write names as text."),
+    ({"annotator": pa.array([0], pa.timestamp("s"))}, "datetime.datetime(1970, 1, 1, 0, 0) is not a string."),
+    ({"annotator": pa.array([""], pa.string_view())}, "row 1, column 'annotator': is empty."),
+    ({"annotator": pa.array([""], pa.large_string())}, "row 1, column 'annotator': is empty."),
+    ({"annotator": pa.array([b""])}, "row 1, column 'annotator': is empty."),
+    ({"annotator": pa.array([""]).dictionary_encode()}, "row 1, column 'annotator': is empty."),
+    ({"annotator": pa.array([None], pa.string_view())}, "row 1, column 'annotator': is empty."),
+    ({"note": pa.array(["x"], pa.string_view()), "relevance": [2.0]}, "2.0 is not a number from 0 to 1"),
 ]
 
 # Cells of a sample, the column that is at fault, and what is said of it.
@@ -109,8 +119,9 @@ YAML: list[tuple[str | bytes, str]] = [
     ("description: !!python/object/apply:os.system ['true']\n", "could not determine a constructor for the tag"),
     ('description: "a\0b"\n', "special characters are not allowed"),
     ("? [a]\n: x\n", "found unhashable key"),
-    ("description: 2024-02-31\n", "not readable as YAML: day is out of range for month."),
-    ("1: x\n", "key '1': Keys should be strings (found 1)."),
+    ("a: [" + "x, " * 50_000 + "]\n", "not readable as YAML: more than 50,000 values are written in it."),
+    ("# " + "x" * (1 << 20) + "\n", "not readable as YAML: 1,048,577 characters, more than 1,048,576."),
+    ("1: x\n", "unknown key '1'."),
     ("teachers:\n", "key 'teachers': Input should be a valid tuple (found None)."),
     ("teachers: vendor\n", "key 'teachers': Input should be a valid tuple (found 'vendor')."),
     ("training: {learning_rate: .inf}\n", "'training.learning_rate': Input should be a finite number (found inf)."),
@@ -225,8 +236,8 @@ IMAGES: list[tuple[str, str, Any, tuple[int, int, int]]] = [
     ("L", "grey.png", 100, (100, 100, 100)),
     ("1", "black-and-white.png", 1, (255, 255, 255)),
     ("P", "palette.png", 1, (200, 30, 10)),
-    ("RGBA", "transparent.png", (200, 30, 10, 0), (200, 30, 10)),
-    ("LA", "grey-transparent.png", (90, 0), (90, 90, 90)),
+    ("RGBA", "transparent.png", (200, 30, 10, 51), (244, 210, 206)),
+    ("LA", "grey-transparent.png", (90, 0), (255, 255, 255)),
     ("I;16", "sixteen-bit.png", 40_000, (156, 156, 156)),
     ("CMYK", "print.jpg", (0, 255, 255, 0), (254, 0, 0)),
 ]
@@ -234,7 +245,7 @@ IMAGES: list[tuple[str, str, Any, tuple[int, int, int]]] = [
 # A file, what writes it, and what is said of it.
 NO_VIDEOS: list[tuple[str, Damage, str]] = [
     ("notes.mp4", lambda path: path.write_text("no video\n" * 50), "not readable as video or image: invalid data"),
-    ("notes.txt", lambda path: path.write_text("no video\n" * 50), "a text, not a video or image"),
+    ("notes.txt", lambda path: path.write_text("no video\n" * 50), "(it is a text)"),
     (
         "list.mp4",
         lambda path: path.write_text("ffconcat version 1.0\nfile other.mp4\n"),

@@ -17,9 +17,8 @@ import pytest
 from PIL import Image
 
 from t2t.data.dataset import Dataset, read_dataset
-from t2t.data.embeddings import decode
 from t2t.data.embeddings.config import PixelsConfig
-from t2t.data.embeddings.decode import Unreadable, read_frames
+from t2t.data.embeddings.decode import Limits, Unreadable, read_frames
 from t2t.data.embeddings.embed import embed_samples
 from t2t.data.labels import LABEL_SCHEMA
 from t2t.lake.git import GitLake
@@ -312,12 +311,14 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def test_a_frame_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(decode, "MOST_PIXELS", 100 * 100)
+def test_a_frame_that_would_fill_the_memory_is_refused(tmp_path):
     (tmp_path / "at-the-limit.png").write_bytes(png(100, 100))
     (tmp_path / "above.png").write_bytes(png(101, 100))
-    assert read_frames(tmp_path / "at-the-limit.png").shape == (1, 100, 100, 3)
-    assert unreadable(tmp_path / "above.png") == "frames of 101 x 100 pixels, more than 10,000"
+    limits = Limits(pixels=100 * 100)
+    assert read_frames(tmp_path / "at-the-limit.png", limits=limits).shape == (1, 100, 100, 3)
+    assert refused(lambda: read_frames(tmp_path / "above.png", limits=limits), Unreadable) == (
+        "frames of 101 x 100 pixels, more than 10,000 (limits.pixels in the dataset's YAML file)"
+    )
 
 
 def test_a_header_that_lies_about_its_size_costs_nothing(tmp_path):

@@ -65,7 +65,7 @@ def test_human_always_takes_part_and_need_not_be_named() -> None:
         ({"self_training": {"retention": {"window": -1}}}, "retention is 'all', 'latest' or {window: n}"),
         ({"self_training": {"retention": {"window": True}}}, "retention is 'all', 'latest' or {window: n}"),
         ({"self_training": {"retention": -1}}, "greater than or equal to 0"),
-        ({"self_training": {"retention": True}}, "valid integer"),
+        ({"self_training": {"retention": True}}, "retention: true is no number"),
         ({"training": {"step": 5}}, "unknown key 'training.step'. Did you mean 'steps'?"),
         ({"encodr": {}}, "unknown key 'encodr'. Did you mean 'encoder'?"),
         ({"encoder": {"kind": "pixel"}}, "encoder"),

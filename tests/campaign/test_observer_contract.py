@@ -219,11 +219,11 @@ def test_a_finished_campaign_is_told_as_one(kind: str, make: Any, done: tuple[Ca
         # What no observer heard of is put right from the ledger.
         assert set(runs) == {"tiny", "tiny-round-0", "tiny-round-1"}
         assert {run[0] for run in runs.values()} == {"FINISHED"}
-        assert runs["tiny"][3]["pr_auc"] == [(record.round, record.test["pr_auc"]) for record in records]
+        assert runs["tiny"][3]["PR-AUC test"] == [(record.round, record.test["pr_auc"]) for record in records]
         for record in records:
             _, _, tags, points, files, inputs = runs[f"tiny-round-{record.round}"]
             assert (tags["t2t.status"], tags["t2t.reason"]) == (record.status, record.reason)
-            assert [step for step, _ in points["loss"]] == [15, 30]
+            assert [step for step, _ in points["training/loss"]] == [15, 30]
             assert {"figures/pr_curves.png", "tables/rounds.json"} <= set(files)
             assert {name for name, _ in inputs} == {"data", *(teacher.id for teacher in record.teachers)}
 
@@ -306,11 +306,14 @@ def test_a_board_shows_rejected_and_not_waiting_rounds(
     desk = Desk(monkeypatch)
     own = board.Board(campaign, Observer())
     own.opened(campaign)
-    assert desk.artifacts == {"tiny-progress": 0.0}  # nobody shows anything
-    # Only what is in the ledger is shown, once.
+    # Rounds from before are shown at once.
+    assert desk.artifacts.pop("tiny-progress") == 100.0
+    assert "| 1 |" in desk.artifacts.pop("tiny-rounds")
+    assert desk.artifacts == {}  # nobody shows anything
+    # Of what comes then only what is in the ledger is shown, once.
     for status in ("waiting", "rejected"):
         own.round_settled(campaign, records[0].model_copy(update={"status": status}), [])
-    assert (desk.artifacts, desk.events) == ({"tiny-progress": 0.0}, [])
+    assert (desk.artifacts, desk.events) == ({}, [])
     own.recorded(campaign, records[0].model_copy(update={"status": "rejected"}))
     assert desk.events == ["t2t.round.rejected"]
     assert desk.artifacts["tiny-progress"] == 50.0

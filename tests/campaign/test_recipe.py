@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 import yaml
 
+from t2t.campaign.best import Best
 from t2t.campaign.campaign import Campaign
+from t2t.campaign.config import CampaignConfig
+from t2t.campaign.freeze import read_frozen
 from t2t.campaign.record import rounds_rows
 from t2t.commands.page import write_report
+from t2t.core.config import fixed
+from t2t.data.labels import HUMAN
 from t2t.data.scales import read_scales
+from t2t.evaluation.decisions import Decisions
+from t2t.evaluation.thresholds import choose
+from t2t.integrations.mlflow.observer import _metrics, _reliability
 from t2t.lake.tables import read_json
 from t2t.students.checkpoint import load
 from t2t.teachers.store import read_labels
@@ -59,6 +67,31 @@ def test_scales_are_facts_of_the_round_and_labels_stay_raw(done: Campaign) -> No
     student = matrix.teachers.index("tiny-self-0")
     own = read_labels(done.lake, record.commit, "demo", "tiny-self-0")["confidence"].to_numpy()
     assert set(matrix.confidence[matrix.teacher == student]) <= set(own)
+
+
+def test_thresholds_and_what_a_yes_is_worth_are_facts_of_the_round(done: Campaign) -> None:
+    for record in done.ledger.records():
+        kept = read_json(done.lake, record.commit, done.layout.file(record.round, "decisions.json"))
+        decisions = Decisions.model_validate(kept)
+        assert decisions.thresholds.identity == record.identity == HUMAN
+        assert decisions.thresholds.wished == done.config.evaluation.precision
+        again = choose(done.scored_pairs(record, "validation"), HUMAN, decisions.thresholds.wished)
+        assert again == decisions.thresholds
+        assert record.decisions == decisions.metrics()
+        assert {"ece", "ece_at_temperature", "temperature", "wished_precision"} <= set(record.decisions)
+        assert record.decisions.items() <= _metrics(record).items()
+        assert list(_reliability(done, record)) == ["reliability"]
+    best = Best.of(done.workspace, "tiny")
+    assert best.thresholds().wished == 0.8
+    strict = best.thresholds(0.3)
+    assert (strict.wished, strict.identity) == (0.3, HUMAN)
+
+
+def test_a_wished_precision_may_change_while_a_campaign_is_under_way(done: Campaign) -> None:
+    changed = tiny(done.workspace.registry.parent, done.workspace.work, **AUTO, evaluation={"precision": 0.9})
+    frozen = fixed(CampaignConfig, read_frozen(done.ledger))
+    assert fixed(CampaignConfig, changed.config.model_dump(mode="json"))["evaluation"]["resamples"]
+    assert "precision" not in frozen["evaluation"]
 
 
 def test_a_teacher_that_is_asked_answers_on_its_own_scale(done: Campaign) -> None:

@@ -22,7 +22,7 @@ from tests.helpers.cli import invoke
 from tests.helpers.worlds import ROOT
 
 COMMANDS = ["", "run", "rounds", "predict", "compare", "demo", "ui", "data", "data check", "teachers", "teachers check"]
-COMMANDS += ["decide", "teachers add", "lake", "lake log", "lake diff", "report", "plan"]
+COMMANDS += ["tag", "search", "export", "decide", "teachers add", "lake", "lake log", "lake diff", "report", "plan"]
 
 
 def readme_commands(tool: str) -> list[str]:

@@ -12,10 +12,10 @@ from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
 
-from t2t.campaign.config import CampaignConfig
 from t2t.campaign.entries import campaign_config, dataset_config, teacher_entry
+from t2t.campaign.overrides import campaign_with
 from t2t.commands.init import ENTRIES, init
-from t2t.core.config import parse
+from t2t.commands.schemas import FILES
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.integrations.prefect.automations import OURS, SILENCE
@@ -43,7 +43,8 @@ def test_it_says_what_it_wrote_and_what_to_type_next(tmp_path: Path, monkeypatch
     result = invoke("init", "a project")
     assert result.exit_code == 0
     files = {path.relative_to("a project").as_posix() for path in Path("a project").rglob("*") if path.is_file()}
-    assert files == {*(f"registry/{entry}" for entry in ENTRIES), "README.md", "prefect.yaml", ".gitignore"}
+    registry = {f"registry/{file}" for file in (*ENTRIES, *FILES.values())}
+    assert files == {*registry, "README.md", "prefect.yaml", ".gitignore"}
     assert all(file in result.output for file in files)
     assert "cd 'a project'\n  t2t demo " in result.output
     assert "t2t run demo" in result.output
@@ -74,7 +75,7 @@ def test_the_entries_are_the_repositorys_and_can_be_read(project: Path) -> None:
     assert dataset_config(workspace, campaign.dataset).root == "demo"
     assert sorted(campaign.teachers) == workspace.names("teachers")
     assert [teacher_entry(workspace, name).id for name in campaign.teachers] == list(campaign.teachers)
-    for entry in ENTRIES:
+    for entry in (*ENTRIES, *FILES.values()):
         assert (project / "registry" / entry).read_bytes() == (ROOT / "registry" / entry).read_bytes()
 
 
@@ -120,6 +121,6 @@ def test_the_deployments_are_what_the_automations_look_for(deployments: dict[str
 
 
 def test_the_deployed_campaign_is_the_registrys(project: Path, deployments: dict[str, dict[str, Any]]) -> None:
-    parameters = deployments["self-training"]["parameters"]["campaign"]
-    written = campaign_config(Workspace.find(project / "registry"), "demo")
-    assert parse(CampaignConfig, parameters, "prefect.yaml") == written
+    parameters, workspace = deployments["self-training"]["parameters"], Workspace.find(project / "registry")
+    named = campaign_with(workspace, parameters["campaign"], parameters["overrides"])
+    assert named == campaign_config(workspace, "demo")

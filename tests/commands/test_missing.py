@@ -58,7 +58,8 @@ def test_a_round_that_waits_and_one_that_was_rejected(finished, tmp_path):
     found = text_of(place, leave_one_out=False)
     assert "Round 0 waits for a person. Answer: t2t decide tiny 0 --pass" in found.text["headline"]
     assert "so there is no champion; below is round 0, waiting" in found.text["headline"]
-    assert "There is one round only" in found.text["topics"]
+    assert "There is one round only, so no topic has moved yet." in found.text["topics"]
+    assert "red square" in found.text["topics"]
     assert "There is one round only" in found.text["changed"]
     assert "No student of this campaign has become a teacher yet" in found.text["watch"]
     decide(at_work.ledger, "tiny", 0, False, "<i>no</i>")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,8 @@ import pandas as pd
 import pytest
 
 from t2t.campaign.record import champion
-from t2t.commands.page import changes, page, parts, write_report
+from t2t.commands.page import changes, page, parts, topics, write_report
+from t2t.commands.page.clips import Clips
 from t2t.commands.page.material import Material
 from t2t.commands.page.pictures import COLOURS, css, svg
 from t2t.core.errors import T2TError
@@ -22,14 +24,14 @@ from t2t.teachers.store import read_labels
 from tests.helpers.cli import invoke
 from tests.helpers.page import DESCRIPTION, SAMPLE, TOPIC, Page, hostile_campaign, state_of
 
-SECTIONS = ["headline", "rounds", "curves", "contribution", "topics", "changed", "teachers", "watch", "lineage"]
-SECTIONS += ["commits", "made"]
+SECTIONS = ["headline", "rounds", "curves", "contribution", "topics", "examples", "changed", "teachers", "watch"]
+SECTIONS += ["lineage", "commits", "made"]
 
 
 @pytest.fixture(scope="module")
 def html(finished, tmp_path_factory) -> str:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "TOPICS", 100)
+        patch.setattr(topics, "MOVED", 100)
         patch.setattr(changes, "VIDEOS", 100)
         path = write_report(finished, "tiny", out=tmp_path_factory.mktemp("page") / "page.html")
     return path.read_text(encoding="utf-8")
@@ -47,16 +49,20 @@ def test_every_part_is_there_and_nothing_is_missing(shown):
     assert "Missing." not in "".join(shown.text.values())
 
 
-def test_nothing_comes_from_elsewhere_and_no_script_runs(shown):
+def test_nothing_comes_from_elsewhere_and_the_pages_own_script_alone_runs(shown):
     """Whatever topics, ids and descriptions say: they are text."""
-    assert not shown.all("script")
+    assert shown.all("script") == [{}]
+    assert shown.html.count("<script") == 1
+    own = shown.html[shown.html.index("<script>") + len("<script>") : shown.html.index("</script>")]
+    assert own == (Path(page.__file__).parent / "page.js").read_text()
     for tag, about in shown.elements:
         assert not any(name.startswith("on") for name in about), (tag, about)
-        for name in ("src", "href", "xlink:href", "action", "data"):
-            assert re.match(r"#|data:image/jpeg;base64,", about.get(name) or "#"), (tag, about)
+        for name in ("src", "srcset", "href", "xlink:href", "action", "data"):
+            assert re.match(r"#|data:image/(jpeg|webp);base64,[A-Za-z0-9+/=]+$", about.get(name) or "#"), (tag, about)
     assert not re.search(r"url\((?!#)|@import", shown.html)
     policy = [about["content"] for about in shown.all("meta") if "http-equiv" in about]
-    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+    digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
+    assert policy == [f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"]
     assert {tag for tag, _ in shown.elements}.isdisjoint({"link", "iframe", "object", "embed", "form", "base"})
     assert DESCRIPTION in shown.text["head"]
     assert TOPIC in shown.text["topics"]
@@ -107,7 +113,7 @@ def test_a_teacher_has_one_colour_in_all_pictures_and_tables(finished, shown):
     for name in ("curves", "contribution"):
         part = shown.html[shown.html.index(f'<section id="{name}">') :]
         part = part[: part.index("</section>")]
-        picture, table = part[: part.index("<figcaption>")], part[part.index("<table>") :]
+        picture, table = part[: part.index("<figcaption>")], part[part.index("<table") :]
         assert [colour in picture for colour in own] == [True, True]
         assert [colour in table for colour in own] == [True, True]
         assert css(figures.PINK) not in part
@@ -120,7 +126,7 @@ def test_the_style_sheet_has_the_pictures_colours(html):
 
 
 def test_topics_and_their_counts_are_those_of_the_rounds(finished):
-    found = parts.topics(Material(finished, "tiny"))
+    found = topics.by_topic(Material(finished, "tiny"))
     assert found["better"] + found["worse"] + found["same"] + found["unmeasured"] == 39
     gains = [row["change"] for row in found["gains"]]
     assert gains == sorted(gains, reverse=True)
@@ -131,7 +137,7 @@ def test_topics_and_their_counts_are_those_of_the_rounds(finished):
 
 def test_the_videos_that_changed_most_are_those_of_the_students_labels(finished, shown):
     material = Material(finished, "tiny")
-    found = changes.changed(material)
+    found = changes.changed(material, Clips(material))
     assert (found["before"], found["after"]) == ("tiny-self-0", "tiny-self-1")
     assert len(found["videos"]) == changes.VIDEOS
     tables = [read_labels(material.lake, "main", "demo", f"tiny-self-{k}").to_pylist() for k in (0, 1)]
@@ -140,9 +146,8 @@ def test_the_videos_that_changed_most_are_those_of_the_students_labels(finished,
     assert found["pairs"] == len(moved)
     top = max(moved, key=lambda pair: moved[pair])
     assert (found["videos"][0]["sample_id"], found["videos"][0]["labels"][0]["topic"]) == top
-    image = base64.b64decode((shown.all("img")[0]["src"] or "").partition(",")[2])
-    assert image.startswith(b"\xff\xd8")
-    assert len(shown.all("img")) == len(material.ids("unlabeled"))
+    part = Page(shown.html[shown.html.index('<section id="changed">') : shown.html.index('<section id="teachers">')])
+    assert len(part.all("img")) == len(material.ids("unlabeled"))
 
 
 def test_the_command_prints_the_path_and_leaves_the_lake_as_it_was(copied):

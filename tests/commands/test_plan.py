@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,20 @@ import pytest
 from typer.testing import CliRunner
 
 from t2t.campaign.campaign import Campaign
+from t2t.campaign.recipe import planned_recipe
 from t2t.cli import app
-from t2t.commands.plan import rates
+from t2t.commands.plan import probe, rates
 from t2t.commands.plan.estimate import plan
 from t2t.commands.plan.model import UNKNOWN, Plan
 from t2t.commands.plan.show import amount, duration, print_plan
 from t2t.commands.tables import console
+from t2t.commands.teachers import print_teachers
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.data.embeddings.embed import SHARD_SAMPLES
 from t2t.data.embeddings.store import EmbeddingStore
 from t2t.teachers.retraction import retract
-from t2t.teachers.store import read_labels
+from t2t.teachers.store import read_labels, registrations
 from tests.helpers.campaigns import run, tiny_at
 
 
@@ -74,10 +77,70 @@ def test_a_campaign_that_has_not_begun(before: tuple[Plan, Path]) -> None:
     by_name = {one.what: one for one in found.labeling}
     assert list(by_name) == ["human", "vendor", "new students"]
     assert by_name["vendor"].left == 56 * 39
-    # Nobody has trained here, so nobody knows how long that takes.
-    assert [one.seconds for one in found.rounds] == [None, None]
-    assert found.unmeasured == ["round 0", "round 1"]
+    assert by_name["vendor"].note.startswith("read from a file of ")
+    # Nobody has trained here, so some steps were tried.
+    assert all(one.seconds is not None and one.seconds > 0 for one in found.rounds)
+    assert "its training to step 30, by 10 steps tried just now" in found.measured
+    assert found.unmeasured == []
     assert found.free > 0
+
+
+def test_without_trying_it_is_said_that_nobody_knows(place: Path, tmp_path: Path) -> None:
+    at_work = campaign(place, tmp_path / "work")
+    found = plan(at_work.workspace, at_work.config, probe=False)
+    assert found.unmeasured == ["embedding", "round 0", "round 1"]
+    assert [one.seconds for one in found.rounds] == [None, None]
+    assert [one.rows for one in found.rounds] == [one.rows for one in planned(at_work).rounds]
+    with console.capture() as capture:
+        print_plan(found)
+    text = " ".join(capture.get().split())
+    assert f"A round's time: {UNKNOWN}." in text
+    assert "what is not measured yet: embedding, round 0, round 1." in text
+
+
+def test_it_counts_as_the_table_of_teachers_does(done: Campaign, before: tuple[Plan, Path]) -> None:
+    found = planned(done)
+    held = {registration.id: registration.rows for _, registration in registrations(done.lake)}
+    assert set(held) == {"human", "vendor", "tiny-self-0"}
+    assert {one.what: one.labels for one in found.labeling} == held
+    # The vendor answers a part of what it is asked, and that many labels were promised.
+    vendor = next(one for one in found.labeling if one.what == "vendor")
+    assert held["vendor"] < vendor.done == 56 * 39
+    promised = next(one for one in before[0].labeling if one.what == "vendor")
+    assert (promised.labels, promised.note) == (0, f"read from a file of {held['vendor']:,} labels")
+    with console.capture() as capture:
+        print_plan(found)
+        print_teachers(done.workspace)
+    assert capture.get().count(f"{held['vendor']:,}") == 2
+
+
+def test_a_control_and_more_rows_take_longer(place: Path, tmp_path: Path) -> None:
+    at_work = campaign(place, tmp_path / "work", rounds={"max": 2, "control": True})
+    first, second = (one.seconds for one in planned(at_work).rounds)
+    assert first is not None
+    assert second is not None
+    assert second >= 2 * first
+
+
+def test_a_step_is_timed_as_the_training_takes_it(done: Campaign) -> None:
+    recipe = planned_recipe(done.config, 4, 147, 28, {"human": 300, "vendor": 400})
+    rate = probe.try_steps(recipe, done.dataset, 4, 147, {"human": 300, "vendor": 400}, "cpu")
+    assert rate is not None
+    assert rate.training(recipe.training) == pytest.approx(rate.begin + 30 * rate.step + 2 * rate.look)
+    sooner = recipe.training.model_copy(update={"stop_after": 10})
+    assert rate.training(sooner) == pytest.approx(rate.begin + 10 * rate.step + rate.look)
+    # Nothing to learn from, and nothing that may be fetched.
+    assert probe.try_steps(recipe, done.dataset, 4, 147, {"human": 0}, "cpu") is None
+    far = recipe.student.model_copy(update={"text": recipe.student.text.model_copy(update={"pretrained": "t5-small"})})
+    assert probe.try_steps(replace(recipe, student=far), done.dataset, 4, 147, {"human": 9}, "cpu") is None
+
+
+def test_a_slow_trial_ends_when_its_time_is_up(done: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "SECONDS", 0.0)
+    recipe = planned_recipe(done.config, 4, 147, 28, {"human": 300, "vendor": 400})
+    rate = probe.try_steps(recipe, done.dataset, 4, 147, {"human": 300, "vendor": 400}, "cpu")
+    assert rate is not None
+    assert rate.step > 0  # of the one step that it took
 
 
 def test_it_is_what_the_run_then_does(before: tuple[Plan, Path], done: Campaign) -> None:
@@ -106,7 +169,7 @@ def test_a_finished_campaign_has_nothing_left_and_looking_writes_nothing(done: C
     found = planned(done)
     assert files(work) == state
     assert found.embedding.left == 0
-    assert [(one.what, one.left) for one in found.labeling] == [("human", 0), ("vendor", 0)]
+    assert [(one.what, one.left) for one in found.labeling] == [("human", 0), ("vendor", 0), ("tiny-self-0", 0)]
     assert (found.rounds_done, found.rounds, found.stop) == (2, [], "all 2 rounds are done")
     assert (found.seconds, found.needed) == (0, 0)
 
@@ -132,7 +195,7 @@ def test_another_campaign_is_timed_by_one_with_the_same_recipe(done: Campaign) -
     assert found.measured == "mean of 2 rounds of tiny, scaled by steps"
     assert found.embedding.left == 0
     student = done.config.student.model_copy(update={"dim": 8})
-    assert planned(done, name="other", student=student).rounds[0].seconds is None
+    assert "tried just now" in planned(done, name="other", student=student).measured
 
 
 def test_new_clips_are_embedded_and_labeled_by_the_teachers_that_are_there(
@@ -197,19 +260,20 @@ def test_the_command_tries_teachers_that_look_at_videos(asked: Callable[..., str
         assert labeling[name]["seconds"] > 0
         assert "tried just now" in labeling[name]["measured"]
     assert len(found["rounds"]) == 3
-    assert found["unmeasured"] == ["round 0", "round 1", "round 2"]
+    assert found["unmeasured"] == []
+    assert found["rounds"][2]["seconds"] >= found["rounds"][0]["seconds"] > 0
     # An expert knows a part of the topics, which was seen when it was tried: 28 clips, 31 topics, 12 clips of people's.
     assert not found["rounds"][0]["exact"]
     assert 12 * 31 < found["rounds"][0]["rows"] < 12 * 31 + 3 * 28 * 31
 
 
-def test_the_table_says_what_is_not_known(before: tuple[Plan, Path]) -> None:
+def test_the_table_says_where_its_times_come_from(before: tuple[Plan, Path]) -> None:
     with console.capture() as capture:
         print_plan(before[0])
     text = " ".join(capture.get().split())
     assert "56 samples" in text
-    assert f"A round's time: {UNKNOWN}." in text
-    assert "what is not measured yet: round 0, round 1." in text
+    assert "A round's time: its training to step 30, by 10 steps tried just now" in text
+    assert "Altogether about" in text
     assert "are free in" in text
 
 

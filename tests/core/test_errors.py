@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import sys
 
 import pytest
 
@@ -67,10 +68,11 @@ def test_ctrl_c_is_seen_behind_the_error_that_it_caused(monkeypatch, capsys):
         raise _interrupted_write()
 
     monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(sys, "argv", ["t2t", "run", "demo", "--set", "seed=1"])
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 130
-    assert capsys.readouterr().err == "Aborted.\n"
+    assert capsys.readouterr().err == "Stopped. Go on with: t2t run demo --set seed=1\n"
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.ENOENT, "No such file"), KeyError("x")])

@@ -14,7 +14,7 @@ SHIPPED = sorted((ROOT / "registry").rglob("*.yaml"))
 
 def test_there_are_entries_of_each_kind():
     assert {path.parent.name for path in SHIPPED} == {"datasets", "teachers", "campaigns"}
-    assert {path.suffix for path in (ROOT / "registry").rglob("*") if path.is_file()} == {".yaml"}
+    assert {path.suffix for path in (ROOT / "registry").rglob("*") if path.is_file()} == {".yaml", ".json"}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")

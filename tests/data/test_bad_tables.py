@@ -273,10 +273,10 @@ def test_rows_are_counted_as_a_text_editor_counts_lines(tmp_path, content, row):
         (b"", "the file is empty"),
         (b"sample_id,topic,annotator,relevance\na,red circle,x\n", ", row 2: 3 cells, but the header has 4"),
         (b"sample_id,topic,annotator,relevance,topic\na,red circle,x,1,y\n", "column 'topic' stands twice"),
-        (b"sample_id;topic;annotator;relevance\na;red circle;x;1\n", "column 'sample_id' is missing"),
+        (b"sample_id#topic#annotator#relevance\na#red circle#x#1\n", "column 'sample_id' is missing"),
         (b"sample_id,topic,annotator,relevance\n\xff\xfe,red circle,x,1\n", "not readable as a table"),
     ],
-    ids=["empty", "short row", "column twice", "semicolons", "not UTF-8"],
+    ids=["empty", "short row", "column twice", "unknown separator", "not UTF-8"],
 )
 def test_files_that_are_no_tables_are_refused(tmp_path, content, says):
     config = make(tmp_path)

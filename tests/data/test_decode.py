@@ -5,16 +5,25 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from t2t.data.embeddings import decode
-from t2t.data.embeddings.decode import Unreadable, choose, read_frames
+from t2t.data.embeddings.decode import Limits, Unreadable, read_frames
+from t2t.data.embeddings.media import reading
+from t2t.data.embeddings.media.opening import opened
+from t2t.data.embeddings.media.sampling import choose
+from t2t.data.embeddings.media.shown import Screen
 from tests.helpers.clips import numbered, numbers, random_clip, write_audio, write_clip
 
 pytestmark = pytest.mark.unit
+
+
+def here(path: Path, frames: int) -> np.ndarray:
+    """As `read_frames`, without a process of its own."""
+    return reading.read(path, frames, None, "squash", "bicubic", Limits().bounds())
 
 
 @pytest.mark.parametrize(("total", "expected"), [(40, [2, 7, 12, 17, 22, 27, 32, 37]), (9, [0, 1, 2, 3, 5, 6, 7, 8])])
@@ -54,27 +63,28 @@ def test_b_frames_and_many_keyframes(tmp_path):
 def test_groups_that_are_not_needed_are_not_decoded(tmp_path):
     options = {"g": "10", "sc_threshold": "0", "bf": "0"}
     path = write_clip(tmp_path / "clip.mp4", numbered(40), codec="libx264", options=options)
-    source = decode._Source(path)
-    times = decode._times(source.packets)
-    needed = decode._needed(source.packets, {int(times[2]), int(times[31])})
-    source.close()
+    with opened(path) as descriptor:
+        source = reading._Source(descriptor, path.name, Limits().bounds())
+        times = reading._times(source.packets)
+        needed = reading._needed(source.packets, {int(times[2]), int(times[31])})
+        source.close()
     assert np.flatnonzero(needed).tolist() == [0, 1, 2, 30, 31]
 
 
 def test_a_file_too_large_to_hold_gives_the_same(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "clip.mp4", numbered(40), codec="libx264", options={"g": "6"})
-    held = read_frames(path, frames=5)
-    monkeypatch.setattr(decode, "HELD_BYTES", 10)
-    assert read_frames(path, frames=5).tobytes() == held.tobytes()
+    held = here(path, frames=5)
+    monkeypatch.setattr(reading, "HELD_BYTES", 10)
+    assert here(path, frames=5).tobytes() == held.tobytes()
 
 
 def test_no_more_frames_are_converted_than_used(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "clip.mp4", numbered(40))
     converted = []
-    real = decode._convert
-    monkeypatch.setattr(decode, "_convert", lambda chosen, *rest: converted.append(len(chosen)) or real(chosen, *rest))
-    read_frames(path, frames=3)
-    assert converted == [3]
+    real = Screen.show
+    monkeypatch.setattr(Screen, "show", lambda screen, frame: converted.append(frame.pts) or real(screen, frame))
+    here(path, frames=3)
+    assert len(converted) == 3
 
 
 def test_variable_frame_rate_is_sampled_in_time(tmp_path):
@@ -101,9 +111,10 @@ def test_choose_never_repeats_and_stays_inside():
 def test_a_container_without_timestamps_is_counted_by_decoding(tmp_path):
     """A raw elementary stream says neither how many frames there are nor when."""
     path = write_clip(tmp_path / "clip.h264", numbered(40), codec="libx264", options={"bf": "0"})
-    source = decode._Source(path)
-    assert source.stream.frames == 0
-    source.close()
+    with opened(path) as descriptor:
+        source = reading._Source(descriptor, path.name, Limits().bounds())
+        assert source.stream.frames == 0
+        source.close()
     assert numbers(read_frames(path, frames=8)) == [2, 7, 12, 17, 22, 27, 32, 37]
 
 

@@ -66,7 +66,7 @@ def test_embeddings_are_those_of_each_file_alone(clips, tmp_path):
 
 def test_a_second_run_decodes_nothing(clips, tmp_path, monkeypatch):
     first = run(table(clips), tmp_path)
-    monkeypatch.setattr("t2t.data.embeddings.embed.read_frames", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("t2t.data.embeddings.embed.Decoder.read", lambda *_: pytest.fail("decoded again"))
     monkeypatch.setattr("t2t.data.embeddings.store.sha256_file", lambda path: pytest.fail("hashed again"))
     second = run(table(clips[::-1]), tmp_path)
     assert second.decoded == 0
@@ -160,11 +160,11 @@ SLOW_RUN = textwrap.dedent("""
     from t2t.data.embeddings.config import PixelsConfig
     from t2t.data.embeddings.encoders import build_encoder
     from t2t.data.embeddings.store import EmbeddingStore
-    real = module.read_frames
+    real = module.Decoder.read
     def slow(*arguments, **options):
         time.sleep(0.1)
         return real(*arguments, **options)
-    module.read_frames = slow
+    module.Decoder.read = slow
     encoder = build_encoder(PixelsConfig(size=32, frames=4, grid=4))
     paths = sys.argv[2:]
     store = EmbeddingStore(sys.argv[1], encoder.fingerprint)
@@ -212,3 +212,34 @@ def test_real_clips_with_real_weights(tmp_path):
     unit = means / np.linalg.norm(means, axis=-1, keepdims=True)
     alike = np.einsum("afd,bgd->abfg", unit, unit).mean(axis=(2, 3))
     assert (alike.argmax(axis=1) == np.arange(4)).all()
+
+
+class Faulty:
+    """An encoder of a plug-in that gives something else than it says."""
+
+    def __init__(self, give):
+        self.good, self.give = build_encoder(CONFIG), give
+        for name in ("frames", "size", "crop", "interpolation", "batch_size", "dim", "fingerprint"):
+            setattr(self, name, getattr(self.good, name))
+
+    def encode(self, frames):
+        return self.give(self.good.encode(frames))
+
+
+@pytest.mark.parametrize(
+    ("give", "says"),
+    [
+        (lambda out: np.where(np.arange(len(out))[:, None] == 2, np.nan, out), r"gives NaN .* for .*clip-01\.mp4"),
+        (lambda out: out.astype(np.float32) + 1e6, r"gives NaN or infinite numbers for .*clip-00\.mp4 \(1 of 1"),
+        (lambda out: out[:-1], r"gives float16 \[\d+, \d+\] for \d+ frames; expected float16 \[\d+, \d+\]"),
+        (lambda out: out[:, :-1], ".* expected float16"),
+        (lambda out: out.astype(np.int64), "gives int64"),
+    ],
+    ids=["NaN", "too large for float16", "a row less", "a column less", "no floats"],
+)
+def test_an_encoder_that_gives_something_else_is_refused_and_nothing_is_stored(clips, tmp_path, give, says):
+    encoder = Faulty(give)
+    store = EmbeddingStore(tmp_path, encoder.fingerprint)
+    with pytest.raises(T2TError, match=f"The frame encoder Faulty {says}"):
+        embed(table(clips), encoder, store)
+    assert not list(tmp_path.rglob("*.safetensors"))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import timm
 import torch
 from pydantic import TypeAdapter
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from t2t.core.errors import T2TError
 from t2t.data.embeddings.config import EncoderConfig, PixelsConfig, TimmConfig, TimmModelConfig
 from t2t.data.embeddings.encoders import build_encoder
 from t2t.data.embeddings.folding import folded
 from t2t.data.embeddings.timm_model import TimmModel
+from t2t.data.embeddings.weights import read_weights
 
 MODEL = "resnet10t"
 
@@ -186,6 +189,74 @@ def test_weights_that_do_not_fit_are_one_error(weights, tmp_path):
         build_encoder(config(broken))
     with pytest.raises(T2TError, match="no such file"):
         build_encoder(config(tmp_path / "nowhere.safetensors"))
+
+
+def test_weights_under_a_wrappers_names_are_those_of_the_model(weights, tmp_path):
+    plain = build_encoder(config(weights))
+    for wrapper in ("module.", "_orig_mod.module.", "model."):
+        wrapped = tmp_path / "wrapped.safetensors"
+        save_file({wrapper + key: value for key, value in load_file(weights).items()}, wrapped)
+        assert build_encoder(config(wrapped)).fingerprint == plain.fingerprint
+
+
+def test_weights_of_another_kind_say_what_would_mend_them(weights, tmp_path):
+    state = load_file(weights)
+
+    def refused(name: str, content: bytes, says: str, **changes: Any) -> None:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(T2TError, match=says) as caught:
+            build_encoder(config(tmp_path / name, **changes))
+        assert str(caught.value).startswith(f"{tmp_path / name}: ")
+        assert "\n" not in str(caught.value)
+
+    torch.save(state, tmp_path / "x.pth")
+    convert = r"pickled by PyTorch, .*Save it as safetensors: python -c .*torch.load\('x.pth', weights_only=True\)"
+    refused("x.pth", (tmp_path / "x.pth").read_bytes(), convert)
+    refused("x.safetensors", b"\x80\x04" + bytes(100), "pickled by PyTorch")
+    refused("model-00001-of-00002.safetensors", weights.read_bytes(), "Join them: load each part by")
+    refused("model.safetensors.index.json", b"{}", "Join them")
+    state["fc.bias"][1] = float("nan")
+    save_file(state, tmp_path / "nan.safetensors")
+    with pytest.raises(T2TError, match=r"tensor 'fc.bias' holds NaN: the weights are damaged"):
+        TimmModel(TimmModelConfig(model=MODEL, weights=str(tmp_path / "nan.safetensors"), size=32), num_classes=7)
+    with pytest.raises(T2TError, match=r"It has 7 classes: set num_classes to that, and name as many classes"):
+        TimmModel(TimmModelConfig(model=MODEL, weights=str(weights), size=32), num_classes=5)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"{",
+        b"[" * 100_000,
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4000000000]}}',
+        b'{"a": {"dtype": "F32", "shape": [1000000000, 1000000000, 1000000000], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}',
+        b'{"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
+        b'{"a": 7}',
+        b"\xff\xfe",
+    ],
+)
+@pytest.mark.parametrize("length", [None, 0, 7, 2**63, 2**64 - 1])
+def test_hostile_headers_are_refused_in_one_line(tmp_path, header, length):
+    path = tmp_path / "hostile.safetensors"
+    size = len(header) if length is None else length
+    path.write_bytes(size.to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(T2TError) as caught:
+        read_weights(path)
+    assert str(caught.value).startswith(f"{path}: not readable as safetensors: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_header_that_fills_the_memory_is_not_read(tmp_path):
+    path = tmp_path / "hostile.safetensors"
+    with open(path, "wb") as file:
+        file.write((90 << 20).to_bytes(8, "little"))
+        file.seek(91 << 20)
+        file.write(b"x")
+    with pytest.raises(T2TError, match=r"a header of 94,371,840 bytes; 16,777,216 are the most"):
+        read_weights(path)
 
 
 def test_unknown_names_are_errors():

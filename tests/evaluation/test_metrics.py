@@ -13,10 +13,10 @@ from t2t.data.pairs import Pairs, human_pairs, pairs_of, teacher_scores
 from t2t.evaluation.metrics import (
     Evaluation,
     Interval,
-    _draws,
     average_precision,
     bootstrap,
     curve,
+    draws,
     evaluate,
     interval,
     topic_table,
@@ -311,13 +311,13 @@ def test_groups_of_one_sample_are_drawn_as_samples_were() -> None:
 
 def test_a_drawn_group_draws_as_many_samples_as_it_has() -> None:
     groups = np.array([0, 1, 1, 1, 2, 2, 0])
-    draws = _draws(np.random.default_rng(0), 4000, groups)
-    of_group = np.stack([draws[groups == g].sum(0) for g in range(3)])
+    drawn = draws(np.random.default_rng(0), 4000, groups)
+    of_group = np.stack([drawn[groups == g].sum(0) for g in range(3)])
     size = np.array([2, 3, 2])[:, None]
     assert (of_group % size == 0).all()
     assert (of_group / size).sum(0).tolist() == [3.0] * 4000
     # Every sample as often as any other.
-    np.testing.assert_allclose(draws.mean(1), 1, atol=0.06)
+    np.testing.assert_allclose(drawn.mean(1), 1, atol=0.06)
 
 
 def test_two_students_are_drawn_the_same_groups() -> None:

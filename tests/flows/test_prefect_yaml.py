@@ -10,9 +10,12 @@ import pytest
 import yaml
 from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.utilities.schema_tools.validation import validate
 
 from t2t.campaign.config import CampaignConfig
+from t2t.campaign.overrides import campaign_with
 from t2t.core.config import parse
+from t2t.core.workspace import Workspace
 from t2t.integrations.prefect.automations import OURS, SILENCE
 from tests.helpers.worlds import ROOT
 
@@ -57,16 +60,23 @@ def test_automations_and_make_up_know_the_deployments(deployment):
     assert 3 * heartbeat <= SILENCE
 
 
-def test_the_demo_campaign_is_the_registrys():
-    parameters = DEPLOYMENTS["self-training"]["parameters"]["campaign"]
-    assert parse(CampaignConfig, parameters, "prefect.yaml") == parse(CampaignConfig, DEMO, "demo.yaml")
-    assert DEPLOYMENTS["embed"]["parameters"]["settings"]["encoder"] == DEMO["encoder"]
+def deployed(parameters: dict[str, Any]) -> CampaignConfig:
+    """The campaign that a run with these parameters has."""
+    workspace = Workspace.find(ROOT / "registry")
+    return campaign_with(workspace, parameters["campaign"], parameters["overrides"])
+
+
+def test_no_campaign_stands_here_a_second_time():
+    parameters = DEPLOYMENTS["self-training"]["parameters"]
+    assert parameters == {"campaign": "demo", "overrides": {}, "most_rounds": 1}
+    assert deployed(parameters) == parse(CampaignConfig, DEMO, "demo.yaml")
+    assert DEPLOYMENTS["embed"]["parameters"]["settings"] == {"campaign": "demo"}
     assert DEPLOYMENTS["tag"]["parameters"]["settings"]["teacher"] in DEMO["teachers"]
 
 
 def test_the_weekends_campaign_is_another_and_longer():
     (weekend,) = [one for one in DEPLOYMENTS["self-training"]["schedules"] if one["slug"] == "weekend"]
-    campaign = parse(CampaignConfig, weekend["parameters"]["campaign"], "prefect.yaml")
+    campaign = deployed({"campaign": "demo", **weekend["parameters"]})
     demo = parse(CampaignConfig, DEMO, "demo.yaml")
     differs = {key for key in CampaignConfig.model_fields if getattr(campaign, key) != getattr(demo, key)}
     assert differs == {"name", "training", "rounds"}
@@ -76,12 +86,39 @@ def test_the_weekends_campaign_is_another_and_longer():
     assert demo.training.model_fields_set == set()
 
 
+SCHEMA = json.loads(json.dumps(flow_of(DEPLOYMENTS["self-training"]).parameters.model_dump()))
+
+
 def test_the_form_shows_the_campaigns_settings():
-    schema = json.loads(json.dumps(flow_of(DEPLOYMENTS["self-training"]).parameters.model_dump()))
-    assert schema["required"] == ["campaign"]
-    assert {"teachers", "training", "rounds", "gate"} <= set(schema["definitions"]["CampaignConfig"]["properties"])
-    steps = schema["definitions"]["TrainingConfig"]["properties"]["steps"]
+    assert SCHEMA["required"] == ["campaign"]
+    settings = SCHEMA["properties"]["overrides"]["properties"]
+    assert {"name", "teachers", "training", "rounds", "gate"} <= set(settings)
+    steps = settings["training"]["properties"]["steps"]
     assert (steps["type"], steps["minimum"]) == ("integer", 1)
+    # A form fills defaults in and sends them, and then they would stand in place of the file's and the recipe's.
+    assert '"default"' not in json.dumps(settings)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "where"),
+    [
+        ({"campaign": "demo"}, None),
+        ({"campaign": "demo", "overrides": {"training": {"steps": 10}, "encoder": {"grid": 2}}}, None),
+        ({"campaign": "demo", "overrides": {"rounds": {"control": None}}}, None),
+        ({"campaign": DEMO}, None),  # as deployments had it before
+        ({"campaign": "de mo"}, "$.campaign"),
+        ({"campaign": {**DEMO, "gate": "sometimes"}}, "$.campaign"),
+        ({"campaign": "demo", "overrides": {"name": "a/b"}}, "$.overrides.name"),
+        ({"campaign": "demo", "overrides": {"training": {"steps": "many"}}}, "$.overrides.training.steps"),
+        ({"campaign": "demo", "overrides": {"training": {"steps": 0}}}, "$.overrides.training.steps"),
+        ({"campaign": "demo", "overrides": {"training": {"stepz": 1}}}, "$.overrides.training"),
+        ({"campaign": "demo", "overrides": {"encoder": {"grid": 0}}}, "$.overrides.encoder"),
+        ({"overrides": {}}, "$"),
+    ],
+)
+def test_the_server_checks_names_and_overrides(parameters: dict[str, Any], where: str | None):
+    found = validate(parameters, SCHEMA)
+    assert [error.json_path for error in found] == ([] if where is None else [where])
 
 
 def test_the_kubernetes_template_asks_for_a_gpu_and_uses_what_it_declares():

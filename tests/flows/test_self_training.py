@@ -94,12 +94,12 @@ def test_mlflow_has_a_run_for_the_campaign_and_one_for_each_round(done):
     assert set(by_name) == {"tiny", "tiny-round-0", "tiny-round-1"}
     assert {run.info.status for run in runs} == {"FINISHED"}
     parent = by_name["tiny"].info.run_id
-    points = client.get_metric_history(parent, "pr_auc")
+    points = client.get_metric_history(parent, "PR-AUC test")
     assert [point.step for point in points] == [0, 1]
     child = by_name["tiny-round-1"]
     assert child.data.tags["mlflow.parentRunId"] == parent
-    assert child.data.metrics["rows/tiny-self-0"] == 320
-    assert [point.step for point in client.get_metric_history(child.info.run_id, "loss")] == [15, 30]
+    assert child.data.metrics["rows of teachers/tiny-self-0"] == 320
+    assert [point.step for point in client.get_metric_history(child.info.run_id, "training/loss")] == [15, 30]
     files = [file.path for folder in ("figures", "tables") for file in client.list_artifacts(child.info.run_id, folder)]
     assert {"figures/pr_curves.png", "figures/rounds.png", "tables/topics.json", "tables/teachers.json"} <= set(files)
     inputs = {entry.dataset.name for entry in child.inputs.dataset_inputs}
@@ -124,6 +124,7 @@ def test_prefect_recorded_one_flow_run_with_its_steps_and_artifacts(done):
 
 def test_a_finished_campaign_is_not_run_again_and_can_be_prolonged(done, t2t, tmp_path):
     import shutil
+    import sqlite3
 
     work = tmp_path / "copy"
     shutil.copytree(done[0], work)
@@ -132,6 +133,11 @@ def test_a_finished_campaign_is_not_run_again_and_can_be_prolonged(done, t2t, tm
     assert again.returncode == 0, again.stderr
     assert "training" not in again.stderr
     assert json.loads(t2t("rounds", "tiny", "--json", work=work).stdout) == before
+    # Prefect shows the rounds of before in the run that has no work left.
+    with sqlite3.connect(f"file:{work / 'prefect' / 'prefect.db'}?mode=ro", uri=True) as database:
+        told = "select name, state_name from task_run where name like '%done before' order by name"
+        found = database.execute(told).fetchall()
+    assert found == [(f"round {k}: done before", "Done before") for k in (0, 1)]
     # Embeddings are found, not made: a second run decodes nothing.
     assert "Embedding" not in again.stderr
     longer = t2t("run", "tiny", "--set", "rounds.max=3", work=work)
@@ -149,7 +155,9 @@ def test_commands_on_a_finished_campaign(done, t2t, world):
     work, _ = done
     clip = next((world / "data" / "demo" / "clips").glob("*.mp4"))
     scores = json.loads(
-        t2t("predict", "tiny", clip, "--topics", "red circle", "a spinning star", "--json", work=work).stdout
+        t2t(
+            "predict", "tiny", clip, "--topics", "red circle", "--topics", "a spinning star", "--json", work=work
+        ).stdout
     )
     assert {row["topic"] for row in scores} == {"red circle", "a spinning star"}
     assert all(0 <= row["confidence"] <= 1 for row in scores)

@@ -31,6 +31,9 @@ class Told:
     def finished(self, k: int) -> bool:
         return k in self._finished or k in self.tags
 
+    def whole(self, k: int) -> bool:
+        return self.finished(k)
+
     def of(self, name: str) -> list[tuple[Any, ...]]:
         """The arguments of all calls of that name."""
         return [call[1:] for call in self.calls if call[0] == name]
@@ -38,7 +41,7 @@ class Told:
     @property
     def tags(self) -> dict[int, dict[str, str]]:
         """The tags that each round was finished with."""
-        return {k: tags for k, _, tags in self.of("finish_round")}
+        return {call[0]: call[2] for call in self.of("finish_round")}
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.unit
 
-NAMES = ["Campaign", "__version__", "load_dataset", "load_student", "run"]
+NAMES = ["Campaign", "__version__", "export", "load_dataset", "load_student", "predict", "run", "search", "tag"]
 
 
 def python(code: str) -> list[str]:

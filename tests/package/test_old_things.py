@@ -54,11 +54,11 @@ def project(tmp_path: Path) -> Path:
 
 # What later versions write beside what was there.
 LATER = re.compile(
-    r"/(recipe|scales?|resampled|t2t\.resampled|student|student\.members|student\.text\.(identity|head)|training|control|rounds\.control|training\.(human_share|mixup|patience|stop_after|threads))"
+    r"/(recipe|scales?|decisions|evaluation|evaluation\.precision|resampled|t2t\.resampled|student|student\.members|student\.text\.(identity|head)|training|control|rounds\.control|training\.(human_share|mixup|patience|stop_after|threads))"
     ": too much$"
 )
 INTERVAL = re.compile(r"pr_auc_(low|high)$")
-LATER_FACTS = ("recipe", "scales", "resampled", "control")
+LATER_FACTS = ("recipe", "scales", "resampled", "control", "decisions")
 # How a campaign of then is run anew: what it went without saying then.
 THEN = "recipe=manual"
 

@@ -28,14 +28,17 @@ ROOMS = {
     "teachers",
     "training",
 }
-DOORS = {"__init__.py", "__main__.py", "cli.py", "run.py", "serving.py", "py.typed"}
+DOORS = {"__init__.py", "__main__.py", "cli.py", "deploy.py", "run.py", "serving.py", "py.typed"}
 # What takes so long to import that `t2t --help` may not wait for it.
 HEAVY = {"torch", "transformers", "mlflow", "prefect", "ray"}
 # Doors: the command line brings in a command when it is asked for one, the root a flow once its server is up.
 # A training's helper measures nothing.
-LAZY = {ROOT / "t2t" / "cli.py", ROOT / "t2t" / "run.py", ROOT / "t2t" / "training" / "job.py"}
+LAZY = {
+    ROOT / "t2t" / name
+    for name in ("cli.py", "deploy.py", "run.py", "training/job.py", "commands/asking.py", "commands/groups.py")
+}
 # Not everybody has them, and those who have not can do the rest.
-OPTIONAL = {"psycopg", "playwright", "pwd"}
+OPTIONAL = {"psycopg", "playwright", "pwd", "faiss", "onnxruntime"}
 
 
 def name(path: Path) -> str:

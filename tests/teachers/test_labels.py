@@ -225,3 +225,9 @@ def test_the_ground_truths_fingerprint_is_of_its_rows_in_any_order(dataset):
     assert human(turned).fingerprint() == before
     grown = replace(dataset, human=dataset.human.slice(0, 1))
     assert human(grown).fingerprint() != before
+
+
+def test_what_the_file_says_nothing_about_is_told(dataset):
+    asked = make(dataset, save(dataset.root / "vendor.csv", ROWS[:3]))
+    label(asked, dataset)
+    assert asked.remarks == ["1 of 3 topics have no label: a spinning star.", "2 of 4 samples have no label."]

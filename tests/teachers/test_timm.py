@@ -22,7 +22,7 @@ from t2t.teachers.kinds import timm as kind
 from tests.helpers.clips import random_clip
 
 MODEL = "resnet10t"
-CLASSES = ["Tench", "great_white_shark", "hen", "cock", "crane", "ship", "crane"]
+CLASSES = ["Tench", "great_white_shark", "hen", "cock", "crane", "ship", "crane, lifting", "ship"]
 TOPICS = ("great white shark", "crane", "bird", "something else")
 SHARED = Path(os.environ.get("T2T_TEST_SHARED", Path(__file__).parents[2].parent / "shared"))
 
@@ -36,7 +36,9 @@ def root(tmp_path_factory) -> Path:
     torch.nn.init.normal_(cast("torch.nn.Linear", model.fc).weight, std=2)
     save_file(model.state_dict(), root / "model.safetensors")
     (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    (root / "topics.csv").write_text("class,topic\nhen,bird\ncock,bird\ncrane,bird\ncrane,crane\n")
+    (root / "topics.csv").write_text(
+        'class,topic\nhen,bird\ncock,bird\ncrane,bird\n"crane, lifting",bird\ncrane,crane\n'
+    )
     for i in range(5):
         random_clip(root / f"clip-{i}.mp4", seed=i, count=1 + 2 * i, side=32)
     (root / "empty.mp4").write_bytes(b"")
@@ -98,8 +100,7 @@ def test_by_name(root, samples):
     for i in range(5):
         expected = probabilities(root, f"clip-{i}")
         assert found[f"clip-{i}", "great white shark"] == pytest.approx(expected[1], abs=1e-4)
-        # Two classes of one name: their probabilities are added.
-        assert found[f"clip-{i}", "crane"] == pytest.approx(expected[4] + expected[6], abs=1e-4)
+        assert found[f"clip-{i}", "crane"] == pytest.approx(expected[4], abs=1e-4)
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
@@ -145,7 +146,7 @@ def test_refusals(root, samples):
     with pytest.raises(DataError, match=r"nowhere.txt: no such file \(class names of teacher 'frames'"):
         teacher(root, classes="nowhere.txt")
     (root / "short.txt").write_text("one\ntwo\n")
-    with pytest.raises(DataError, match="2 class names, but resnet10t has 7 outputs"):
+    with pytest.raises(DataError, match="2 class names, but resnet10t has 8 outputs"):
         list(teacher(root, classes="short.txt").label(samples, TOPICS))
     with pytest.raises(T2TError, match=r"no class in .* stands for a topic of dataset 'tiny'"):
         list(teacher(root, ("juggling",)).label(samples, ("juggling",)))
@@ -157,6 +158,36 @@ def test_refusals(root, samples):
         (root / "bad.csv").write_text(f"class,topic\n{line}\n")
         with pytest.raises(DataError, match=message):
             list(teacher(root, topics="bad.csv").label(samples, TOPICS))
+
+
+@pytest.mark.parametrize(
+    ("classes", "table", "says"),
+    [
+        ("crane,Tench,Crane", None, r"'crane' \(row 1\) and 'Crane' \(row 3\) are two classes of one name, and topic"),
+        ("crane,crane,hen", None, r"'crane' \(row 1\) and 'crane' \(row 2\) are two classes of one name, and topic"),
+        ("crane,crane,hen", "crane,bird", r"and topic 'bird' in one.csv needs one of them: nobody can tell which"),
+        ("Bird,b,c", None, r"row 1: class 'Bird' may stand for the topics 'bird', 'BIRD', which differ in capitals"),
+    ],
+)
+def test_names_that_meet_are_refused_where_a_topic_needs_them(root, samples, tmp_path, classes, table, says):
+    names = [*classes.split(","), *(f"other {i}" for i in range(len(CLASSES) - 3))]
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    (tmp_path / "one.csv").write_text(f"class,topic\n{table}\n")
+    changes = {"classes": str(tmp_path / "classes.txt"), "topics": str(tmp_path / "one.csv") if table else None}
+    known = ("crane", "bird", "BIRD") if "Bird" in classes else TOPICS
+    with pytest.raises(DataError, match=says):
+        list(teacher(root, known, **changes).label(samples, known))
+
+
+def test_what_met_nothing_is_told(root, samples):
+    asked = teacher(root)
+    assert asked.remarks == []
+    next(asked.label(samples, TOPICS))
+    assert asked.remarks == [
+        "6 of 8 classes stand for no topic: Tench, hen, cock, ship, crane, lifting and 1 more.",
+        "2 of 4 topics have no class and get no label: bird, something else.",
+        "Class names that stand twice, for no topic: ship.",
+    ]
 
 
 @pytest.mark.skipif(

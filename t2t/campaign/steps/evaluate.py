@@ -18,6 +18,7 @@ from t2t.core.host import cpu_threads
 from t2t.data.labels import write_parquet
 from t2t.data.pairs import Pairs, teacher_scores
 from t2t.data.scales import read_scales
+from t2t.evaluation.decisions import decide
 from t2t.evaluation.metrics import Evaluation
 from t2t.evaluation.metrics import evaluate as measure_pairs
 from t2t.evaluation.standing import Yardsticks
@@ -58,6 +59,9 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
             if with_yardsticks:
                 found = _yardsticks(campaign, start, pairs, spoken)
                 write_text(folder / files.yardsticks.name, found.model_dump_json(indent=2))
+                settings = campaign.config.evaluation
+                decided = decide(pairs["validation"], pairs["test"], identity, settings.precision, settings.resamples)
+                write_text(folder / files.decisions.name, decided.model_dump_json(indent=1))
             metrics["seconds"] = time.monotonic() - began
             (folder / files.metrics.name).write_text(json.dumps(metrics, indent=2))
     return RoundScores.read(files)

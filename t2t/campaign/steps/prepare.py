@@ -10,10 +10,10 @@ from t2t.campaign.find import remember_lake
 from t2t.campaign.freeze import commit_data, freeze_campaign
 from t2t.campaign.lineup import refuse_retracted
 from t2t.campaign.observer import Observer
-from t2t.core.errors import T2TError
 from t2t.core.files import remove_leftovers
 from t2t.data.dataset import SPLITS
 from t2t.data.labels import HUMAN
+from t2t.data.soundness import MEASURED, refuse_no_positive, refuse_unsound, remarks
 from t2t.teachers import Teacher, build, parse_entry
 from t2t.teachers.asked import Asked
 from t2t.teachers.kinds.annotations import Entry as HumanEntry
@@ -30,9 +30,16 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
     """
     for path in [*remove_leftovers(campaign.workspace.work), *remove_leftovers(campaign.folder, deep=True)]:
         log.info("Removed %s, which a killed run left.", path)
+    refuse_unsound(campaign.dataset)
+    for remark in remarks(campaign.dataset):
+        log.warning("Dataset %s: %s", campaign.dataset.name, remark)
     teachers = outside_teachers(campaign)
-    _refuse_unmeasurable(campaign)
+    for teacher in teachers:
+        campaign.registrar().try_out(teacher, campaign.dataset.samples, campaign.dataset.topics)
     config, out = campaign.config, campaign.lineup.retracted()
+    observer.ready(campaign)
+    for split in MEASURED:  # unreadable samples are out now
+        refuse_no_positive(campaign.dataset, split, bool(campaign.human_pairs(split).positive.any()))
     remember_lake(campaign.folder, config.lake)
     taught = {teacher.id for record in campaign.ledger.records() for teacher in record.teachers}
     freeze_campaign(campaign.lake, campaign.layout, config, out, taught - {HUMAN})
@@ -55,15 +62,6 @@ def outside_teachers(campaign: Campaign) -> list[Teacher]:
     """
     entries = [teacher_entry(campaign.workspace, name, campaign.dataset.root) for name in campaign.lineup.outside()]
     return [build(entry, campaign.context) for entry in (HumanEntry(id=HUMAN), *entries)]
-
-
-def _refuse_unmeasurable(campaign: Campaign) -> None:
-    for split in ("validation", "test"):
-        if not campaign.human_pairs(split).positive.any():
-            raise T2TError(
-                f"Dataset {campaign.dataset.name}: no (sample, topic) pair of split {split!r} has a human relevance of "
-                f"0.5 or more, so PR-AUC cannot be measured. Annotate some."
-            )
 
 
 def _label_later_samples(campaign: Campaign) -> None:

@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.decision import ask, read_decision
-from t2t.campaign.facts import RoundScores, RoundStart, Settled, TrainFacts, read_control, read_verdict
+from t2t.campaign.facts import RoundFiles, RoundScores, RoundStart, Settled, TrainFacts, read_control, read_verdict
 from t2t.campaign.observer import Observer
 from t2t.campaign.record import Record, champion, stop_reason
+from t2t.core.config import parse
 from t2t.core.files import sha256, sha256_file, write_text
 from t2t.data.scales import read_scales
+from t2t.evaluation.decisions import Decisions
 from t2t.evaluation.gate import Verdict, judge
 from t2t.evaluation.watch import self_share
 
@@ -123,10 +125,17 @@ def _record(
         resampled=scores.resampled,
         control=read_control(campaign.files(start.round)),
         yardstick=yardstick(campaign),
+        decisions=read_decisions(campaign.files(start.round)),
         self_teacher=None,
         seconds=0.0,
         watch={"self_share": self_share(trained.rows_by_teacher, students)},
     )
+
+
+def read_decisions(files: RoundFiles) -> dict[str, float]:
+    """What a yes of the round's student is worth, as flat numbers; nothing where its thresholds were not chosen."""
+    path = files.decisions
+    return parse(Decisions, json.loads(path.read_text(encoding="utf-8")), path).metrics() if path.is_file() else {}
 
 
 def yardstick(campaign: Campaign) -> str:

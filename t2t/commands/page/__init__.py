@@ -1,7 +1,8 @@
 """`t2t report`: one self-contained HTML page of what a campaign came to.
 
-`material` reads the lake, `parts` makes numbers, tables and pictures of it, `contribution` and `changes` find the two
-things that the lake does not have, `page` renders. Whatever is missing, the page is made and says so.
+`material` reads the lake; `parts` and the files beside it make numbers, tables and pictures of it; `contribution`,
+`changes` and `clips` find what the lake does not have; `page` renders. Whatever is missing, the page is made and says
+so.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from pydantic import Field
 
 from t2t.commands.page import parts
 from t2t.commands.page.changes import changed
+from t2t.commands.page.clips import Clips
+from t2t.commands.page.examples import right_and_wrong
 from t2t.commands.page.material import Material, part
 from t2t.commands.page.page import render
 from t2t.commands.page.scales import maps
+from t2t.commands.page.topics import by_topic
 from t2t.commands.page.yardsticks import held_against
 from t2t.core.config import Config
 from t2t.core.errors import T2TError
@@ -46,6 +50,7 @@ def write_report(workspace: Workspace, campaign: str, leave_one_out: bool = True
     Raises T2TError when the campaign has not begun here. Whatever else is missing, the page says so.
     """
     material = Material(workspace, campaign)
+    clips = Clips(material)
     command = ["t2t", "report", campaign, *([] if leave_one_out else ["--no-leave-one-out"])]
     html = render(
         material=material,
@@ -55,8 +60,9 @@ def write_report(workspace: Workspace, campaign: str, leave_one_out: bool = True
         curves=part(parts.curves, material),
         yardsticks=part(held_against, material),
         contribution=part(parts.contribution, material, leave_one_out),
-        topics=part(parts.topics, material),
-        changed=part(changed, material),
+        topics=part(by_topic, material),
+        examples=part(right_and_wrong, material, clips),
+        changed=part(changed, material, clips),
         teachers=part(parts.teachers, material),
         maps=maps(material),
         watch=part(parts.watch, material),

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from t2t.campaign.record import Record
+from t2t.commands.page.clips import Clips
 from t2t.commands.page.material import Material, Missing
-from t2t.core.errors import T2TError, one_line
 from t2t.data.coding import codes
-from t2t.data.embeddings.decode import Unreadable, read_frames
 from t2t.data.labels import POSITIVE
 from t2t.students.checkpoint import load_checked
 from t2t.teachers.store import label_tables
@@ -23,10 +18,9 @@ from t2t.teachers.store import label_tables
 VIDEOS, TOPICS = 8, 3
 # Videos that are looked at, evenly spaced over the unlabeled ones, and (video, topic) pairs that are scored at most.
 LOOKED_AT, SCORED = 20_000, 1_000_000
-THUMBNAIL = (256, 192)
 
 
-def changed(material: Material) -> dict[str, Any]:
+def changed(material: Material, clips: Clips) -> dict[str, Any]:
     """The VIDEOS unlabeled videos with the largest change of a confidence, and the TOPICS that changed most in each.
 
     Compared are the labels of the first and the last self-training teacher that stand, on the pairs that both labeled;
@@ -60,7 +54,6 @@ def changed(material: Material) -> dict[str, Any]:
     # Stable: of equal changes the first, so that the same campaign gives the same page.
     order = both.reindex(both["change"].abs().sort_values(ascending=False, kind="stable").index)
     chosen = order["sample"].drop_duplicates().head(VIDEOS).tolist()
-    paths, problem = _paths(material)
     videos = []
     for sample in chosen:
         rows = order[order["sample"] == sample].head(TOPICS)
@@ -72,9 +65,7 @@ def changed(material: Material) -> dict[str, Any]:
             }
             for row in rows.to_dict("records")
         ]
-        name = looked_at[sample]
-        picture, why = thumbnail(paths[name]) if name in paths else ("", problem or "it is no longer in the dataset")
-        videos.append({"sample_id": name, "picture": picture, "why": why, "labels": labels})
+        videos.append({"sample_id": looked_at[sample], "clip": clips.of(looked_at[sample]), "labels": labels})
     return {
         "before": before,
         "after": after,
@@ -126,24 +117,3 @@ def _scores(
         columns = {"sample": sample, "topic": np.flatnonzero(seen)[topic], "confidence": scores.ravel()}
         frames.append(pd.DataFrame(columns))
     return frames[0], frames[1], samples
-
-
-def _paths(material: Material) -> tuple[dict[str, str], str]:
-    """Where each sample's file is, and why that is not known."""
-    try:
-        samples = material.opened.samples
-    except T2TError as error:
-        return {}, one_line(error)
-    return dict(zip(samples["sample_id"].to_pylist(), samples["path"].to_pylist(), strict=True)), ""
-
-
-def thumbnail(path: str | Path) -> tuple[str, str]:
-    """The middle frame of a video as a small JPEG in a `data:` address, and why there is none."""
-    try:
-        image = Image.fromarray(read_frames(path, frames=1)[0])
-    except Unreadable as error:
-        return "", str(error)
-    image.thumbnail(THUMBNAIL)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=82)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", ""

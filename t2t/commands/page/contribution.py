@@ -8,9 +8,11 @@ that is left out, so its labels would bring it back in. All start from scratch a
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,8 +24,12 @@ from t2t.campaign.recipe import recipe_of
 from t2t.campaign.steps.rows import as_trained, groups_of, training_rows
 from t2t.campaign.steps.train import fresh_student
 from t2t.commands.page.material import Material, Missing
+from t2t.commands.page.trainings import Order, Training, room, train_all
+from t2t.commands.plan.show import duration
 from t2t.core.errors import T2TError, one_line
 from t2t.core.files import sha256
+from t2t.core.host import cpu_threads
+from t2t.core.progress import progress
 from t2t.data.coding import strings
 from t2t.data.labels import HUMAN, write_parquet
 from t2t.data.pairs import Pairs, human_pairs, pairs_of
@@ -34,6 +40,8 @@ from t2t.students.base import Student
 from t2t.training.config import TrainingConfig
 from t2t.training.loop import train
 from t2t.training.matrix import assemble
+
+log = logging.getLogger("t2t")
 
 # Changed when what is measured changes: older results are then not taken for it.
 VERSION = 2
@@ -50,7 +58,7 @@ class LeaveOneOut:
     """
 
     def __init__(self, material: Material, steps: int = STEPS):
-        self.material, self.record = material, material.measured
+        self.material, self.record, self.most = material, material.measured, steps
         self.outside = [name for name in material.outside(self.record) if name not in material.out]
         if not self.outside:
             raise Missing("There is no outside teacher that stands, so there is none to leave out.")
@@ -62,6 +70,9 @@ class LeaveOneOut:
         self.training = {**self.full, "steps": min(steps, self.full["steps"])}
         # One look at validation, at the end: nothing is selected on the split that is measured.
         self.training |= {"evaluate_every": self.training["steps"], "workers": 1}
+        if material.engine.device == "cpu":
+            # Numbers go by the number of threads, and so would those of trainings side by side.
+            self.training["threads"] = 1
 
     def measure(self) -> dict[str, Any]:
         """Trains what is not known yet.
@@ -70,12 +81,9 @@ class LeaveOneOut:
             without this one), the largest first; `everyone`, PR-AUC with all; `seed`, the Interval of the difference
             that another seed makes with all teachers, which no teacher has a part in; `steps` and `full_steps`.
         """
-        plans: list[tuple[str, list[str], int]] = [("all teachers", self.outside, 0)]
-        plans += [(f"without {name}", [other for other in self.outside if other != name], 0) for name in self.outside]
-        plans.append(("all teachers, another seed", self.outside, 1))
-        scored = []
-        for at, (what, teachers, seed) in enumerate(plans, start=1):
-            scored.append(self._scored([HUMAN, *teachers], seed, f"Leave-one-out {at} of {len(plans)}, {what}"))
+        plans = self._plans()
+        self._train_missing(plans)
+        scored = [self._read(plan) for plan in plans]
         everyone, *without, again = scored
         rows = []
         for name, pairs in zip(self.outside, without, strict=True):
@@ -96,11 +104,50 @@ class LeaveOneOut:
         interval = self.material.difference(first, second)
         return interval or Interval(float("nan"))
 
-    def _scored(self, teachers: list[str], seed: int, title: str) -> Pairs:
+    def _plans(self) -> list[Training]:
+        """With all teachers, without each, and with all from another seed."""
+        everyone = tuple(self.outside)
+        plans = [Training(teachers=everyone, seed=0, title="all teachers")]
+        for name in everyone:
+            others = tuple(other for other in everyone if other != name)
+            plans.append(Training(teachers=others, seed=0, title=f"without {name}"))
+        return [*plans, Training(teachers=everyone, seed=1, title="all teachers, another seed")]
+
+    def _train_missing(self, plans: Sequence[Training]) -> None:
+        """Trains what is not known yet, side by side where there is room, and says beforehand how long it takes."""
+        missing = [plan for plan in plans if not self._path(plan).is_file()]
+        if not missing:
+            return
+        _ = self.readable  # what stands in the way is said before anything is trained
+        material, steps = self.material, int(self.training["steps"])
+        at_once = room(self.record.rows, len(missing), material.engine.device)
+        log.info("%s", self._announced(len(missing), at_once))
+        order = Order(workspace=material.workspace, campaign=material.campaign, steps=self.most)
+        with progress("Leave-one-out", steps * len(missing), "steps") as advance:
+            train_all(order, missing, self.make, self.folder, at_once, advance)
+
+    def _announced(self, trainings: int, at_once: int) -> str:
+        steps, record = int(self.training["steps"]), self.record
+        what = f"{trainings} short training{'s' * (trainings != 1)} of {steps:,} steps"
+        how = f"{at_once} at a time" if at_once > 1 else "one after the other"
+        # What a round took per step, and its control as many again; a part of it went into other things than steps.
+        taken = int(self.full["steps"]) * (2 if record.control else 1)
+        seconds = -(-trainings // at_once) * steps * record.seconds / taken
+        return (
+            f"Leave-one-out: {what}, {how}, take about {duration(seconds)} by what round {record.round} took; they are "
+            "kept. Without them: --no-leave-one-out"
+        )
+
+    def make(self, plan: Training) -> None:
+        """Trains one of the plans, and writes what it came to."""
+        write_parquet(self._train([HUMAN, *plan.teachers], plan.seed, plan.title).table(), self._path(plan))
+
+    def _path(self, plan: Training) -> Path:
+        return self.folder / f"{self.key([HUMAN, *plan.teachers], plan.seed)}.parquet"
+
+    def _read(self, plan: Training) -> Pairs:
         """The validation pairs as a student of some teachers scores them; kept by what can change them."""
-        path = self.folder / f"{self.key(teachers, seed)}.parquet"
-        if not path.is_file():
-            write_parquet(self._train(teachers, seed, title).table(), path)
+        path = self._path(plan)
         try:
             table = pq.read_table(path)
         except pa.ArrowException as error:
@@ -156,7 +203,8 @@ class LeaveOneOut:
         where, at = material.positions(matrix.sample_ids), material.positions(pairs.sample_ids)
 
         def scored(student: Student) -> Pairs:
-            return student.predict_pairs(embeddings, at, pairs, HUMAN)
+            with cpu_threads(self.training.get("threads")):
+                return student.predict_pairs(embeddings, at, pairs, HUMAN)
 
         drawn = config.seed * 1000 + seed
         shape = recipe_of(config, embeddings.frames, embeddings.dim, matrix).student

@@ -19,19 +19,21 @@ from t2t.campaign.record import RETRACTED, Record, rounds_table
 from t2t.commands.lake import commits_of
 from t2t.commands.lineage import Ancestry
 from t2t.commands.page.contribution import LeaveOneOut
+from t2t.commands.page.hover import Line, answering
 from t2t.commands.page.material import Material, Missing
-from t2t.commands.page.pictures import svg
+from t2t.commands.page.pictures import css, svg
 from t2t.core.version import code_version
 from t2t.data.labels import HUMAN
 from t2t.data.pairs import Pairs
 from t2t.evaluation import figures
 from t2t.evaluation.collapse import MEASURES
 from t2t.evaluation.figures import pr_picture
-from t2t.evaluation.metrics import Interval, average_precision, topic_table
+from t2t.evaluation.metrics import Interval, average_precision, chance, curve
 from t2t.lake import UnknownPath
 
-TOPICS = 10
 COMMITS = 40
+# Where the PR curves say what they have under the mouse.
+RECALLS = np.linspace(0, 1, 101).round(2).tolist()
 PACKAGES = ("torch", "transformers", "timm", "numpy", "pyarrow", "scikit-learn", "av", "pygit2", "mlflow", "prefect")
 
 
@@ -51,7 +53,8 @@ def headline(material: Material) -> dict[str, Any]:
     if best:
         pairs, score = material.pairs(record.round, "test"), material.scores(best["name"], record.round, "test")
         best["gain"] = material.difference(*_on_common(pairs, score))
-    return facts | {"teacher": best, "pairs": len(material.pairs(record.round, "test").sample)}
+    pairs = material.pairs(record.round, "test")
+    return facts | {"teacher": best, "pairs": len(pairs.sample), "chance": chance(pairs)}
 
 
 def state(material: Material) -> dict[str, str]:
@@ -86,7 +89,44 @@ def rounds(material: Material) -> dict[str, Any]:
     rows = table.to_dict("records")
     for row, record in zip(rows, material.shown, strict=True):
         row |= {"reason": record.reason, "over_control": record.control and record.control.gain_test}
-    return {"picture": svg(figure, "rounds"), "rows": rows, "best": best, "controlled": "control" in table}
+    # Which pairs are measured on changes with the dataset only: those of the latest round stand for all.
+    levels = chance_levels(material, material.shown[-1])
+    return {
+        "picture": answering(figure, "rounds", *_by_round(table, levels["test"], best)),
+        "rows": rows,
+        "best": best,
+        "controlled": "control" in table,
+        "chance": levels,
+    }
+
+
+def chance_levels(material: Material, record: Record) -> dict[str, float]:
+    """What PR-AUC is by chance on the pairs of a round: `validation`, `test`, and of these `seen`, `unseen` topics."""
+    pairs = material.pairs(record.round, "test")
+    seen = frozenset(material.topics) - material.unseen
+    levels = {"validation": chance(material.pairs(record.round, "validation")), "test": chance(pairs)}
+    return levels | {"seen": chance(pairs.of_topics(seen)), "unseen": chance(pairs.of_topics(material.unseen))}
+
+
+def _by_round(
+    table: pd.DataFrame, level: float, best: dict[str, Any] | None
+) -> tuple[list[float], list[str], list[Line]]:
+    """What the picture of rounds answers: places, titles, lines."""
+    numbers = table.sort_values("round")
+    low, high = numbers["pr_auc_low"].astype(float), numbers["pr_auc_high"].astype(float)
+    texts = [
+        f"{value:.3f}" + (f" [{a:.3f}, {b:.3f}]" if a == a else "")
+        for value, a, b in zip(numbers["pr_auc"], low, high, strict=True)
+    ]
+    lines = [Line("all topics", css(figures.BLUE), numbers["pr_auc"].tolist(), texts)]
+    for name, colour in (("seen", figures.GREY), ("unseen", figures.INK)):
+        lines.append(Line(f"{name} topics", css(colour), numbers[f"pr_auc_{name}"].astype(float).tolist()))
+    if "control" in numbers:
+        lines.append(Line("control", css(figures.GRID), numbers["control"].astype(float).tolist()))
+    if best:
+        lines.append(Line(f"best outside teacher: {best['name']}", css(figures.PINK), [best["own"]] * len(numbers)))
+    lines.append(Line("chance", css(figures.GRID), [level] * len(numbers)))
+    return numbers["round"].astype(float).tolist(), [f"round {k}" for k in numbers["round"]], lines
 
 
 def curves(material: Material) -> dict[str, Any]:
@@ -95,6 +135,12 @@ def curves(material: Material) -> dict[str, Any]:
     pairs = material.pairs(record.round, "test")
     scores = {name: material.scores(name, record.round, "test") for name in material.outside(record)}
     figure = pr_picture(pairs, record.identity, scores, styles=material.styles, below=True)
+    lines = [_precision(f"student, asked as {record.identity}", pairs, css(figures.BLUE))]
+    for name, score in scores.items():
+        _, own = _on_common(pairs, score)
+        if own.positive.any():
+            lines.append(_precision(name, own, css(material.styles[name][0])))
+    lines.append(Line("chance", css(figures.GREY), [chance(pairs)] * len(RECALLS)))
     rows = sorted(_beside(material, record), key=lambda row: -row["own"])
     for row in rows:
         row["gain"] = material.difference(*_on_common(pairs, scores[row["name"]]))
@@ -106,7 +152,8 @@ def curves(material: Material) -> dict[str, Any]:
         "positives": int(pairs.positive.sum()),
     }
     return {
-        "picture": svg(figure, "curves"),
+        "picture": answering(figure, "curves", RECALLS, [f"precision at recall {at:.2f}" for at in RECALLS], lines),
+        "chance": chance(pairs),
         "rows": rows,
         "silent": silent,
         "round": record,
@@ -115,9 +162,16 @@ def curves(material: Material) -> dict[str, Any]:
     }
 
 
+def _precision(name: str, pairs: Pairs, colour: str) -> Line:
+    """The precision of scored pairs at each of RECALLS: that of the first threshold which reaches it."""
+    precision, recall, _ = curve(pairs)
+    rising = recall[::-1]
+    return Line(name, colour, precision[::-1][np.searchsorted(rising, RECALLS).clip(max=len(rising) - 1)].tolist())
+
+
 def _beside(material: Material, record: Record) -> list[dict[str, Any]]:
-    """The outside teachers with labels for the test pairs of a round: name, pairs, covered (share), own PR-AUC and that
-    of the student on the same pairs."""
+    """The outside teachers with labels for the test pairs of a round: name, pairs, covered (share), own PR-AUC, that of
+    the student and that by chance on the same pairs."""
     pairs = material.pairs(record.round, "test")
     rows = []
     for name in material.outside(record):
@@ -125,6 +179,7 @@ def _beside(material: Material, record: Record) -> list[dict[str, Any]]:
         student, teacher = _on_common(pairs, score)
         if student.positive.any():
             row = {"name": name, "pairs": len(student.sample), "covered": float((~np.isnan(score)).mean())}
+            row["chance"] = chance(student)
             rows.append(row | {"own": average_precision(teacher), "student": average_precision(student)})
     return rows
 
@@ -156,32 +211,8 @@ def contribution(material: Material, wanted: bool) -> dict[str, Any]:
         {"name": row["name"], "without": row["without"], "gain": Interval(row["value"], row["low"], row["high"])}
         for row in measured["rows"].to_dict("records")
     ]
-    return {**measured, "picture": svg(figure, "contribution"), "rows": rows}
-
-
-def topics(material: Material) -> dict[str, Any]:
-    """The topics whose PR-AUC on test moved most between the first round and the one that the report is about."""
-    record, first = material.measured, material.shown[0]
-    if len(material.shown) < 2:
-        raise Missing("There is one round only, so there is nothing to compare it with.")
-    if record.round == first.round:
-        record = material.shown[-1]
-    before, after = (topic_table(material.pairs(shown.round, "test"), material.unseen) for shown in (first, record))
-    table = before.merge(after[["topic", "pr_auc"]], on="topic", suffixes=("_before", "_after"))
-    table["change"] = table["pr_auc_after"] - table["pr_auc_before"]
-    measured = table.dropna(subset="change").sort_values("change", ascending=False, kind="stable")
-    gains, losses = measured[measured["change"] > 0], measured[measured["change"] < 0]
-    return {
-        "first": first,
-        "record": record,
-        "gains": gains.head(TOPICS).to_dict("records"),
-        "losses": losses[::-1].head(TOPICS).to_dict("records"),
-        "better": len(gains),
-        "worse": len(losses),
-        "same": len(measured) - len(gains) - len(losses),
-        "unmeasured": len(table) - len(measured),
-        "largest": float(measured["change"].abs().max()) if len(measured) else 1.0,
-    }
+    level = chance(material.pairs(measured["round"], "validation"))
+    return {**measured, "picture": svg(figure, "contribution"), "rows": rows, "chance": level}
 
 
 def teachers(material: Material) -> dict[str, Any]:
@@ -238,8 +269,9 @@ def watch(material: Material) -> dict[str, Any]:
 
 
 def lineage(material: Material) -> dict[str, Any]:
-    """The tree from the round's checkpoint back to the data (`t2t lineage`)."""
-    return Ancestry(material.lake, material.dataset).checkpoint(material.measured)
+    """The tree from the round's checkpoint back to the data (`t2t lineage`), and PR-AUC by chance."""
+    tree = Ancestry(material.lake, material.dataset).checkpoint(material.measured)
+    return {"tree": tree, "chance": chance_levels(material, material.measured)}
 
 
 def commits(material: Material) -> dict[str, Any]:

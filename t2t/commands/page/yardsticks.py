@@ -6,6 +6,7 @@ from typing import Any
 
 from t2t.commands.page.material import Material
 from t2t.commands.rounds import round_yardsticks
+from t2t.evaluation.metrics import chance
 from t2t.evaluation.standing import Compared, Yardsticks, verdict
 
 
@@ -14,15 +15,20 @@ def held_against(material: Material) -> dict[str, Any] | None:
     splits. None where the round left none: its campaign gives its whole recipe itself, or is older."""
     record = material.main
     found = round_yardsticks(material.lake, material.layout, record) if record is not None else None
-    if found is None:
+    if record is None or found is None:
         return None
     return {
         "record": record,
         "sentences": [verdict("test", found.test), verdict("validation", found.validation)],
         "student": {"validation": found.validation.student_seen, "test": found.test.student_seen},
         "rows": _rows(found),
+        "chance": {split: _chance(material, record.round, split) for split in ("validation", "test")},
         "left_out": found.left_out,
     }
+
+
+def _chance(material: Material, k: int, split: str) -> float:
+    return chance(material.pairs(k, split).of_topics(frozenset(material.topics) - material.unseen))
 
 
 def _rows(found: Yardsticks) -> list[dict[str, Any]]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,8 +21,10 @@ from t2t.campaign.ledger import Ledger
 from t2t.campaign.lineup import Lineup
 from t2t.campaign.recipe import Recipe
 from t2t.campaign.record import RETRACTED, Record
+from t2t.commands.plan.disk import checkpoint_size, free_bytes, label_size
 from t2t.commands.plan.model import UNKNOWN, Plan, RoundPlan, Work
-from t2t.commands.plan.rates import encode, label_bytes, round_seconds, shard_seconds, try_few
+from t2t.commands.plan.probe import try_rounds
+from t2t.commands.plan.rates import encode, round_seconds, shard_seconds, try_few
 from t2t.commands.plan.recipe import chosen, planned, unseen_note
 from t2t.core.errors import T2TError
 from t2t.core.host import find_device
@@ -33,10 +34,9 @@ from t2t.data.embeddings.encoders import FrameEncoder, build_encoder
 from t2t.data.embeddings.store import EmbeddingStore
 from t2t.data.labels import HUMAN
 from t2t.lake import Lake, UnknownLake, UnknownPath, UnknownRef, open_lake
-from t2t.lake.layout import LABELS, DatasetLayout
+from t2t.lake.layout import DatasetLayout
 from t2t.lake.tables import read_table
 from t2t.students import build_student
-from t2t.students.checkpoint import save
 from t2t.teachers import Teacher, TeacherContext, build
 from t2t.teachers.asked import Asked
 from t2t.teachers.base import Registration
@@ -52,7 +52,8 @@ MATRIX_ROW = 10
 class Estimates:
     """One campaign, as far as a look at its registry, store, lake and data tells. Reads only."""
 
-    def __init__(self, workspace: Workspace, config: CampaignConfig):
+    def __init__(self, workspace: Workspace, config: CampaignConfig, probe: bool = True):
+        self.probe = probe
         self.workspace, self.config, self.work = workspace, config, workspace.work
         self.layout = DatasetLayout(config.dataset)
         self.device = find_device()
@@ -73,6 +74,8 @@ class Estimates:
             self.records, self.lineup = ledger.records(), Lineup(config, ledger)
         self.outside = self.lineup.outside() if self.lineup else list(config.teachers)
         self.tried: dict[str, float] = {}
+        self._counted: dict[str, tuple[int, bool]] = {}
+        self._read: dict[str, tuple[int, int]] = {}
 
     def plan(self) -> Plan:
         teachers = [self._teacher(name) for name in self.outside]
@@ -80,6 +83,11 @@ class Estimates:
         embedding, stop = self._embedding(), self.lineup.stop(self.records) if self.lineup else None
         seconds, measured = round_seconds(self.config, self.records, self._others())
         rounds = [] if stop else [self._round(at, seconds) for at in range(len(self._numbers))]
+        if rounds and seconds is None and self.probe and self.encoder:
+            rows = [self._rows_by_teacher(at) for at in range(len(rounds))]
+            taken, measured = try_rounds(self.config, self._recipe(), self.dataset, self.encoder, rows, self.device)
+            for planned, passed in zip(rounds, taken, strict=True):
+                planned.seconds = passed
         labeling = [self._human(), *teachers, *self._students(len(rounds))]
         recipe = self._recipe() if rounds else None
         unseen = unseen_note(self.dataset, recipe) if recipe else None
@@ -94,7 +102,7 @@ class Estimates:
             stop=stop,
             measured=measured,
             bytes=self._bytes(embedding, labeling, rounds),
-            free=_free(self.work),
+            free=free_bytes(self.work),
             notes=[*self._notes(), *([unseen] if unseen else [])],
             recipe=chosen(recipe) if recipe else [],
         )
@@ -143,10 +151,11 @@ class Estimates:
         if work.left:
             rate, number = shard_seconds(store.folder)
             work.measured = f"by {number} shards of the store"
-            if rate is None:
+            if rate is None and self.probe:
                 missing = samples.filter(pa.array([not there for there in stored]))
                 rate, number = try_few(missing, lambda few: encode(few, encoder))
-                work.measured = UNKNOWN if rate is None else f"{number} clips tried just now"
+                work.measured = f"{number} clips tried just now"
+            work.measured = UNKNOWN if rate is None else work.measured
             work.seconds = None if rate is None else rate * work.left
         return work
 
@@ -187,7 +196,8 @@ class Estimates:
     def _human(self) -> Work:
         registration, rows = self._registered(HUMAN), len(_without(self.dataset.human, self._quarantine))
         done = min(rows, registration.rows) if registration else 0
-        return Work(HUMAN, "pairs", rows, done, note="annotations, read from a file")
+        note = "annotations, read from a file"
+        return Work(HUMAN, "pairs", rows, done, note=note, labels=registration.rows if registration else 0)
 
     def _registered(self, teacher: str) -> Registration | None:
         return registered(self.lake, self.config.dataset, teacher, self.head) if self.lake else None
@@ -216,12 +226,15 @@ class Estimates:
         missing = Asked(tuple(ids), topics) - self._asked(name)
         left = sum(len(block.samples) * len(block.topics) for block in missing)
         work = Work(name, "pairs", len(ids) * len(topics), len(ids) * len(topics) - left)
+        work.labels = registration.rows if registration else 0
         if left and shard_samples(teacher) is None:
             work.note = "read from a file"
+            if self._file(teacher) is not None:
+                work.note += f" of {self._file_rows(name)[0]:,} labels"
         elif left:
             clips = list(dict.fromkeys(sample for block in missing for sample in block.samples))
             few = samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(clips, pa.string())))
-            rate, number = try_few(few, lambda part: self._try(teacher, part))
+            rate, number = try_few(few, lambda part: self._try(teacher, part)) if self.probe else (None, 0)
             work.seconds = None if rate is None else rate * len(clips)
             work.measured = UNKNOWN if rate is None else f"{number} clips tried just now"
         return work
@@ -232,16 +245,20 @@ class Estimates:
         self.tried[teacher.entry.id] = rows / (len(samples) * len(self._topics))
 
     def _students(self, rounds: int) -> list[Work]:
-        """What this campaign's own students label: clips that came after them, and what the rounds to come will tag.
-        Tagging belongs to a round's time."""
+        """What this campaign's own students labeled and will label: clips that came after them, and what the rounds to
+        come will tag. Tagging belongs to a round's time."""
         works = []
-        if self.lineup and rounds:
-            for name in self.config.self_training.retained(self.lineup.students(len(self.records))):
+        own = self.lineup.students(len(self.records)) if self.lineup else []
+        for name in own:
+            registration = self._registered(name)
+            work = Work(name, "pairs", 0, 0, note="a student", labels=registration.rows if registration else 0)
+            work.total = work.done = work.labels or 0
+            if rounds and name in self.config.self_training.retained(own):
                 missing = Asked(tuple(self._unlabeled), self.dataset.taught) - self._asked(name)
                 new = sum(min(self._tags, len(block.topics)) * len(block.samples) for block in missing)
                 if new:
-                    total = self._tags * len(self._unlabeled)
-                    works.append(Work(name, "pairs", total, total - new, None, UNKNOWN))
+                    work.total, work.seconds, work.measured = work.done + new, None, UNKNOWN
+            works.append(work)
         # The last round's student teaches nobody, unless the campaign is prolonged.
         last = self.records[-1] if self.records else None
         makes = max(rounds - 1, 0) + bool(rounds and last and last.status == "passed" and last.self_teacher is None)
@@ -267,18 +284,21 @@ class Estimates:
         return [len(self.records) + at for at in range(max(self.config.rounds.max - standing, 0))]
 
     def _round(self, at: int, seconds: float | None) -> RoundPlan:
-        counted = [self._rows_of(name) for name in self.outside]
+        rows = self._rows_by_teacher(at)
+        exact = all(self._rows_of(name)[1] for name in self.outside)
+        return RoundPlan(self._numbers[at], len(rows), sum(rows.values()), exact, seconds)
+
+    def _rows_by_teacher(self, at: int) -> dict[str, int]:
+        """The rows of a round that is left, if each before it passes its gate."""
         own_students = self.lineup.students(len(self.records)) if self.lineup else []
         last = self.records[-1] if self.records else None
         earlier = [last.round] if last is not None and last.status == "passed" else []
         own_students = list(
             dict.fromkeys([*own_students, *map(self.config.self_teacher, [*earlier, *self._numbers[:at]])])
         )
+        rows = {HUMAN: self._human_rows} | {name: self._rows_of(name)[0] for name in self.outside}
         students = self.config.self_training.retained(own_students)
-        rows = self._human_rows + sum(rows for rows, _ in counted)
-        rows += len(students) * self._tags * len(self._unlabeled)
-        exact = all(sure for _, sure in counted)
-        return RoundPlan(self._numbers[at], 1 + len(self.outside) + len(students), rows, exact, seconds)
+        return rows | dict.fromkeys(students, self._tags * len(self._unlabeled))
 
     def _rows_of(self, name: str) -> tuple[int, bool]:
         """An outside teacher's rows that students train on, and whether that is their number for sure."""
@@ -286,24 +306,37 @@ class Estimates:
             self._counted[name] = self._count(name)
         return self._counted[name]
 
-    @cached_property
-    def _counted(self) -> dict[str, tuple[int, bool]]:
-        return {}
-
     def _count(self, name: str) -> tuple[int, bool]:
         teacher, registration, before = self._built[name], self._registered(name), self._asked(name)
         samples = self._samples("train", "unlabeled")
         pairs = len(samples) * len(self._topics)
         used = [record.rows_by_teacher[name] for record in self.records if name in record.rows_by_teacher]
-        path = Path(getattr(teacher, "path", ""))
         if used and not self.left[name]:
             return used[-1], True
-        if shard_samples(teacher) is None and path.is_file() and path.stat().st_size <= READ_BYTES:
-            return sum(len(table) for table in teacher.label(samples, self._topics)), True
+        if self._file(teacher) is not None:
+            return self._file_rows(name)[1], True
         if registration is not None and before.samples and before.topics:
             return round(registration.rows / (len(before.samples) * len(before.topics)) * pairs), False
         # Where nothing is known, as many as it can be asked for.
         return round(self.tried.get(name, 1.0) * pairs), False
+
+    def _file(self, teacher: Teacher) -> Path | None:
+        """The file of a teacher's labels, where there is one that is small enough to be read for a plan."""
+        path = Path(getattr(teacher, "path", ""))
+        small = shard_samples(teacher) is None and path.is_file() and path.stat().st_size <= READ_BYTES
+        return path if small else None
+
+    def _file_rows(self, name: str) -> tuple[int, int]:
+        """The labels in a teacher's file, and those of them that students train on."""
+        if name not in self._read:
+            ids = self._samples("train", "unlabeled")["sample_id"].combine_chunks()
+            topics, total, trained = pa.array(self._topics, pa.string()), 0, 0
+            for table in self._built[name].label(self._samples(), self.dataset.topics):
+                of_samples = pc.is_in(table["sample_id"], value_set=ids)
+                kept = pc.and_(of_samples, pc.is_in(table["topic"], value_set=topics))
+                total, trained = total + len(table), trained + int(pc.sum(kept).as_py() or 0)
+            self._read[name] = (total, trained)
+        return self._read[name]
 
     def _others(self) -> list[tuple[CampaignConfig, list[Record]]]:
         """The campaigns of this work folder on the same dataset, as they were frozen, with their rounds."""
@@ -322,8 +355,9 @@ class Estimates:
     def _bytes(self, embedding: Work, labeling: Sequence[Work], rounds: Sequence[RoundPlan]) -> dict[str, int | None]:
         # float16 for each number; an offset and a key for each sample.
         clip = self.encoder.frames * self.encoder.dim * 2 + 40 if self.encoder else None
-        labels = round(sum(self._new_rows(work) for work in labeling) * self._label_bytes())
-        student = self._student_bytes() if rounds else 0
+        size = label_size(self.lake, self.head, self.layout, self.dataset)
+        labels = round(sum(self._new_rows(work) for work in labeling) * size)
+        student = checkpoint_size(self.work, self.records, self._new_student) if rounds else 0
         # MLflow keeps a copy of each checkpoint; without a server of its own that is in the work folder too.
         copies = 1 if os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http") else 2
         return {
@@ -340,29 +374,13 @@ class Estimates:
             return work.left
         return work.left * self._rows_of(work.what)[0] / pairs
 
-    def _label_bytes(self) -> float:
-        """Bytes of a label in a table: as they are in the lake, or in a table that is made for this."""
-        size = rows = 0
-        for entry in self.lake.list(self.head, self.layout.teachers) if self.lake else ():
-            teacher = self.layout.teacher_of(entry.path, LABELS)
-            if teacher is not None:
-                registration = self._registered(teacher)
-                size, rows = size + entry.size, rows + (registration.rows if registration else 0)
-        return size / rows if rows else label_bytes(self.dataset.sample_ids(), self.dataset.topics)
-
-    def _student_bytes(self) -> int | None:
-        """Bytes of a checkpoint: of an earlier one, or of a student that is made for this; None where that would mean
-        to load a pretrained text encoder."""
-        for record in reversed(self.records):
-            if (self.work / record.checkpoint).is_dir():
-                return _size(self.work / record.checkpoint)
-        if self.encoder is None or self._recipe().student.text.pretrained is not None:
+    def _new_student(self) -> Any:
+        """A student as the next round would have it; None where a pretrained text encoder would have to be loaded."""
+        student = self._recipe().student
+        if self.encoder is None or getattr(getattr(student, "text", None), "pretrained", None) is not None:
             return None
         teachers = [HUMAN, *self.outside]
-        student = build_student(self._recipe().student, self.encoder.dim, self.dataset.topics, teachers, 0)
-        with tempfile.TemporaryDirectory(prefix="t2t-plan-") as folder:
-            save(student, Path(folder) / "student")
-            return _size(Path(folder))
+        return build_student(student, self.encoder.dim, self.dataset.topics, teachers, 0)
 
 
 def _without(table: pa.Table, samples: Sequence[str]) -> pa.Table:
@@ -371,17 +389,11 @@ def _without(table: pa.Table, samples: Sequence[str]) -> pa.Table:
     return table.filter(pc.invert(pc.is_in(table["sample_id"], value_set=pa.array(samples, pa.string()))))
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def plan(workspace: Workspace, config: CampaignConfig, probe: bool = True) -> Plan:
+    """What `t2t run` would do for a campaign now.
 
+    Args:
+        probe: try a few clips and ten steps where nothing that was done here says how long they take.
 
-def _free(folder: Path) -> int:
-    """Free bytes of the disk where a folder is, or will be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def plan(workspace: Workspace, config: CampaignConfig) -> Plan:
-    """What `t2t run` would do for a campaign now. Raises T2TError where that run would be refused before its rounds."""
-    return Estimates(workspace, config).plan()
+    Raises T2TError where that run would be refused before its rounds."""
+    return Estimates(workspace, config, probe).plan()

@@ -13,6 +13,8 @@ class Work:
 
     total, done: how much there is and how much of it is done, in `unit`.
     seconds: what the rest takes; None where nobody has measured it. measured: where that number comes from.
+    labels: what the lake holds of a teacher, the number that `t2t teachers` shows; None where the work makes none. A
+    teacher need not answer every pair that it is asked.
     """
 
     what: str
@@ -22,6 +24,7 @@ class Work:
     seconds: float | None = 0.0
     measured: str = ""
     note: str = ""
+    labels: int | None = None
 
     @property
     def left(self) -> int:

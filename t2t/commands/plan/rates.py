@@ -21,6 +21,7 @@ from t2t.core.errors import T2TError
 from t2t.core.progress import silent
 from t2t.data.embeddings.decode import Unreadable
 from t2t.data.embeddings.embed import SHARD_SAMPLES, Batcher, decode_in_order
+from t2t.data.embeddings.limits import limits_of
 from t2t.data.labels import LABEL_SCHEMA
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def try_few(samples: pa.Table, work: Callable[[pa.Table], object]) -> tuple[floa
     """
     order = np.random.default_rng(0).permutation(len(samples))[: 1 + TRY_FEW + TRY_MOST]
     first, few, rest = order[:1], order[1 : 1 + TRY_FEW], order[1 + TRY_FEW :]
-    with _quietly(), silent():
+    with quietly(), silent():
         try:
             seconds, number = _timed(work, samples.take(first)), 1
             if len(few):
@@ -88,7 +89,7 @@ def _timed(work: Callable[[pa.Table], object], samples: pa.Table) -> float:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """The engine's own lines are about work that counts."""
     log = logging.getLogger("t2t")
     level = log.level
@@ -103,7 +104,7 @@ def encode(samples: pa.Table, encoder: FrameEncoder) -> None:
     """What embedding does with samples, but for the store. Raises T2TError where none is readable."""
     batches = Batcher(encoder.encode, encoder.batch_size)
     paths = samples["path"].to_pylist()
-    with closing(decode_in_order(paths, encoder)) as clips:
+    with closing(decode_in_order(paths, encoder, limits=limits_of(samples))) as clips:
         for path, clip in zip(paths, clips, strict=True):
             if not isinstance(clip, Unreadable):
                 batches.add(path, clip)

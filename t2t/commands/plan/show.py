@@ -28,9 +28,10 @@ def print_plan(plan: Plan) -> None:
             {
                 "work": work.what,
                 "done": f"{work.done:,}",
+                "labels": "" if work.labels is None else f"{work.labels:,}",
                 "to do": f"{work.left:,} {work.unit}" if work.left else "nothing",
                 "time": duration(work.seconds) if work.left and work.seconds != 0 else "",
-                "": escape(", ".join(filter(None, (work.measured, work.note)))),
+                "": ", ".join(filter(None, (work.measured, work.note))),
             }
         )
     title = f"Plan of {plan.campaign} on dataset {plan.dataset}"
@@ -49,9 +50,9 @@ def print_plan(plan: Plan) -> None:
         console.print(table_of(pd.DataFrame(table), title))
         console.print(f"A round's time: {plan.measured}." if plan.measured else f"A round's time: {UNKNOWN}.")
     else:
-        console.print(f"No round is left: {plan.stop}.")
+        console.print(f"No round is left: {escape(str(plan.stop))}.")
     if plan.recipe:
-        frame = pd.DataFrame([{"setting": c.setting, "chosen": c.value, "because": escape(c.why)} for c in plan.recipe])
+        frame = pd.DataFrame([{"setting": c.setting, "chosen": c.value, "because": c.why} for c in plan.recipe])
         console.print(table_of(frame, "Recipe: what the campaign does not give is chosen for its data"))
     sizes = ", ".join(f"{name} {amount(size)}" for name, size in plan.bytes.items())
     console.print(f"Disk: {amount(plan.needed)} ({sizes}); {amount(plan.free)} are free in {escape(plan.work)}.")
@@ -60,8 +61,9 @@ def print_plan(plan: Plan) -> None:
     missing = plan.unmeasured
     if not missing:
         console.print(f"Altogether about {duration(plan.seconds)}.")
-    elif plan.seconds:
-        console.print(f"Altogether {duration(plan.seconds)} and what is not measured yet: {', '.join(missing)}.")
+    else:
+        known = f"{duration(plan.seconds)} and " if plan.seconds else ""
+        console.print(f"Altogether {known}what is not measured yet: {', '.join(missing)}.")
     for note in plan.notes:
         console.print(escape(note))
 

@@ -11,19 +11,24 @@ from t2t.core.config import Config
 
 Crop = Literal["squash", "centre"]
 Interpolation = Literal["bicubic", "bilinear"]
+CROP = "squash: the whole frame is scaled to the square; centre: its middle is cut out."
+Mean = Annotated[float, Field(ge=-1000, le=1000)]
+Std = Annotated[float, Field(gt=0, le=1000)]  # frames are divided by it
 
 
 class PixelsConfig(Config):
     """The descriptor that needs no weights (t2t/data/embeddings/pixels.py)."""
 
-    kind: Literal["pixels"] = "pixels"
-    frames: int = Field(8, ge=1, description="Frames of each clip, at most.")
-    size: int = Field(64, ge=8, description="Side of the square that frames are scaled to.")
-    crop: Crop = "squash"
-    interpolation: Interpolation = "bicubic"
-    grid: int = Field(8, ge=1, description="Cells on a side, for colours and for orientations.")
-    orientations: int = Field(8, ge=2)
-    hues: int = Field(8, ge=1, description="Hues whose mass, place, spread and edges are summed over the frame.")
+    kind: Literal["pixels"] = Field("pixels", description="Colours and edges, counted; needs no weights.")
+    frames: int = Field(8, ge=1, le=4096, description="Frames of each clip, at most.")
+    size: int = Field(64, ge=8, le=4096, description="Side of the square that frames are scaled to.")
+    crop: Crop = Field("squash", description=CROP)
+    interpolation: Interpolation = Field("bicubic", description="For scaling.")
+    grid: int = Field(8, ge=1, le=512, description="Cells on a side, for colours and for orientations.")
+    orientations: int = Field(8, ge=2, le=360, description="Directions of edges that are told apart.")
+    hues: int = Field(
+        8, ge=1, le=360, description="Hues whose mass, place, spread and edges are summed over the frame."
+    )
 
 
 class TimmModelConfig(Config):
@@ -38,19 +43,21 @@ class TimmModelConfig(Config):
     weights: str | None = Field(None, description="A local safetensors file; without it timm's own, from the hub.")
     pretrained: bool = Field(True, description="False without `weights`: random weights, the same each time.")
     model_kwargs: dict[str, Any] = Field({}, description="Further arguments of timm.create_model.")
-    mean: float | tuple[float, float, float] | None = Field(None, description="Of channels in 0..1; None: the model's.")
-    std: float | tuple[float, float, float] | None = Field(None, description="As mean.")
-    size: int | None = Field(None, ge=8, description="Side of the square input; None: the model's own.")
-    crop: Crop = "squash"
-    interpolation: Interpolation | None = Field(None, description="For scaling; None: the model's own.")
-    frames: int = Field(8, ge=1, description="Frames of each clip, at most.")
-    batch_size: int | None = Field(None, ge=1, description="Frames encoded at once; None: 4 on the CPU, 256 on a GPU.")
+    mean: Mean | tuple[Mean, Mean, Mean] | None = Field(None, description="Of channels in 0..1; null: the model's.")
+    std: Std | tuple[Std, Std, Std] | None = Field(None, description="As mean.")
+    size: int | None = Field(None, ge=8, le=4096, description="Side of the square input; null: the model's own.")
+    crop: Crop = Field("squash", description=CROP)
+    interpolation: Interpolation | None = Field(None, description="For scaling; null: the model's own.")
+    frames: int = Field(8, ge=1, le=4096, description="Frames of each clip, at most.")
+    batch_size: int | None = Field(
+        None, ge=1, le=65_536, description="Frames encoded at once; null: 4 on the CPU, 256 on a GPU."
+    )
 
 
 class TimmConfig(TimmModelConfig):
     """Pooled features of a timm backbone."""
 
-    kind: Literal["timm"] = "timm"
+    kind: Literal["timm"] = Field("timm", description="Features of a backbone of the timm library.")
 
 
 GROUP = "t2t.encoders"

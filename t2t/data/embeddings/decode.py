@@ -1,38 +1,55 @@
-"""Video files to frames: only the frames that are used are converted, and a clip is never held decoded in memory.
+"""The door to video and image files: frames, decoded in worker processes that cannot hang or fill this one.
 
-The file is read twice. The first reading only looks at the packets' timestamps, so it works where the container does
-not say how many frames there are, and where they are unevenly spaced. The second decodes what the chosen frames need:
-each one's group of pictures from its keyframe on, up to the frame itself. Clips whose packets fit into HELD_BYTES stay
-in memory, still compressed, between the two.
+A decoder is 1.5 million lines of C that reads what anybody may have written. Each file is read by a process of its own
+for that time, within limits (`Limits`) of pixels, time and memory, which ends with the file where one is passed; it
+opens nothing but that file. Processes are kept for the next file: asking one costs half a millisecond, starting one a
+fifth of a second. What they do is in `t2t/data/embeddings/media/`.
 """
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
-import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from multiprocessing import spawn
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
+from t2t.core.errors import T2TError, one_line
 from t2t.data.embeddings.config import Crop, Interpolation
+from t2t.data.embeddings.limits import Limits
+from t2t.data.embeddings.media.bounds import Unreadable, too_slow
 
-HELD_BYTES = 32 << 20
-# A frame of so many pixels takes 0.4 GB as RGB, and each thread decodes one; 8K video has a quarter of them.
-MOST_PIXELS = 1 << 27
-# What libav also opens: lists that name other files, and text that it draws as a terminal would.
-PLAYLISTS = frozenset({"concat", "dash", "hls", "imf", "rtp", "rtsp", "sdp", "vobsub", "webm_dash_manifest"})
-DRAWN_TEXT = frozenset({"adf", "bin", "idf", "tty", "xbin"})
-# libav writes to stderr by itself; what goes wrong is said in `Unreadable` instead.
-av.logging.set_libav_level(av.logging.PANIC)
+__all__ = ["Decoder", "Limits", "Unreadable", "read_frames"]
 
-
-class Unreadable(Exception):
-    """A file that gives no frames; the message is a short plain reason without the path."""
+# Seconds that a process has, beyond the file's own limit, to say that it is through; and to start.
+GRACE, START = 10.0, 60.0
+# Processes at work at once, at least; twice as many as there are cores, where those are more.
+MOST = 4
+# A header's longest line, and the pipe's size: frames of 8 x 224 x 224 pixels in two goes.
+LONGEST, PIPE = 1 << 16, 1 << 20
+# What a decoder needs to know of where it is; credentials and the like are not for it.
+ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ")
+# One thread a process; and the whole search path, since a notebook or a plug-in may have added to it.
+BOOT = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+try:
+    from t2t.data.embeddings.media.worker import main
+except ImportError as error:
+    print(json.dumps({"missing": str(error)}), flush=True)
+else:
+    main()
+"""
 
 
 def read_frames(
@@ -41,255 +58,274 @@ def read_frames(
     size: int | None = None,
     crop: Crop = "squash",
     interpolation: Interpolation = "bicubic",
+    limits: Limits | None = None,
 ) -> np.ndarray:
     """Frames of a video, evenly spaced: those on display at the centres of `frames` equal parts of its duration.
 
     No frame is taken twice. Where all frames last equally long, frame i of n is number floor((i + 0.5) * n / frames),
-    counted from 0. An image is a video of one frame. Rotation that the file asks for (phones) is applied; the pixels'
-    aspect ratio is not. A damaged part is passed over, as players do, so long as anything can be decoded.
+    counted from 0. An image is a video of one frame. What is read is what a player shows: turned and mirrored as the
+    file asks for, a picture of tiles put together, the main picture or video of several, transparent pictures on white,
+    and with `crop` "centre" or no `size` videos with the width that their pixels' aspect ratio gives. A damaged part of
+    a video is passed over, as players do, so long as anything can be decoded.
 
     Args:
         frames: how many at most; a clip that has fewer gives all of them.
         size: side of the square that frames are scaled to; None keeps them as they are.
         crop: "squash" scales both sides to `size`; "centre" scales the shorter one, and cuts the middle out.
         interpolation: how pixels are made when scaling.
+        limits: what the file may cost; None: the defaults of `Limits`.
 
     Returns:
         uint8 [F, H, W, 3], RGB, with 1 <= F <= frames.
 
     Raises:
-        Unreadable: no such file, empty file, no video stream (or only a cover picture), a playlist or drawn text,
-            frames of more than MOST_PIXELS, or nothing decodes.
+        Unreadable: no such file, empty file, no video stream (or only a cover picture), a playlist or text, more than
+            the limits allow, or nothing decodes.
+        T2TError: no process to decode in can be started.
     """
-    path = _check(path)
-    if frames < 1:
-        raise ValueError(f"frames must be 1 or more, not {frames}")
-    try:
-        chosen = _read(path, frames)
-        images = _convert(chosen, size, crop, interpolation)
-    except (av.FFmpegError, OSError, ValueError, EOFError) as error:
-        raise Unreadable(_plain(error)) from None
-    if not images:
-        raise Unreadable("no frame could be decoded")
-    return np.stack(images)
+    return Decoder(limits).read(path, frames, size, crop, interpolation)
 
 
-def _check(path: str | Path) -> Path:
-    # Absolute, so that libav never takes the beginning of a name such as `http:x.mp4` for a protocol.
-    path = Path(os.path.abspath(path))
-    if not path.exists():
-        raise Unreadable("no such file")
-    if not path.is_file():
-        raise Unreadable("not a file")
-    if path.stat().st_size == 0:
-        raise Unreadable("the file is empty")
-    return path
-
-
-def _plain(error: BaseException) -> str:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return f"not readable as video or image: {reason[0].lower()}{reason[1:]}"
-
-
-class _Packet(NamedTuple):
-    pts: int | None
-    keyframe: bool
-    shown: bool
-
-
-class _Source:
-    """The packets of a file's video stream, in decoding order, that can be gone through more than once."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.held: list[av.Packet] | None = []
-        self.packets: list[_Packet] = []
-        # Network protocols stay shut: a playlist among the samples must not make this machine fetch anything.
-        self.container = self._open()
-        try:
-            self.stream = self._stream(self.container)
-        except Unreadable:
-            self.container.close()
-            raise
-        size = 0
-        for packet in self._demux(self.container, self.stream):
-            shown = not getattr(packet, "is_discard", False)
-            self.packets.append(_Packet(packet.pts, packet.is_keyframe, shown))
-            size += packet.size
-            if self.held is not None:
-                self.held.append(packet)
-                if size > HELD_BYTES:
-                    self.held = None
-
-    def _open(self):
-        return av.open(str(self.path), options={"protocol_whitelist": "file"})
-
-    @staticmethod
-    def _stream(container):
-        if container.format.name in PLAYLISTS:
-            raise Unreadable(f"a playlist ({container.format.name}), not a video or image")
-        if container.format.name in DRAWN_TEXT:
-            raise Unreadable("a text, not a video or image")
-        for stream in container.streams.video:
-            if not stream.disposition & stream.disposition.attached_pic:
-                # One thread for each clip: clips are decoded side by side, and the result is the same everywhere.
-                stream.codec_context.thread_count = 1
-                if stream.width * stream.height > MOST_PIXELS:
-                    raise Unreadable(f"frames of {stream.width} x {stream.height} pixels, more than {MOST_PIXELS:,}")
-                return stream
-        raise Unreadable("no video stream")
-
-    @staticmethod
-    def _demux(container, stream) -> Iterator[av.Packet]:
-        """Packets with content; a file that breaks off ends there."""
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets)
-            except (StopIteration, av.FFmpegError, EOFError):
-                return
-            if packet.size:
-                yield packet
-
-    @contextmanager
-    def decoder(self) -> Iterator[tuple[av.CodecContext, Iterator[av.Packet]]]:
-        """A fresh decoder and the packets to feed it."""
-        if self.held is not None:
-            self.stream.codec_context.flush_buffers()
-            yield self.stream.codec_context, iter(self.held)
-        else:
-            with self._open() as container:
-                stream = self._stream(container)
-                yield stream.codec_context, self._demux(container, stream)
-
-    def close(self) -> None:
-        self.held = None
-        self.container.close()
-
-
-def _read(path: Path, frames: int) -> list[av.VideoFrame]:
-    source = _Source(path)
-    try:
-        times = _times(source.packets)
-        if times is not None:
-            wanted = times[choose(times, frames)]
-            chosen = list(_decode_at(source, wanted))
-            if len(chosen) == len(wanted):
-                return chosen
-        # Packets and frames do not match one to one (no timestamps, hidden frames, damage): count by decoding.
-        total = sum(1 for _ in _decode_all(source))
-        if total == 0:
-            return []
-        numbers = set(choose(np.arange(total), frames).tolist())
-        return [frame for number, frame in enumerate(_decode_all(source)) if number in numbers]
-    finally:
-        source.close()
-
-
-def _times(packets: list[_Packet]) -> np.ndarray | None:
-    """Timestamps of the frames shown, sorted, int64; None where they cannot be trusted to tell frames apart."""
-    shown = [packet.pts for packet in packets if packet.shown]
-    if not shown or any(pts is None for pts in shown) or len(set(shown)) != len(shown):
-        return None
-    return np.sort(np.asarray(shown, dtype=np.int64))
-
-
-def choose(times: np.ndarray, frames: int) -> np.ndarray:
-    """Indices of at most `frames` frames, increasing and without repetition.
+class Decoder:
+    """Reads files, from any number of threads at once, each in a process of its own for that time.
 
     Args:
-        times: int64 [n], when each frame comes on display, increasing, in any unit. The last one is taken to stay
-            for as long as the median frame.
+        limits: what each file may cost; None: the defaults.
     """
-    n = len(times)
-    if n <= frames:
-        return np.arange(n)
-    last = statistics.median_low(np.diff(times).tolist())
-    # In integers: the centres (2i + 1) / 2F of the duration, on a scale where nothing is rounded.
-    centres = (2 * np.arange(frames) + 1) * int(times[-1] + last - times[0])
-    index = np.searchsorted((times - times[0]) * (2 * frames), centres, side="right") - 1
-    # A frame that stays long may be on display at several centres: the next ones are taken for the later centres.
-    steps = np.arange(frames)
-    index = np.maximum.accumulate(index - steps) + steps
-    return np.minimum(index, n - frames + steps)
 
+    def __init__(self, limits: Limits | None = None):
+        self.limits = limits or Limits()
+        self._lock = threading.Lock()
+        self._busy: set[_Process] = set()
+        self._closed = False
 
-def _decode_at(source: _Source, wanted: np.ndarray) -> Iterator[av.VideoFrame]:
-    """The frames with the timestamps `wanted` (increasing), decoding from the nearest keyframe before each."""
-    left = set(wanted.tolist())
-    needed = _needed(source.packets, left)
-    with source.decoder() as (decoder, packets):
-        skipped = False
-        for number, packet in enumerate(packets):
-            if number >= len(needed) or not left:
-                break
-            if not needed[number]:
-                skipped = True
-                continue
-            if skipped:
-                # A gap: first what the decoder still holds back, then a new start at a keyframe.
-                yield from _wanted(_feed(decoder, None), left)
-                decoder.flush_buffers()
-                skipped = False
-            yield from _wanted(_feed(decoder, packet), left)
-        if left:
-            yield from _wanted(_feed(decoder, None), left)
-
-
-def _needed(packets: list[_Packet], wanted: set[int]) -> np.ndarray:
-    """bool [packets]: those to decode for the wanted frames. A keyframe starts a group unless the frame comes before
-    it on display (the leading pictures of an open group refer to the group before)."""
-    needed = np.zeros(len(packets), dtype=bool)
-    keyframes: list[int] = []
-    for number, packet in enumerate(packets):
-        if packet.keyframe:
-            keyframes.append(number)
-        if packet.pts in wanted and packet.shown:
-            start = 0
-            for keyframe in reversed(keyframes):
-                pts = packets[keyframe].pts
-                if pts is not None and packet.pts is not None and pts <= packet.pts:
-                    start = keyframe
+    def read(
+        self,
+        path: str | Path,
+        frames: int = 8,
+        size: int | None = None,
+        crop: Crop = "squash",
+        interpolation: Interpolation = "bicubic",
+    ) -> np.ndarray:
+        """As `read_frames`."""
+        if frames < 1:
+            raise ValueError(f"frames must be 1 or more, not {frames}")
+        question = {
+            "path": os.path.abspath(path),
+            "frames": frames,
+            "size": size,
+            "crop": crop,
+            "interpolation": interpolation,
+            "bounds": self.limits.bounds(),
+        }
+        line = json.dumps(question).encode() + b"\n"
+        died = None
+        # A process that the system ended (for want of memory, say) says nothing about the file: once more.
+        for _ in range(2):
+            process = self._borrow()
+            try:
+                return process.ask(line, self.limits.seconds)
+            except _Ended as ended:
+                died = ended
+                if self._closed or ended.by == signal.SIGALRM:
                     break
-            needed[start : number + 1] = True
-    return needed
+            finally:
+                self._give_back(process)
+        if self._closed:
+            raise Unreadable("decoding was stopped")
+        if died is not None and died.by == signal.SIGALRM:
+            raise too_slow(self.limits.seconds)
+        raise Unreadable(f"the decoder breaks down on it ({died})")
+
+    def close(self) -> None:
+        """Ends what is being read; who waits for it gets `Unreadable`."""
+        with self._lock:
+            self._closed = True
+            for process in self._busy:
+                process.kill()
+
+    def _borrow(self) -> _Process:
+        _idle.slots.acquire()
+        try:
+            process = _idle.take() or _Process()
+        except BaseException:
+            _idle.slots.release()
+            raise
+        with self._lock:
+            self._busy.add(process)
+            if self._closed:
+                process.kill()
+        return process
+
+    def _give_back(self, process: _Process) -> None:
+        with self._lock:
+            self._busy.discard(process)
+        if process.fit:
+            _idle.put(process)
+        else:
+            process.kill()
+        _idle.slots.release()
 
 
-def _wanted(frames: list[av.VideoFrame], left: set[int]) -> Iterator[av.VideoFrame]:
-    for frame in frames:
-        if frame.pts in left:
-            left.discard(frame.pts)
-            yield frame
+class _Ended(Exception):
+    """A process ended without an answer. `by`: the signal, where there was one."""
+
+    def __init__(self, code: int | None):
+        self.by = -code if code is not None and code < 0 else None
+        name = signal.Signals(self.by).name if self.by in set(signal.Signals) else f"signal {self.by}"
+        super().__init__(name if self.by else f"exit status {code}")
 
 
-def _decode_all(source: _Source) -> Iterator[av.VideoFrame]:
-    with source.decoder() as (decoder, packets):
-        for packet in packets:
-            yield from _feed(decoder, packet)
-        yield from _feed(decoder, None)
+class _Process:
+    """A worker process (t2t/data/embeddings/media/worker.py). `fit`: it waits for a question."""
+
+    def __init__(self) -> None:
+        environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        path = [os.path.abspath(folder) for folder in sys.path]
+        try:
+            self._process = subprocess.Popen(
+                [os.fsdecode(spawn.get_executable()), "-I", "-S", "-c", BOOT, json.dumps(path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                env=environment,
+                # Ctrl-C in a terminal goes to all processes of a group; this one ends with its pipe instead.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise T2TError(f"No process to decode videos in can be started: {error.strerror or error}.") from None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to, self._from = self._process.stdin, self._process.stdout
+        self.fit = False
+        self._rest = b""
+        _enlarge(self._from.fileno())
+        try:
+            told = self._header(time.monotonic() + START)
+        except _Ended as ended:
+            self.kill()
+            raise T2TError(f"The process to decode videos in does not start ({ended}).") from None
+        if "missing" in told:
+            self.kill()
+            raise T2TError(
+                f"Videos and images cannot be decoded: {one_line(told['missing'], 200)}. Install `teacher2task[video]`."
+            )
+        self.fit = True
+
+    def ask(self, line: bytes, seconds: float) -> np.ndarray:
+        """The frames. Raises Unreadable, or _Ended where the process ends or is ended."""
+        self.fit = False
+        until = time.monotonic() + seconds + GRACE
+        try:
+            self._to.write(line)
+        except OSError:
+            raise self._ended() from None
+        told = self._header(until)
+        if "unreadable" in told:
+            # It ends by itself after it got no memory; who asks it next takes another.
+            self.fit = True
+            raise Unreadable(one_line(told["unreadable"], 400))
+        frames = np.empty(tuple(int(side) for side in told["shape"]), np.uint8)
+        self._fill(memoryview(frames).cast("B"), until)  # type: ignore[arg-type]
+        self.fit = True
+        return frames
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """Ends it at once. One that hangs in the system (a file server that is gone) is not waited for."""
+        self.fit = False
+        with suppress(OSError):
+            self._process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.2)
+
+    def _header(self, until: float) -> dict[str, Any]:
+        while b"\n" not in self._rest:
+            if len(self._rest) > LONGEST:
+                raise self._ended()
+            self._rest += self._some(until)
+        line, _, self._rest = self._rest.partition(b"\n")
+        told: dict[str, Any] = json.loads(line)
+        return told
+
+    def _fill(self, target: memoryview, until: float) -> None:
+        have = min(len(self._rest), len(target))
+        target[:have], self._rest = self._rest[:have], self._rest[have:]
+        while have < len(target):
+            self._wait(until)
+            size = self._from.readinto(target[have:])  # type: ignore[attr-defined]
+            if not size:
+                raise self._ended()
+            have += size
+
+    def _some(self, until: float) -> bytes:
+        self._wait(until)
+        some = self._from.read(4096)
+        if not some:
+            raise self._ended()
+        return some
+
+    def _wait(self, until: float) -> None:
+        poll = select.poll()
+        poll.register(self._from, select.POLLIN)
+        if not poll.poll(1000 * max(0.0, until - time.monotonic())):
+            # Its own alarm did not end it: it hangs in the system.
+            self.kill()
+            raise _Ended(-signal.SIGALRM)
+
+    def _ended(self) -> _Ended:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE)
+        return _Ended(self._process.returncode)
 
 
-def _feed(decoder: av.CodecContext, packet: av.Packet | None) -> list[av.VideoFrame]:
+def _enlarge(descriptor: int) -> None:
+    """Makes a pipe hold more, where the system can: fewer changes between the two processes."""
     try:
-        return decoder.decode(packet)
-    except (av.InvalidDataError, av.EOFError):
-        return []
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE)
+    except (ImportError, AttributeError, OSError):
+        return
 
 
-def _convert(
-    chosen: list[av.VideoFrame], size: int | None, crop: Crop, interpolation: Interpolation
-) -> list[np.ndarray]:
-    reformatter = VideoReformatter()
-    images = []
-    for frame in chosen:
-        width, height = (size, size) if size else (chosen[0].width, chosen[0].height)
-        if size and crop == "centre":
-            scale = size / min(frame.width, frame.height)
-            width, height = max(size, round(frame.width * scale)), max(size, round(frame.height * scale))
-        rgb = reformatter.reformat(frame, width, height, "rgb24", interpolation=interpolation.upper(), threads=1)
-        image = rgb.to_ndarray()
-        top, left = ((height - size) // 2, (width - size) // 2) if size else (0, 0)
-        image = image[top : top + size, left : left + size] if size else image
-        quarters = round(frame.rotation / 90) % 4
-        images.append(np.ascontiguousarray(np.rot90(image, quarters)))
-    return images
+class _Idle:
+    """Processes that wait for a question, and how many may be at work at once, for all who ask in this process."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins anew; in a process that was forked, the pipes belong to its parent."""
+        self.lock = threading.Lock()
+        self.slots = threading.BoundedSemaphore(max(MOST, 2 * (os.cpu_count() or 1)))
+        self.processes: list[_Process] = []
+
+    def take(self) -> _Process | None:
+        while True:
+            with self.lock:
+                process = self.processes.pop() if self.processes else None
+            # It goes by itself after a while without a question.
+            if process is None or process.alive:
+                return process
+
+    def put(self, process: _Process) -> None:
+        with self.lock:
+            self.processes = [waiting for waiting in self.processes if waiting.alive] + [process]
+
+    def end(self) -> None:
+        with self.lock:
+            processes, self.processes = self.processes, []
+        for process in processes:
+            process.kill()
+
+
+_idle = _Idle()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.forget)
+atexit.register(_idle.end)

@@ -1,4 +1,4 @@
-"""From a table of samples to their embeddings: decoding in threads, overlapped with encoding, resumable by shards."""
+"""From a table of samples to their embeddings: decoding in processes, overlapped with encoding, resumable by shards."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ import pyarrow as pa
 from t2t.core.errors import T2TError
 from t2t.core.progress import progress
 from t2t.data.embeddings.config import EncoderConfig
-from t2t.data.embeddings.decode import Unreadable, read_frames
-from t2t.data.embeddings.encoders import FrameEncoder, Preprocessing, build_encoder
+from t2t.data.embeddings.decode import Decoder, Unreadable
+from t2t.data.embeddings.encoders import FrameEncoder, Preprocessing, build_encoder, encoded, refuse_not_finite
+from t2t.data.embeddings.limits import Limits, limits_of
 from t2t.data.embeddings.store import Embeddings, EmbeddingStore
 
 # A killed run loses this many samples at most. On two cores 256 clips take half a minute with MobileNetV2.
 SHARD_SAMPLES = 256
 MAX_WORKERS = 16
+# A check needs to see that something is decoded, not what.
+CHECKED_SIZE = 16
 QUARANTINE_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("sample_id", "path", "reason")])
 
 
@@ -98,9 +101,9 @@ def embed(
     Unreadable files are not remembered, but tried again by the next run.
 
     Args:
-        samples: columns sample_id and path (and others).
+        samples: columns sample_id and path (and others), with the limits for decoding them (`limits.with_limits`).
         max_unreadable: share of the samples that may be unreadable; one is always allowed.
-        workers: threads that decode; None takes one for each core, 16 at most.
+        workers: processes that decode; None takes one for each core, 16 at most.
         elsewhere: what hashes and embeds first; what it leaves, such as unreadable files, is done here.
 
     Raises:
@@ -127,7 +130,7 @@ def embed(
         missing = [key for key in where if key not in store]
     if missing:
         files = [(key, paths[where[key][0]]) for key in missing]
-        for key, clip in _embed_missing(files, encoder, store, workers, shard_samples):
+        for key, clip in _embed_missing(files, encoder, store, workers, shard_samples, limits_of(samples)):
             for position in where[key]:
                 reasons[position] = str(clip)
             check()
@@ -148,13 +151,15 @@ def _embed_missing(
     store: EmbeddingStore,
     workers: int | None,
     shard_samples: int,
+    limits: Limits,
 ) -> Iterator[tuple[str, Unreadable]]:
     """Decodes and encodes files, given by their keys and paths, and adds them to the store; yields those that cannot
     be read as they are met."""
-    clips = decode_in_order([path for _, path in files], encoder, workers)
+    names = dict(files)
+    clips = decode_in_order([path for _, path in files], encoder, workers, limits)
     with progress("Embedding", len(files), "videos") as advance, closing(clips):
         for start in range(0, len(files), shard_samples):
-            shard = Batcher(encoder.encode, encoder.batch_size)
+            shard = Batcher(partial(encoded, encoder), encoder.batch_size)
             for key, _ in files[start : start + shard_samples]:
                 clip = next(clips)
                 if isinstance(clip, Unreadable):
@@ -162,7 +167,10 @@ def _embed_missing(
                 else:
                     shard.add(key, clip)
                 advance()
-            store.write(*shard.finish())
+            keys, embeddings = shard.finish()
+            for key, embedding in zip(keys, embeddings, strict=True):
+                refuse_not_finite(encoder, names[key], embedding)
+            store.write(keys, embeddings)
 
 
 def probe(samples: pa.Table, workers: int | None = None) -> pa.Table:
@@ -170,41 +178,44 @@ def probe(samples: pa.Table, workers: int | None = None) -> pa.Table:
     ids, paths = samples["sample_id"].to_pylist(), samples["path"].to_pylist()
     reasons: list[str | None] = []
     with progress("Reading videos", len(ids), "videos") as advance:
-        for clip in _decode(paths, partial(read_frames, frames=1), workers, window=4 * _workers(workers)):
+        check = partial(Decoder.read, frames=1, size=CHECKED_SIZE)
+        for clip in _decode(paths, check, limits_of(samples), workers, window=4 * _workers(workers)):
             reasons.append(str(clip) if isinstance(clip, Unreadable) else None)
             advance()
     return _quarantine(ids, paths, reasons)
 
 
 def decode_in_order(
-    paths: Sequence[str], model: Preprocessing, workers: int | None = None
+    paths: Sequence[str], model: Preprocessing, workers: int | None = None, limits: Limits | None = None
 ) -> Generator[np.ndarray | Unreadable, None, None]:
-    """Frames of each file as the model wants them, in order, decoded ahead in threads.
+    """Frames of each file as the model wants them, in order, decoded ahead in processes.
 
     Yields uint8 [F, size, size, 3], or an `Unreadable` with the reason. At most about two batches of the model
-    and four clips for each worker are held. Threads, not processes: libav works outside of Python's lock, and frames
-    need not be copied between processes.
+    and four clips for each worker are held. Closing it ends what is being decoded.
     """
     window = 4 * _workers(workers) + 2 * -(-model.batch_size // model.frames)
-    return _decode(paths, _reader(model), workers, window)
-
-
-def _reader(model: Preprocessing) -> Callable[[str | Path], np.ndarray]:
-    """Reads a file's frames as a model wants them."""
-    return partial(
-        read_frames, frames=model.frames, size=model.size, crop=model.crop, interpolation=model.interpolation
+    read = partial(
+        Decoder.read, frames=model.frames, size=model.size, crop=model.crop, interpolation=model.interpolation
     )
+    return _decode(paths, read, limits, workers, window)
 
 
 def _decode(
-    paths: Sequence[str], read: Callable[[str], np.ndarray], workers: int | None, window: int
+    paths: Sequence[str],
+    read: Callable[[Decoder, str], np.ndarray],
+    limits: Limits | None,
+    workers: int | None,
+    window: int,
 ) -> Generator[np.ndarray | Unreadable, None, None]:
+    decoder = Decoder(limits)
+
     def load(path: str) -> np.ndarray | Unreadable:
         try:
-            return read(path)
+            return read(decoder, path)
         except Unreadable as error:
             return error
 
+    # Each thread waits for a process, and takes its frames over while another file is encoded.
     pool = ThreadPoolExecutor(_workers(workers), thread_name_prefix="decode")
     ahead: deque[Future[np.ndarray | Unreadable]] = deque()
     try:
@@ -215,7 +226,9 @@ def _decode(
         while ahead:
             yield ahead.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        decoder.close()
+        pool.shutdown()
 
 
 def _workers(workers: int | None) -> int:
@@ -270,6 +283,8 @@ def _hash(
 
     def digest(path: str) -> tuple[str | None, str | None]:
         try:
+            if os.path.exists(path) and not os.path.isfile(path):
+                return None, "not a file"  # Opening a pipe could wait for ever.
             return store.hash_file(path), None
         except FileNotFoundError:
             return None, "no such file"

@@ -13,12 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from t2t.core import plugins
+from t2t.core.errors import T2TError
 from t2t.core.files import sha256
 from t2t.data.embeddings.config import GROUP, KINDS, Crop, EncoderConfig, Interpolation
 
 # Raised whenever the same configuration and weights would give other numbers (but for float16's last digit, which
 # differs between processors too).
-CODE_VERSION = 2
+CODE_VERSION = 3
 
 
 class Preprocessing(Protocol):
@@ -50,6 +51,38 @@ def build_encoder(config: EncoderConfig, device: str = "cpu") -> FrameEncoder:
         GROUP, KINDS, config.kind, [config, device], "encoder", needs=["dim", "fingerprint", "encode", *NEEDS]
     )
     return encoder
+
+
+def encoded(encoder: FrameEncoder, frames: np.ndarray) -> np.ndarray:
+    """What an encoder makes of frames, checked where it enters: uint8 [N, size, size, 3] to float16 [N, dim].
+
+    Raises T2TError for another shape, which would give clips the numbers of others, or for what are no numbers.
+    """
+    values = np.asarray(encoder.encode(frames))
+    if values.shape != (len(frames), encoder.dim) or values.dtype.kind != "f":
+        raise T2TError(
+            f"{_called(encoder)} gives {values.dtype} {list(values.shape)} for {len(frames)} frames; expected float16 "
+            f"[{len(frames)}, {encoder.dim}]. Mend its `encode` or its `dim`."
+        )
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16, copy=False)
+
+
+def refuse_not_finite(encoder: FrameEncoder, file: object, embedding: np.ndarray) -> None:
+    """Raises T2TError where a clip's embedding, float16 [frames, dim], is NaN or infinite; names encoder and file."""
+    bad = ~np.isfinite(embedding).all(axis=1)
+    if bad.any():
+        raise T2TError(
+            f"{_called(encoder)} gives NaN or infinite numbers for {file} ({int(bad.sum())} of {len(bad)} frames), "
+            "which would spoil whatever is trained on them; nothing of it is stored. Check its weights and its `mean` "
+            "and `std`, or take another encoder."
+        )
+
+
+def _called(encoder: FrameEncoder) -> str:
+    config = getattr(encoder, "config", None)
+    names = [str(name) for name in (getattr(config, "kind", None), getattr(config, "model", None)) if name]
+    return f"The frame encoder {' '.join(names) or type(encoder).__name__}"
 
 
 def encoder_fingerprint(identity: dict[str, Any]) -> str:

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
 
 from t2t.core.errors import T2TError, nearest
 from t2t.data.embeddings.config import Interpolation, TimmConfig, TimmModelConfig
 from t2t.data.embeddings.encoders import encoder_fingerprint, frame_blocks
 from t2t.data.embeddings.folding import folded
+from t2t.data.embeddings.weights import read_weights, unwrapped
 
 # Blocks of frames that a batch has for each thread: enough that threads seldom wait for the last one.
 BLOCKS_A_THREAD = 4
@@ -174,27 +173,29 @@ def _create(config: TimmModelConfig, num_classes: int | None) -> torch.nn.Module
 
 def _load(model: torch.nn.Module, path: Path, name: str, drop_classifier: bool) -> None:
     """Loads a safetensors file; everything in it must fit, but for a classifier that is not wanted."""
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise T2TError(f"{path}: not readable as safetensors: {error}") from None
+    wanted, heads = model.state_dict(), _classifiers(model)
+    state = unwrapped(read_weights(path), set(wanted))
     if drop_classifier:
-        heads = _classifiers(model)
         state = {key: value for key, value in state.items() if not key.startswith(heads)}
-    wanted = model.state_dict()
     # A counter of training steps that nothing reads, and that older files lack.
     needed = {key for key in wanted if not key.endswith("num_batches_tracked")}
+    differ = sorted(k for k in set(state) & set(wanted) if state[k].shape != wanted[k].shape)
     faults = {
         "are missing": sorted(needed - set(state)),
         "are not the model's": sorted(set(state) - set(wanted)),
-        "have another shape": sorted(k for k in set(state) & set(wanted) if state[k].shape != wanted[k].shape),
+        "have another shape": differ,
     }
     reasons = [f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
             for what, keys in faults.items() if keys]  # fmt: skip
     if reasons:
-        raise T2TError(
-            f"{path}: does not fit {name}: of its tensors {'; '.join(reasons)}. Check model and model_kwargs."
-        )
+        hint = "Check model and model_kwargs."
+        classes = {len(state[key]) for key in differ}
+        if len(reasons) == 1 and differ and len(classes) == 1 and all(key.startswith(heads) for key in differ):
+            hint = f"It has {classes.pop():,} classes: set num_classes to that, and name as many classes."
+        raise T2TError(f"{path}: does not fit {name}: of its tensors {'; '.join(reasons)}. {hint}")
+    for key, value in state.items():
+        if value.is_floating_point() and value.isnan().any():
+            raise T2TError(f"{path}: tensor {key!r} holds NaN: the weights are damaged. Take an earlier checkpoint.")
     model.load_state_dict(state, strict=False)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from t2t.core.errors import T2TError
 from t2t.core.files import sha256, sha256_file, staging
+from t2t.integrations.mlflow.client import Gone
 from t2t.integrations.mlflow.model_files import write_model
 from t2t.integrations.mlflow.runs import Runs
-from t2t.integrations.mlflow.store import load_mlflow
 from t2t.integrations.mlflow.text import CHAMPION, short
 
+MODEL_ID = re.compile(r"\bm-[0-9a-f]{32}\b")
 DESCRIPTION_LENGTH = 5000  # characters of a version's description: MLflow's own limit
 
 
@@ -23,7 +25,6 @@ class Models:
     def __init__(self, runs: Runs):
         self.runs = runs
         self.name = f"t2t-{runs.campaign}"
-        self._is_there = False
 
     def log(self, k: int, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, Any] | None = None) -> str:
         """Stores a checkpoint and registers it: `MLflowTracker.log_checkpoint`."""
@@ -42,14 +43,28 @@ class Models:
             model = logged_before[0]
         else:
             name, params = f"student-round-{k}", {"round": str(k), "campaign": self.runs.campaign}
-            model = client.create_logged_model(self.runs.experiment, name, run, model_tags, params, "t2t-student")
-        if str(model.status) != "READY":
+
+            def made() -> Any | None:
+                models = client.search_logged_models([self.runs.experiment], where)
+                return next((m for m in models if m.source_run_id == run), None)
+
+            model = client.make(
+                "create_logged_model",
+                self.runs.experiment,
+                name,
+                run,
+                model_tags,
+                params,
+                "t2t-student",
+                look=made,
+            )
+        if str(model.status) != "READY" or not self._has_files(model.model_id):
             client.log_model_artifacts(model.model_id, str(folder))
             self._make_servable(model, folder, model_tags.get("t2t.identity"), run)
             client.finalize_logged_model(model.model_id, "READY")
         self._link(run, k, model, metrics, new=not logged_before)
-        if not any(version.tags.get("t2t.digest") == digest for version in self._versions(k)):
-            self._register(run, model, model_tags)
+        if self._version_of(run, model, digest) is None:
+            self._register(run, model, digest, model_tags)
         return f"models:/{model.model_id}"
 
     def _make_servable(self, model: Any, folder: Path, identity: str | None, run: str) -> None:
@@ -64,9 +79,13 @@ class Models:
         from mlflow.entities import LoggedModelOutput, Metric
 
         client = self.runs.client
-        outputs = None if new else client.get_run(run).outputs
-        if model.model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
-            client.log_outputs(run, [LoggedModelOutput(model.model_id, k)])
+
+        def linked_to_run() -> bool | None:
+            outputs = client.get_run(run).outputs
+            return model.model_id in {output.model_id for output in (outputs.model_outputs if outputs else [])} or None
+
+        if new or not linked_to_run():
+            client.make("log_outputs", run, [LoggedModelOutput(model.model_id, k)], look=linked_to_run)
         self.runs.metrics(run, [(k, metrics)])
         linked_metrics = [] if new else client.get_logged_model(model.model_id).metrics
         has = {metric.key for metric in linked_metrics or []}
@@ -76,40 +95,85 @@ class Models:
         if linked:
             client.log_batch(run, metrics=linked)
 
-    def _register(self, run: str, model: Any, tags: dict[str, str]) -> None:
+    def _register(self, run: str, model: Any, digest: str, tags: dict[str, str]) -> None:
+        client = self.runs.client
+        if not self._is_there():
+            note = f"Students of campaign {self.runs.campaign}, one version a round; the best is aliased `{CHAMPION}`."
+            tag = {"t2t.campaign": self.runs.campaign}
+            client.make("create_registered_model", self.name, tag, note, look=lambda: self._is_there() or None)
         # The registry of a local store looks `models:/` up in the process's global store, which is another one.
         source = model.artifact_location if self.runs.database else f"models:/{model.model_id}"
         description = short(tags.pop("mlflow.note.content", ""), DESCRIPTION_LENGTH) or None
-        version = self.runs.client.create_model_version(
-            self.name, source, run, tags, description=description, model_id=model.model_id
+        version = client.make(
+            "create_model_version",
+            self.name,
+            source,
+            run,
+            tags,
+            description=description,
+            model_id=model.model_id,
+            look=lambda: self._version_of(run, model, digest),
         )
         registered = json.dumps([{"name": self.name, "version": version.version}])
-        self.runs.client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": registered})
+        client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": registered})
 
-    def _versions(self, k: int) -> list[Any]:
-        """Registered versions of round k, oldest first; makes the registered model where there is none."""
-        if not self._is_there:
-            campaign = self.runs.campaign
-            try:
-                note = f"Students of campaign {campaign}, one version a round; the best is aliased `{CHAMPION}`."
-                self.runs.client.create_registered_model(self.name, {"t2t.campaign": campaign}, note)
-            except load_mlflow().MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            self._is_there = True
+    def _is_there(self) -> bool:
+        return bool(self.runs.client.search_registered_models(f"name = '{self.name}'"))
+
+    def _versions(self, run: str) -> list[Any]:
+        """The registered versions of a round's run, oldest first."""
         versions = self.runs.client.search_model_versions(f"name = '{self.name}'", max_results=1000)
-        run = self.runs.need(k)
         return sorted((version for version in versions if version.run_id == run), key=lambda v: int(v.version))
 
-    def champion(self, k: int | None) -> None:
-        """Moves the alias to round k's latest version; None takes it away.
+    def _version_of(self, run: str, model: Any, digest: str) -> Any | None:
+        """The version that a model is registered as."""
+        return next(
+            (
+                version
+                for version in self._versions(run)
+                if version.tags.get("t2t.digest") == digest and _model_of(version) in (None, model.model_id)
+            ),
+            None,
+        )
 
-        Raises T2TError where round k has no registered checkpoint.
+    def has(self, k: int) -> bool:
+        """Whether round k's student is registered, with its files."""
+        run = self.runs.find(k)
+        versions = self._versions(run) if run else []
+        if not versions:
+            return False
+        model = _model_of(versions[-1])
+        return model is None or self._has_files(model)
+
+    def _has_files(self, model_id: str) -> bool:
+        try:
+            self.runs.client.get_logged_model(model_id)  # a deleted one's files stay for a while
+            return bool(self.runs.client.list_logged_model_artifacts(model_id))
+        except Gone:
+            return False
+
+    def leads(self, k: int) -> bool:
+        """Whether the alias is at round k."""
+        found = self.runs.client.search_registered_models(f"name = '{self.name}'")
+        number = str(found[0].aliases.get(CHAMPION, "")) if found else ""
+        run = self.runs.find(k)
+        return run is not None and number in {str(version.version) for version in self._versions(run)}
+
+    def champion(self, k: int | None) -> bool:
+        """Moves the alias to round k's latest version; takes it away where that has none, or with None.
+
+        Returns: whether round k has the alias now.
         """
-        versions = [] if k is None else self._versions(k)
-        if k is not None and not versions:
-            raise T2TError(f"Round {k} of {self.runs.campaign!r} has no registered checkpoint to make champion.")
+        run = None if k is None else self.runs.find(k)
+        versions = self._versions(run) if run else []
         if versions:
             self.runs.client.set_registered_model_alias(self.name, CHAMPION, versions[-1].version)
-        elif self.runs.client.search_registered_models(f"name = '{self.name}'"):
+        elif self._is_there():
             self.runs.client.delete_registered_model_alias(self.name, CHAMPION)
+        return bool(versions)
+
+
+def _model_of(version: Any) -> str | None:
+    """The id of a version's model, where its source names one: MLflow's own registry does not return the id itself."""
+    found = MODEL_ID.search(str(version.source))
+    return found[0] if found else None

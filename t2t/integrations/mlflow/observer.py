@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -14,9 +16,15 @@ from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import RoundStart, TrainFacts
 from t2t.campaign.observer import End, Observer, Place
 from t2t.campaign.record import Record, champion, rounds_table
+from t2t.core.config import parse
 from t2t.data.pairs import teacher_scores
 from t2t.evaluation import figures
+from t2t.evaluation.calibration import reliability_picture
+from t2t.evaluation.decisions import Decisions
 from t2t.evaluation.figures import pr_picture
+from t2t.evaluation.metrics import chance
+from t2t.integrations.mlflow.client import Gone
+from t2t.integrations.mlflow.names import CHANCE, PR_AUC, readable
 from t2t.integrations.mlflow.text import checkpoint_note
 from t2t.integrations.mlflow.tracker import DataInput, MLflowTracker
 from t2t.lake.layout import DatasetLayout
@@ -32,8 +40,12 @@ STATUS: dict[End, str] = {"ended": "FINISHED", "pausing": "FINISHED", "waiting":
 class Tracker(Protocol):
     """Where people watch rounds; `MLflowTracker` is the one for MLflow. Every call may be repeated."""
 
+    def ready(self) -> None: ...
+    def forget(self) -> None: ...
     def open(self, params: dict[str, Any], tags: dict[str, str]) -> str: ...
     def finished(self, k: int) -> bool: ...
+    def whole(self, k: int) -> bool: ...
+    def leads(self, k: int) -> bool: ...
     def start_round(self, k: int, params: dict[str, Any], tags: dict[str, str]) -> str: ...
     def log_inputs(self, k: int, inputs: Sequence[DataInput]) -> None: ...
     def log_curve(self, k: int, points: Sequence[tuple[int, Mapping[str, float]]]) -> None: ...
@@ -43,11 +55,36 @@ class Tracker(Protocol):
     def log_recipe(self, k: int, params: dict[str, Any]) -> None: ...
     def log_checkpoint(self, k: int, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str: ...
     def champion(self, k: int | None) -> None: ...
-    def finish_round(self, k: int, status: str, tags: dict[str, str]) -> None: ...
+    def finish_round(self, k: int, status: str, tags: dict[str, str], seconds: float | None = None) -> None: ...
     def discard_round(self, k: int) -> None: ...
     def finish(self, status: str) -> None: ...
     def url(self, k: int | None) -> str | None: ...
     def ui_command(self) -> str: ...
+
+
+Told = TypeVar("Told", bound=Callable[..., Any])
+
+
+def _mended(method: Told) -> Told:
+    """Where somebody has deleted in MLflow what is written to, it is made again, once; else it is told and passed over.
+
+    MLflow's history is a convenience, and the next start looks for whatever is missing in it.
+    """
+
+    @wraps(method)
+    def tell(self: MLflowObserver, campaign: Campaign, *arguments: Any) -> Any:
+        try:
+            return method(self, campaign, *arguments)
+        except Gone as gone:
+            log.warning("%s It is made again.", gone)
+        try:
+            self._again(campaign)
+            return method(self, campaign, *arguments)
+        except Gone as gone:
+            log.warning("%s It is passed over; the next run puts it right.", gone)
+            return None
+
+    return cast(Told, tell)
 
 
 class MLflowObserver(Observer):
@@ -55,6 +92,9 @@ class MLflowObserver(Observer):
 
     def __init__(self, tracker: Tracker):
         self.tracker = tracker
+        # The round under way, and what was told of its training: to be told again where its run is deleted.
+        self._under_way: RoundStart | None = None
+        self._curve: list[tuple[int, Mapping[str, float]]] = []
         # What rounds were started with, and the runs that this gave: telling it again would change nothing.
         self._started: dict[RoundStart, str] = {}
 
@@ -64,8 +104,16 @@ class MLflowObserver(Observer):
         config = campaign.config
         return cls(MLflowTracker(None, campaign.workspace.work, config.dataset, config.name))
 
+    def ready(self, campaign: Campaign) -> None:
+        """Opens the store, and writes to it."""
+        self.tracker.ready()
+
+    @_mended
     def opened(self, campaign: Campaign) -> None:
         """Opens the campaign, and puts right what killed runs left and what was retracted since."""
+        self._open(campaign)
+
+    def _open(self, campaign: Campaign) -> None:
         self._started.clear()  # runs that were ended since are opened again
         config, lake = campaign.config, campaign.lake
         parameters = config.model_dump(mode="json", exclude={"name", "description"})
@@ -73,8 +121,23 @@ class MLflowObserver(Observer):
         self._repair(campaign)
         self._retractions(campaign)
 
+    def _again(self, campaign: Campaign) -> None:
+        """Opens the campaign as a new process would, with the round under way."""
+        start, curve = self._under_way, self._curve
+        self.tracker.forget()
+        self._open(campaign)
+        if start is not None:
+            self._start(campaign, start)
+            self.tracker.log_curve(start.round, curve)
+
+    @_mended
     def round_started(self, campaign: Campaign, start: RoundStart) -> str:
         """Starts a round's run, which reads its labels at a commit; returns the run's id."""
+        if self._under_way != start:
+            self._under_way, self._curve = start, []
+        return self._start(campaign, start)
+
+    def _start(self, campaign: Campaign, start: RoundStart) -> str:
         if start in self._started:
             return self._started[start]
         k, teachers, layout = start.round, start.teachers, DatasetLayout(campaign.config.dataset)
@@ -90,22 +153,32 @@ class MLflowObserver(Observer):
         self._started[start] = run
         return run
 
+    @_mended
     def discarded(self, campaign: Campaign, k: int) -> None:
         self._started.clear()
+        self._under_way = None
         self.tracker.discard_round(k)
 
+    @_mended
     def curve(self, campaign: Campaign, k: int, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Points of the curve. PR-AUC by step has a name of its own: the round's is that of its best step."""
-        names = {"validation_pr_auc": "step_validation_pr_auc"}
-        renamed = [(step, {names.get(key, key): value for key, value in point.items()}) for step, point in points]
+        renamed = _renamed(points)
+        if self._under_way is not None and self._under_way.round == k:
+            self._curve += renamed
         self.tracker.log_curve(k, renamed)
 
+    @_mended
     def round_settled(self, campaign: Campaign, record: Record, earlier: Sequence[Record]) -> None:
         """What a round came to, and how it stands beside the earlier ones."""
+        self._settle(campaign, record, earlier)
+
+    def _settle(self, campaign: Campaign, record: Record, earlier: Sequence[Record]) -> None:
         k, everything = record.round, [*earlier, record]
         tables = _tables(campaign, record, everything)
         pictures = {"pr_curves": picture(campaign, record), "rounds": figures.rounds(tables["rounds"])}
-        self.tracker.log_round(k, _metrics(record), pictures, tables)
+        pictures |= _reliability(campaign, record)
+        level = chance(campaign.scored_pairs(record, "test"))
+        self.tracker.log_round(k, _metrics(record) | {CHANCE: level}, pictures, tables)
         tags = {"t2t.status": record.status, "t2t.reason": record.reason, "t2t.commit": record.commit}
         tags |= {"t2t.resampled": record.resampled}
         if record.recipe is not None and campaign.config.recipe == "auto":
@@ -114,19 +187,25 @@ class MLflowObserver(Observer):
             self.tracker.finish_round(k, "SCHEDULED", tags)
             return
         checkpoint = campaign.workspace.work / record.checkpoint
-        self.tracker.log_checkpoint(k, checkpoint, {"pr_auc": record.test["pr_auc"]}, _about(campaign, record))
+        self.tracker.log_checkpoint(k, checkpoint, {PR_AUC: record.test["pr_auc"]}, _about(campaign, record))
         best = champion(everything)
         if best is not None:
             self.tracker.champion(best.round)
-        self.tracker.finish_round(k, "FINISHED", tags | ({"t2t.stop": record.stop} if record.stop else {}))
+        tags |= {"t2t.stop": record.stop} if record.stop else {}
+        self.tracker.finish_round(k, "FINISHED", tags, record.seconds)
         if record.stop:
             self.tracker.finish("FINISHED")
 
+    def recorded(self, campaign: Campaign, record: Record) -> None:
+        self._under_way = None
+
+    @_mended
     def promoted(self, campaign: Campaign, record: Record) -> None:
         """What the watch found on a student that teaches only since its campaign was prolonged."""
         shares = pd.read_csv(campaign.files(record.round).class_share)
         self.tracker.log_round(record.round, watch_metrics(record), {}, {"class_share": shares})
 
+    @_mended
     def finished(self, campaign: Campaign, how: End) -> None:
         self.tracker.finish(STATUS[how])
 
@@ -136,7 +215,7 @@ class MLflowObserver(Observer):
     def _repair(self, campaign: Campaign) -> None:
         """Tells the tracker of rounds that the ledger has and it has not, or not as finished (DESIGN, section 6)."""
         records = campaign.ledger.records()
-        missing = [record for record in records if not self.tracker.finished(record.round)]
+        missing = [record for record in records if not self.tracker.whole(record.round)]
         for record in missing:
             k, files = record.round, campaign.files(record.round)
             if not files.evaluation.is_dir() or not files.student.is_dir():
@@ -146,11 +225,11 @@ class MLflowObserver(Observer):
             teachers = tuple(teacher.id for teacher in record.teachers)
             commit = record.data_commit or record.commit
             start = RoundStart(round=k, commit=commit, teachers=teachers, started_from=record.started_from)
-            self.round_started(campaign, start)
-            self.curve(campaign, k, TrainFacts.read(files).curve)
-            self.round_settled(campaign, record, records[:k])
+            self._start(campaign, start)
+            self.tracker.log_curve(k, _renamed(TrainFacts.read(files).curve))
+            self._settle(campaign, record, records[:k])
         best = champion(records)
-        if missing and best is not None and self.tracker.finished(best.round):
+        if best is not None and self.tracker.finished(best.round) and (missing or not self.tracker.leads(best.round)):
             self.tracker.champion(best.round)
 
     def _retractions(self, campaign: Campaign) -> None:
@@ -167,6 +246,11 @@ class MLflowObserver(Observer):
             self.tracker.champion(best.round if best else None)
 
 
+def _renamed(points: Sequence[tuple[int, Mapping[str, float]]]) -> list[tuple[int, dict[str, float]]]:
+    steps = {"validation_pr_auc": "step_validation_pr_auc"}
+    return [(step, {readable(steps.get(key, key)): value for key, value in point.items()}) for step, point in points]
+
+
 def picture(campaign: Campaign, record: Record) -> Figure:
     """The student's PR curve on test against each teacher's own (paper, figure 5)."""
     pairs = campaign.scored_pairs(record, "test")
@@ -176,6 +260,19 @@ def picture(campaign: Campaign, record: Record) -> Figure:
     }
     title = f"{campaign.config.name}, round {record.round}: {len(pairs.sample_ids)} test samples"
     return pr_picture(pairs, record.identity, scores, title, figures.teacher_styles(campaign.config.teachers))
+
+
+def _reliability(campaign: Campaign, record: Record) -> dict[str, Figure]:
+    """How far the student's confidences on test can be taken at their word, where that was measured."""
+    files = campaign.files(record.round)
+    if not files.decisions.is_file():
+        return {}
+    bins = (
+        parse(Decisions, json.loads(files.decisions.read_text(encoding="utf-8")), files.decisions)
+        .calibration["test"]
+        .bins
+    )
+    return {"reliability": reliability_picture(bins, f"{campaign.config.name}, round {record.round}: test")}
 
 
 def _tables(campaign: Campaign, record: Record, everything: Sequence[Record]) -> dict[str, pd.DataFrame]:
@@ -192,6 +289,7 @@ def _tables(campaign: Campaign, record: Record, everything: Sequence[Record]) ->
 
 
 def _metrics(record: Record) -> dict[str, float]:
+    """What a round came to, under the names that people read."""
     metrics = dict(record.test)
     metrics |= {f"validation_{name}": value for name, value in record.validation.items() if "/" not in name}
     if record.control is not None:
@@ -201,13 +299,15 @@ def _metrics(record: Record) -> dict[str, float]:
     for name, scale in record.scales.items():
         facts = {"worth": scale.worth, "slope": scale.slope}
         metrics |= {f"scale_{fact}/{name}": value for fact, value in facts.items() if value is not None}
+    metrics |= record.decisions
     metrics |= {"rows": record.rows, "seconds": record.seconds, "best_step": record.best_step}
-    return metrics | {f"rows/{name}": rows for name, rows in record.rows_by_teacher.items()} | watch_metrics(record)
+    metrics |= {f"rows/{name}": rows for name, rows in record.rows_by_teacher.items()}
+    return {readable(name): value for name, value in metrics.items()} | watch_metrics(record)
 
 
 def watch_metrics(record: Record) -> dict[str, float]:
     """What the watch found, under the names that the tracker has it by."""
-    return {f"watch/{name}": value for name, value in record.watch.items()}
+    return {readable(f"watch/{name}"): value for name, value in record.watch.items()}
 
 
 def _about(campaign: Campaign, record: Record) -> dict[str, str]:

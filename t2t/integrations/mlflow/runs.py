@@ -6,19 +6,19 @@ import functools
 import json
 import logging
 import math
-import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from t2t.core.errors import T2TError
 from t2t.core.files import staging
-from t2t.core.host import shown, user
-from t2t.integrations.mlflow.store import create_store, load_mlflow, store_path
+from t2t.core.host import user
+from t2t.integrations.mlflow.client import Client
+from t2t.integrations.mlflow.door import check_address, check_artifacts, tracking_uri, unusable
+from t2t.integrations.mlflow.store import create_store, load_mlflow
 from t2t.integrations.mlflow.text import CHART, flatten, short
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ log = logging.getLogger("t2t")
 COMPARED = ("pr_curves", "topics")
 # Within MLflow's own limits: 1000 entries in a call, 100 of them parameters; characters of a tag and of a parameter.
 METRICS_A_CALL, PARAMS_A_CALL, TAG_LENGTH, PARAM_LENGTH = 800, 100, 8000, 6000
+
+
+def _now() -> int:
+    """Milliseconds since the epoch, as MLflow counts time."""
+    return int(time.time() * 1000)
 
 
 class Runs:
@@ -48,7 +53,7 @@ class Runs:
 
     def __init__(self, uri: str | None, work: Path, dataset: str, campaign: str):
         self.dataset, self.campaign, self.work = dataset, campaign, Path(work)
-        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_path(work)}"
+        self.uri = uri or tracking_uri(work)
         sqlite = self.uri.startswith("sqlite:////")
         self.database = Path(self.uri.removeprefix("sqlite:///")) if sqlite else None
         self._runs: dict[int | None, str] = {}
@@ -57,28 +62,23 @@ class Runs:
         self._new: set[str] = set()
         self._status: dict[str, str] = {}
         self._listed: dict[str, list[dict[str, str]]] = {}
+        # Milliseconds: when a run started, when this process opened it, and how long it had been at work before.
+        self._worked: dict[str, tuple[int, int, int]] = {}
 
     # Connecting and finding
 
     @functools.cached_property
     def client(self) -> Any:
+        check_address(self.uri)  # MLflow itself would try for minutes
         mlflow = load_mlflow()
         if self.database:
             create_store(self.database)
-        elif self.uri.startswith(("http://", "https://")):
-            # MLflow itself would try for four minutes.
-            try:
-                urlopen(f"{self.uri.rstrip('/')}/health", timeout=10).close()
-            except HTTPError:
-                pass  # it answers, and that is all that was asked
-            except OSError as error:
-                raise T2TError(f"No MLflow server answers at {shown(self.uri)}: {error}. Is it running?") from None
-        client = mlflow.MlflowClient(self.uri, self.uri)
         try:
+            client = mlflow.MlflowClient(self.uri, self.uri)
             client.search_experiments(max_results=1)
-        except mlflow.MlflowException as error:
-            raise T2TError(f"MLflow store {shown(self.uri)}: {error}") from None
-        return client
+        except Exception as error:  # whatever drivers and databases raise
+            raise unusable(self.uri, error) from error
+        return Client(client, self.uri)
 
     @functools.cached_property
     def experiment(self) -> str:
@@ -88,14 +88,21 @@ class Runs:
             # Only a local store needs to be told where files go; a server knows.
             place = self.database and (self.database.with_name("mlartifacts") / self.dataset).as_uri()
             tags = {"mlflow.experimentKind": "custom_model_development"}
-            try:
-                found = self.client.get_experiment(self.client.create_experiment(self.dataset, place, tags))
-            except load_mlflow().MlflowException:
-                found = self.client.get_experiment_by_name(self.dataset)  # another process was faster
-                if found is None:
-                    raise
+
+            def made() -> str | None:
+                # Perhaps by another process, which was faster.
+                experiment = self.client.get_experiment_by_name(self.dataset)
+                return experiment and str(experiment.experiment_id)
+
+            found = self.client.get_experiment(
+                self.client.make("create_experiment", self.dataset, place, tags, look=made)
+            )
         if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
+
+            def restored() -> bool | None:
+                return self.client.get_experiment(found.experiment_id).lifecycle_stage == "active" or None
+
+            self.client.make("restore_experiment", found.experiment_id, look=restored)
         experiment = str(found.experiment_id)
         if "mlflow.note.content" not in found.tags:
             # Stands above the experiment's runs, which the UI opens as a bare list.
@@ -164,16 +171,20 @@ class Runs:
             origin = {"mlflow.user": user(), "mlflow.source.name": f"t2t run {self.campaign}"}
             origin["mlflow.source.type"] = "LOCAL"
             wanted = {key: short(value, TAG_LENGTH) for key, value in {**origin, **tags, **identifying}.items()}
-            run = str(self.client.create_run(self.experiment, tags=wanted, run_name=name).info.run_id)
+            now = _now()
+            run = self._make(k, name, wanted, now)
             self._runs[k] = run
             self._new.add(run)
             self._status[run] = "RUNNING"
+            self._worked[run] = (now, now, 0)
             params_before: dict[str, str] = {}
             changed_tags: dict[str, Any] = {}
         else:
             run_before = self.client.get_run(run)
             params_before, changed_tags = run_before.data.params, dict(tags)
             self._status[run] = run_before.info.status
+            ended = run_before.info.end_time or run_before.info.start_time
+            self._worked[run] = (run_before.info.start_time, _now(), ended - run_before.info.start_time)
             if run_before.info.status != "RUNNING" and (k is None or run_before.info.status != "FINISHED"):
                 self.client.update_run(run, status="RUNNING")
                 self._status[run] = "RUNNING"
@@ -187,15 +198,61 @@ class Runs:
         )
         return run
 
-    def finish(self, run: str, status: str, tags: Mapping[str, Any] | None) -> None:
+    def _make(self, k: int | None, name: str, tags: Mapping[str, str], start_time: int) -> str:
+        def made() -> Any | None:
+            run = self.find(k)
+            return None if run is None else self.client.get_run(run)
+
+        made_run = self.client.make(
+            "create_run", self.experiment, start_time=start_time, tags=tags, run_name=name, look=made
+        )
+        return str(made_run.info.run_id)
+
+    def finish(
+        self,
+        run: str,
+        status: str,
+        tags: Mapping[str, Any] | None,
+        seconds: float | None = None,
+        at_least: float = 0.0,
+    ) -> None:
+        """Ends a run, once. MLflow shows as its duration what lies between start and end: that is its work here,
+        `seconds` where these are known, and no pause between processes."""
         self.write(run, tags=tags)
         if (self._status.get(run) or self.client.get_run(run).info.status) != status:
-            self.client.set_terminated(run, status)
+            end = None  # now
+            if run in self._worked:
+                start, opened, before = self._worked[run]
+                worked = before + _now() - opened if seconds is None else 1000 * seconds
+                end = start + int(max(worked, 1000 * at_least))
+            self.client.set_terminated(run, status, end)
             self._status[run] = status
 
     def forget(self, k: int) -> None:
         """Round k's run is not to be found any more."""
         del self._runs[k]
+
+    def forget_all(self) -> None:
+        """Nothing that this process knows is taken for true any more: somebody deleted something."""
+        for known in (self._runs, self._points, self._new, self._status, self._listed):
+            known.clear()
+        self.__dict__.pop("experiment", None)
+
+    def write_mark(self) -> None:
+        """Writes when the experiment was last opened. Raises T2TError where the store cannot be written to."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.client.set_experiment_tag(self.experiment, "t2t.opened", now)
+        check_artifacts(self.uri, self.client.get_experiment(self.experiment).artifact_location)
+
+    def delete_tag(self, run: str, key: str) -> None:
+        def deleted() -> bool | None:
+            return key not in self.client.get_run(run).data.tags or None
+
+        self.client.make("delete_tag", run, key, look=deleted)
+
+    def has_files(self, run: str) -> bool:
+        """Whether a run has any picture or table."""
+        return bool(self.client.list_artifacts(run))
 
     # Writing
 
@@ -229,7 +286,7 @@ class Runs:
         has are not logged again."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
+        now = _now()
         wanted = {}
         for step, values in points:
             for key, number in values.items():

@@ -10,7 +10,8 @@ and memory by its length, and topics by their number.
 
 A path comes from whoever can reach the server, so it must lie under the folder that `T2T_SERVE_ROOT` names. Without
 that variable the model answers for embeddings only. The frame encoder is the one in the checkpoint's config.json; its
-weights are read where the campaign had them, or where `T2T_SERVE_WEIGHTS` says.
+weights are read where the campaign had them, or where `T2T_SERVE_WEIGHTS` says. Decoding a video may take 20 seconds,
+or what `T2T_SERVE_SECONDS` says.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from t2t.core.host import find_device
 from t2t.data.embeddings.config import TimmConfig
 from t2t.data.embeddings.decode import Unreadable
 from t2t.data.embeddings.embed import decode_in_order
-from t2t.data.embeddings.encoders import FrameEncoder, build_encoder
+from t2t.data.embeddings.encoders import FrameEncoder, build_encoder, encoded, refuse_not_finite
+from t2t.data.embeddings.limits import Limits
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.labels import HUMAN
 from t2t.integrations.mlflow.scoring import came_in, install
@@ -41,7 +43,9 @@ from t2t.students.checkpoint import load, read_encoder
 
 log = logging.getLogger("t2t")
 
-ROOT, WEIGHTS = "T2T_SERVE_ROOT", "T2T_SERVE_WEIGHTS"
+ROOT, WEIGHTS, SECONDS = "T2T_SERVE_ROOT", "T2T_SERVE_WEIGHTS", "T2T_SERVE_SECONDS"
+# Seconds that decoding one video of a request may take, unless T2T_SERVE_SECONDS says otherwise.
+VIDEO_SECONDS = 20.0
 # Attention over a clip's frames grows with their square, and a client chooses how many it sends.
 MOST_FRAMES = 1024
 MOST_ROWS = 1000  # of a request
@@ -73,7 +77,8 @@ class Served:
         self.identity = str(config.get("identity", HUMAN))
         self.weights_sha256: str | None = config.get("encoder_weights_sha256")
         self.root = os.environ.get(ROOT) or None
-        # The server answers requests in threads; decoding and encoding use all cores for one of them already.
+        self.limits = video_limits(os.environ.get(SECONDS))
+        # The server answers requests in threads; encoding uses all cores for one of them already.
         self._lock = threading.Lock()
         if self.root is None:
             log.warning("%s is not set: this model answers for embeddings, not for videos.", ROOT)
@@ -190,11 +195,16 @@ class Served:
         embeddings = {}
         with self._lock:
             encoder = self.encoder
-            with closing(decode_in_order(list(map(str, numbers)), encoder)) as clips:
-                for path, clip in zip(numbers, clips, strict=True):
-                    if isinstance(clip, Unreadable):
-                        raise T2TError(f"row {numbers[path]}: {path.name}: {clip}.")
-                    embeddings[path] = encoder.encode(clip)
+        # Decoded outside of the lock, and by one half of the cores: whatever one client's videos are, and whether it
+        # still waits for them, others are answered meanwhile.
+        workers = max(1, (os.cpu_count() or 1) // 2)
+        with closing(decode_in_order(list(map(str, numbers)), encoder, workers, self.limits)) as clips:
+            for path, clip in zip(numbers, clips, strict=True):
+                if isinstance(clip, Unreadable):
+                    raise T2TError(f"row {numbers[path]}: {path.name}: {clip}.")
+                with self._lock:
+                    embeddings[path] = encoded(encoder, clip)
+                refuse_not_finite(encoder, path.name, embeddings[path])
         return embeddings
 
     @cached_property
@@ -211,6 +221,19 @@ class Served:
                 f"{self.student.input_dim:,}: these are not the weights or the model of its campaign."
             )
         return encoder
+
+
+def video_limits(seconds: str | None) -> Limits:
+    """What a client's video may cost: a minute of a dataset's patience is too much for who waits for an answer.
+
+    Raises T2TError where T2T_SERVE_SECONDS is no number of seconds.
+    """
+    try:
+        return Limits(seconds=float(seconds or VIDEO_SECONDS))
+    except ValueError:
+        raise T2TError(
+            f"{SECONDS} is {one_line(repr(seconds), 60)}; write the seconds that decoding a video may take."
+        ) from None
 
 
 def _writable(*texts: str) -> bool:

@@ -7,6 +7,7 @@ files are written over, and a checkpoint is known by its content. One process wr
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,18 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 from t2t.core.errors import T2TError
 from t2t.core.host import shown
+from t2t.integrations.mlflow import names
 from t2t.integrations.mlflow.models import Models
 from t2t.integrations.mlflow.runs import PARAM_LENGTH, Runs
-from t2t.integrations.mlflow.store import lake_source, load_mlflow, server_command
-from t2t.integrations.mlflow.text import MODE, flatten, note, short, table_json
+from t2t.integrations.mlflow.store import lake_source, server_command
+from t2t.integrations.mlflow.text import CHART, MODE, flatten, note, short, table_json
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+log = logging.getLogger("t2t")
+
 # What a campaign's line in the chart view is drawn from: logged on the parent as well, with step = round. A teacher's
 # own PR-AUC hardly changes between rounds, so it stays on the children, in the picture and in the tables.
-HEADLINE = ("pr_auc", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc", "control_pr_auc")
+HEADLINE = (names.PR_AUC, names.SEEN, names.UNSEEN, names.VALIDATION, names.CONTROL)
 TABLE = ("pr_auc", "pr_auc_low", "pr_auc_high", "pr_auc_seen", "pr_auc_unseen", "validation_pr_auc")
 DIGEST_LENGTH = 36  # characters of a dataset's digest: MLflow's own limit
 
@@ -65,6 +69,24 @@ class MLflowTracker:
         return self.runs.find(k)
 
     # Writing
+
+    def ready(self) -> None:
+        """Opens the store and writes to it. Raises T2TError, in one line that says what to do, where that fails."""
+        self.runs.write_mark()
+
+    def forget(self) -> None:
+        """Somebody deleted something: nothing that this process knows of the store holds any more."""
+        self.runs.forget_all()
+        self._inputs.clear()
+
+    def whole(self, k: int) -> bool:
+        """Whether round k is finished here, with its pictures and its student; people may delete any of that."""
+        run = self.run_id(k)
+        return run is not None and self.finished(k) and self.runs.has_files(run) and self.models.has(k)
+
+    def leads(self, k: int) -> bool:
+        """Whether the alias `champion` is at round k."""
+        return self.models.leads(k)
 
     def open(self, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
         """Starts the campaign's run, or goes on in the one that is there, whatever state a killed process left it in.
@@ -106,7 +128,12 @@ class MLflowTracker:
                 tags = [InputTag("mlflow.data.context", item.context), InputTag("t2t.uri", item.uri[:500])]
                 wanted.append(DatasetInput(dataset._to_mlflow_entity(), tags))
         if wanted:
-            self.runs.client.log_inputs(run, wanted)
+
+            def logged() -> bool | None:
+                inputs = self.runs.client.get_run(run).inputs.dataset_inputs
+                return there <= {(i.dataset.name, i.dataset.digest) for i in inputs} or None
+
+            self.runs.client.make("log_inputs", run, wanted, look=logged)
             self._inputs[run] = there
 
     def log_curve(self, k: int, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
@@ -125,8 +152,10 @@ class MLflowTracker:
         the table of rounds on the parent."""
         child, parent = self.runs.need(k), self.runs.need()
         self.runs.metrics(child, [(k, metrics)], self.runs.files(child, figures, tables))
-        headline = {key: metrics[key] for key in HEADLINE if key in metrics}
-        self.runs.metrics(parent, [(k, headline)], self._summary())
+        # Of all rounds: those that an older version logged have these under other names (`names.BEFORE`).
+        runs = self.runs.rounds()
+        points = [(int(run.data.tags["t2t.round"]), _headline(run)) for run in runs]
+        self.runs.metrics(parent, points, self._summary(runs))
 
     def log_recipe(self, k: int, params: Mapping[str, Any]) -> None:
         """Parameters of round k that were known only once its rows were; the first ones stay."""
@@ -161,30 +190,34 @@ class MLflowTracker:
         """Moves the alias `champion` to round k's checkpoint and marks its run, and only its run; None takes alias and
         marks away, since no round that stands has passed.
 
-        Raises:
-            T2TError: round k has no registered checkpoint.
+        Where MLflow has no student of round k (somebody deleted it, and its files are gone), nobody has the alias.
         """
-        run = None if k is None else self.runs.need(k)
-        self.models.champion(k)
+        run = None if k is None else self.runs.find(k)
+        if not self.models.champion(k) and k is not None:
+            log.warning("MLflow has no student of round %d, so no version is its champion; it is served by nobody.", k)
         for other in self.runs.rounds():
             if other.info.run_id != run and "t2t.champion" in other.data.tags:
-                self.runs.client.delete_tag(other.info.run_id, "t2t.champion")
+                self.runs.delete_tag(other.info.run_id, "t2t.champion")
         if run is not None:
             self.runs.write(run, tags={"t2t.champion": "true"})
-        self.runs.write(self.runs.need(), tags={"t2t.champion_round": "none" if k is None else k, **self._summary()})
+        summary = self._summary(self.runs.rounds())  # with the mark as it is now
+        self.runs.write(self.runs.need(), tags={"t2t.champion_round": "none" if k is None else k, **summary})
 
-    def finish_round(self, k: int, status: str = "FINISHED", tags: Mapping[str, Any] | None = None) -> None:
+    def finish_round(
+        self, k: int, status: str = "FINISHED", tags: Mapping[str, Any] | None = None, seconds: float | None = None
+    ) -> None:
         """Ends round k's run with FINISHED, FAILED or KILLED, or leaves it SCHEDULED while it waits for a person.
 
-        `start_round` goes on in a run that has not finished; a finished one keeps its end. Where `tags` have the
-        engine's `t2t.status` and `t2t.reason`, the run page's description says them too.
+        `start_round` goes on in a run that has not finished; a finished one keeps its end. Its duration is `seconds`,
+        of work, where they are known, and else without the pauses between processes. Where `tags` have the engine's
+        `t2t.status` and `t2t.reason`, the run page's description says them too.
         """
         tags = dict(tags or {})
         if "t2t.status" in tags:
             tags["mlflow.note.content"] = f"Round {k}: **{tags['t2t.status']}**. {tags.get('t2t.reason', '')}".strip()
             if "t2t.stop" in tags:
                 tags["mlflow.note.content"] += f"\n\nThe campaign stopped: {tags['t2t.stop']}."
-        self.runs.finish(self.runs.need(k), status, tags)
+        self.runs.finish(self.runs.need(k), status, tags, seconds=seconds)
 
     def discard_round(self, k: int) -> None:
         """Sets round k's run aside, marked as discarded, where there is one: the round begins again, and its points,
@@ -200,8 +233,7 @@ class MLflowTracker:
             run = self.run_id()
             if run is not None:
                 self.runs.client.log_artifact(run, str(path), "report")
-        # Its HTTP client's errors are OSErrors.
-        except (load_mlflow().MlflowException, OSError) as error:
+        except (T2TError, OSError) as error:
             raise T2TError(f"MLflow at {shown(self.uri)} does not take {path}: {error}") from None
         return run is not None
 
@@ -209,11 +241,14 @@ class MLflowTracker:
         """Ends the campaign's run; does nothing where it was never opened, so that error handlers can call this."""
         run = self.run_id()
         if run is not None:
-            for child in self.runs.rounds():
+            rounds = self.runs.rounds()
+            for child in rounds:
                 if child.info.status == "RUNNING":
                     # Under way when the campaign failed, or of a round that was never ended.
                     self.runs.finish(child.info.run_id, "FAILED" if status == "FAILED" else "KILLED", {})
-            self.runs.finish(run, status, {**(tags or {}), **self._summary()})
+            # Of a process that was killed nothing else is known than what its rounds took.
+            taken = sum(_seconds(child) for child in rounds)
+            self.runs.finish(run, status, {**(tags or {}), **self._summary(rounds)}, at_least=taken)
 
     # Looking
 
@@ -227,15 +262,16 @@ class MLflowTracker:
         return self.url() or f"{server} {shown(self.uri)}"
 
     def url(self, k: int | None = None) -> str | None:
-        """The web page of round k, or of the campaign; None where the store is no server."""
+        """The web page of round k, or the chart with one line for each campaign; None where the store is no server."""
         if not self.uri.startswith(("http://", "https://")):
             return None
-        return f"{shown(self.uri).rstrip('/')}/#/experiments/{self.runs.experiment}/runs/{self.runs.need(k)}{MODE}"
+        experiment = f"{shown(self.uri).rstrip('/')}/#/experiments/{self.runs.experiment}"
+        run = None if k is None else self.runs.find(k)
+        return experiment + CHART if run is None else f"{experiment}/runs/{run}{MODE}"
 
-    def _summary(self) -> dict[str, str]:
+    def _summary(self, runs: Sequence[Any]) -> dict[str, str]:
         """Logs the table of rounds on the parent; returns the tags that are to be written with it, with a readable note
         (the run page's description)."""
-        runs = self.runs.rounds()
         rows = _rows(runs)
         table = table_json(rows, ["round", "champion", *TABLE, "run_id"])
         listed = self.runs.files(self.runs.need(), {}, {"rounds": table})
@@ -245,11 +281,26 @@ class MLflowTracker:
         return {**listed, "mlflow.note.content": description}
 
 
+def _metric(run: Any, name: str) -> float:
+    """A run's metric, under today's name or the one that it had before; NaN where it has none."""
+    found: Mapping[str, float] = run.data.metrics
+    return found.get(name, found.get(names.BEFORE.get(name, name), float("nan")))
+
+
+def _seconds(run: Any) -> float:
+    """How long a round's run was at work; 0 where that is not known."""
+    return max(0.0, (run.info.end_time - run.info.start_time) / 1000) if run.info.end_time else 0.0
+
+
+def _headline(run: Any) -> dict[str, float]:
+    return {name: _metric(run, name) for name in HEADLINE}
+
+
 def _rows(runs: Sequence[Any]) -> list[dict[str, Any]]:
     rows = []
     for run in runs:
         tags = run.data.tags
         row: dict[str, Any] = {"round": int(tags["t2t.round"]), "champion": "t2t.champion" in tags}
-        row |= {key: run.data.metrics.get(key, float("nan")) for key in TABLE}
+        row |= {key: _metric(run, names.NAMES[key]) for key in TABLE}
         rows.append(row | {"status": run.info.status, "run_id": run.info.run_id})
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from prefect.client.orchestration import get_client
@@ -16,7 +17,7 @@ from t2t.campaign.campaign import Campaign
 from t2t.campaign.decision import decide, question, read_decision
 from t2t.campaign.facts import Settled
 from t2t.campaign.observer import Observer
-from t2t.campaign.record import markdown_table
+from t2t.campaign.record import Record
 from t2t.integrations.prefect.board import tell
 from t2t.integrations.prefect.repair import place_tag
 
@@ -60,14 +61,62 @@ def answered(settled: Settled, campaign: Campaign, history: Observer) -> bool:
 
 
 def above_the_form(settled: Settled, campaign: Campaign, history: Observer) -> str:
-    """Markdown: the round, the table of rounds with it, where to see more."""
+    """Markdown, narrow enough for the form: the round beside the best one, the rounds so far, where to see more."""
     record, place = settled.record, history.place(settled.record.round)
-    parts = [question(record, settled.best), markdown_table([*campaign.ledger.records(), record])]
+    parts = [question(record, settled.best), beside_the_best(record, settled.best), f"The round {record.reason}."]
+    if campaign.ledger.records():
+        parts.append(so_far([*campaign.ledger.records(), record], settled.best))
     if place is not None and place.url:
         parts.append(f"[Round {record.round} in {place.name}]({place.url})")
     elif place is not None:
         parts.append(f"In {place.name}: `{place.command}`")
     return "\n\n".join(parts) + "\n"
+
+
+MEASURES = {
+    "PR-AUC on validation": ("validation", "pr_auc"),
+    "PR-AUC on test": ("test", "pr_auc"),
+    "of it on seen topics": ("test", "pr_auc_seen"),
+    "of it on unseen topics": ("test", "pr_auc_unseen"),
+}
+
+
+def beside_the_best(record: Record, best: Record | None) -> str:
+    """A table in Markdown, a line a measure: what the round came to, the best standing round, and the difference."""
+    title = f"round {record.round}"
+    if best is None:
+        lines = [f"| | {title} |", "|---|---|"]
+    else:
+        lines = [f"| | {title} | best: round {best.round} | difference |", "|---|---|---|---|"]
+
+    def line(words: str, values: list[float | None], form: str) -> None:
+        cells = ["" if value is None else f"{value:{form}}" for value in values]
+        if len(values) == 2:
+            mine, theirs = values
+            cells.append("" if mine is None or theirs is None else f"{mine - theirs:+{form}}")
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+
+    shown = [record] if best is None else [record, best]
+    for words, (split, name) in MEASURES.items():
+        values = [getattr(one, split).get(name) for one in shown]
+        if values[0] is not None:
+            line(words, values, ".3f")
+    line("teachers", [len(one.teachers) for one in shown], ",")
+    line("rows", [one.rows for one in shown], ",")
+    if record.control is not None:
+        gain = record.control.gain_test
+        lines.append(f"| over its control, on test | {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] |")
+    return "\n".join(lines)
+
+
+def so_far(records: Sequence[Record], best: Record | None) -> str:
+    """The rounds in few columns, in Markdown; the whole table is an artifact of the run."""
+    lines = ["| round | validation | less the best | test | |", "|---|---|---|---|---|"]
+    for record in records:
+        less = "" if best is None else f"{record.score - best.score:+.3f}"
+        mark = "best" if best is not None and record.round == best.round else record.status.replace("passed", "")
+        lines.append(f"| {record.round} | {record.score:.3f} | {less} | {record.test['pr_auc']:.3f} | {mark} |")
+    return "\n".join(lines)
 
 
 def _asked_elsewhere(client: Any, campaign: Campaign) -> bool:

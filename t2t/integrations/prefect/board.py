@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -33,7 +35,12 @@ class Board(Observer):
         self.history = history
 
     def opened(self, campaign: Campaign) -> None:
+        done = campaign.ledger.records()
         self._progress = create_progress_artifact(0.0, key=f"{self.key}-progress", description="Rounds done")
+        if done:
+            # Rounds from before this run.
+            self._share(100.0 * len(done) / campaign.config.rounds.max)
+            self._table(done)
         place = self.history.place()
         if place is None:
             return
@@ -48,11 +55,14 @@ class Board(Observer):
         if record.status == "rejected":
             tell(record)
         self._share(100.0 * (record.round + 1) / campaign.config.rounds.max)
-        create_markdown_artifact(markdown_table(campaign.ledger.records()), key=f"{self.key}-rounds")
+        self._table(campaign.ledger.records())
 
     def finished(self, campaign: Campaign, how: End) -> None:
         if how == "ended":
             self._share(100.0)
+
+    def _table(self, records: Sequence[Record]) -> None:
+        create_markdown_artifact(markdown_table(records), key=f"{self.key}-rounds")
 
     def _share(self, percent: float) -> None:
         update_progress_artifact(self._progress, min(100.0, percent))

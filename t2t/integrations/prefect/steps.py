@@ -12,6 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
+from prefect.states import Completed, State
 
 from t2t.core.errors import T2TError
 from t2t.integrations.prefect.setup import GPU
@@ -37,6 +38,15 @@ def step(name: str, function: Callable[..., Any], *arguments: Any, device: str =
     kind = name.split(":")[-1].strip()
     with gpu_slot(device):
         return task(work, name=kind, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)()
+
+
+def note_done(name: str, message: str) -> None:
+    """Notes what an earlier run did as a task run of this one, in the state `Done before`: nothing is done again."""
+
+    def noted() -> State[None]:
+        return Completed(name="Done before", message=message)
+
+    task(noted, name="done before", task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(return_state=True)
 
 
 def steps_on(device: str) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from t2t.campaign.engine import LocalEngine
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.embed import SHARD_SAMPLES, Embedded, embed_samples
+from t2t.data.embeddings.limits import limits_of
 from t2t.integrations.ray.pipelines import EmbedOnRay, label_parts
 from t2t.integrations.ray.train import train_on_ray
 from t2t.students.base import Student
@@ -27,7 +28,7 @@ class RayEngine(LocalEngine):
     """
 
     def embed(self, samples: pa.Table, encoder: EncoderConfig, work: Path, max_unreadable: float) -> Embedded:
-        elsewhere = EmbedOnRay(encoder, work, SHARD_SAMPLES)
+        elsewhere = EmbedOnRay(encoder, work, SHARD_SAMPLES, limits_of(samples))
         return embed_samples(samples, encoder, work, self.device, max_unreadable, elsewhere=elsewhere)
 
     def label(self, teacher: Teacher, parts: Sequence[Part]) -> None:

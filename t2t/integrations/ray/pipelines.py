@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,8 @@ from t2t.core.progress import progress
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.decode import Unreadable
 from t2t.data.embeddings.embed import Batcher, decode_in_order
-from t2t.data.embeddings.encoders import build_encoder
+from t2t.data.embeddings.encoders import build_encoder, encoded, refuse_not_finite
+from t2t.data.embeddings.limits import Limits
 from t2t.data.embeddings.store import EmbeddingStore
 from t2t.integrations.ray.connect import cluster, explained
 from t2t.teachers import TeacherContext, TeacherEntry, build
@@ -45,6 +48,7 @@ class EmbedOnRay:
     config: EncoderConfig
     work: Path
     shard_samples: int
+    limits: Limits | None = None
 
     def hash(self, paths: Sequence[str]) -> Iterator[tuple[str, int, int, str]]:
         """Of each file that can be read: absolute path, size, time of change in ns, hex SHA-256."""
@@ -53,7 +57,7 @@ class EmbedOnRay:
 
     def embed(self, missing: Sequence[tuple[str, str]]) -> None:
         """Args: missing: each file's SHA-256 and path. Those that cannot be read are left out."""
-        arguments = (self.config, self.work.absolute())
+        arguments = (self.config, self.work.absolute(), self.limits)
         for _ in _spread(self._items(missing), _Embedder, arguments, self.work, "Embedding", len(missing), "videos"):
             pass
 
@@ -108,7 +112,7 @@ def _hashed(path: str) -> tuple[str, int, int, str] | None:
     path = os.path.abspath(path)
     try:
         state = os.stat(path)
-        return path, state.st_size, state.st_mtime_ns, sha256_file(path)
+        return (path, state.st_size, state.st_mtime_ns, sha256_file(path)) if stat.S_ISREG(state.st_mode) else None
     except OSError:
         return None
 
@@ -116,8 +120,8 @@ def _hashed(path: str) -> tuple[str, int, int, str] | None:
 class _Embedder:
     """Decodes and encodes the files of a shard, and adds it to the store."""
 
-    def __init__(self, common: _Common, config: EncoderConfig, work: Path):
-        self.workers = common.enter()
+    def __init__(self, common: _Common, config: EncoderConfig, work: Path, limits: Limits | None):
+        self.workers, self.limits = common.enter(), limits
         self.encoder = build_encoder(config, find_device())
         self.store = EmbeddingStore(work / "embeddings", self.encoder.fingerprint)
 
@@ -126,12 +130,15 @@ class _Embedder:
         # An actor that died may have written the shard.
         self.store.refresh()
         missing = [(key, path) for key, path in files if key not in self.store]
-        shard = Batcher(self.encoder.encode, self.encoder.batch_size)
-        with closing(decode_in_order([path for _, path in missing], self.encoder, self.workers)) as clips:
+        shard = Batcher(partial(encoded, self.encoder), self.encoder.batch_size)
+        with closing(decode_in_order([path for _, path in missing], self.encoder, self.workers, self.limits)) as clips:
             for (key, _), clip in zip(missing, clips, strict=True):
                 if not isinstance(clip, Unreadable):
                     shard.add(key, clip)
-        self.store.write(*shard.finish())
+        keys, embeddings = shard.finish()
+        for key, embedding in zip(keys, embeddings, strict=True):
+            refuse_not_finite(self.encoder, dict(missing)[key], embedding)
+        self.store.write(keys, embeddings)
         return {"number": item["number"], "done": len(files)}
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,6 +40,7 @@ from t2t.lake.base import (
     check_branch,
     check_path,
     check_tag,
+    gone,
     stamp,
 )
 from t2t.lake.lakefs.repository import PAGE, Repository
@@ -178,6 +179,8 @@ class LakeFSLake:
         while True:
             head = self._head(branch)
             done = self._find(head, key)
+            if done is not None:
+                self._check_there(branch, head, done, files)
             if done is None and head == before:
                 raise T2TError(f"{self}: {branch!r} does not take the commit {key!r}, though nothing else changes it.")
             landed = done.id if done else self._attempt(branch, head, files, stem, message, stored)
@@ -187,6 +190,17 @@ class LakeFSLake:
                     self._repository.delete_branch(leftover)
                 return landed
             before = head
+
+    def _check_there(self, branch: str, head: str, done: Commit, files: Collection[str]) -> None:
+        """Raises Damaged where files of a commit that is in the log are not on the branch any more."""
+        if head == done.id:
+            return
+        missing = [path for path in files if not self._has(head, path) and self._has(done.id, path)]
+        if missing:
+            raise gone(self, branch, done, missing)
+
+    def _has(self, commit: str, path: str) -> bool:
+        return any(entry.path == path for entry in self._repository.entries(commit, path, 1))
 
     def _attempt(
         self,

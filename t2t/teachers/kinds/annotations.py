@@ -7,6 +7,7 @@ from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from t2t.core.files import sha256
 from t2t.data.labels import LABEL_SCHEMA
@@ -16,7 +17,7 @@ from t2t.teachers.base import TeacherContext, TeacherEntry
 class Entry(TeacherEntry):
     """The dataset's own annotations; several annotators of one pair are averaged into the human confidence."""
 
-    kind: Literal["annotations"] = "annotations"
+    kind: Literal["annotations"] = Field("annotations", description="People's labels, of the reserved id `human`.")
 
 
 class Teacher:

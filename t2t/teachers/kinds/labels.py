@@ -8,8 +8,10 @@ from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
-from t2t.core.errors import DataError
+from t2t.core.errors import DataError, listed
+from t2t.data.dataset import Dataset
 from t2t.data.labels import LABEL_SCHEMA
 from t2t.data.source import SourceFile
 from t2t.data.tables import read_table, refuse_duplicates, refuse_outside, refuse_unknown
@@ -21,8 +23,11 @@ BATCH_ROWS = 1 << 18
 class Entry(TeacherEntry):
     """A CSV or Parquet file with the columns sample_id, topic, confidence (0..1)."""
 
-    kind: Literal["labels"] = "labels"
-    path: str
+    kind: Literal["labels"] = Field("labels", description="A table of confidences that another system produced.")
+    path: str = Field(
+        description="The table: sample_id, topic, confidence 0..1 (CSV or Parquet). ${data} is the folder of the "
+        "dataset that is labeled, and a relative path begins there, too."
+    )
 
 
 class Teacher:
@@ -36,6 +41,7 @@ class Teacher:
             raise DataError(self.path, f"no such file (label file of teacher {entry.id!r}).")
         # The labels are those of the fingerprint, or none: somebody may be writing the file just now.
         self.source = SourceFile(self.path)
+        self.remarks: list[str] = []
 
     def fingerprint(self) -> str:
         return entry_fingerprint(self.entry, self.source.sha256(), exclude=["path"])
@@ -44,12 +50,14 @@ class Teacher:
         """Reads and checks the file. Raises DataError for an unknown sample or topic, a number outside 0..1 or NaN,
         a pair that stands twice, or a file that changed since the fingerprint was taken or changes meanwhile."""
         text = pa.string()
-        table = read_table(self.source, {"sample_id": text, "topic": text, "confidence": pa.float64()})
         dataset = self.context.dataset
+        columns = {"sample_id": text, "topic": text, "confidence": pa.float64()}
+        table = read_table(self.source, columns, dataset.config.table_limits)
         refuse_unknown(self.path, table, "sample_id", dataset.samples["sample_id"].to_pylist(), "sample")
         refuse_unknown(self.path, table, "topic", dataset.topics, "topic")
         refuse_outside(self.path, table, "confidence")
         refuse_duplicates(self.path, table, ["sample_id", "topic"])
+        self.remarks = _remarks(table, dataset)
         wanted = pc.and_(
             pc.is_in(table["sample_id"], value_set=samples["sample_id"].combine_chunks()),
             pc.is_in(table["topic"], value_set=pa.array(topics, text)),
@@ -60,3 +68,15 @@ class Teacher:
             ids = pa.repeat(pa.scalar(self.entry.id), len(part))
             confidence = part["confidence"].cast(pa.float32())
             yield pa.table([part["sample_id"], part["topic"], ids, confidence], schema=LABEL_SCHEMA)
+
+
+def _remarks(table: pa.Table, dataset: Dataset) -> list[str]:
+    """What the file says nothing about, a sentence each."""
+    topics = set(pc.unique(table["topic"]).to_pylist())
+    silent, samples = [topic for topic in dataset.topics if topic not in topics], pc.count_distinct(table["sample_id"])
+    found = []
+    if silent:
+        found.append(f"{len(silent):,} of {len(dataset.topics):,} topics have no label: {listed(silent, 5)}.")
+    if missing := len(dataset.samples) - samples.as_py():
+        found.append(f"{missing:,} of {len(dataset.samples):,} samples have no label.")
+    return found

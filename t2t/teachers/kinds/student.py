@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+from pydantic import Field
 from torch import Tensor
 
 from t2t.core.config import Config
@@ -25,21 +26,21 @@ from t2t.teachers.base import TeacherContext, TeacherEntry, entry_fingerprint
 class Parent(Config):
     """A teacher that the student learned from."""
 
-    id: str
-    fingerprint: str
+    id: str = Field(description="Its identity.")
+    fingerprint: str = Field(description="Of all that can change its labels.")
 
 
 class Entry(TeacherEntry):
     """Where the student comes from, and how it labels."""
 
-    kind: Literal["student"] = "student"
-    campaign: str
-    round: int
-    checkpoint: str
-    weights_sha256: str
-    tagging: TaggingConfig
-    seed: int
-    parents: tuple[Parent, ...]
+    kind: Literal["student"] = Field("student", description="A campaign's student; the engine writes these entries.")
+    campaign: str = Field(description="The campaign that trained it.")
+    round: int = Field(description="The round that trained it.")
+    checkpoint: str = Field(description="Its folder, from the work folder.")
+    weights_sha256: str = Field(description="SHA-256 of its weights.")
+    tagging: TaggingConfig = Field(description="Which pairs it labels, and as whom.")
+    seed: int = Field(description="Of the pairs that it draws.")
+    parents: tuple[Parent, ...] = Field(description="The teachers that it learned from.")
 
 
 class Teacher:

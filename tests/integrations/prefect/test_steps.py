@@ -80,9 +80,20 @@ def test_the_question_shows_the_rounds_table_and_where_mlflow_is():
     history = SimpleNamespace(place=lambda k: Place("MLflow", f"http://mlflow/runs/{k}", "t2t ui"))
     text = approval.above_the_form(Settled(record=second, best=first), campaign, history)
     assert "[Round 1 in MLflow](http://mlflow/runs/1)" in text
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert [row.split("|")[1].strip() for row in rows[2:]] == ["0", "1"]
-    assert rows[3].rstrip(" |").endswith("waiting")
+    tables = [
+        [line.strip("| ").split(" | ") for line in part.splitlines()] for part in text.split("\n\n") if "|" in part
+    ]
+    beside, so_far = tables
+    # As wide as the form: a line a measure, few columns.
+    assert max(len(row) for row in beside + so_far) <= 5
+    assert beside[0] == ["round 1", "best: round 0", "difference"]
+    assert beside[2] == ["PR-AUC on validation", "0.400", f"{first.score:.3f}", f"{0.4 - first.score:+.3f}"]
+    assert [row[0] for row in so_far[2:]] == ["0", "1"]
+    assert so_far[2][-1] == "best"
+    assert so_far[3] == ["1", "0.400", f"{0.4 - first.score:+.3f}", f"{second.test['pr_auc']:.3f}", "waiting"]
+    assert "The round waits for a decision; +0.1." in text
+    alone = approval.beside_the_best(second, None).splitlines()
+    assert alone[2] == "| PR-AUC on validation | 0.400 |"
     history.place = lambda k: Place("MLflow", None, "t2t ui")
     assert "`t2t ui`" in approval.above_the_form(Settled(record=second, best=first), campaign, history)
 

@@ -1,0 +1,44 @@
+"""What a run would be refused for, as far as that can be said within a second: without torch, and with nothing written.
+
+The run itself checks all of it again, and more; this is for whoever waits at a terminal.
+"""
+
+from __future__ import annotations
+
+from t2t.campaign.config import CampaignConfig
+from t2t.campaign.entries import dataset_config
+from t2t.campaign.find import check_lake, lake_of
+from t2t.campaign.freeze import read_frozen, refuse_changes
+from t2t.campaign.ledger import Ledger
+from t2t.core.config import read_yaml
+from t2t.core.errors import DataError, T2TError
+from t2t.core.host import check_memory
+from t2t.core.workspace import Workspace
+from t2t.data.dataset import dataset_root
+from t2t.data.labels import HUMAN
+
+
+def preflight(workspace: Workspace, config: CampaignConfig) -> None:
+    """Raises T2TError for data that are not there, teachers without a readable entry, a campaign that is under way with
+    other settings or in another lake, and for a shell that allows too little memory."""
+    check_memory()
+    data = dataset_config(workspace, config.dataset)
+    root = dataset_root(data, workspace.data)
+    for table in (data.samples, data.annotations, data.topics):
+        if not (root / table).exists():
+            raise DataError(root / table, "no such file.")
+    folder = workspace.work / "campaigns" / config.name
+    check_lake(folder, config.lake)
+    lake = lake_of(workspace, config.name)
+    out: dict[str, str] = {}
+    if lake is not None:
+        ledger = Ledger(lake, config.dataset, config.name)
+        frozen = read_frozen(ledger)
+        if frozen:
+            out = ledger.retracted()
+            taught = {teacher.id for record in ledger.records() for teacher in record.teachers} - {HUMAN}
+            begun = config.model_copy(update={"recipe": "manual"}) if frozen.get("recipe") == "manual" else config
+            refuse_changes(frozen, begun, ledger.layout, out, taught)
+    for name in config.teachers:
+        if name not in out and not isinstance(read_yaml(workspace.file("teachers", name)).get("kind"), str):
+            raise T2TError(f"{workspace.file('teachers', name)}: key 'kind' is missing.")

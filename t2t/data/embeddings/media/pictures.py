@@ -1,0 +1,133 @@
+"""Pictures that libav gives in parts or not at all: tiled HEIC and AVIF, moving WebP, Targa."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from t2t.data.embeddings.media.bounds import Ask, Unreadable, raise_for_memory
+from t2t.data.embeddings.media.heif import Layout
+from t2t.data.embeddings.media.opening import NOT_READABLE
+from t2t.data.embeddings.media.sampling import choose
+from t2t.data.embeddings.media.shown import Screen, by_steps, frame_of, on_white, upright
+
+# Their size is checked before, against the dataset's own limit.
+Image.MAX_IMAGE_PIXELS = None
+
+
+def assemble(container: Any, layout: Layout, ask: Ask) -> np.ndarray:
+    """The picture of a HEIF file, uint8 [H, W, 3], from the streams that its layout names.
+
+    Raises Unreadable where one of them is missing or damaged: a picture with holes is another picture.
+    """
+    ask.bounds.check_size(layout.width, layout.height)
+    streams: dict[int, Any] = {}
+    for stream in container.streams.video:
+        streams.setdefault(stream.id, stream)
+    missing = [tile for tile in layout.tiles if tile.item not in streams or not streams[tile.item].codec_context]
+    if missing:
+        raise Unreadable("a picture coded in a way that is not read (HEIF)")
+    wanted = {streams[tile.item].index: streams[tile.item] for tile in layout.tiles}
+    for stream in wanted.values():
+        stream.codec_context.thread_count = 1
+        ask.bounds.check_size(stream.width, stream.height)
+    packets: dict[int, Any] = {}
+    for packet in container.demux(list(wanted.values())):
+        if packet.size:
+            packets.setdefault(packet.stream.index, packet)
+    canvas = None
+    screen = Screen(None, "squash", ask.interpolation)
+    for number, tile in enumerate(layout.tiles):
+        stream = streams[tile.item]
+        image = _decoded(stream, packets.get(stream.index))
+        if image is None:
+            raise Unreadable(f"part {number + 1} of {len(layout.tiles)} of the picture cannot be decoded (HEIF)")
+        ask.bounds.check_size(image.width, image.height)
+        if (
+            len(layout.tiles) == 1
+            and layout.crop is None
+            and (image.width, image.height) == (layout.width, layout.height)
+        ):
+            return Screen(ask.size, ask.crop, ask.interpolation).show(image, by_steps(layout.turns))
+        if canvas is None:
+            canvas = np.zeros((layout.height, layout.width, 3), np.uint8)
+        screen.whole = None
+        rgb = screen.show(image, upright)[: layout.height - tile.y, : layout.width - tile.x]
+        canvas[tile.y : tile.y + rgb.shape[0], tile.x : tile.x + rgb.shape[1]] = rgb
+    assert canvas is not None
+    if layout.crop is not None:
+        left, top, width, height = layout.crop
+        canvas = canvas[top : top + height, left : left + width]
+    return Screen(ask.size, ask.crop, ask.interpolation).show(frame_of(canvas), by_steps(layout.turns))
+
+
+def _decoded(stream: Any, packet: Any) -> Any:
+    """The frame of a packet, or None."""
+    if packet is None:
+        return None
+    try:
+        frames = stream.codec_context.decode(packet) or stream.codec_context.decode(None)
+    except (av.FFmpegError, EOFError) as error:
+        raise_for_memory(error)
+        return None
+    return frames[0] if frames else None
+
+
+def moving_webp(file: BinaryIO, frames: int, ask: Ask) -> list[np.ndarray]:
+    """The frames of a moving WebP, which libav does not decode; nothing for another file."""
+    width, height, times = _webp_times(file)
+    if not times:
+        return []
+    ask.bounds.check_size(width, height)
+    ask.bounds.check_work(len(times), width, height)
+    screen = Screen(ask.size, ask.crop, ask.interpolation)
+    images = []
+    file.seek(0)
+    with _image(file, "WEBP") as moving:
+        for number in choose(np.asarray(times, dtype=np.int64), frames).tolist():
+            moving.seek(number)
+            images.append(screen.show(on_white(np.asarray(moving.convert("RGBA"))), upright))
+    return images
+
+
+def _webp_times(file: BinaryIO) -> tuple[int, int, list[int]]:
+    """Width, height and when each frame comes, in milliseconds; no times where it does not move."""
+    file.seek(0)
+    head = file.read(30)
+    if head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8X" or len(head) < 30 or not head[20] & 2:
+        return 0, 0, []
+    width, height = (1 + int.from_bytes(head[start : start + 3], "little") for start in (24, 27))
+    times: list[int] = []
+    time, place = 0, 12
+    while True:
+        file.seek(place)
+        if len(chunk := file.read(8)) < 8:
+            return width, height, times
+        size = int.from_bytes(chunk[4:], "little")
+        if chunk[:4] == b"ANMF":
+            times.append(time)
+            # Of no duration: shown, if only for a moment.
+            time += int.from_bytes(file.read(16)[12:15], "little") or 1
+        place += 8 + size + size % 2
+
+
+def targa(file: BinaryIO, name: str, ask: Ask) -> list[np.ndarray]:
+    """The picture of a Targa file, which nothing but its name tells; nothing for another file."""
+    if Path(name).suffix.lower() != ".tga":
+        return []
+    file.seek(0)
+    with _image(file, "TGA") as image:
+        ask.bounds.check_size(*image.size)
+        rgba = np.asarray(image.convert("RGBA"))
+    return [Screen(ask.size, ask.crop, ask.interpolation).show(on_white(rgba), upright)]
+
+
+def _image(file: BinaryIO, kind: str) -> Image.Image:
+    try:
+        return Image.open(file, formats=[kind])
+    except (UnidentifiedImageError, SyntaxError, IndexError):
+        raise Unreadable(f"{NOT_READABLE}: invalid data found when processing input") from None

@@ -1,0 +1,228 @@
+"""Data that read well and make the measured number mean nothing: said before anything expensive is done.
+
+One video under two ids, in test and in training, is an error; the rest is told.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+
+import pandas as pd
+
+from t2t.core.errors import DataError, T2TError, listed
+from t2t.core.files import sha256, sha256_file
+from t2t.data.columns import first_row
+from t2t.data.dataset import SPLITS, Dataset
+from t2t.data.labels import POSITIVE
+from t2t.data.tables import plain_text
+
+MEASURED = ("validation", "test")
+# Bytes at both ends of a file that are looked at before it is hashed as a whole.
+ENDS = 1 << 16
+
+
+def refuse_unsound(dataset: Dataset) -> None:
+    """Raises DataError for one video that is in validation or test, and, under another id, in another split as well;
+    T2TError for a split to measure on that has no positive pair."""
+    if dataset.config.shared_videos == "refuse":
+        _refuse_shared(dataset)
+    labels = _labels(dataset)
+    for split in MEASURED:
+        refuse_no_positive(dataset, split, bool(_of(labels, split)["positive"].any()))
+
+
+def refuse_no_positive(dataset: Dataset, split: str, positive: bool) -> None:
+    if not positive:
+        raise T2TError(
+            f"Dataset {dataset.name}: no (sample, topic) pair of split {split!r} has a human relevance of "
+            f"0.5 or more, so PR-AUC cannot be measured. Annotate some."
+        )
+
+
+def remarks(dataset: Dataset) -> list[str]:
+    """What people should know of a dataset before they believe a number that was measured on it, a sentence each."""
+    labels = _labels(dataset)
+    return [
+        *_shared_videos(dataset),
+        *_one_sided(labels),
+        *_topics(dataset, labels),
+        *_unseen(dataset, labels),
+        *_groups(dataset),
+        *_meeting(dataset),
+    ]
+
+
+# -- videos ----------------------------------------------------------------------------------------------------------
+
+
+def same_videos(paths: Sequence[str]) -> list[list[int]]:
+    """Positions of files with the same bytes, two or more each. Hashes only files whose size and ends agree; what is
+    empty or cannot be read is passed over."""
+    by_path: dict[str, list[int]] = defaultdict(list)
+    for position, path in enumerate(paths):
+        by_path[path].append(position)
+    groups = [list(by_path)]
+    for key in (os.path.getsize, _ends, sha256_file):
+        groups = [same for group in groups for same in _alike(group, key)]
+    grouped = {path for group in groups for path in group}
+    groups += [[path] for path in by_path if path not in grouped]
+    same = ([position for path in group for position in by_path[path]] for group in groups)
+    return sorted(sorted(positions) for positions in same if len(positions) > 1)
+
+
+def _alike(paths: list[str], key: Callable[[str], object]) -> list[list[str]]:
+    by_key: dict[object, list[str]] = defaultdict(list)
+    for path in paths:
+        with suppress(OSError):
+            by_key[key(path)].append(path)
+    by_key.pop(0, None)  # the size of an empty file
+    return [group for group in by_key.values() if len(group) > 1]
+
+
+def _ends(path: str) -> str:
+    with open(path, "rb") as file:
+        head = file.read(ENDS)
+        file.seek(-min(ENDS, os.fstat(file.fileno()).st_size), os.SEEK_END)
+        return sha256(head, file.read(ENDS))
+
+
+def _shared(dataset: Dataset) -> list[list[int]]:
+    """Of each video that stands more than once, the rows of the samples table, from 0."""
+    return same_videos(dataset.samples["path"].to_pylist())
+
+
+def _refuse_shared(dataset: Dataset) -> None:
+    ids, splits = (dataset.samples[name].to_pylist() for name in ("sample_id", "split"))
+    pairs = []
+    for rows in _shared(dataset):
+        measured = next((row for row in rows if splits[row] in MEASURED), None)
+        if measured is None:
+            continue
+        pairs += [(measured, row) for row in rows if splits[row] != splits[measured]][:1]
+    if pairs:
+        one, other = sorted(pairs[0])
+        path = dataset.root / dataset.config.samples
+        more = f" ({len(pairs) - 1:,} more videos have the same fault.)" if len(pairs) > 1 else ""
+        raise DataError(
+            path,
+            f"{ids[other]!r} of split {splits[other]!r} is the same video, byte for byte, as {ids[one]!r} of split "
+            f"{splits[one]!r}: the student would be measured on what it learns from.{more} Take one of them out, or "
+            "set `shared_videos: allow` in the dataset's entry.",
+            first_row(path, other),
+            "path",
+        )
+
+
+def _shared_videos(dataset: Dataset) -> Iterator[str]:
+    ids, splits = (dataset.samples[name].to_pylist() for name in ("sample_id", "split"))
+    named: dict[bool, list[str]] = {True: [], False: []}
+    for rows in _shared(dataset):
+        several = len({splits[row] for row in rows}) > 1
+        named[several].append(" = ".join(ids[row] for row in rows[:3]))
+    if across := named[True]:
+        yield f"Videos that stand in more than one split under several ids: {len(across):,} ({listed(across)})."
+    if within := named[False]:
+        yield f"Videos that stand more than once in their split under several ids: {len(within):,} ({listed(within)})."
+
+
+# -- labels ----------------------------------------------------------------------------------------------------------
+
+
+def _labels(dataset: Dataset) -> pd.DataFrame:
+    """People's labels: columns sample_id, topic, confidence, split, positive."""
+    labels = dataset.human.to_pandas().merge(dataset.samples.select(["sample_id", "split"]).to_pandas(), on="sample_id")
+    return labels.assign(positive=labels["confidence"] >= POSITIVE)
+
+
+def _of(labels: pd.DataFrame, split: str) -> pd.DataFrame:
+    return labels[labels["split"] == split]
+
+
+def _one_sided(every: pd.DataFrame) -> Iterator[str]:
+    for split in SPLITS:
+        labels = _of(every, split)
+        if split == "unlabeled":
+            if len(labels):
+                yield f"{len(labels):,} human labels are of split 'unlabeled', which has none: they are not used."
+            continue
+        if not len(labels):
+            if split == "train":
+                yield "No human label is of split 'train': a student learns from teachers alone."
+            continue
+        if labels["positive"].all():
+            effect = "PR-AUC is 1 there whatever a student says" if split in MEASURED else "people show no negative"
+            yield (
+                f"All {len(labels):,} human labels of split {split!r} are positive: {effect}. Annotate pairs that do "
+                "not go together, too."
+            )
+        elif not labels["positive"].any() and split == "train":
+            yield f"None of the {len(labels):,} human labels of split 'train' is positive (0.5 or more)."
+
+
+def _topics(dataset: Dataset, labels: pd.DataFrame) -> Iterator[str]:
+    positive = set(labels["topic"][labels["positive"]])
+    if silent := [topic for topic in dataset.topics if topic not in positive]:
+        yield f"Topics without a positive human label: {listed(silent)}."
+    for split in MEASURED:
+        positives = _of(labels, split).groupby("topic")["positive"].sum()
+        there = {topic for topic, count in positives.items() if count}
+        if there and (missing := [topic for topic in dataset.topics if topic in positive and topic not in there]):
+            yield f"Topics without a positive human label in split {split!r}, not measured there: {listed(missing)}."
+
+
+def _unseen(dataset: Dataset, every: pd.DataFrame) -> Iterator[str]:
+    config = dataset.config.unseen
+    if config.fraction and not dataset.unseen:
+        yield (
+            f"`unseen: {{fraction: {config.fraction:g}}}` draws none of {len(dataset.topics)} topics: nothing is "
+            "measured on topics that are new to the student. Take a larger fraction, another `seed`, or a list."
+        )
+    if dataset.unseen and not dataset.seen:
+        yield f"All {len(dataset.topics)} topics are unseen: nothing is left to train on."
+    if dataset.unseen:
+        for split in MEASURED:
+            labels = _of(every, split)
+            if not labels["positive"][labels["topic"].isin(dataset.unseen)].any():
+                yield f"No unseen topic has a positive human label in split {split!r}: they are not measured there."
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+def _groups(dataset: Dataset) -> Iterator[str]:
+    frame = dataset.samples.select(["group", "split"]).to_pandas()
+    for split in MEASURED:
+        if frame["group"][frame["split"] == split].nunique() == 1:
+            yield f"All samples of split {split!r} are of one group: no interval can be told."
+    split_of = dict(zip(frame["group"], frame["split"], strict=True))
+    for names in meeting(split_of):
+        if len({split_of[name] for name in names}) > 1:
+            yield f"Groups in several splits differ in {DIFFER} only; are they one? {listed(names)}."
+
+
+def _meeting(dataset: Dataset) -> Iterator[str]:
+    for names in meeting(dataset.topics):
+        yield f"Topics that differ in {DIFFER} only; each has labels of its own: {listed(names)}."
+    for names in meeting(dataset.samples["sample_id"].to_pylist()):
+        yield f"Samples whose ids differ in {DIFFER} only: {listed(names)}."
+
+
+DIFFER = "capitals, blanks, `_` or `-`, or Unicode form"
+
+
+def meeting(names: Iterable[str]) -> list[list[str]]:
+    """Names that a reader would take for one, two or more each."""
+    by_reading: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        by_reading[reading(name)].append(name)
+    return [group for group in by_reading.values() if len(group) > 1]
+
+
+def reading(name: str) -> str:
+    """A name as a reader takes it: without capitals, `_` and `-` as blanks, in one Unicode form."""
+    plain = unicodedata.normalize("NFKC", plain_text(name)).replace("_", " ").replace("-", " ")
+    return " ".join(plain.casefold().split())

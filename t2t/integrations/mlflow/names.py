@@ -1,0 +1,60 @@
+"""What numbers are called in MLflow: words that a person reads, in MLflow's own letters (no commas, no brackets).
+
+A name without a slash stands among the first charts; what stands before a slash is a section of its own below them.
+"""
+
+from __future__ import annotations
+
+import re
+
+# A campaign's lines by round, and the columns of its table of rounds.
+PR_AUC, SEEN, UNSEEN = "PR-AUC test", "PR-AUC test seen topics", "PR-AUC test unseen topics"
+LOW, HIGH = "PR-AUC test interval/low", "PR-AUC test interval/high"
+VALIDATION, CONTROL, CHANCE = "PR-AUC validation", "PR-AUC test control", "PR-AUC test by chance"
+
+NAMES = {
+    "pr_auc": PR_AUC,
+    "pr_auc_low": LOW,
+    "pr_auc_high": HIGH,
+    "pr_auc_seen": SEEN,
+    "pr_auc_unseen": UNSEEN,
+    "validation_pr_auc": VALIDATION,
+    "validation_pr_auc_low": "PR-AUC validation interval/low",
+    "validation_pr_auc_high": "PR-AUC validation interval/high",
+    "validation_pr_auc_seen": "PR-AUC validation seen topics",
+    "validation_pr_auc_unseen": "PR-AUC validation unseen topics",
+    "control_pr_auc": CONTROL,
+    "chance": CHANCE,
+    "gain_over_control": "gain over control/PR-AUC test",
+    "gain_over_control_low": "gain over control/low",
+    "gain_over_control_high": "gain over control/high",
+    "rows": "training/rows",
+    "seconds": "training/seconds",
+    "best_step": "training/best step",
+    "loss": "training/loss",
+    "step_validation_pr_auc": "training/PR-AUC validation by step",
+}
+# Of each teacher: `<prefix>/<teacher>`.
+BY_TEACHER = {
+    "pr_auc_teacher": "PR-AUC of teachers on test",
+    "pr_auc_beside": "PR-AUC of the student on the pairs of a teacher",
+    "scale_worth": "worth of teachers",
+    "scale_slope": "slope of teachers",
+    "rows": "rows of teachers",
+}
+# What runs from before 2026-11-29 have instead.
+BEFORE = {name: old for old, name in NAMES.items()}
+LETTERS = re.compile(r"[^\w\-. :/]")
+
+
+def readable(name: str) -> str:
+    """What a metric is called: `pr_auc_seen` is `PR-AUC test seen topics`. One that has no words here keeps its name,
+    with blanks."""
+    prefix, slash, rest = name.partition("/")
+    if slash and prefix in BY_TEACHER:
+        return f"{BY_TEACHER[prefix]}/{rest}"
+    if not slash:
+        return NAMES.get(name) or LETTERS.sub(" ", name.replace("_", " "))
+    # What comes after a second slash is a name of somebody's own.
+    measure, second, of = rest.partition("/")
+    return LETTERS.sub(" ", f"{prefix}/{measure.replace('_', ' ')}{second}{of}")
