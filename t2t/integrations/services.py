@@ -142,7 +142,7 @@ def whole_database(home: Path) -> Path:
 
 
 def prefect_command(port: int) -> list[str]:
-    """Prefect's server behind our door, as `prefect server start` runs it."""
+    """Prefect's server, with its services, behind our door."""
     line = [sys.executable, "-m", "uvicorn", "--factory", "t2t.integrations.prefect.server:app", "--host", HOST]
     return [*line, "--port", str(port), "--log-level", "warning"]
 

@@ -19,6 +19,7 @@ from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.weights import large_header
 from t2t.students import kind_of
 from t2t.students.config import StudentConfig
+from t2t.students.tokenizers import read_tokenizer
 
 FORMAT = 1
 # Frame embeddings have some thousand numbers; a config.json that says otherwise must not ask for terabytes.
@@ -92,15 +93,10 @@ def read_encoder(folder: Path) -> EncoderConfig:
 
 def load(folder: str | Path, device: str = "cpu") -> Any:
     """A saved student, giving the same scores bit for bit. Raises T2TError when it is not one, or is truncated."""
-    from transformers import AutoTokenizer
-
     folder = Path(folder)
     content = read_config(folder)
     saved = parse(_Saved, content, folder / "config.json")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # Its parsers raise whatever a broken file leads them to.
-        raise T2TError(f"{folder / 'tokenizer'}: the tokenizer cannot be read: {told(error)}") from None
+    tokenizer = read_tokenizer(folder / "tokenizer", local_files_only=True)
     student = kind_of(saved.student).restore(content, tokenizer, saved.student, folder / "config.json")
     try:
         if fault := large_header(folder / "model.safetensors"):

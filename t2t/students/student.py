@@ -245,6 +245,9 @@ class Student(nn.Module):
         """
         self.eval()
         tokens = TopicTokens(self.tokenizer, topics, self.config.text.max_tokens)
+        highest, words = int(tokens.ids.max(initial=0)), self.text_encoder.get_input_embeddings().num_embeddings
+        if highest >= words:
+            raise T2TError(f"The tokenizer gives the token {highest:,}, and the text tower knows {words:,}.")
         identities = np.full(len(topics), self.token_ids([identity])[0] - self.words)
         out = torch.empty(len(topics), self.width, device=self.device)
         for start in range(0, len(topics), TEXT_BLOCK):

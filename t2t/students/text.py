@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from t2t.core.errors import T2TError, told
+from t2t.students.tokenizers import panicked
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -91,9 +94,14 @@ class TopicTokens:
 
 def _encode(tokenizer: PreTrainedTokenizerBase, topics: Sequence[str], max_tokens: int) -> list[list[int]]:
     """A topic is plain text: `</s>` or `<teacher:human>` in it are letters, not tokens with a meaning of their own."""
-    return tokenizer(
-        list(topics), add_special_tokens=False, split_special_tokens=True, truncation=True, max_length=max_tokens
-    )["input_ids"]
+    try:
+        return tokenizer(
+            list(topics), add_special_tokens=False, split_special_tokens=True, truncation=True, max_length=max_tokens
+        )["input_ids"]
+    except BaseException as error:
+        if panicked(error):  # of a pattern that would take a time without end, say
+            raise T2TError(f"The tokenizer cannot read these topics: {told(error)}") from None
+        raise
 
 
 def warn_of_twins(

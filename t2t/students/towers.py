@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from t2t.core.errors import T2TError, one_line
 from t2t.students.config import TowerConfig
+from t2t.students.tokenizers import read_tokenizer
 
 # transformers takes seconds to import, and a campaign is read by commands that build no student: it comes when one is.
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ def pretrained(source: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     Its weights must be safetensors: the older `pytorch_model.bin` is a pickle, and opening one can run what it holds.
     For the same reason the code that a folder brings is never run.
     """
-    from transformers import AutoModelForTextEncoding, AutoTokenizer
+    from transformers import AutoModelForTextEncoding
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = read_tokenizer(source)
         encoder, loading = AutoModelForTextEncoding.from_pretrained(
             source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )

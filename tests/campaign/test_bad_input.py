@@ -11,6 +11,8 @@ import re
 import shutil
 import socket
 import struct
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from t2t.core.workspace import Workspace
 from t2t.data.coding import MOST_TEACHERS
 from t2t.data.dataset import Dataset, DatasetConfig, read_dataset
 from t2t.data.labels import LABEL_SCHEMA
+from t2t.integrations.door import basic
 from t2t.lake.git import GitLake
 from t2t.teachers import TeacherContext, build, parse_entry
 from t2t.teachers.register import Registrar
@@ -292,6 +295,40 @@ def test_a_server_of_the_environment_that_does_not_answer_is_refused(tmp_path, m
         message = refused(lambda: check_environment(tmp_path))
     assert message.startswith(f"{variable}: no {name} server answers at http://127.0.0.1:")
     assert "secret" not in message
+
+
+@pytest.mark.parametrize(("variable", "name"), [("PREFECT_API_URL", "Prefect"), ("MLFLOW_TRACKING_URI", "MLflow")])
+def test_a_server_that_asks_for_another_login_is_told(tmp_path, monkeypatch, no_servers, variable, name):
+    login = "t2t:0123456789abcdef"
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self):
+            known = self.path.endswith("/health") or self.headers["Authorization"] == basic(login)
+            self.send_response(200 if known else 401)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{server.server_address[1]}")
+        for wrong in (None, "t2t:wrong"):
+            if wrong:
+                log_in(monkeypatch, wrong)
+            message = refused(lambda: check_environment(tmp_path))
+            assert message.startswith(f"{variable}: the {name} server at http://127.0.0.1:")
+            assert message.endswith("After `make up`: . work/services/env.sh")
+        log_in(monkeypatch, login)
+        check_environment(tmp_path)
+        server.shutdown()
+
+
+def log_in(monkeypatch, login):
+    user, _, password = login.partition(":")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", login)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
 
 
 def test_a_prefect_address_that_is_no_url_is_refused(tmp_path, monkeypatch, no_servers):

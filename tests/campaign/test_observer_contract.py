@@ -213,7 +213,7 @@ def test_a_finished_campaign_is_told_as_one(kind: str, make: Any, done: tuple[Ca
         artifacts = seen[0] if kind == "board" else seen[1]
         assert artifacts["tiny-progress"] == 100.0
         # A page where MLflow runs on a server, the command that shows it here.
-        assert "mlflow server" in artifacts["tiny-mlflow"]
+        assert "t2t.integrations.mlflow.server" in artifacts["tiny-mlflow"]
     if kind in ("mlflow", "observers"):
         runs = {name.split()[0]: run for name, run in (seen if kind == "mlflow" else seen[0]).items() if " " in name}
         # What no observer heard of is put right from the ledger.

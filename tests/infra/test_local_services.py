@@ -20,7 +20,7 @@ from infra.daemons import daemons
 from infra.local import PORTS, addresses, down
 from t2t.integrations.guard import descendants
 from t2t.integrations.services import port_taken
-from tests.helpers.doors import REFUSED, strangers
+from tests.helpers.doors import REFUSED, ask, strangers
 from tests.helpers.processes import gone
 from tests.helpers.worlds import ROOT, command
 
@@ -154,6 +154,9 @@ def test_a_campaign_with_prefect_and_mlflow_on_postgresql(world: Path, work: Pat
         values = [value for (value,) in mlflow.execute(f"{query} ORDER BY m.step").fetchall()]
         assert values == pytest.approx(scores)
     if lakefs:
+        repositories = f"{variables['LAKECTL_SERVER_ENDPOINT_URL']}/api/v1/repositories"
+        assert ask(repositories)[0] == ask(repositories, Origin="http://evil.example")[0] == 401
+        assert ask(repositories, Host="evil.example:8000")[0] == 401  # and a rebound name has no session's cookie
         with psycopg.connect(postgres.url(cluster, found.port, "lakefs")) as lake:
             assert lake.execute("SELECT count(*) FROM kv").fetchone() > (0,)
         assert not (work / "lake.git").exists()

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -211,6 +213,29 @@ def test_mlflow_answers_no_stranger(ui: tuple[Path, str, subprocess.Popen[str]])
     assert {name: found[name] for name in REFUSED} == REFUSED
     for path in ("/", "/version", "/ajax-api/2.0/mlflow/experiments/search", "/api/2.0/mlflow-artifacts/artifacts"):
         assert ask(f"{address}{path}")[0] == 401
+
+
+def test_a_server_with_an_open_door_is_not_up() -> None:
+    """Should another version of MLflow or Prefect not be started as these are, whoever starts it is told."""
+
+    class Open(BaseHTTPRequestHandler):
+        status = 200
+
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/health" else self.status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    for status, guarded in ((200, False), (404, False), (401, True)):
+        handler = type("Handler", (Open,), {"status": status})
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            address = f"http://127.0.0.1:{server.server_address[1]}"
+            assert services.guarded(address, services.MLFLOW_ASKS) is guarded
+            server.shutdown()
+    assert not services.guarded("http://127.0.0.1:9", services.MLFLOW_ASKS)
 
 
 def test_a_tracker_writes_through_a_server_as_well(

@@ -258,7 +258,8 @@ class MLflowTracker:
             arguments, environment = server_command(self.runs.database)
             settings = [f"{name}={value}" for name, value in environment.items()]
             return shlex.join([*settings, *arguments])
-        return self.url() or f"mlflow server --host 127.0.0.1 --backend-store-uri {shown(self.uri)}"
+        server = "python -m t2t.integrations.mlflow.server --host 127.0.0.1 --backend-store-uri"
+        return self.url() or f"{server} {shown(self.uri)}"
 
     def url(self, k: int | None = None) -> str | None:
         """The web page of round k, or the chart with one line for each campaign; None where the store is no server."""
