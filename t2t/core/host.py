@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
 import os
 import re
@@ -13,7 +14,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit, urlunsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from t2t.core.errors import T2TError, one_line
 
@@ -95,17 +96,34 @@ def check_work_folder(work: Path) -> None:
 
 
 def check_server(name: str, variable: str, url: str, timeout: float = 10) -> None:
-    """Raises T2TError when nothing answers at `url`; whatever answers, be it with an error, is taken for the server."""
+    """Raises T2TError when nothing answers at `url`, or refuses us; whatever else answers is taken for the server."""
     health = f"{url.rstrip('/')}/health"
     try:
-        urlopen(health, timeout=timeout).close()
-    except HTTPError:
-        pass
+        urlopen(Request(health, headers=_login(name)), timeout=timeout).close()
+    except HTTPError as error:
+        if name == "Prefect" and error.code in (401, 403):
+            raise T2TError(
+                f"{variable}: the Prefect server at {shown(url)} refuses us (status {error.code}). Set "
+                "PREFECT_API_AUTH_STRING (a server of your own) or PREFECT_API_KEY (Prefect Cloud)."
+            ) from None
+        if name == "Prefect" and error.code == 404 and not url.rstrip("/").endswith("/api"):
+            raise T2TError(f"{variable}: {shown(url)} is no Prefect API; its address ends in /api.") from None
     except (OSError, HTTPException, ValueError) as error:
         raise T2TError(
             f"{variable}: no {name} server answers at {shown(url)}: {one_line(error, 200)}. Start it, correct the "
             "variable, or unset it."
         ) from None
+
+
+def _login(name: str) -> dict[str, str]:
+    """Headers that say who we are, as Prefect's own client sends them."""
+    if name != "Prefect":
+        return {}
+    if key := os.environ.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {key}"}
+    if word := os.environ.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": "Basic " + base64.b64encode(word.encode()).decode()}
+    return {}
 
 
 def user() -> str:
