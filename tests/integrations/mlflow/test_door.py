@@ -63,7 +63,7 @@ def test_a_server_of_mlflows(server: Callable[[int, str], str]) -> None:
     check_address(server(200, '{"experiments": []}'))
     check_address(server(500, '{"error_code": "INTERNAL_ERROR", "message": "x"}'))  # MLflow says the rest itself
     check_artifacts(server(200, "{}"), "mlflow-artifacts:/1")
-    with pytest.raises(T2TError, match="does not take files .status 503.. Start it with --artifacts-destination"):
+    with pytest.raises(T2TError, match=r"does not take files \(status 503\)\. Start it with --artifacts-destination"):
         check_artifacts(server(503, ""), "mlflow-artifacts:/1")
 
 
@@ -89,7 +89,7 @@ def database(path: Path, version: str | None) -> str:
 def test_databases_that_are_not_mlflows_or_of_another_version(tmp_path: Path) -> None:
     with pytest.raises(T2TError, match="made by a newer MLflow than the one that is installed"):
         check_address(database(tmp_path / "newer.db", "ffffffffffff"))
-    with pytest.raises(T2TError, match="made by an older MLflow. Copy it, then .* mlflow db upgrade sqlite:///"):
+    with pytest.raises(T2TError, match=r"made by an older MLflow\. Copy it, then .* mlflow db upgrade sqlite:///"):
         check_address(database(tmp_path / "older.db", "451aebb31d03"))
     with pytest.raises(T2TError, match="it is no database of MLflow"):
         check_address(database(tmp_path / "other.db", None))
@@ -109,7 +109,7 @@ def test_a_database_server_without_driver_or_out_of_reach(monkeypatch: pytest.Mo
         check_address("postgresql+nothere://me:secret@127.0.0.1/x")
     assert "secret" not in str(error.value)
     monkeypatch.setattr(door, "_installed", lambda _: True)
-    with pytest.raises(T2TError, match="cannot be opened: .*refused") as error:
+    with pytest.raises(T2TError, match=r"cannot be opened: .*refused") as error:
         check_address("postgresql://me:secret@127.0.0.1:9/x")
     assert "secret" not in str(error.value)
     with pytest.raises(T2TError, match="Write postgresql:// for postgres://"):
