@@ -178,6 +178,9 @@ def report(
     """
     import time
 
+    from t2t.campaign.find import ledger_of
+
+    ledger_of(context.obj, campaign)  # an unknown one is refused before torch is loaded
     from t2t.run import report_campaign
 
     start = time.monotonic()

@@ -16,23 +16,26 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rich.markup import escape
+
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import CampaignConfig
 from t2t.campaign.decision import command, question
 from t2t.campaign.loop import run as run_loop
 from t2t.campaign.observer import Observer, open_observers
-from t2t.campaign.record import Record
+from t2t.campaign.record import Record, champion
 from t2t.campaign.steps.prepare import outside_teachers
 from t2t.commands.page import write_report
 from t2t.commands.rounds import print_rounds
 from t2t.commands.tables import console
 from t2t.core.errors import expect
-from t2t.core.host import check_environment, observer_names
+from t2t.core.host import check_environment, observer_names, shown
 from t2t.core.workspace import Workspace
 from t2t.data.soundness import refuse_unsound
 from t2t.integrations.door import login_of
 from t2t.integrations.mlflow.page import log_page
 from t2t.integrations.mlflow.store import load_mlflow
+from t2t.integrations.mlflow.text import MODE
 from t2t.integrations.services import prefect_server
 
 
@@ -63,7 +66,7 @@ def run(
     check_environment(opened.workspace.work, _history() if observer is None else [])
     settled = run_loop(opened, open_observers(opened) if observer is None else observer)
     if settled is not None:
-        console.print(f"{question(settled.record, settled.best)} Answer with: {command(settled.record)}")
+        console.print(f"{question(settled.record, settled.best)} Answer with: {command(settled.record)}", markup=False)
     return opened.ledger.records()
 
 
@@ -93,9 +96,31 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
             make_limit()
         self_training(opened.config, workspace=workspace)
     print_rounds(workspace, opened.config.name)
-    console.print("\nLook at the rounds in MLflow:  [bold]t2t ui[/bold]")
-    if len(opened.ledger.records()) > 1:
-        console.print(f"Two rounds side by side:       [bold]t2t compare {opened.config.name} 0 1[/bold]")
+    console.print()
+    for what, where in hints(opened).items():
+        console.print(f"{what + ':':<30} [bold]{escape(where)}[/bold]", soft_wrap=True)
+
+
+def hints(campaign: Campaign) -> dict[str, str]:
+    """What a person may want next: what it is, and what to type or open, with the servers that are in use."""
+    name, records = campaign.config.name, campaign.ledger.records()
+    found: dict[str, str] = {}
+    if "mlflow" in observer_names():
+        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+        web = uri.startswith(("http://", "https://"))
+        found["Look at the rounds in MLflow"] = f"{shown(uri).rstrip('/')}/#/experiments{MODE}" if web else "t2t ui"
+        if uri and not web:
+            found["Look at the rounds in MLflow"] = f"mlflow server --backend-store-uri {shown(uri)}"
+    if api := os.environ.get("PREFECT_API_URL"):
+        found["The run in Prefect"] = os.environ.get("PREFECT_UI_URL") or shown(api).rstrip("/").removesuffix("/api")
+    best = champion(records)
+    if best is not None:
+        found[f"Ask the champion (round {best.round})"] = f"t2t predict {name} FILE"
+        other = best.round - 1 if best.round else records[-1].round
+        if other != best.round:
+            first, second = sorted((other, best.round))
+            found["Two rounds side by side"] = f"t2t compare {name} {first} {second}"
+    return found
 
 
 def report_campaign(workspace: Workspace, campaign: str, leave_one_out: bool, out: Path | None) -> Path:

@@ -21,8 +21,8 @@ from t2t.lake.layout import CampaignLayout, campaign_of, teacher_of
 log = logging.getLogger("t2t")
 
 NOTE = "lake"
-# The configuration of a campaign that was removed; any other is longer.
-REMOVED = b"{}"
+# The configuration of a campaign that was removed: empty, and known by its length, which no other has.
+REMOVED = b"{ }"
 # Seconds for a server that commands of other campaigns may ask too, and for the one that a command is about.
 BRIEFLY = 5.0
 PATIENTLY = 30.0
@@ -110,7 +110,7 @@ def _campaigns(places: list[Lake]) -> list[tuple[Lake, CampaignLayout]]:
 
 def begun_in(lake: Lake) -> list[CampaignLayout]:
     """The campaigns that have begun in a lake. One that was removed has an empty configuration there."""
-    entries = (entry for entry in lake.list("main") if entry.size > len(REMOVED))
+    entries = (entry for entry in lake.list("main") if entry.size != len(REMOVED))
     return [campaign for entry in entries if (campaign := campaign_of(entry.path)) is not None]
 
 

@@ -35,6 +35,11 @@ def data_check(
     as_json: AsJson = False,
 ) -> None:
     """Read a dataset with every video in it; one clear error for what is wrong, else a table of what is there."""
+    from t2t.campaign.entries import dataset_config
+    from t2t.data.dataset import dataset_root
+
+    # What is wrong at once is said before the libraries that read videos are loaded.
+    dataset_root(dataset_config(context.obj, name), context.obj.data)
     from t2t.commands.data import check_data
 
     check_data(context.obj, name, as_json)
@@ -103,6 +108,9 @@ def teachers_retract(
 @teachers_app.command("health")
 def teachers_health(context: typer.Context, campaign: Campaign, as_json: AsJson = False) -> None:
     """Measure the labels that a campaign's next round would train on: how they vary, and how they agree with people."""
+    from t2t.campaign.find import ledger_of
+
+    ledger_of(context.obj, campaign)  # an unknown one is refused before torch is loaded
     from t2t.commands.health import health_json, print_health
 
     if as_json:

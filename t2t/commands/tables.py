@@ -11,14 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from t2t.core.terminal import printable
+from t2t.core.terminal import in_encoding, printable
 
 
 class _Console(Console):
     """A console that nothing of what it shows can steer: names, topics and reasons are other people's."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(printable(text), **options)
+        return super().render_str(in_encoding(printable(text), self.encoding), **options)
 
 
 console = _Console(width=None if os.isatty(1) else 120, highlight=False)

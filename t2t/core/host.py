@@ -105,15 +105,21 @@ def check_server(name: str, variable: str, url: str, timeout: float = 10) -> Non
     """
     health = f"{url.rstrip('/')}/health"
     try:
-        urlopen(health, timeout=timeout).close()
-    except HTTPError:
-        pass
+        urlopen(Request(health, headers=_login(name)), timeout=timeout).close()
+    except HTTPError as error:
+        if name == "Prefect" and error.code in (401, 403):
+            raise T2TError(
+                f"{variable}: the Prefect server at {shown(url)} refuses us (status {error.code}). Set "
+                "PREFECT_API_AUTH_STRING (a server of your own) or PREFECT_API_KEY (Prefect Cloud)."
+            ) from None
+        if name == "Prefect" and error.code == 404 and not url.rstrip("/").endswith("/api"):
+            raise T2TError(f"{variable}: {shown(url)} is no Prefect API; its address ends in /api.") from None
     except (OSError, HTTPException, ValueError) as error:
         raise T2TError(
             f"{variable}: no {name} server answers at {shown(url)}: {one_line(error, 200)}. Start it, correct the "
             "variable, or unset it."
         ) from None
-    asked = Request(f"{url.rstrip('/')}{ASKS[name]}", headers=_login(name, url))
+    asked = Request(f"{url.rstrip('/')}{ASKS[name]}", headers=_login(name))
     try:
         urlopen(asked, timeout=timeout).close()
     except HTTPError as error:
@@ -126,7 +132,7 @@ def check_server(name: str, variable: str, url: str, timeout: float = 10) -> Non
         pass  # of a server that answered a moment ago; whoever uses it says more
 
 
-def _login(name: str, url: str) -> dict[str, str]:
+def _login(name: str) -> dict[str, str]:
     """The header with which that server's client logs in."""
     if os.environ.get("MLFLOW_TRACKING_TOKEN" if name == "MLflow" else "PREFECT_API_KEY"):
         token = os.environ.get("MLFLOW_TRACKING_TOKEN" if name == "MLflow" else "PREFECT_API_KEY")

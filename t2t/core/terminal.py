@@ -74,10 +74,17 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
     return "".join(PLAIN.get(character) or _escaped(character) for character in characters), error.end
 
 
+codecs.register_error("t2t", _plain)
+
+
+def in_encoding(text: str, encoding: str) -> str:
+    """A text as a terminal of an encoding has it, so that what is put into columns stays in them."""
+    return text.encode(encoding, "t2t").decode(encoding)
+
+
 def open_output() -> None:
     """Makes standard output and errors take any text: what their encoding does not have is written in plain letters or
     escaped, where Python would raise an error."""
-    codecs.register_error("t2t", _plain)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="t2t")

@@ -394,7 +394,7 @@ def test_where_people_look(
 def test_mlflows_place_on_a_server_is_the_page_of_the_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = MLflowTracker("http://me:secret@history.example:5000", tmp_path, "demo", "tiny")
     monkeypatch.setattr(type(tracker.runs), "experiment", "7")
-    monkeypatch.setattr(tracker.runs, "need", lambda k=None: f"run-{k}")
+    monkeypatch.setattr(tracker.runs, "find", lambda k=None: f"run-{k}")
     place = MLflowObserver(tracker).place(1)
     page = "http://history.example:5000/#/experiments/7/runs/run-1?workflowType=machine_learning"
     assert place is not None

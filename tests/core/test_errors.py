@@ -98,3 +98,24 @@ def test_the_nearest_name_or_all_of_them_or_the_first_of_many():
 def test_one_line_has_no_line_breaks_and_an_end():
     assert one_line("a\n  b\tc\x1b[31m") == "a b c [31m"
     assert one_line("x" * 500, 10) == "x" * 10 + "..."
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "There is not enough memory (MemoryError). Lower training.batch_rows"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "There is not enough memory"),
+        (RuntimeError("can't start new thread"), "There is not enough memory (can't start new thread)"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/x/y"),
+            "/x/y: Permission denied. Give this user the right",
+        ),
+        (OSError(errno.EROFS, "Read-only file system", "/x"), "/x: Read-only file system. Choose a place"),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            "Too many open files. Allow this shell more open files: ulimit -n",
+        ),
+    ],
+)
+def test_memory_and_rights_are_told(error, words):
+    assert words in str(explain(error))

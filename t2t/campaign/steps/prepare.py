@@ -14,6 +14,7 @@ from t2t.core.files import remove_leftovers
 from t2t.data.dataset import SPLITS
 from t2t.data.labels import HUMAN
 from t2t.data.soundness import MEASURED, refuse_no_positive, refuse_unsound, remarks
+from t2t.students.towers import pretrained
 from t2t.teachers import Teacher, build, parse_entry
 from t2t.teachers.asked import Asked
 from t2t.teachers.kinds.annotations import Entry as HumanEntry
@@ -38,6 +39,7 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
         campaign.registrar().try_out(teacher, campaign.dataset.samples, campaign.dataset.topics)
     config, out = campaign.config, campaign.lineup.retracted()
     observer.ready(campaign)
+    _open_text_encoder(campaign)
     for split in MEASURED:  # unreadable samples are out now
         refuse_no_positive(campaign.dataset, split, bool(campaign.human_pairs(split).positive.any()))
     remember_lake(campaign.folder, config.lake)
@@ -62,6 +64,14 @@ def outside_teachers(campaign: Campaign) -> list[Teacher]:
     """
     entries = [teacher_entry(campaign.workspace, name, campaign.dataset.root) for name in campaign.lineup.outside()]
     return [build(entry, campaign.context) for entry in (HumanEntry(id=HUMAN), *entries)]
+
+
+def _open_text_encoder(campaign: Campaign) -> None:
+    """Reads a pretrained text encoder once before the first round: what is wrong with it is not found after hours of
+    embedding."""
+    source = getattr(getattr(campaign.config.student, "text", None), "pretrained", None)
+    if source and not campaign.ledger.records():
+        pretrained(source)
 
 
 def _label_later_samples(campaign: Campaign) -> None:
