@@ -100,16 +100,12 @@ def mlflow_screens(server: str, campaign: str, dataset: str) -> list[Screen]:
         raise T2TError(f"Campaign {campaign!r} has {len(rounds)} rounds in MLflow; two at least are shown here.")
     first, last = ids[rounds[0]], ids[rounds[-1]]
     model = ask(f"{api}/registered-models/alias?name=t2t-{campaign}&alias=champion")["model_version"]
-    runs = f"{server}/#/experiments/{experiment}/runs"
+    runs, chart = f"{server}/#/experiments/{experiment}/runs", f"{server}/#/experiments/{experiment}{CHART}"
     compared = f'{server}/#/compare-runs?runs=["{first}","{last}"]&experiments=["{experiment}"]&{MODE[1:]}'
     return [
-        Screen(
-            "mlflow-chart",
-            f"{server}/#/experiments/{experiment}{CHART}",
-            ("PR-AUC/test", "PR-AUC/validation", campaign),
-        ),
+        Screen("mlflow-chart", chart, ("PR-AUC/test", "PR-AUC/validation", campaign)),
         # The README's: as people find it, a little higher.
-        Screen("../mlflow", f"{server}/#/experiments/{experiment}{CHART}", ("PR-AUC/test", campaign), None, 1000),
+        Screen("../mlflow", chart, ("PR-AUC/test", campaign), None, 1000),
         Screen("mlflow-round", f"{runs}/{last}{MODE}", ("PR-AUC/test", "Datasets", "t2t.commit", f"t2t-{campaign}")),
         Screen("mlflow-compare", compared, ("Metrics", "PR-AUC/test", "tasks"), differences, 1100),
         Screen("mlflow-side-by-side", compared, ("Artifacts",), side_by_side, 420),
@@ -138,7 +134,7 @@ def prefect_screens(server: str, campaign: str) -> list[Screen]:
     screens = [
         Screen("prefect-deployments", f"{ui}/deployments", ("self-training", "At 02:00 AM every day"), None, 500),
         Screen("prefect-form", f"{page_of_deployment}/run", ("Teachers besides", "Encoder", "Method"), None, 1300),
-        Screen("prefect-run", f"{ui}/runs/flow-run/{done[0]['id']}", ("round 0: train", "Completed"), None, 800),
+        Screen("prefect-run", f"{ui}/runs/flow-run/{done[0]['id']}", ("round 0: done before", "Completed"), None, 800),
         Screen("prefect-rounds", _table(server, ui, campaign), ("PR-AUC [95 %]", "champion"), None, 500),
     ]
     waiting = [run for run in runs if run["state_type"] == "PAUSED"]
