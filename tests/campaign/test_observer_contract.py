@@ -219,7 +219,7 @@ def test_a_finished_campaign_is_told_as_one(kind: str, make: Any, done: tuple[Ca
         # What no observer heard of is put right from the ledger.
         assert set(runs) == {"tiny", "tiny-round-0", "tiny-round-1"}
         assert {run[0] for run in runs.values()} == {"FINISHED"}
-        assert runs["tiny"][3]["PR-AUC test"] == [(record.round, record.test["pr_auc"]) for record in records]
+        assert runs["tiny"][3]["PR-AUC/test"] == [(record.round, record.test["pr_auc"]) for record in records]
         for record in records:
             _, _, tags, points, files, inputs = runs[f"tiny-round-{record.round}"]
             assert (tags["t2t.status"], tags["t2t.reason"]) == (record.status, record.reason)

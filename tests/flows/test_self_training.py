@@ -94,7 +94,7 @@ def test_mlflow_has_a_run_for_the_campaign_and_one_for_each_round(done):
     assert set(by_name) == {"tiny", "tiny-round-0", "tiny-round-1"}
     assert {run.info.status for run in runs} == {"FINISHED"}
     parent = by_name["tiny"].info.run_id
-    points = client.get_metric_history(parent, "PR-AUC test")
+    points = client.get_metric_history(parent, "PR-AUC/test")
     assert [point.step for point in points] == [0, 1]
     child = by_name["tiny-round-1"]
     assert child.data.tags["mlflow.parentRunId"] == parent

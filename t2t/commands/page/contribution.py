@@ -24,7 +24,7 @@ from t2t.campaign.recipe import recipe_of
 from t2t.campaign.steps.rows import as_trained, groups_of, training_rows
 from t2t.campaign.steps.train import fresh_student
 from t2t.commands.page.material import Material, Missing
-from t2t.commands.page.trainings import Order, Training, room, train_all
+from t2t.commands.page.trainings import Order, Training, crowded, room, train_all
 from t2t.commands.plan.show import duration
 from t2t.core.errors import T2TError, one_line
 from t2t.core.files import sha256
@@ -133,9 +133,11 @@ class LeaveOneOut:
         # What a round took per step, and its control as many again; a part of it went into other things than steps.
         taken = int(self.full["steps"]) * (2 if record.control else 1)
         seconds = -(-trainings // at_once) * steps * record.seconds / taken
+        crowd = crowded(at_once) if self.material.engine.device == "cpu" else 1.0
+        slower = f", {duration(seconds * crowd)} while this machine is as busy as now" if crowd > 1.5 else ""
         return (
-            f"Leave-one-out: {what}, {how}, take about {duration(seconds)} by what round {record.round} took; they are "
-            "kept. Without them: --no-leave-one-out"
+            f"Leave-one-out: {what}, {how}, take about {duration(seconds)} by what round {record.round} took{slower}; "
+            "they are kept. Without them: --no-leave-one-out"
         )
 
     def make(self, plan: Training) -> None:

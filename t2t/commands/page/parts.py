@@ -6,6 +6,7 @@ Each function may raise T2TError where what it is about is missing; `material.pa
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
@@ -92,7 +93,7 @@ def rounds(material: Material) -> dict[str, Any]:
     # Which pairs are measured on changes with the dataset only: those of the latest round stand for all.
     levels = chance_levels(material, material.shown[-1])
     return {
-        "picture": answering(figure, "rounds", *_by_round(table, levels["test"], best)),
+        "picture": answering(figure, "rounds", *_by_round(table, levels["test"], best, material.styles)),
         "rows": rows,
         "best": best,
         "controlled": "control" in table,
@@ -109,7 +110,7 @@ def chance_levels(material: Material, record: Record) -> dict[str, float]:
 
 
 def _by_round(
-    table: pd.DataFrame, level: float, best: dict[str, Any] | None
+    table: pd.DataFrame, level: float, best: dict[str, Any] | None, styles: Mapping[str, figures.Style]
 ) -> tuple[list[float], list[str], list[Line]]:
     """What the picture of rounds answers: places, titles, lines."""
     numbers = table.sort_values("round")
@@ -122,10 +123,12 @@ def _by_round(
     for name, colour in (("seen", figures.GREY), ("unseen", figures.INK)):
         lines.append(Line(f"{name} topics", css(colour), numbers[f"pr_auc_{name}"].astype(float).tolist()))
     if "control" in numbers:
-        lines.append(Line("control", css(figures.GRID), numbers["control"].astype(float).tolist()))
+        lines.append(Line("control", "var(--soft)", numbers["control"].astype(float).tolist()))
     if best:
-        lines.append(Line(f"best outside teacher: {best['name']}", css(figures.PINK), [best["own"]] * len(numbers)))
-    lines.append(Line("chance", css(figures.GRID), [level] * len(numbers)))
+        lines.append(
+            Line(f"best outside teacher: {best['name']}", css(styles[best["name"]][0]), [best["own"]] * len(numbers))
+        )
+    lines.append(Line("chance", "var(--soft)", [level] * len(numbers)))
     return numbers["round"].astype(float).tolist(), [f"round {k}" for k in numbers["round"]], lines
 
 

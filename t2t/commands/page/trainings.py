@@ -52,13 +52,25 @@ def room(rows: int, trainings: int, device: str) -> int:
     at least, and one on a GPU."""
     if device != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
+        cores = _cores()
         free = min(cores, round(cores - os.getloadavg()[0]))
         pages = int(re.findall(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())[0])
     except (OSError, IndexError):
         return 1  # a system that does not say
     return max(1, min(trainings, free, pages * 1024 // (PROCESS_BYTES + ROW_BYTES * rows)))
+
+
+def crowded(at_once: int) -> float:
+    """How many times as long so many trainings take as on an idle machine, by what waits for its cores now."""
+    try:
+        return max(1.0, (os.getloadavg()[0] + at_once) / _cores())
+    except OSError:
+        return 1.0
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def train_all(

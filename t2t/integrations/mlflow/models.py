@@ -86,12 +86,12 @@ class Models:
 
         if new or not linked_to_run():
             client.make("log_outputs", run, [LoggedModelOutput(model.model_id, k)], look=linked_to_run)
-        self.runs.metrics(run, [(k, metrics)])
+        self.runs.metrics(run, [(0, metrics)])  # as the round's other numbers (`MLflowTracker.log_round`)
         linked_metrics = [] if new else client.get_logged_model(model.model_id).metrics
         has = {metric.key for metric in linked_metrics or []}
-        points = {key: self.runs.history(run, key).get(k) for key in metrics if key not in has}
+        points = {key: self.runs.history(run, key).get(0) for key in metrics if key not in has}
         # The same key, step, time and value as in the run: MLflow takes that for the same point there.
-        linked = [Metric(key, p[1], p[0], k, model.model_id, run_id=run) for key, p in points.items() if p]
+        linked = [Metric(key, p[1], p[0], 0, model.model_id, run_id=run) for key, p in points.items() if p]
         if linked:
             client.log_batch(run, metrics=linked)
 

@@ -1,6 +1,7 @@
 """What numbers are called in MLflow: words that a person reads, in MLflow's own letters (no commas, no brackets).
 
-A name without a slash stands among the first charts; what stands before a slash is a section of its own below them.
+What stands before a slash is a section of charts; MLflow sorts sections with capitals first, and puts names without a
+slash last.
 """
 
 from __future__ import annotations
@@ -8,26 +9,25 @@ from __future__ import annotations
 import re
 
 # A campaign's lines by round, and the columns of its table of rounds.
-PR_AUC, SEEN, UNSEEN = "PR-AUC test", "PR-AUC test seen topics", "PR-AUC test unseen topics"
-LOW, HIGH = "PR-AUC test interval/low", "PR-AUC test interval/high"
-VALIDATION, CONTROL, CHANCE = "PR-AUC validation", "PR-AUC test control", "PR-AUC test by chance"
+PR_AUC, SEEN, UNSEEN = "PR-AUC/test", "PR-AUC/test seen topics", "PR-AUC/test unseen topics"
+VALIDATION, CONTROL, CHANCE = "PR-AUC/validation", "PR-AUC/test control", "PR-AUC/test by chance"
 
 NAMES = {
     "pr_auc": PR_AUC,
-    "pr_auc_low": LOW,
-    "pr_auc_high": HIGH,
+    "pr_auc_low": "PR-AUC interval/test low",
+    "pr_auc_high": "PR-AUC interval/test high",
     "pr_auc_seen": SEEN,
     "pr_auc_unseen": UNSEEN,
     "validation_pr_auc": VALIDATION,
-    "validation_pr_auc_low": "PR-AUC validation interval/low",
-    "validation_pr_auc_high": "PR-AUC validation interval/high",
-    "validation_pr_auc_seen": "PR-AUC validation seen topics",
-    "validation_pr_auc_unseen": "PR-AUC validation unseen topics",
+    "validation_pr_auc_low": "PR-AUC interval/validation low",
+    "validation_pr_auc_high": "PR-AUC interval/validation high",
+    "validation_pr_auc_seen": "PR-AUC/validation seen topics",
+    "validation_pr_auc_unseen": "PR-AUC/validation unseen topics",
     "control_pr_auc": CONTROL,
     "chance": CHANCE,
-    "gain_over_control": "gain over control/PR-AUC test",
-    "gain_over_control_low": "gain over control/low",
-    "gain_over_control_high": "gain over control/high",
+    "gain_over_control": "gain over control/test",
+    "gain_over_control_low": "gain over control/test low",
+    "gain_over_control_high": "gain over control/test high",
     "rows": "training/rows",
     "seconds": "training/seconds",
     "best_step": "training/best step",

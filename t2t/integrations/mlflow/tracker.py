@@ -148,10 +148,11 @@ class MLflowTracker:
         figures: Mapping[str, Figure],
         tables: Mapping[str, pd.DataFrame],
     ) -> None:
-        """Logs what round k came to: its metrics (step k), pictures and tables on the child; the HEADLINE metrics and
-        the table of rounds on the parent."""
+        """Logs what round k came to: its metrics, pictures and tables on the child; the HEADLINE metrics (step k) and
+        the table of rounds on the parent. On the child all have step 0, which MLflow draws as bars with their value;
+        at any other step a single number would be a chart with one dot."""
         child, parent = self.runs.need(k), self.runs.need()
-        self.runs.metrics(child, [(k, metrics)], self.runs.files(child, figures, tables))
+        self.runs.metrics(child, [(0, metrics)], self.runs.files(child, figures, tables))
         # Of all rounds: those that an older version logged have these under other names (`names.BEFORE`).
         runs = self.runs.rounds()
         points = [(int(run.data.tags["t2t.round"]), _headline(run)) for run in runs]
@@ -176,7 +177,7 @@ class MLflowTracker:
         Beside a student's files go those that let MLflow serve it (`t2t.serving`); they are no part of that content.
 
         Args:
-            metrics: PR-AUC and the like, linked with the model (step k).
+            metrics: PR-AUC and the like, linked with the model.
             tags: for the model and its version, such as `t2t.commit`, the lake commit of this round, and
                 `t2t.identity`, whom it answers as; `mlflow.note.content` is the description of both.
         Returns:

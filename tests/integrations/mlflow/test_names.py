@@ -112,9 +112,9 @@ def test_links_lead_to_the_chart_and_to_the_round(make: Make, monkeypatch: pytes
 def test_names_are_words_of_letters_that_mlflow_takes() -> None:
     known = ["pr_auc", "pr_auc_teacher/a_b", "validation_pr_auc_seen", "watch/class_share", "watch/agreement/a_b"]
     assert [names.readable(name) for name in known] == [
-        "PR-AUC test",
+        "PR-AUC/test",
         "PR-AUC of teachers on test/a_b",
-        "PR-AUC validation seen topics",
+        "PR-AUC/validation seen topics",
         "watch/class share",
         "watch/agreement/a_b",
     ]

@@ -256,7 +256,7 @@ def test_a_round_repeated_is_logged_once(make: Make, tmp_path: Path) -> None:
         tracker.log_round(1, metrics, {"pr_curves": figure}, {"per_topic": table, "topics": table})
     child, parent = tracker.run_id(1) or "", tracker.run_id() or ""
     for key in metrics:
-        assert steps(tracker, child, key) == [(1, metrics[key])]
+        assert steps(tracker, child, key) == [(0, metrics[key])]
         assert steps(tracker, parent, key) == ([(1, metrics[key])] if key in HEADLINE else [])
     api = client(tracker)
     assert [f.path for f in api.list_artifacts(child, "figures")] == ["figures/pr_curves.png"]
