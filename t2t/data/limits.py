@@ -26,9 +26,11 @@ RAISE = "Is it the right file? If so, set `table_limits: {{{}: {}}}` in the data
 class TableLimits(Config):
     """What a table of this dataset, or of a teacher's labels of it, may be at most."""
 
-    rows: int = Field(50_000_000, ge=1, description="Rows of a table.")
-    megabytes: int = Field(2048, ge=1, description="Megabytes of a table once it is decoded, and of a text file.")
-    line_kilobytes: int = Field(1024, ge=1, description="Kilobytes of a line of a text file.")
+    rows: int = Field(50_000_000, ge=1, le=10**12, description="Rows of a table.")
+    megabytes: int = Field(
+        2048, ge=1, le=10**9, description="Megabytes of a table once it is decoded, and of a text file."
+    )
+    line_kilobytes: int = Field(1024, ge=1, le=10**9, description="Kilobytes of a line of a text file.")
 
     def refuse_rows(self, path: Path, rows: int) -> None:
         if rows > self.rows:

@@ -38,26 +38,27 @@ class Words:
             raise in_words(self.path, error) from error
 
 
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 def in_words(path: Path, error: BaseException) -> T2TError:
     """What an error of Git or the system comes to."""
     text = one_line(error, 200).rstrip(".: ")
+    number = getattr(error, "errno", None)
     known = explain(error)
-    if known is not None:
+    if known is not None and number not in NOT_ALLOWED:  # of these a lake can say more
         return known
     if not path.exists():
         return Damaged(f"The lake {path} is gone: somebody removed or moved it. Put it back and start again.")
     if ".gitconfig" in text:
         return T2TError(f"Git's own settings cannot be read ({text}): set HOME to a folder of {account()}'s.")
-    number = getattr(error, "errno", None)
     if "not owned by" in text:
         return T2TError(
             f"The lake {path} belongs to {owner(path)}, and you are {account()}: Git opens nobody else's repository. "
             f"Run t2t as {owner(path)}, make the lake yours (chown -R), or allow it: git config --global --add "
             f"safe.directory {path}"
         )
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS) or any(
-        words in text for words in ("ermission denied", "ead-only file system")
-    ):
+    if number in NOT_ALLOWED or any(words in text for words in ("ermission denied", "ead-only file system")):
         return T2TError(
             f"The lake {path} cannot be used by {account()}: {text}. It belongs to {owner(path)}; make it readable and "
             "writable for you, or set T2T_WORK or --work to a folder of yours."

@@ -29,8 +29,6 @@ from tests.helpers.clips import numbered, write_clip
 from tests.helpers.documented import documented
 from tests.helpers.pictures import gif, slow_gif
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Path:
