@@ -185,7 +185,7 @@ class Registrar:
         news = f", {rows - old:,} of them new" if old else ""
         log.info("Registered teacher %s: %s labels%s", entry.id, f"{rows:,}", news)
         for remark in getattr(teacher, "remarks", ()):
-            log.info("Teacher %s: %s", entry.id, remark)
+            log.info("Labels of %s: %s", entry.id, remark)
 
     def _key(self, layout: TeacherLayout, fingerprint: str, question: _Question) -> str:
         latest = None
