@@ -14,6 +14,7 @@ from t2t.data.embeddings.media.heif import Layout
 from t2t.data.embeddings.media.opening import NOT_READABLE
 from t2t.data.embeddings.media.sampling import choose
 from t2t.data.embeddings.media.shown import Screen, by_steps, frame_of, on_white, upright
+from t2t.data.embeddings.media.tiff import main_page
 
 # Their size is checked before, against the dataset's own limit.
 Image.MAX_IMAGE_PIXELS = None
@@ -122,6 +123,24 @@ def targa(file: BinaryIO, name: str, ask: Ask) -> list[np.ndarray]:
     file.seek(0)
     with _image(file, "TGA") as image:
         ask.bounds.check_size(*image.size)
+        rgba = np.asarray(image.convert("RGBA"))
+    return [Screen(ask.size, ask.crop, ask.interpolation).show(on_white(rgba), upright)]
+
+
+def page(file: BinaryIO, ask: Ask) -> list[np.ndarray]:
+    """The picture of a TIFF file that has previews before it, of which libav gives the first; nothing for another."""
+    number, width, height = main_page(file)
+    if number < 2:
+        return []
+    ask.bounds.check_size(width, height)
+    file.seek(0)
+    with _image(file, "TIFF") as image:
+        image.seek(number - 1)
+        if image.mode[0] in "IF":
+            raise Unreadable(
+                f"a picture behind previews whose pixels are of the kind {image.mode!r}, which is not read"
+            )
+        # Pillow turns TIFF files upright by itself.
         rgba = np.asarray(image.convert("RGBA"))
     return [Screen(ask.size, ask.crop, ask.interpolation).show(on_white(rgba), upright)]
 
