@@ -75,6 +75,18 @@ def test_a_picture_of_tiles_is_turned_and_cropped_as_a_whole(tmp_path, propertie
     assert distance(read_frames(path)[0], change(image)) < 4
 
 
+@pytest.mark.parametrize("kind", ["png", "webp", "avif", "tiff"])
+def test_transparent_pictures_are_shown_on_white(tmp_path, kind):
+    image = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
+    image.paste((200, 30, 10, 255), (0, 0, 16, 32))
+    image.paste((0, 0, 0, 102), (16, 16, 32, 32))
+    path = tmp_path / f"logo.{kind}"
+    image.save(path, **({"lossless": True} if kind == "webp" else {"quality": 100} if kind == "avif" else {}))
+    frame = read_frames(path)[0].astype(int)
+    for row, column, colour in ((16, 8, (200, 30, 10)), (8, 24, (255, 255, 255)), (24, 24, (153, 153, 153))):
+        assert np.abs(frame[row, column] - colour).max() <= 4, (row, column)
+
+
 def test_tiles_may_reach_beyond_the_picture(tmp_path):
     image = mosaic(128, 128)
     path = write_grid(tmp_path / "grid.avif", image, canvas=(112, 80))
