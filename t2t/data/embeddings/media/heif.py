@@ -19,6 +19,7 @@ MOVING = frozenset({b"msf1", b"hevc", b"hevx", b"avis"})
 # A `meta` box describes; the pictures lie elsewhere. A phone's has 5 KB.
 MOST_META = 8 << 20
 MOST_TILES = 4096
+MOST_EXTENTS = 256
 ALPHA = frozenset({b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1"})
 CODED = frozenset({b"hvc1", b"av01", b"avc1", b"vvc1", b"jpeg", b"j2k1", b"lhv1"})
 
@@ -168,8 +169,8 @@ def _item_places(body: bytes, meta: _Meta) -> None:
         method = reader.take(2) & 15 if version else 0
         reader.take(2)
         base = reader.take(base_size)
-        extents = []
-        for _ in range(reader.take(2)):
+        extents: list[tuple[int, int]] = []
+        for _ in range(min(reader.take(2), MOST_EXTENTS)):
             if version and index_size:
                 reader.take(index_size)
             offset = reader.take(offset_size)

@@ -36,6 +36,7 @@ def assemble(container: Any, layout: Layout, ask: Ask) -> np.ndarray:
     for stream in wanted.values():
         stream.codec_context.thread_count = 1
         ask.bounds.check_size(stream.width, stream.height)
+        ask.bounds.check_work(len(layout.tiles), stream.width, stream.height)
     packets: dict[int, Any] = {}
     for packet in container.demux(list(wanted.values())):
         if packet.size:
@@ -64,6 +65,7 @@ def _put_together(layout: Layout, streams: dict[int, Any], packets: dict[int, An
             canvas = np.zeros((layout.height, layout.width, 3), np.uint8)
         rgb = _rgb(frame, ask)[: layout.height - tile.y, : layout.width - tile.x]
         canvas[tile.y : tile.y + rgb.shape[0], tile.x : tile.x + rgb.shape[1]] = rgb
+    assert canvas is not None
     return frame_of(canvas)
 
 
