@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from t2t.data.embeddings.decode import Unreadable, read_frames
 from tests.helpers.clips import numbered, numbers, write_clip
@@ -75,6 +75,18 @@ def test_a_picture_of_tiles_is_turned_and_cropped_as_a_whole(tmp_path, propertie
     assert distance(read_frames(path)[0], change(image)) < 4
 
 
+@pytest.mark.parametrize("kind", ["png", "webp", "avif", "tiff"])
+def test_transparent_pictures_are_shown_on_white(tmp_path, kind):
+    image = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
+    image.paste((200, 30, 10, 255), (0, 0, 16, 32))
+    image.paste((0, 0, 0, 102), (16, 16, 32, 32))
+    path = tmp_path / f"logo.{kind}"
+    image.save(path, **({"lossless": True} if kind == "webp" else {"quality": 100} if kind == "avif" else {}))
+    frame = read_frames(path)[0].astype(int)
+    for row, column, colour in ((16, 8, (200, 30, 10)), (8, 24, (255, 255, 255)), (24, 24, (153, 153, 153))):
+        assert np.abs(frame[row, column] - colour).max() <= 4, (row, column)
+
+
 def test_tiles_may_reach_beyond_the_picture(tmp_path):
     image = mosaic(128, 128)
     path = write_grid(tmp_path / "grid.avif", image, canvas=(112, 80))
@@ -112,6 +124,45 @@ def test_pictures_behind_the_picture_are_not_frames_of_it(tmp_path):
         frames = read_frames(tmp_path / name)
         assert len(frames) == 1, name
         assert distance(frames[0], image) < 5, name
+
+
+def test_a_preview_before_a_tiffs_picture_is_not_it(tmp_path):
+    image = mosaic()
+    reduced = TiffImagePlugin.ImageFileDirectory_v2()
+    reduced[254] = 1
+    path = tmp_path / "scan.tiff"
+    with TiffImagePlugin.AppendingTiffWriter(str(path), True) as file:
+        Image.new("RGB", (16, 16)).save(file, format="TIFF", tiffinfo=reduced)
+        file.newFrame()
+        Image.fromarray(image).save(file, format="TIFF")
+        file.newFrame()
+    frames = read_frames(path)
+    assert len(frames) == 1
+    assert distance(frames[0], image) < 1
+    # A camera's raw file has previews only, and its picture elsewhere.
+    Image.new("RGB", (16, 16)).save(tmp_path / "raw.dng", format="TIFF", tiffinfo=reduced)
+    with pytest.raises(
+        Unreadable, match=r"^a file with previews of a picture \(a camera's raw file\?\), which is not read$"
+    ):
+        read_frames(tmp_path / "raw.dng")
+
+
+def test_sixteen_bits_and_print_colours_are_rgb(tmp_path):
+    image = mosaic()
+    path = tmp_path / "sixteen.png"
+    with av.open(str(path), "w", format="image2") as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "rgb48be"
+        frame = av.VideoFrame.from_ndarray(image.astype(np.uint16) * 257, "rgb48le").reformat(format="rgb48be")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert distance(read_frames(path)[0], image) < 1
+    for name in ("print.jpg", "palette.gif", "palette.bmp"):
+        other = Image.fromarray(image)
+        other = other.convert("CMYK") if name == "print.jpg" else other.quantize(64)
+        other.save(tmp_path / name, quality=95)
+        expected = np.asarray(Image.open(tmp_path / name).convert("RGB"))
+        assert distance(read_frames(tmp_path / name)[0], expected) < 4, name
 
 
 def test_the_largest_of_an_icons_pictures_is_shown(tmp_path):

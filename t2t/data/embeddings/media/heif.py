@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from t2t.data.embeddings.media.bounds import Unreadable
@@ -19,6 +19,8 @@ MOVING = frozenset({b"msf1", b"hevc", b"hevx", b"avis"})
 # A `meta` box describes; the pictures lie elsewhere. A phone's has 5 KB.
 MOST_META = 8 << 20
 MOST_TILES = 4096
+MOST_EXTENTS = 256
+ALPHA = frozenset({b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1"})
 CODED = frozenset({b"hvc1", b"av01", b"avc1", b"vvc1", b"jpeg", b"j2k1", b"lhv1"})
 
 
@@ -37,7 +39,7 @@ class Layout:
 
     width, height: of the canvas, before it is cropped and turned. crop: left, top, width, height.
     turns: quarter turns anticlockwise (0 to 3) and mirrors ("left-right": left and right change places; "top-bottom"),
-    in the order in which they are done.
+    in the order in which they are done. alpha: how opaque it is, as a grey picture of the same size.
     """
 
     width: int
@@ -45,6 +47,7 @@ class Layout:
     tiles: tuple[Tile, ...]
     crop: tuple[int, int, int, int] | None = None
     turns: tuple[int | str, ...] = ()
+    alpha: Layout | None = None
 
 
 @dataclass
@@ -54,6 +57,7 @@ class _Meta:
     kinds: dict[int, bytes] = field(default_factory=dict)
     places: dict[int, tuple[int, list[tuple[int, int]]]] = field(default_factory=dict)
     parts: dict[int, list[int]] = field(default_factory=dict)
+    beside: dict[int, list[int]] = field(default_factory=dict)
     properties: list[tuple[bytes, bytes]] = field(default_factory=list)
     has: dict[int, list[int]] = field(default_factory=dict)
     data: bytes = b""
@@ -68,7 +72,7 @@ def layout(file: BinaryIO) -> Layout | None:
         meta = _find(file)
         if meta is None:
             return None
-        return _of(meta, meta.primary, file)
+        return replace(_of(meta, meta.primary, file), alpha=_alpha(meta, file))
     except (struct.error, IndexError, KeyError, ZeroDivisionError, RecursionError):
         raise Unreadable("a damaged description of the picture (HEIF)") from None
 
@@ -165,8 +169,8 @@ def _item_places(body: bytes, meta: _Meta) -> None:
         method = reader.take(2) & 15 if version else 0
         reader.take(2)
         base = reader.take(base_size)
-        extents = []
-        for _ in range(reader.take(2)):
+        extents: list[tuple[int, int]] = []
+        for _ in range(min(reader.take(2), MOST_EXTENTS)):
             if version and index_size:
                 reader.take(index_size)
             offset = reader.take(offset_size)
@@ -182,6 +186,8 @@ def _item_parts(body: bytes, meta: _Meta) -> None:
         parts = [reader.take(wide) for _ in range(reader.take(2))]
         if kind == b"dimg":
             meta.parts[item] = parts
+        elif kind == b"auxl":
+            meta.beside[item] = parts
 
 
 def _item_properties(body: bytes, meta: _Meta) -> None:
@@ -213,6 +219,15 @@ def _of(meta: _Meta, item: int, file: BinaryIO, depth: int = 0) -> Layout:
     if of.turns and crop:
         raise Unreadable("a picture that is cropped after it is turned (HEIF)")
     return Layout(of.width, of.height, of.tiles, crop or of.crop, of.turns + turns)
+
+
+def _alpha(meta: _Meta, file: BinaryIO) -> Layout | None:
+    for item, of in meta.beside.items():
+        kinds = [body[4:].split(b"\0")[0] for kind, body in map(meta.properties.__getitem__, meta.has.get(item, []))
+                 if kind == b"auxC"]  # fmt: skip
+        if meta.primary in of and set(kinds) & ALPHA:
+            return _of(meta, item, file)
+    return None
 
 
 def _grid(meta: _Meta, item: int, file: BinaryIO, crop: Any, turns: Any) -> Layout:

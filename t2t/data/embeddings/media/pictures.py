@@ -14,6 +14,7 @@ from t2t.data.embeddings.media.heif import Layout
 from t2t.data.embeddings.media.opening import NOT_READABLE
 from t2t.data.embeddings.media.sampling import choose
 from t2t.data.embeddings.media.shown import Screen, by_steps, frame_of, on_white, upright
+from t2t.data.embeddings.media.tiff import main_page
 
 # Their size is checked before, against the dataset's own limit.
 Image.MAX_IMAGE_PIXELS = None
@@ -28,41 +29,54 @@ def assemble(container: Any, layout: Layout, ask: Ask) -> np.ndarray:
     streams: dict[int, Any] = {}
     for stream in container.streams.video:
         streams.setdefault(stream.id, stream)
-    missing = [tile for tile in layout.tiles if tile.item not in streams or not streams[tile.item].codec_context]
-    if missing:
+    items = {tile.item for part in (layout, layout.alpha) if part for tile in part.tiles}
+    if any(item not in streams or not streams[item].codec_context for item in items):
         raise Unreadable("a picture coded in a way that is not read (HEIF)")
-    wanted = {streams[tile.item].index: streams[tile.item] for tile in layout.tiles}
+    wanted = {streams[item].index: streams[item] for item in items}
     for stream in wanted.values():
         stream.codec_context.thread_count = 1
         ask.bounds.check_size(stream.width, stream.height)
+        ask.bounds.check_work(len(layout.tiles), stream.width, stream.height)
     packets: dict[int, Any] = {}
     for packet in container.demux(list(wanted.values())):
         if packet.size:
             packets.setdefault(packet.stream.index, packet)
-    canvas = None
-    screen = Screen(None, "squash", ask.interpolation)
-    for number, tile in enumerate(layout.tiles):
-        stream = streams[tile.item]
-        image = _decoded(stream, packets.get(stream.index))
-        if image is None:
-            raise Unreadable(f"part {number + 1} of {len(layout.tiles)} of the picture cannot be decoded (HEIF)")
-        ask.bounds.check_size(image.width, image.height)
-        if (
-            len(layout.tiles) == 1
-            and layout.crop is None
-            and (image.width, image.height) == (layout.width, layout.height)
-        ):
-            return Screen(ask.size, ask.crop, ask.interpolation).show(image, by_steps(layout.turns))
-        if canvas is None:
-            canvas = np.zeros((layout.height, layout.width, 3), np.uint8)
-        screen.whole = None
-        rgb = screen.show(image, upright)[: layout.height - tile.y, : layout.width - tile.x]
-        canvas[tile.y : tile.y + rgb.shape[0], tile.x : tile.x + rgb.shape[1]] = rgb
-    assert canvas is not None
+    frame = _put_together(layout, streams, packets, ask)
+    if layout.alpha is not None and (layout.alpha.width, layout.alpha.height) == (layout.width, layout.height):
+        frame = _transparent(frame, _put_together(layout.alpha, streams, packets, ask), ask)
     if layout.crop is not None:
         left, top, width, height = layout.crop
-        canvas = canvas[top : top + height, left : left + width]
-    return Screen(ask.size, ask.crop, ask.interpolation).show(frame_of(canvas), by_steps(layout.turns))
+        frame = frame_of(_rgb(frame, ask)[top : top + height, left : left + width])
+    return Screen(ask.size, ask.crop, ask.interpolation).show(frame, by_steps(layout.turns))
+
+
+def _put_together(layout: Layout, streams: dict[int, Any], packets: dict[int, Any], ask: Ask) -> Any:
+    """The frame of the whole canvas, neither cropped nor turned."""
+    canvas = None
+    for number, tile in enumerate(layout.tiles, start=1):
+        stream = streams[tile.item]
+        frame = _decoded(stream, packets.get(stream.index))
+        if frame is None:
+            raise Unreadable(f"part {number} of {len(layout.tiles)} of the picture cannot be decoded (HEIF)")
+        ask.bounds.check_size(frame.width, frame.height)
+        if len(layout.tiles) == 1 and (frame.width, frame.height) == (layout.width, layout.height):
+            return frame
+        if canvas is None:
+            canvas = np.zeros((layout.height, layout.width, 3), np.uint8)
+        rgb = _rgb(frame, ask)[: layout.height - tile.y, : layout.width - tile.x]
+        canvas[tile.y : tile.y + rgb.shape[0], tile.x : tile.x + rgb.shape[1]] = rgb
+    assert canvas is not None
+    return frame_of(canvas)
+
+
+def _transparent(frame: Any, alpha: Any, ask: Ask) -> Any:
+    """The picture on white, or itself where it is nowhere transparent."""
+    opaque = _rgb(alpha, ask)[..., :1]
+    return frame if opaque.min() == 255 else on_white(np.concatenate([_rgb(frame, ask), opaque], axis=-1))
+
+
+def _rgb(frame: Any, ask: Ask) -> np.ndarray:
+    return Screen(None, "squash", ask.interpolation).show(frame, upright)
 
 
 def _decoded(stream: Any, packet: Any) -> Any:
@@ -122,6 +136,24 @@ def targa(file: BinaryIO, name: str, ask: Ask) -> list[np.ndarray]:
     file.seek(0)
     with _image(file, "TGA") as image:
         ask.bounds.check_size(*image.size)
+        rgba = np.asarray(image.convert("RGBA"))
+    return [Screen(ask.size, ask.crop, ask.interpolation).show(on_white(rgba), upright)]
+
+
+def page(file: BinaryIO, ask: Ask) -> list[np.ndarray]:
+    """The picture of a TIFF file that has previews before it, of which libav gives the first; nothing for another."""
+    number, width, height = main_page(file)
+    if number < 2:
+        return []
+    ask.bounds.check_size(width, height)
+    file.seek(0)
+    with _image(file, "TIFF") as image:
+        image.seek(number - 1)
+        if image.mode[0] in "IF":
+            raise Unreadable(
+                f"a picture behind previews whose pixels are of the kind {image.mode!r}, which is not read"
+            )
+        # Pillow turns TIFF files upright by itself.
         rgba = np.asarray(image.convert("RGBA"))
     return [Screen(ask.size, ask.crop, ask.interpolation).show(on_white(rgba), upright)]
 

@@ -62,7 +62,7 @@ def read(
 
 def _images(descriptor: int, name: str, frames: int, ask: Ask) -> list[np.ndarray]:
     with os.fdopen(os.dup(descriptor), "rb") as file:
-        made = pictures.moving_webp(file, frames, ask) or pictures.targa(file, name, ask)
+        made = pictures.moving_webp(file, frames, ask) or pictures.targa(file, name, ask) or pictures.page(file, ask)
         if made:
             return made
         picture = layout(file)

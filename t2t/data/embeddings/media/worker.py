@@ -65,6 +65,9 @@ def _answer(answers: int, question: dict[str, Any], start: int) -> bool:
         fit = False  # Nobody knows what a library left behind that got no memory.
         signal.setitimer(signal.ITIMER_REAL, 0)
         _send(answers, {"unreadable": str(too_large(bounds.memory))})
+    except Exception as error:  # What a damaged file does to a parser nobody can list.
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _send(answers, {"unreadable": f"the decoder breaks down on it ({type(error).__name__})"})
     return fit
 
 
