@@ -108,7 +108,7 @@ def _own_folder(wanted: Path) -> Iterator[tuple[Path, IO[str]]]:
     number = 1
     while True:
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # its database and log are nobody else's
         with open(folder / "server.lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
