@@ -15,7 +15,9 @@ from rich.table import Table
 from benchmarks.document import document
 from benchmarks.harness import Guarded, Result, guard, stamped
 
-BENCHMARKS = ("training", "quality", "labels", "tagging", "embedding", "evaluation", "engine", "startup", "gpu")
+BENCHMARKS = (
+    "training", "quality", "labels", "tagging", "embedding", "evaluation", "engine", "listing", "startup", "gpu",
+)  # fmt: skip
 MEASURED = Path(__file__).parent / "measured"
 
 console = Console(width=120 if not sys.stdout.isatty() else None)

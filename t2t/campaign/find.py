@@ -42,6 +42,7 @@ def remember_lake(folder: Path, uri: str) -> None:
     """Notes the lake of a campaign that begins. Raises T2TError as `check_lake` does."""
     check_lake(folder, uri)
     if _read(folder / NOTE) is None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_text(folder / NOTE, f"{uri}\n")
 
 

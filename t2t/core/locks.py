@@ -47,7 +47,8 @@ class Exclusive:
     def __enter__(self) -> None:
         """Raises Busy, naming host and process, where another one holds it; T2TError where it cannot be held."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # What is run there is nobody else's: its folder is made for its owner alone.
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout:
             raise Busy(f"{self.what} is being run by {_holder(self.path)}. Wait for it or end that process.") from None

@@ -100,6 +100,8 @@ class Objects:
         return next((path for folder in self._folders if (path := folder / oid[:2] / oid[2:]).is_file()), None)
 
     def damaged(self, oid: str, what: str, problem: str) -> Damaged:
+        if not self.path.exists():
+            return Damaged(f"The lake {self.path} is gone: somebody removed or moved it. Put it back and start again.")
         return Damaged(f"The lake {self.path} is damaged: {what} (object {oid}) {problem}. {HOW}")
 
     @contextmanager

@@ -152,7 +152,7 @@ def _take(folder: Path, stack: ExitStack) -> bool:
     """Holds a folder until the stack closes; false where whoever held it before, or the last one out of `labeling/`,
     removed it at this moment."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with held_folder(folder, wait=False) as free:
             if not free:
                 log.info("Another process makes labels of the same teacher: waiting for it.")

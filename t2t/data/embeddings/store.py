@@ -207,6 +207,7 @@ class EmbeddingStore:
             return
         if len(keys) != len(embeddings) or any(e.ndim != 2 or not len(e) for e in embeddings):
             raise ValueError("write needs one float16 [frames, dim] with at least one frame for each key")
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.folder / f"{_host()}-{uuid.uuid4().hex}.safetensors"
         write_shard(path, keys, embeddings, self.fingerprint)
         self._known.add(path.name)
@@ -314,7 +315,7 @@ class EmbeddingStore:
         """Appends in one write, which other processes' writes do not cut. The line break in front closes a line that a
         kill may have torn."""
         if self._new_files:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             text = "\n" + "\n".join(self._new_files) + "\n"
             descriptor = os.open(self.root / "files.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:

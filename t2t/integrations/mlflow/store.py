@@ -53,6 +53,7 @@ def create_store(database: Path) -> None:
         for stale in database.parent.glob(f".{database.name}.*.tmp*"):
             stale.unlink()
         with atomic_file(database) as temporary:
+            temporary.touch(mode=0o600)
             _migrate(temporary, database.with_name("mlartifacts"))
             temporary.chmod(0o600)
 
