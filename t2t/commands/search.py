@@ -18,6 +18,7 @@ from PIL import Image
 from t2t.campaign.best import Best
 from t2t.campaign.entries import open_dataset
 from t2t.campaign.searched import note_source, read_sources, source_file
+from t2t.commands.outputs import PAGE, check_out
 from t2t.commands.page.page import environment
 from t2t.commands.predict import open_scorer, shown
 from t2t.commands.tables import console, table_of
@@ -160,8 +161,7 @@ def rows_of(found: Found) -> dict[str, Any]:
 
 def write_page(found: Found, out: Path) -> Path:
     """Writes one HTML page of what was found, with a picture of each clip in it; returns its path."""
-    if out.suffix.lower() not in (".html", ".htm") or not out.parent.is_dir():
-        raise T2TError(f"{out}: a page needs a name that ends in .html, in a folder that is there.")
+    check_out(out, PAGE)
     rows = []
     for row in found.table.to_dict("records"):
         picture, problem = still(row["path"])

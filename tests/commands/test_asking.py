@@ -121,10 +121,10 @@ def test_names_and_topics_are_no_markup_and_no_escape_sequences(asked: Callable[
         (["predict", "tiny", "{clip}", "--precision", "1.5"], "lies between 0 and 1"),
         (["predict", "tiny", "{clip}", "--precision", "0.9", "--identity", "vendor"], "there is no precision"),
         (["tag", "dem", "--campaign", "tiny", "--out", "x.csv"], "Did you mean 'demo'?"),
-        (["tag", "demo", "--campaign", "tiny", "--out", "x.xlsx"], "tags are written as .parquet, .csv, .jsonl"),
+        (["tag", "demo", "--campaign", "tiny", "--out", "x.xlsx"], "ends in .parquet or .csv or .jsonl"),
         (["tag", "demo", "--campaign", "tiny", "--out", "nowhere/x.csv"], "nowhere: no such folder."),
         (["search", "tiny", "  "], "The query is empty"),
-        (["search", "tiny", "star", "--out", "page.pdf"], "ends in .html"),
+        (["search", "tiny", "star", "--out", "page.pdf"], "ends in .html or .htm"),
     ],
 )
 def test_mistakes_get_one_line(
