@@ -219,7 +219,7 @@ def _metrics(record: Record) -> dict[str, float]:
     for name, scale in record.scales.items():
         facts = {"worth": scale.worth, "slope": scale.slope}
         metrics |= {f"scale_{fact}/{name}": value for fact, value in facts.items() if value is not None}
-    metrics |= record.decisions
+    metrics |= {f"decisions/{name}": value for name, value in record.decisions.items()}
     metrics |= {"rows": record.rows, "seconds": record.seconds, "best_step": record.best_step}
     return metrics | {f"rows/{name}": rows for name, rows in record.rows_by_teacher.items()} | watch_metrics(record)
 
