@@ -99,9 +99,14 @@ def tag(
     Any number of files; what is embedded once is kept, so that a run that was stopped goes on, and t2t search finds the
     files. Those that cannot be read are named and set aside; the exit status is then 1.
     """
-    from t2t.commands.tag import check_out, print_tags, tag
+    from t2t.campaign.best import Best
+    from t2t.commands.outputs import check_out, check_source
 
     check_out(out)
+    check_source(context.obj, source)
+    Best.of(context.obj, campaign)
+    from t2t.commands.tag import print_tags, tag
+
     found = tag(source, campaign, out, topics=topics, top=top, precision=precision, workspace=context.obj)
     print_tags(found)
     if len(found.unreadable):
@@ -118,6 +123,12 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")] = False,
 ) -> None:
     """Find the clips that show something: t2t search demo "red star". Searched is what was tagged or embedded."""
+    from t2t.campaign.best import Best
+    from t2t.commands.outputs import PAGE, check_out
+
+    if out is not None:
+        check_out(out, PAGE)
+    Best.of(context.obj, campaign)
     from t2t.commands.search import print_found, rows_of, search, write_page
 
     found = search(campaign, query, top=top, precision=precision, workspace=context.obj)
@@ -145,6 +156,9 @@ def export(
 
     if missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]:
         raise T2TError(f"Export needs {' and '.join(missing)}: pip install 'teacher2task[onnx]'.")
+    from t2t.campaign.best import Best
+
+    Best.of(context.obj, campaign)
     from t2t.commands.export import export
 
     done = export(campaign, out, precision=precision, workspace=context.obj)

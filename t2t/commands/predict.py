@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import typer
+from rich.markup import escape
 
 from t2t.campaign.best import Best, asked_topics
 from t2t.commands.tables import console, table_of
-from t2t.core.errors import T2TError
+from t2t.core.errors import T2TError, one_line
 from t2t.core.workspace import Workspace
 from t2t.data.embeddings.decode import Unreadable
 from t2t.data.embeddings.store import Embeddings
@@ -25,6 +26,8 @@ from t2t.students.scorer import Scorer
 
 # Files whose embeddings are held and scored at once.
 BLOCK = 256
+# Characters of a name that a terminal shows.
+LONGEST = 1000
 COLUMNS = ["file", "topic", "confidence", "threshold", "yes"]
 
 
@@ -32,7 +35,8 @@ COLUMNS = ["file", "topic", "confidence", "threshold", "yes"]
 class Predictions:
     """What the champion says of files.
 
-    table: columns file, topic, confidence (0..1), threshold and yes; of each file the highest confidence first.
+    table: columns file (as `printable` has it), topic, confidence (0..1), threshold and yes; of each file the highest
+        confidence first.
         threshold and yes are missing where the student answers as somebody for whom nobody chose thresholds.
     unreadable: why a file could not be read, by file. others: files of folders that are neither video nor image.
     """
@@ -103,9 +107,9 @@ def _scored(
     clips: list[np.ndarray] = []
     for file, clip in zip(files, scorer.embed_each(files), strict=True):
         if isinstance(clip, Unreadable):
-            unreadable[str(file)] = str(clip)
+            unreadable[printable(str(file))] = str(clip)
             continue
-        names.append(str(file))
+        names.append(printable(str(file)))
         clips.append(clip)
         if len(clips) == BLOCK:
             yield names, scorer.student.predict(Embeddings.of(clips), np.arange(len(clips)), topics, identity)
@@ -136,7 +140,7 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
         missing = threshold is None or np.isnan(threshold)
         rows.append(
             {
-                "file": printable(row["file"]),
+                "file": row["file"],
                 "topic": row["topic"],
                 "confidence": round(float(row["confidence"]), 6),
                 "threshold": None if missing else round(float(threshold), 6),
@@ -160,16 +164,22 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def shown(text: str) -> str:
+    """A name or topic for a table of the terminal: neither markup nor control characters."""
+    return escape(one_line(text, LONGEST))
+
+
 def print_predictions(found: Predictions) -> None:
     """A table of each file."""
     for file, part in found.table.groupby("file", sort=False):
         frame = part.drop(columns="file").reset_index(drop=True)
+        frame["topic"] = [shown(topic) for topic in frame["topic"]]
         frame["yes"] = ["" if value is None else "yes" if value else "no" for value in frame["yes"]]
         frame["threshold"] = [
             "" if value is None or np.isnan(value) else f"{value:.3f}" for value in frame["threshold"]
         ]
         frame[""] = ["█" * round(40 * value) for value in frame["confidence"]]
-        console.print(table_of(frame, title=printable(str(file)).replace("[", "\\["), confidence=".3f"))
+        console.print(table_of(frame, title=shown(str(file)), confidence=".3f"))
 
 
 def print_passed_over(others: int) -> None:
@@ -181,4 +191,4 @@ def print_passed_over(others: int) -> None:
 def print_set_aside(unreadable: Iterable[tuple[str, str]]) -> None:
     """Files that could not be read, with the reason, on stderr."""
     for file, reason in unreadable:
-        typer.secho(f"Set aside: {printable(file)}: {reason}.", fg="red", err=True)
+        typer.secho(f"Set aside: {one_line(file, LONGEST)}: {reason}.", fg="red", err=True)

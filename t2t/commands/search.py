@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from PIL import Image
-from rich.markup import escape
 
 from t2t.campaign.best import Best
 from t2t.campaign.entries import open_dataset
 from t2t.campaign.searched import note_source, read_sources, source_file
+from t2t.commands.outputs import PAGE, check_out
 from t2t.commands.page.page import environment
-from t2t.commands.predict import open_scorer
+from t2t.commands.predict import open_scorer, shown
 from t2t.commands.tables import console, table_of
 from t2t.core.errors import T2TError
 from t2t.core.files import atomic_file, sha256, write_text
@@ -161,8 +161,7 @@ def rows_of(found: Found) -> dict[str, Any]:
 
 def write_page(found: Found, out: Path) -> Path:
     """Writes one HTML page of what was found, with a picture of each clip in it; returns its path."""
-    if out.suffix.lower() not in (".html", ".htm") or not out.parent.is_dir():
-        raise T2TError(f"{out}: a page needs a name that ends in .html, in a folder that is there.")
+    check_out(out, PAGE)
     rows = []
     for row in found.table.to_dict("records"):
         picture, problem = still(row["path"])
@@ -175,7 +174,7 @@ def print_found(found: Found) -> None:
     frame = found.table[["confidence", "yes", "sample_id", "path"]].copy()
     frame["yes"] = ["yes" if value else "no" for value in frame["yes"]]
     for column in ("sample_id", "path"):
-        frame[column] = [escape(name) for name in frame[column]]
+        frame[column] = [shown(name) for name in frame[column]]
     console.print(table_of(frame, confidence=".3f"))
     known = found.threshold is not None
     limit = f"yes from {found.threshold:.3f} on" if known else "no threshold keeps the wished precision"

@@ -22,8 +22,9 @@ import typer
 from t2t.campaign.best import Best, asked_topics
 from t2t.campaign.entries import open_dataset
 from t2t.campaign.searched import note_source
+from t2t.commands.outputs import check_out, check_source
 from t2t.commands.predict import open_scorer, print_passed_over, print_set_aside, printable
-from t2t.core.errors import T2TError, nearest, one_line
+from t2t.core.errors import T2TError
 from t2t.core.files import atomic_file, write_text
 from t2t.core.progress import progress
 from t2t.core.workspace import Workspace
@@ -43,7 +44,6 @@ SCHEMA = pa.schema(
         pa.field("yes", pa.bool_()),
     ]
 )
-FORMATS = (".parquet", ".csv", ".jsonl")
 # Files that were set aside and are named on the terminal.
 SHOWN = 20
 # Confidences that are held at once: 16 MB of float32, 100,000 samples of 39 topics, 400 of 10,000.
@@ -126,18 +126,6 @@ def tag(
     return done
 
 
-def check_out(out: str | Path) -> Path:
-    """The file to write. Raises T2TError where it has another ending, or its folder is not there."""
-    path = Path(out)
-    if path.suffix.lower() not in FORMATS:
-        raise T2TError(f"{path}: tags are written as {', '.join(FORMATS)}; give the file one of these endings.")
-    if not path.parent.is_dir():
-        raise T2TError(f"{path.parent}: no such folder. Make it first.")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise T2TError(f"{path}: cannot be written there.")
-    return path
-
-
 def samples_of(workspace: Workspace, source: str | Path | Sequence[str | Path]) -> tuple[str, pa.Table, int, pa.Table]:
     """What is to be tagged: a name for it, its samples (sample_id, path), how many files were passed over for their
     endings, and those whose names no table can hold (as `QUARANTINE_SCHEMA`).
@@ -148,9 +136,7 @@ def samples_of(workspace: Workspace, source: str | Path | Sequence[str | Path]) 
     if len(named) == 1 and isinstance(named[0], str) and named[0] in workspace.names("datasets"):
         samples = open_dataset(workspace, named[0]).samples.select(["sample_id", "path"])
         return named[0], samples, 0, QUARANTINE_SCHEMA.empty_table()
-    if len(named) == 1 and isinstance(named[0], str) and not os.path.exists(named[0]):
-        hint = nearest(named[0], workspace.names("datasets"))
-        raise T2TError(f"{one_line(named[0], 200)!r}: neither a dataset of the registry nor a file or folder.{hint}")
+    check_source(workspace, named)
     listing = list_files(named)
     names = [str(file) for file in listing.files]
     named_well = {name: printable(os.path.abspath(name)) == os.path.abspath(name) for name in names}

@@ -99,6 +99,18 @@ def test_a_file_that_cannot_be_read_is_set_aside_and_the_others_are_scored(
     assert (alone.exit_code, json.loads(alone.stdout)) == (1, [])
 
 
+def test_names_and_topics_are_no_markup_and_no_escape_sequences(asked: Callable[..., Any], clips: Path) -> None:
+    odd = clips / "\x1b[31mred[b].mp4"
+    (clips / "0001.mp4").rename(odd)
+    (clips / "\x1b[2Jbad.mp4").write_text("not a video")
+    result = asked("predict", "tiny", clips, "--topics", "red [b]star")
+    assert "red [b]star" in result.stdout
+    assert "red[b].mp4" in result.stdout
+    assert "[2Jbad.mp4: not readable" in result.stderr
+    assert "\x1b[31mred" not in result.output
+    assert "\x1b[2J" not in result.output
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -109,10 +121,10 @@ def test_a_file_that_cannot_be_read_is_set_aside_and_the_others_are_scored(
         (["predict", "tiny", "{clip}", "--precision", "1.5"], "lies between 0 and 1"),
         (["predict", "tiny", "{clip}", "--precision", "0.9", "--identity", "vendor"], "there is no precision"),
         (["tag", "dem", "--campaign", "tiny", "--out", "x.csv"], "Did you mean 'demo'?"),
-        (["tag", "demo", "--campaign", "tiny", "--out", "x.xlsx"], "tags are written as .parquet, .csv, .jsonl"),
+        (["tag", "demo", "--campaign", "tiny", "--out", "x.xlsx"], "ends in .parquet or .csv or .jsonl"),
         (["tag", "demo", "--campaign", "tiny", "--out", "nowhere/x.csv"], "nowhere: no such folder."),
         (["search", "tiny", "  "], "The query is empty"),
-        (["search", "tiny", "star", "--out", "page.pdf"], "ends in .html"),
+        (["search", "tiny", "star", "--out", "page.pdf"], "ends in .html or .htm"),
     ],
 )
 def test_mistakes_get_one_line(

@@ -299,7 +299,7 @@ def _metrics(record: Record) -> dict[str, float]:
     for name, scale in record.scales.items():
         facts = {"worth": scale.worth, "slope": scale.slope}
         metrics |= {f"scale_{fact}/{name}": value for fact, value in facts.items() if value is not None}
-    metrics |= record.decisions
+    metrics |= {f"decisions/{name}": value for name, value in record.decisions.items()}
     metrics |= {"rows": record.rows, "seconds": record.seconds, "best_step": record.best_step}
     metrics |= {f"rows/{name}": rows for name, rows in record.rows_by_teacher.items()}
     return {readable(name): value for name, value in metrics.items()} | watch_metrics(record)
