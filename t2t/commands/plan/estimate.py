@@ -247,7 +247,7 @@ class Estimates:
         self.tried[teacher.entry.id] = rows / (len(samples) * len(self._topics))
 
     def _students(self, rounds: int) -> list[Work]:
-        """What own students labeled and will: clips that came after them, and in rounds to come (in the rounds' time)."""
+        """What own students labeled and will: clips that came after them, and in rounds to come (in their time)."""
         works = []
         own = self.lineup.students(len(self.records)) if self.lineup else []
         for name in own:
