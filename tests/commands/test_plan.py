@@ -122,6 +122,15 @@ def test_a_control_and_more_rows_take_longer(place: Path, tmp_path: Path) -> Non
     assert second >= 2 * first
 
 
+def test_the_control_of_rounds_done_before_counts_too(done: Campaign) -> None:
+    # A record's seconds are without its control's.
+    mean = np.mean([record.seconds for record in done.ledger.records()])
+    rounds = done.config.rounds.model_copy(update={"max": 2, "control": True})
+    found = planned(done, name="controlled", rounds=rounds)
+    assert [one.seconds for one in found.rounds] == [pytest.approx(mean), pytest.approx(2 * mean)]
+    assert found.measured == "mean of 2 rounds of tiny; twice, where a control is trained beside it"
+
+
 def test_a_step_is_timed_as_the_training_takes_it(done: Campaign) -> None:
     recipe = planned_recipe(done.config, 4, 147, 28, {"human": 300, "vendor": 400})
     rate = probe.try_steps(recipe, done.dataset, 4, 147, {"human": 300, "vendor": 400}, "cpu")

@@ -45,7 +45,7 @@ def test_every_package_is_listed() -> None:
 
 
 def test_the_demos_entries_are_shipped_and_written() -> None:
-    assert sorted(SETTINGS["package-data"]["t2t.data.demo.registry"]) == sorted(ENTRIES)
+    assert sorted(SETTINGS["package-data"]["t2t.data.demo.registry"]) == sorted((*ENTRIES, "*.schema.json"))
     assert {path.name for path in (ROOT / "t2t" / "commands" / "project").iterdir()} == set(OTHERS)
 
 

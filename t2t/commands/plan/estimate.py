@@ -24,7 +24,7 @@ from t2t.campaign.record import RETRACTED, Record
 from t2t.commands.plan.disk import checkpoint_size, free_bytes, label_size
 from t2t.commands.plan.model import UNKNOWN, Plan, RoundPlan, Work
 from t2t.commands.plan.probe import try_rounds
-from t2t.commands.plan.rates import encode, round_seconds, shard_seconds, try_few
+from t2t.commands.plan.rates import encode, round_seconds, shard_seconds, try_few, with_controls
 from t2t.commands.plan.recipe import chosen, planned, unseen_note
 from t2t.core.errors import T2TError
 from t2t.core.host import find_device
@@ -85,9 +85,11 @@ class Estimates:
         rounds = [] if stop else [self._round(at, seconds) for at in range(len(self._numbers))]
         if rounds and seconds is None and self.probe and self.encoder:
             rows = [self._rows_by_teacher(at) for at in range(len(rounds))]
-            taken, measured = try_rounds(self.config, self._recipe(), self.dataset, self.encoder, rows, self.device)
+            taken, measured = try_rounds(self._recipe(), self.dataset, self.encoder, rows, self.device)
             for planned, passed in zip(rounds, taken, strict=True):
                 planned.seconds = passed
+        if self.config.with_control:
+            measured = with_controls(rounds, 1 + len(self.outside), measured)
         labeling = [self._human(), *teachers, *self._students(len(rounds))]
         recipe = self._recipe() if rounds else None
         unseen = unseen_note(self.dataset, recipe) if recipe else None
@@ -245,8 +247,7 @@ class Estimates:
         self.tried[teacher.entry.id] = rows / (len(samples) * len(self._topics))
 
     def _students(self, rounds: int) -> list[Work]:
-        """What this campaign's own students labeled and will label: clips that came after them, and what the rounds to
-        come will tag. Tagging belongs to a round's time."""
+        """What own students labeled and will: clips that came after them, and in rounds to come (in their time)."""
         works = []
         own = self.lineup.students(len(self.records)) if self.lineup else []
         for name in own:

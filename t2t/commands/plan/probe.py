@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from t2t.campaign.config import CampaignConfig
 from t2t.campaign.recipe import Recipe
 from t2t.campaign.steps.train import fresh_student
 from t2t.commands.plan.rates import quietly
@@ -136,7 +135,6 @@ def _look_seconds(student: Any, embeddings: Embeddings, dataset: Dataset) -> flo
 
 
 def try_rounds(
-    config: CampaignConfig,
     recipe: Recipe,
     dataset: Dataset,
     encoder: FrameEncoder,
@@ -157,13 +155,9 @@ def try_rounds(
     totals = [sum(of.values()) for of in rows]
     training = [rate.training(recipe.training) for rate in found]
     # More rows take no less: where the second trial says so, the first one was disturbed.
-    many = np.interp(totals, [totals[at] for at in ends], np.minimum.accumulate(training[::-1])[::-1]).tolist()
-    # The control of a round that learns from students is trained for as many steps.
-    own = [any(config.is_own(name) for name in of) for of in rows]
-    seconds: list[float | None] = [
-        taken * (1 + (config.with_control and students)) for taken, students in zip(many, own, strict=True)
-    ]
-    return seconds, _in_words(min(rate.step for rate in found), recipe.training)
+    smoothed = np.minimum.accumulate(training[::-1])[::-1]
+    many: list[float | None] = [float(each) for each in np.interp(totals, [totals[at] for at in ends], smoothed)]
+    return many, _in_words(min(rate.step for rate in found), recipe.training)
 
 
 def _in_words(step: float, config: TrainingConfig) -> str:

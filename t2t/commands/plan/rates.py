@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
+from t2t.commands.plan.model import RoundPlan
 from t2t.core.errors import T2TError
 from t2t.core.progress import silent
 from t2t.data.embeddings.decode import Unreadable
@@ -135,6 +136,21 @@ def round_seconds(
             source = f"mean of {len(recent)} rounds of {other.name}" + (", scaled by steps" if scale != 1 else "")
             return float(np.mean([record.seconds for record in recent])) * scale, source
     return None, ""
+
+
+def with_controls(rounds: Sequence[RoundPlan], outside: int, measured: str) -> str:
+    """Has each round that learns from students take twice as long, since a control is trained beside it, for as many
+    steps; what a round took before is noted without it.
+
+    Args:
+        outside: the teachers of a round that learns from no student. measured: where the rounds' times come from.
+
+    Returns: `measured` with that said.
+    """
+    beside = [planned for planned in rounds if planned.teachers > outside and planned.seconds is not None]
+    for planned in beside:
+        planned.seconds = 2 * (planned.seconds or 0.0)
+    return f"{measured}; twice, where a control is trained beside it" if beside else measured
 
 
 def label_bytes(ids: Sequence[str], topics: Sequence[str]) -> float:
