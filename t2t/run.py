@@ -110,8 +110,10 @@ def hints(campaign: Campaign) -> dict[str, str]:
         web = uri.startswith(("http://", "https://"))
         found["Look at the rounds in MLflow"] = f"{shown(uri).rstrip('/')}/#/experiments{MODE}" if web else "t2t ui"
         if uri and not web:
-            server = "python -m t2t.integrations.mlflow.server --host 127.0.0.1 --backend-store-uri"
-            found["Look at the rounds in MLflow"] = f"{server} {shown(uri)}"
+            found["Look at the rounds in MLflow"] = (
+                f"T2T_SERVER_LOGIN_FILE={campaign.workspace.work / 'login'} python -m t2t.integrations.mlflow.server "
+                f"--backend-store-uri {shown(uri)}"
+            )
     if api := os.environ.get("PREFECT_API_URL"):
         found["The run in Prefect"] = os.environ.get("PREFECT_UI_URL") or shown(api).rstrip("/").removesuffix("/api")
     best = champion(records)
