@@ -1,4 +1,4 @@
-"""Whatever somebody deletes in MLflow, a campaign goes on: it is made anew from the ledger, or told and left."""
+"""Whatever somebody deletes in MLflow, a campaign goes on: made again from the ledger, or told and passed over."""
 
 from __future__ import annotations
 

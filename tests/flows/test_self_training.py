@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -199,8 +200,9 @@ def test_ctrl_c_leaves_no_process_and_the_campaign_goes_on(world, t2t, tmp_path)
     time.sleep(1)  # into the training loop
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everything in the foreground
     rest = process.stderr.read()
-    assert process.wait(60) != 0
+    assert process.wait(60) == 130
     assert "Traceback" not in rest
+    assert f"Stopped. Go on with: {shlex.join(['t2t', *line[line.index('t2t') + 1 :]])}\n" in rest
     assert left_behind(work) == []
     client_state = subprocess.run(["git", "-C", work / "lake.git", "fsck"], capture_output=True, text=True)
     assert client_state.returncode == 0, client_state.stderr
