@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import typer
-from rich.markup import escape
 
 from t2t.campaign.best import Best, asked_topics
 from t2t.commands.tables import console, table_of
@@ -165,8 +164,8 @@ def printable(name: str) -> str:
 
 
 def shown(text: str) -> str:
-    """A name or topic for a table of the terminal: neither markup nor control characters."""
-    return escape(one_line(text, LONGEST))
+    """A name or topic on one line of a table, which escapes it."""
+    return one_line(text, LONGEST)
 
 
 def print_predictions(found: Predictions) -> None:

@@ -23,14 +23,14 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 from urllib.error import HTTPError
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 from t2t.core.errors import T2TError
 from t2t.integrations import guard
-from t2t.integrations.door import LOGIN, login_of
+from t2t.integrations.door import LOGIN, basic, login_of
 from t2t.integrations.guard import POLL, descendants
 from t2t.integrations.mlflow.store import server_command, store_path
-from t2t.integrations.mlflow.text import MODE
+from t2t.integrations.mlflow.text import CHART, MODE
 
 HOST = "127.0.0.1"
 GRACE = 5.0
@@ -100,13 +100,30 @@ def mlflow_ui(work: Path, port: int = 5000, timeout: float = 60) -> None:
         try:
             if not wait_for(service, lambda: guarded(f"http://{HOST}:{port}", MLFLOW_ASKS), timeout):
                 raise failed("MLflow server", output, timeout, service)
-            name, _, password = login_of(database.parent).partition(":")
-            print(f"MLflow: http://{HOST}:{port}/#/experiments{MODE}", flush=True)
+            login = login_of(database.parent)
+            name, _, password = login.partition(":")
+            for experiment, page in charts(f"http://{HOST}:{port}", login):
+                print(f"{experiment}: {page}", flush=True)
             print(f"It asks who you are: user {name}, password {password}\nCtrl-C ends it.", flush=True)
             if service.wait():
                 raise failed("MLflow server", output, timeout, service)
         except KeyboardInterrupt:
             print(flush=True)
+
+
+def charts(server: str, login: str) -> list[tuple[str, str]]:
+    """The experiments of an MLflow server that have runs of ours, by name, each with the page of its chart; the list
+    of all experiments where there is none."""
+    wanted = Request(f"{server}/api/2.0/mlflow/experiments/search?max_results=100")
+    wanted.add_header("Authorization", basic(login))
+    try:
+        with build_opener(ProxyHandler({})).open(wanted, timeout=10) as response:
+            found = json.load(response).get("experiments", [])
+    except (OSError, HTTPException, ValueError):
+        found = []  # it answered a moment ago; the list shows them
+    pages = [(one["name"], f"{server}/#/experiments/{one['experiment_id']}{CHART}") for one in found]
+    pages = [(name, page) for name, page in pages if name != "Default"]  # MLflow's own, which is empty
+    return pages or [("MLflow", f"{server}/#/experiments{MODE}")]
 
 
 # Pieces

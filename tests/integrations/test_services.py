@@ -185,7 +185,8 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str, su
     code = "from pathlib import Path; from t2t.integrations.services import mlflow_ui; "
     code += f"mlflow_ui(Path({str(work)!r}), {port})"
     process = start(code, work / "errors")
-    assert line(process) == f"MLflow: http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+    chart = f"/#/experiments/{tracker.runs.experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    assert line(process) == f"{tracker.runs.dataset}: http://127.0.0.1:{port}{chart}"
     yield work, f"http://127.0.0.1:{port}", process
     process.kill()
     process.wait()

@@ -32,12 +32,13 @@ NAMES = {
     "seconds": "training/seconds",
     "best_step": "training/best step",
     "loss": "training/loss",
+    "learning_rate": "training/learning rate",
     "step_validation_pr_auc": "training/PR-AUC validation by step",
 }
 # Of each teacher: `<prefix>/<teacher>`.
 BY_TEACHER = {
     "pr_auc_teacher": "PR-AUC of teachers on test",
-    "pr_auc_beside": "PR-AUC of the student on the pairs of a teacher",
+    "pr_auc_beside": "student on the pairs of",
     "scale_worth": "worth of teachers",
     "scale_slope": "slope of teachers",
     "rows": "rows of teachers",
