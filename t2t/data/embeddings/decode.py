@@ -38,6 +38,8 @@ GRACE, START = 10.0, 60.0
 MOST = 4
 # A header's longest line, and the pipe's size: frames of 8 x 224 x 224 pixels in two goes.
 LONGEST, PIPE = 1 << 16, 1 << 20
+# Where this package lies: an editable installation is found by a hook, not by the search path.
+HOME = Path(__file__).resolve().parents[3]
 # What a decoder needs to know of where it is; credentials and the like are not for it.
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ")
 # One thread a process; and the whole search path, since a notebook or a plug-in may have added to it.
@@ -183,7 +185,7 @@ class _Process:
     def __init__(self) -> None:
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        path = [os.path.abspath(folder) for folder in sys.path]
+        path = [str(HOME), *(os.path.abspath(folder) for folder in sys.path)]
         try:
             self._process = subprocess.Popen(
                 [os.fsdecode(spawn.get_executable()), "-I", "-S", "-c", BOOT, json.dumps(path)],
