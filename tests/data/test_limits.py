@@ -218,6 +218,29 @@ def test_no_process_outlives_its_parent(tmp_path):
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        b"[]\n",
+        b"{}\n",
+        b"no json\n",
+        b'{"shape": [1, 1, 1]}\n',
+        b'{"shape": [1000000, 1000000, 1000, 3]}\n',
+        b"x" * 100_000,
+    ],
+)
+def test_a_process_that_was_taken_over_can_but_lie(tmp_path, monkeypatch, lie):
+    monkeypatch.setattr(
+        decode,
+        "BOOT",
+        f"import os, time\nos.write(1, b'{{\"ready\": 1}}\\n')\nos.read(0, 9)\nos.write(1, {lie!r})\ntime.sleep(9)",
+    )
+    decode._idle.end()
+    monkeypatch.setattr(decode, "GRACE", 0.2)
+    with pytest.raises(Unreadable, match="the decoder breaks down on it"):
+        read_frames(tmp_path / "any.mp4", limits=Limits(seconds=5))
+
+
 def test_a_forked_process_starts_its_own(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "small.png")
     code = (
