@@ -255,10 +255,10 @@ class _Process:
         """A header that can be true. A process that a file took over may write anything."""
         try:
             told = self._header(until)
-            shape = told.get("shape")
+            shape: Any = told.get("shape")
             if isinstance(told.get("unreadable"), str):
                 return told
-            true = len(shape) == 4 and shape[3] == 3 and min(shape) > 0 and math.prod(map(int, shape)) <= most
+            true = len(shape) == 4 and shape[3] == 3 and min(shape) > 0 and math.prod(shape) <= most
         except (ValueError, TypeError, AttributeError, KeyError):
             true = False
         if not true:
