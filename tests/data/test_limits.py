@@ -160,6 +160,7 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
         (tmp_path / "link.mp4").symlink_to(tmp_path / "pipe.mp4")
         paths = [*sorted(tmp_path.iterdir()), Path("/dev/zero")]
         assert [reason(path) for path in paths] == ["not a file"] * 5
+    assert reason(tmp_path / ("x" * 300)) == "cannot be opened: file name too long"
     samples = pa.table({"sample_id": ["pipe", "clip"], "path": [str(tmp_path / "pipe.mp4"), str(tmp_path / "a.mp4")]})
     write_clip(tmp_path / "a.mp4", numbered(10))
     embedded = embed_samples(samples, PixelsConfig(frames=2, size=32, grid=4), tmp_path / "work")
@@ -215,12 +216,46 @@ def test_no_process_outlives_its_parent(tmp_path):
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        b"[]\n",
+        b"{}\n",
+        b"no json\n",
+        b'{"shape": [1, 1, 1]}\n',
+        b'{"shape": [1000000, 1000000, 1000, 3]}\n',
+        b"x" * 100_000,
+    ],
+)
+def test_a_process_that_was_taken_over_can_but_lie(tmp_path, monkeypatch, lie):
+    monkeypatch.setattr(
+        decode,
+        "BOOT",
+        f"import os, time\nos.write(1, b'{{\"ready\": 1}}\\n')\nos.read(0, 9)\nos.write(1, {lie!r})\ntime.sleep(9)",
+    )
+    decode._idle.end()
+    monkeypatch.setattr(decode, "GRACE", 0.2)
+    with pytest.raises(Unreadable, match="the decoder breaks down on it"):
+        read_frames(tmp_path / "any.mp4", limits=Limits(seconds=5))
+
+
 def test_a_forked_process_starts_its_own(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "small.png")
     code = (
         "import os, sys\nfrom t2t.data.embeddings.decode import read_frames\nread_frames(sys.argv[1])\n"
         "child = os.fork()\nfor _ in range(20):\n    assert read_frames(sys.argv[1]).shape == (1, 9, 9, 3)\n"
         "if child:\n    assert os.waitpid(child, 0)[1] == 0"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "small.png")], check=True, timeout=60)
+
+
+def test_a_package_that_is_not_on_the_search_path_is_found(tmp_path):
+    """An editable installation is found by a hook of its own."""
+    Image.new("RGB", (9, 9)).save(tmp_path / "small.png")
+    code = (
+        "import sys\nfrom t2t.data.embeddings import decode\n"
+        "sys.path[:] = [p for p in sys.path if p and not (decode.Path(p) / 't2t').is_dir()]\n"
+        "assert decode.read_frames(sys.argv[1]).shape == (1, 9, 9, 3)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "small.png")], check=True, timeout=60)
 

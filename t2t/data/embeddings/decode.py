@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import fcntl
 import json
+import math
 import os
 import select
 import signal
@@ -38,6 +39,8 @@ GRACE, START = 10.0, 60.0
 MOST = 4
 # A header's longest line, and the pipe's size: frames of 8 x 224 x 224 pixels in two goes.
 LONGEST, PIPE = 1 << 16, 1 << 20
+# Where this package lies: an editable installation is found by a hook, not by the search path.
+HOME = Path(__file__).resolve().parents[3]
 # What a decoder needs to know of where it is; credentials and the like are not for it.
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ")
 # One thread a process; and the whole search path, since a notebook or a plug-in may have added to it.
@@ -125,7 +128,7 @@ class Decoder:
         for _ in range(2):
             process = self._borrow()
             try:
-                return process.ask(line, self.limits.seconds)
+                return process.ask(line, self.limits.seconds, self.limits.memory)
             except _Ended as ended:
                 died = ended
                 if self._closed or ended.by == signal.SIGALRM:
@@ -174,7 +177,7 @@ class _Ended(Exception):
     def __init__(self, code: int | None):
         self.by = -code if code is not None and code < 0 else None
         name = signal.Signals(self.by).name if self.by in set(signal.Signals) else f"signal {self.by}"
-        super().__init__(name if self.by else f"exit status {code}")
+        super().__init__(name if self.by else "no sense in its answer" if code is None else f"exit status {code}")
 
 
 class _Process:
@@ -183,7 +186,7 @@ class _Process:
     def __init__(self) -> None:
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        path = [os.path.abspath(folder) for folder in sys.path]
+        path = [str(HOME), *(os.path.abspath(folder) for folder in sys.path)]
         try:
             self._process = subprocess.Popen(
                 [os.fsdecode(spawn.get_executable()), "-I", "-S", "-c", BOOT, json.dumps(path)],
@@ -215,20 +218,23 @@ class _Process:
             )
         self.fit = True
 
-    def ask(self, line: bytes, seconds: float) -> np.ndarray:
-        """The frames. Raises Unreadable, or _Ended where the process ends or is ended."""
+    def ask(self, line: bytes, seconds: float, memory: int) -> np.ndarray:
+        """The frames, which can take `memory` MiB at most.
+
+        Raises Unreadable, or _Ended where the process ends, is ended, or answers what cannot be.
+        """
         self.fit = False
         until = time.monotonic() + seconds + GRACE
         try:
             self._to.write(line)
         except OSError:
             raise self._ended() from None
-        told = self._header(until)
+        told = self._checked(until, memory << 20)
         if "unreadable" in told:
             # It ends by itself after it got no memory; who asks it next takes another.
             self.fit = True
             raise Unreadable(one_line(told["unreadable"], 400))
-        frames = np.empty(tuple(int(side) for side in told["shape"]), np.uint8)
+        frames = np.empty(told["shape"], np.uint8)
         self._fill(memoryview(frames).cast("B"), until)  # type: ignore[arg-type]
         self.fit = True
         return frames
@@ -244,6 +250,21 @@ class _Process:
             self._process.kill()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(0.2)
+
+    def _checked(self, until: float, most: int) -> dict[str, Any]:
+        """A header that can be true. A process that a file took over may write anything."""
+        try:
+            told = self._header(until)
+            shape: Any = told.get("shape")
+            if isinstance(told.get("unreadable"), str):
+                return told
+            true = len(shape) == 4 and shape[3] == 3 and min(shape) > 0 and math.prod(shape) <= most
+        except (ValueError, TypeError, AttributeError, KeyError):
+            true = False
+        if not true:
+            self.kill()
+            raise _Ended(None)
+        return told
 
     def _header(self, until: float) -> dict[str, Any]:
         while b"\n" not in self._rest:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Turn = Callable[[np.ndarray], np.ndarray]
 # What is longer than so many of its short sides is cut before it is scaled: scaled whole it could fill the memory.
 LONGEST = 8
+# Pixels that are shown more than so many times as wide as high, or as high as wide, are a mistake.
+WIDEST = 16
 PACKED = ("rgba", "bgra")
 
 
@@ -80,7 +82,7 @@ class Screen:
         on_white: bool = False,
     ):
         self.size, self.crop, self.interpolation = size, crop, interpolation.upper()
-        self.aspect = aspect if aspect and aspect > 0 else Fraction(1)
+        self.aspect = aspect if aspect and 1 / WIDEST <= aspect <= WIDEST else Fraction(1)
         self.on_white = on_white
         self.whole: tuple[int, int] | None = None
         self.reformatter = VideoReformatter()
