@@ -67,6 +67,7 @@ class Repository:
 
     def check(self) -> Iterator[Damage]:
         """Every reference, and every object behind them, each once."""
+        self.checked = 0
         for pack, problem in self.objects.bad_packs().items():
             advice = (
                 f"Put {pack.name} and its .idx in from a copy of the lake, or save what is whole: mv {pack} /tmp; git "

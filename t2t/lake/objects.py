@@ -68,8 +68,10 @@ class Objects:
         """Bytes of a file's content, from the object's header: the content is not read."""
         if self.loose(oid) is None:
             self._check_packs(what)
-        with self.told(oid, what):
+        try:
             return int(self.repository.odb.read_header(pygit2.Oid(hex=oid))[1])
+        except (KeyError, pygit2.GitError, ValueError) as error:
+            raise self.damaged(oid, what, self.check(oid) or f"cannot be read ({one_line(error, 100)})") from None
 
     def below(self, tree: pygit2.Tree, base: str = "") -> Iterator[tuple[str, pygit2.Object]]:
         """(path, object) of everything below a folder, folders before what is in them; files are not read."""

@@ -8,10 +8,11 @@ from typing import Any
 
 import pygit2
 import pytest
+import typer
 
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.loop import next_round
-from t2t.commands.lake_check import check_json, check_lakes
+from t2t.commands.lake_check import check_json, check_lakes, run_check
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.lake import Damaged, Lake
@@ -117,6 +118,22 @@ def test_damaged_weights_of_a_round_are_found(finished):
     assert [(damage.what, damage.problem) for damage in found.problems] == [
         (str(path), "is damaged (its SHA-256 is another one)")
     ]
+
+
+def test_the_command_s_exit_status_says_whether_all_is_sound(finished, removed, capsys):
+    run_check(finished, "tiny", False, None, False, True)
+    assert json.loads(capsys.readouterr().out)["sound"]
+    removed("demo/campaigns/tiny/ledger/round-001.json")
+    with pytest.raises(typer.Exit) as caught:
+        run_check(finished, None, True, None, False, False)
+    assert caught.value.exit_code == 1
+    assert "round-001.json was removed by commit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("campaign", "everything"), [(None, False), ("tiny", True)])
+def test_a_campaign_or_everything_is_checked(finished, campaign, everything):
+    with pytest.raises(T2TError, match="Name a campaign"):
+        run_check(finished, campaign, everything, None, False, False)
 
 
 def test_an_unknown_campaign_is_refused(finished):

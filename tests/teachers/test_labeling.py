@@ -110,6 +110,22 @@ def test_labeling_goes_on_after_its_last_part(lake, work, dataset, dies_at, capl
     assert [line.split(",")[0] for line in caplog.messages if line.startswith("Labeling")] == ["Labeling: 5/5 videos"]
 
 
+def test_a_part_with_a_flipped_bit_is_labeled_again(lake, work, dataset, caplog):
+    samples = many("a", "b", "c", "d", "e")
+    calm = open_lake("git", work / "calm")
+    ask(calm, work, dataset, Counting(2), samples, "red", "blue")
+    with pytest.raises(KeyboardInterrupt):
+        ask(lake, work, dataset, Counting(2, 2), samples, "red", "blue")
+    part = next(work.glob("labeling/*/part-00001.parquet"))
+    whole = part.read_bytes()
+    part.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+    again = Counting(2)
+    ask(lake, work, dataset, again, samples, "red", "blue")
+    assert [names for names, _ in again.calls] == [["c", "d"], ["e"]]
+    assert f"{part} is damaged" in caplog.text
+    assert content(lake) == content(calm)
+
+
 def test_parts_of_other_labels_are_not_taken_for_these(lake, work, dataset):
     samples = many("a", "b", "c", "d")
     with pytest.raises(KeyboardInterrupt):

@@ -116,13 +116,17 @@ def test_how_often_snapshots_are_made_does_not_make_it_another_training(tmp_path
     assert same(run(None)[0], again)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "flipped", "flipped step"])
 def test_a_broken_snapshot_is_passed_over(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "training.safetensors"
     with pytest.raises(Cut):
         run(path, 7)
     content = path.read_bytes()
-    path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "text": b"not a snapshot " * 99}[damage])
+    flipped = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+    other = content.replace(b'\\"step\\": 6', b'\\"step\\": 7')
+    assert other != content
+    broken = {"truncated": content[: len(content) // 2], "empty": b"", "text": b"not a snapshot " * 99}
+    path.write_bytes({**broken, "flipped": flipped, "flipped step": other}[damage])
     with caplog.at_level("WARNING", logger="t2t"):
         again, _, _ = run(path)
     assert "cannot be read" in caplog.text

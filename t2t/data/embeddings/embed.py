@@ -122,8 +122,7 @@ def embed(
 
     check()
     where = _positions(keys)
-    store.check(where)  # what is damaged there is made anew
-    missing = [key for key in where if key not in store]
+    missing = store.missing(where)
     decoded = len(missing)
     if missing and elsewhere is not None:
         elsewhere.embed([(key, paths[where[key][0]]) for key in missing])

@@ -159,7 +159,13 @@ class EmbeddingStore:
                 except (OSError, ValueError) as error:
                     log.warning("%s: passed over, not a whole shard (%s). It can be deleted.", path, error)
 
-    def check(self, keys: Iterable[str]) -> None:
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """The samples that have to be embedded: the store lacks them, or their shard is damaged (`check`)."""
+        wanted = list(keys)
+        self.check(wanted)
+        return [key for key in wanted if key not in self._entries]
+
+    def check(self, keys: Sequence[str]) -> None:
         """Reads the shards of these samples, as far as the store has them, and drops those that are damaged: their
         samples are not in the store any more, unless another shard has them. Each shard is read once."""
         while True:
