@@ -118,7 +118,7 @@ def deploy(order: Order, flow: Any) -> Deployed:
         settings = _settings(order, flow, before, pool.type == "process")
         known = client.create_flow_from_name(FLOW)
         made = client.create_deployment(known, order.name, work_pool_name=POOL, **settings)
-        return _told(client.read_deployment(made), new=before is None, worker=_worker(client))
+        return _told(client.read_deployment(made), new=before is None, worker=worker_there(client))
 
 
 def deployments() -> list[Deployed]:
@@ -242,7 +242,7 @@ def _ours() -> Any:
     return DeploymentFilter.model_validate({"tags": {"all_": [TAG]}})
 
 
-def _worker(client: Any) -> bool:
+def worker_there(client: Any) -> bool:
     """Whether a worker looks at the pool."""
     now = datetime.now(UTC)
     beats = [worker.last_heartbeat_time for worker in client.read_workers_for_work_pool(POOL)]
