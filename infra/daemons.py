@@ -139,7 +139,7 @@ class Daemons:
             if wait_for(guard, partial(_is_up, guard.pid, chosen, ready), timeout):
                 return chosen
             # Between choosing a port and using it another process may have taken it.
-            if attempt == 2 or guard.poll() is None or "in use" not in tail(self.log(name)).lower():
+            if attempt == 2 or guard.poll() is None or "in use" not in tail(self.log(name), 200).lower():
                 raise failed(name, self.log(name), timeout, guard)
         raise AssertionError("not reached")
 

@@ -72,7 +72,7 @@ def prefect_server(
                 address = f"http://{HOST}:{port}"
                 if not wait_for(service, lambda: guarded(f"{address}/api", PREFECT_ASKS), timeout):  # noqa: B023
                     # Between choosing the port and using it another process may have taken it.
-                    if attempt < 2 and "already in use" in tail(home / "server.log"):
+                    if attempt < 2 and "already in use" in tail(home / "server.log", 200):
                         continue
                     raise failed("Prefect server", home / "server.log", timeout, service)
                 complete.touch()

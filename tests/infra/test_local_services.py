@@ -171,6 +171,20 @@ def test_a_campaign_with_prefect_and_mlflow_on_postgresql(world: Path, work: Pat
     for url, content in zip(asked, ({}, {"experiment_ids": ["0"]}), strict=True):
         assert strangers(url, login, content) == {"friend": 200, "own page": 200, **REFUSED}
 
+    # PostgreSQL goes away: the next `up` starts it, and anew whatever had its old address, with the same login.
+    before = processes(work)
+    os.kill(before["postgres"][0], signal.SIGKILL)
+    assert gone(before["postgres"], 30)
+    back = local(work, "up")
+    assert back.returncode == 0, back.stderr
+    after = processes(work)
+    assert after.keys() == before.keys()
+    assert not {pids[0] for pids in after.values()} & {pids[0] for pids in before.values()}
+    now = exported(work)
+    assert now["T2T_SERVER_LOGIN"] == login
+    status, runs = ask(f"{now['PREFECT_API_URL']}/flow_runs/filter", login, {})
+    assert (status, [run["name"] for run in json.loads(runs)]) == (200, ["tiny"])
+
     pids = [pid for pids in processes(work).values() for pid in pids]
     taken = ports(work)
     assert len(taken) >= 3

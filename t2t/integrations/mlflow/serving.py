@@ -54,6 +54,7 @@ MOST_TOPICS = 1000  # of a row
 MOST_PAIRS = 100_000  # rows times their topics
 MOST_TEXTS = 5000  # different topics of a request: each is encoded once
 MOST_CHARACTERS = 1000  # of a topic
+MOST_LETTERS = 500_000  # of all different topics: reading a million takes two seconds
 
 
 def _load_pyfunc(folder: str, model_config: Mapping[str, Any] | None = None) -> Served:
@@ -112,19 +113,24 @@ class Served:
         pairs = sum(len(topics) for _, topics in asked)
         if pairs > MOST_PAIRS:
             raise T2TError(f"a request has {MOST_PAIRS:,} pairs of a row and a topic at most; this one has {pairs:,}.")
-        texts = len({topic for _, topics in asked for topic in topics})
-        if texts > MOST_TEXTS:
-            raise T2TError(f"a request has {MOST_TEXTS:,} different topics at most; this one has {texts:,}.")
+        texts = {topic for _, topics in asked for topic in topics}
+        if len(texts) > MOST_TEXTS:
+            raise T2TError(f"a request has {MOST_TEXTS:,} different topics at most; this one has {len(texts):,}.")
+        letters = sum(map(len, texts))
+        if letters > MOST_LETTERS:
+            raise T2TError(f"a request's different topics have {MOST_LETTERS:,} characters at most, not {letters:,}.")
         clips = self._clips(rows)
-        # One encode of the topics serves all rows that ask the same.
-        alike: dict[tuple[str, tuple[str, ...]], list[int]] = {}
-        for number, question in enumerate(asked):
-            alike.setdefault(question, []).append(number)
+        # Each topic is encoded once for all rows that ask as one identity, whatever else they ask for.
+        alike: dict[str, list[int]] = {}
+        for number, (identity, _) in enumerate(asked):
+            alike.setdefault(identity, []).append(number)
         scores: dict[int, list[float]] = {}
-        for (identity, topics), numbers in alike.items():
+        for identity, numbers in alike.items():
+            places = {topic: place for place, topic in enumerate({t: None for n in numbers for t in asked[n][1]})}
             embeddings = Embeddings.of([clips[number] for number in numbers])
-            confidences = self.student.predict(embeddings, np.arange(len(numbers)), topics, identity)
-            scores |= dict(zip(numbers, confidences.astype(float).tolist(), strict=True))
+            confidences = self.student.predict(embeddings, np.arange(len(numbers)), tuple(places), identity)
+            for number, found in zip(numbers, confidences.astype(float), strict=True):
+                scores[number] = found[[places[topic] for topic in asked[number][1]]].tolist()
         return [
             {"confidences": scores[number], "topics": list(topics), "identity": identity}
             for number, (identity, topics) in enumerate(asked)

@@ -200,9 +200,13 @@ def test_a_request_is_json(served: tuple[Ask, int], kind: str | None) -> None:
             lambda dim: [row(dim, [f"{k} {i}" for i in range(900)]) for k in range(6)],
             "5,000 different topics at most; this one has 5,400",
         ),
+        (
+            lambda dim: [row(dim, [f"{i:0999}" for i in range(501)])],
+            "different topics have 500,000 characters at most, not 500,499",
+        ),
         (lambda dim: [row(dim, identity="v" * 5_000_000)], "row 0: an identity has 1,000 characters at most"),
     ],
-    ids=["5 MB", "characters", "topics", "rows", "pairs", "texts", "identity"],
+    ids=["5 MB", "characters", "topics", "rows", "pairs", "texts", "letters", "identity"],
 )
 def test_topics_and_pairs_are_bounded(served: tuple[Ask, int], rows: Callable[[int], Any], limit: str) -> None:
     to, dim = served
