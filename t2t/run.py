@@ -79,6 +79,7 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
     refuse_unsound(opened.dataset)  # reading it checks it, before the lake is made
     check_environment(workspace.work, ["PREFECT_API_URL", *_history()])
     outside_teachers(opened)
+    open_observers(opened)  # an unknown one, or none of a plug-in's; the flow opens its own
     # The flow holds the lock; here it is only asked for, so that a second run is refused before a server starts.
     with opened.lock:
         pass
