@@ -201,8 +201,10 @@ def _number(value: float | None) -> str:
 
 
 def markdown_table(records: Sequence[Record]) -> str:
-    """The table of rounds for a Prefect artifact."""
+    """The table of rounds for a Prefect artifact, whose page cuts wide tables: which one is best stands beside its
+    number."""
     frame = rounds_rows(records)
+    frame.insert(1, "", frame.pop(""))
     lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
     lines += ["| " + " | ".join(str(value) for value in row) + " |" for row in frame.itertuples(index=False)]
     return "\n".join(lines)

@@ -57,12 +57,12 @@ def test_a_moving_picture_keeps_to_its_share_and_the_page_to_its_budget(finished
     assert 0 < len(smaller) < len(best)
     assert clips._moving(images, 100) == ""
     videos = sorted((finished.data / "demo" / "clips").glob("*.mp4"))[:6]
-    found = Clips(of_paths(**{f"v{k}": path for k, path in enumerate(videos)}), most=60_000)
+    found = Clips(of_paths(**{f"v{k}": path for k, path in enumerate(videos)}), most=30_000)
     shown = [found.of(f"v{k}") for k in range(6)]
     assert all(clip.still for clip in shown)
     assert shown[0].moving
     assert not shown[-1].moving
-    assert sum(len(clip.moving) for clip in shown) <= 60_000
+    assert sum(len(clip.moving) for clip in shown) <= 30_000
     left = found.left
     assert found.of("v0") is shown[0]
     assert found.left == left
