@@ -19,6 +19,7 @@ from infra import postgres
 from infra.daemons import daemons
 from infra.local import PORTS, addresses, down
 from t2t.integrations.guard import descendants
+from t2t.integrations.mlflow.names import PR_AUC
 from t2t.integrations.services import port_taken
 from tests.helpers.doors import REFUSED, ask, strangers
 from tests.helpers.processes import gone
@@ -150,8 +151,8 @@ def test_a_campaign_with_prefect_and_mlflow_on_postgresql(world: Path, work: Pat
         assert ("gpu", 1) in limits
         assert ("t2t", "process") in prefect.execute("SELECT name, type FROM work_pool").fetchall()
     with psycopg.connect(postgres.url(cluster, found.port, "mlflow")) as mlflow:
-        query = "SELECT m.value FROM metrics m JOIN runs r USING (run_uuid) WHERE r.name = 'tiny' AND m.key = 'pr_auc'"
-        values = [value for (value,) in mlflow.execute(f"{query} ORDER BY m.step").fetchall()]
+        query = "SELECT m.value FROM metrics m JOIN runs r USING (run_uuid) WHERE r.name = 'tiny' AND m.key = %s"
+        values = [value for (value,) in mlflow.execute(f"{query} ORDER BY m.step", [PR_AUC]).fetchall()]
         assert values == pytest.approx(scores)
     if lakefs:
         repositories = f"{variables['LAKECTL_SERVER_ENDPOINT_URL']}/api/v1/repositories"
