@@ -111,7 +111,7 @@ class LabelMatrix:
         """Opens a saved matrix; the arrays stay on disk until they are touched. Raises T2TError when it is damaged."""
         problem = damaged(folder)
         if problem is not None:
-            raise T2TError(f"{folder}: damaged ({problem}). Delete the folder: it is made again.")
+            raise T2TError(f"{folder}: cannot be read ({problem}). Delete the folder: it is made again.")
         try:
             names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}

@@ -166,7 +166,8 @@ def test_a_job_is_json(tmp_path: Path) -> None:
 def test_writing_again_replaces_the_inputs(tmp_path: Path) -> None:
     job = written(tmp_path)
     kept = {path.name: path.read_bytes() for path in job.files.job.rglob("*") if path.is_file()}
-    assert set(kept) == {"keys.npy", "pair_keys.npy", "names.json", "sample.npy", "topic.npy", "target.npy"}
+    inputs = {"keys.npy", "pair_keys.npy", "names.json", "sample.npy", "topic.npy", "target.npy"}
+    assert set(kept) == inputs | {"sums.json"}
     pairs, where = validation(toy()[1])
     keys = np.load(job.files.job / "keys.npy", allow_pickle=False).astype(str).tolist()
     job.write(keys, pairs, [keys[i] for i in where])
