@@ -28,7 +28,7 @@ def test_a_round_under_the_manual_gate_waits_and_is_not_trained_again(campaign, 
     assert [call[:2] for call in tracker.of("finish_round")] == [(0, "SCHEDULED")] * 2
     assert tracker.of("finish_round")[0][2]["t2t.status"] == "waiting"
     assert tracker.of("finish") == [("SCHEDULED",)] * 2
-    assert tracker.of("log_round")[0][1]["pr_auc"] == record.test["pr_auc"]
+    assert tracker.of("log_round")[0][1]["PR-AUC/test"] == record.test["pr_auc"]
     assert tracker.of("log_checkpoint") == []
 
     decide(at_work.ledger, "tiny", 0, True, "good enough")
