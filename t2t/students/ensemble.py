@@ -94,5 +94,9 @@ class Ensemble(Student):
         return torch.stack([member.scale.exp() for member in self.members])
 
     @property
+    def known_tokens(self) -> int:
+        return super().known_tokens if self.reads_once else self.members[0].known_tokens
+
+    @property
     def text_config(self) -> dict[str, Any]:
         return super().text_config if self.reads_once else self.members[0].text_config

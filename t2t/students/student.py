@@ -233,6 +233,11 @@ class Student(nn.Module):
         return np.array([self.words + self.teachers.index(teacher) for teacher in teacher_ids], np.int64)
 
     @property
+    def known_tokens(self) -> int:
+        """How many tokens its text tower has embeddings of."""
+        return int(self.text_encoder.get_input_embeddings().num_embeddings)
+
+    @property
     def knows_meanings(self) -> bool:
         """Whether its text tower is a pretrained one, as it came."""
         return self.config.text.pretrained is not None and self.reads_once
@@ -245,9 +250,11 @@ class Student(nn.Module):
         """
         self.eval()
         tokens = TopicTokens(self.tokenizer, topics, self.config.text.max_tokens)
-        highest, words = int(tokens.ids.max(initial=0)), self.text_encoder.get_input_embeddings().num_embeddings
-        if highest >= words:
-            raise T2TError(f"The tokenizer gives the token {highest:,}, and the text tower knows {words:,}.")
+        highest = int(tokens.ids.max(initial=0))
+        if highest >= self.known_tokens:
+            raise T2TError(
+                f"The tokenizer gives the token {highest:,}, and the text tower knows {self.known_tokens:,}."
+            )
         identities = np.full(len(topics), self.token_ids([identity])[0] - self.words)
         out = torch.empty(len(topics), self.width, device=self.device)
         for start in range(0, len(topics), TEXT_BLOCK):

@@ -14,8 +14,6 @@ from t2t.data.dataset import DatasetConfig
 from t2t.data.embeddings.config import TimmConfig
 from t2t.teachers.kinds.timm import Entry as TimmEntry
 
-pytestmark = pytest.mark.unit
-
 CONTENT: dict[str, Any] = {"name": "demo", "dataset": "demo", "encoder": {"kind": "pixels"}}
 
 

@@ -14,8 +14,6 @@ from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from tests.helpers.worlds import ROOT
 
-pytestmark = pytest.mark.unit
-
 MINE = {
     "dataset": "demo",
     "teachers": ["vendor"],

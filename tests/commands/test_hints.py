@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,10 @@ from tests.helpers.records import record
 
 def campaign(*scores: float) -> Any:
     records = [record(k, score) for k, score in enumerate(scores)]
-    return SimpleNamespace(config=SimpleNamespace(name="demo"), ledger=SimpleNamespace(records=lambda: records))
+    place = SimpleNamespace(work=Path("work"))
+    return SimpleNamespace(
+        config=SimpleNamespace(name="demo"), ledger=SimpleNamespace(records=lambda: records), workspace=place
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +44,8 @@ def test_the_servers_in_use_are_named_without_their_passwords(monkeypatch: pytes
     assert found["Look at the rounds in MLflow"].startswith("http://history:5000/#/experiments")
     assert found["The run in Prefect"] == "http://flows:4200"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@db/x")
-    assert hints(campaign(0.5))["Look at the rounds in MLflow"] == "mlflow server --backend-store-uri postgresql://db/x"
+    assert hints(campaign(0.5))["Look at the rounds in MLflow"] == (
+        "T2T_SERVER_LOGIN_FILE=work/login python -m t2t.integrations.mlflow.server --backend-store-uri postgresql://db/x"
+    )
     monkeypatch.setenv("T2T_OBSERVERS", "")
     assert "Look at the rounds in MLflow" not in hints(campaign(0.5))

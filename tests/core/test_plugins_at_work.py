@@ -169,7 +169,7 @@ def campaign(world: Path, folder: Path) -> Campaign:
         "student": {**tiny["student"], "kind": "sworn", "word": "honest"},
         "engine": "noting",
         "training": {"steps": 4, "evaluate_every": 2},
-        "evaluation": {"resamples": 2},
+        "evaluation": {"resamples": 10},
     }
     (folder / "registry" / "campaigns" / "plugged.yaml").write_text(yaml.safe_dump(content))
     return Campaign.open("plugged", Workspace.find(folder / "registry", world / "data", folder / "work"))
