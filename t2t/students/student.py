@@ -21,7 +21,7 @@ from t2t.data.scales import Scale
 from t2t.students.config import DualEncoderConfig
 from t2t.students.frontend import Frontend
 from t2t.students.text import TopicTokens
-from t2t.students.towers import fuse, identity_start, mean_over, t5
+from t2t.students.towers import from_scratch, fuse, identity_start, mean_over
 from t2t.students.unseen import put_together
 
 # transformers takes seconds to import, and a campaign is read by commands that build no student: it comes when one is.
@@ -63,8 +63,6 @@ class Student(nn.Module):
         teachers: Sequence[str],
         text_encoder: PreTrainedModel | None = None,
     ):
-        from transformers import T5EncoderModel
-
         super().__init__()
         self.config = config
         self.input_dim = input_dim
@@ -80,9 +78,9 @@ class Student(nn.Module):
         self.words = len(tokenizer) - len(self.teachers)
         self.frontend = Frontend(config.frontend, input_dim)
         self.project = nn.Linear(self.frontend.out_dim, config.sample.d_model)
-        self.sample_encoder = T5EncoderModel(t5(config.sample, vocab_size=1))
+        self.sample_encoder = from_scratch(config.sample, vocab_size=1)
         self.sample_head = nn.Linear(config.sample.d_model, config.dim)
-        self.text_encoder: PreTrainedModel = text_encoder or T5EncoderModel(t5(config.text, self.words))
+        self.text_encoder: PreTrainedModel = text_encoder or from_scratch(config.text, self.words)
         width = int(self.text_encoder.config.hidden_size)
         if config.text.head == "none" and width != config.dim:
             raise T2TError(
