@@ -34,7 +34,7 @@ def test_what_is_deleted_is_made_again(campaign: Callable[..., Campaign], monkey
     assert tracker.run_id() not in vandal.deleted
     assert tracker.whole(0)
     assert tracker.leads(0)
-    points = api.get_metric_history(tracker.run_id(0), "loss")
+    points = api.get_metric_history(tracker.run_id(0), "training/loss")
     assert len(points) == len({point.step for point in points}) > 1
 
     # Between two starts: everything, one after the other. The campaign has ended; each start only puts things right.

@@ -127,7 +127,8 @@ def test_parts_are_the_same_byte_for_byte(engine: Engine, campaign: Campaign, st
     engine.label(student, made)
     assert contents(made) == contents(expected)
     # Nothing but them is left; and made anew they are the same.
-    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == [part.file.name for part in made]
+    left = sorted(path.name for path in (tmp_path / "made").iterdir() if not path.name.endswith(".crc32"))
+    assert left == [part.file.name for part in made]
     made[1].file.unlink()
     engine.label(student, [made[1]])
     assert contents(made) == contents(expected)

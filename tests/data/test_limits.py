@@ -86,7 +86,7 @@ def stop(decoder: Decoder, how: signal.Signals, times: int) -> threading.Thread:
                     busy = [process._process for process in decoder._busy]
                 for process in busy:
                     if process.poll() is None:
-                        time.sleep(0.2)
+                        time.sleep(0.05)
                         process.send_signal(how)
                         sent = True
                         if how is not signal.SIGSTOP:

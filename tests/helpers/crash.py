@@ -27,7 +27,17 @@ SETTINGS = [
     "self_training.random=4",
 ]
 # What may differ between two runs that did the same: times, and ids that are drawn or come from times.
-VOLATILE = {"seconds", "run_id", "commit", "data_commit", "label_commits", "checkpoint", "code_version", "lake"}
+VOLATILE = {
+    "seconds",
+    "training/seconds",
+    "run_id",
+    "commit",
+    "data_commit",
+    "label_commits",
+    "checkpoint",
+    "code_version",
+    "lake",
+}
 
 
 class Victims:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from t2t.core.errors import T2TError
+from t2t.core.files import checksum_of
 from t2t.data.labels import LABEL_SCHEMA, write_parquet
 from t2t.teachers.answers import checked
 from t2t.teachers.register import Registrar
@@ -120,6 +121,7 @@ def test_a_part_that_an_older_version_left_unchecked_is_refused_and_made_anew(
     (part,) = work.glob("labeling/*/part-00000.parquet")
     columns = pa.table({"sample_id": ["a"], "topic": ["red"], "teacher_id": ["vendor"], "confidence": [7.0]})
     write_parquet(columns.cast(LABEL_SCHEMA), part)
+    checksum_of(part).unlink()  # an older version wrote none
     with pytest.raises(T2TError, match=r"gives 7\.0.*for sample 'a' and topic 'red'"):
         ask(lake, work, dataset, Counting(2), many("a", "b", "c"), "red")
     ask(lake, work, dataset, Counting(2), many("a", "b", "c"), "red")
