@@ -12,7 +12,7 @@ from t2t.campaign.find import ledger_of
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import Record, champion
 from t2t.core.config import parse
-from t2t.core.errors import T2TError
+from t2t.core.errors import T2TError, nearest
 from t2t.core.workspace import Workspace
 from t2t.data.pairs import Pairs, pairs_of
 from t2t.evaluation.config import PRECISION
@@ -38,6 +38,17 @@ class Best:
             raise T2TError(f"Campaign {campaign!r} has no champion: no round that stands has passed.")
         return cls(workspace, ledger, record)
 
+    def check(
+        self, named: Sequence[str] | None = None, precision: float | None = None, identity: str | None = None
+    ) -> None:
+        """Raises T2TError for what no student can be asked, before its libraries are loaded, which takes seconds."""
+        _texts(named)
+        if precision is not None and not 0 < precision < 1:
+            raise T2TError(f"A precision lies between 0 and 1, both excluded; {precision:g} does not.")
+        known = [self.record.identity, *(teacher.id for teacher in self.record.teachers)]
+        if identity is not None and identity not in known:
+            raise T2TError(f"This student has no identity {identity!r}.{nearest(identity, known)}")
+
     @property
     def dataset(self) -> str:
         return self.ledger.layout.dataset
@@ -58,8 +69,7 @@ class Best:
         Args:
             precision: as wished, 0..1; the campaign's own (`evaluation.precision`) when None.
         """
-        if precision is not None and not 0 < precision < 1:
-            raise T2TError(f"A precision lies between 0 and 1, both excluded; {precision:g} does not.")
+        self.check(precision=precision)
         record, layout = self.record, self.ledger.layout
         content = read_json(self.ledger.lake, record.commit, layout.file(record.round, "decisions.json"))
         if content is not None:
@@ -83,7 +93,11 @@ class Best:
 
 def asked_topics(best: Best, named: Sequence[str] | None) -> list[str]:
     """The topics that were named, each once, or all of the dataset's. Raises T2TError for an empty one."""
+    return _texts(named) or list(best.topics)
+
+
+def _texts(named: Sequence[str] | None) -> list[str]:
     topics = list(dict.fromkeys(topic.strip() for topic in named or ()))
     if "" in topics:
         raise T2TError("A topic is empty: --topics takes a text, such as --topics 'red star'.")
-    return topics or list(best.topics)
+    return topics

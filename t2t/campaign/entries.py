@@ -53,7 +53,7 @@ def read_campaign(workspace: Workspace, campaign: str, name: str | None, setting
     if name is not None:
         expect(name, str, "A campaign's name is a text")
     content = override(expand(read_yaml(path), {}, path), settings)
-    content["name"] = name or campaign
+    content["name"] = campaign if name is None else name
     return parse(CampaignConfig, content, path)
 
 

@@ -59,6 +59,7 @@ def predict(
     from t2t.campaign.best import Best
 
     best = Best.of(context.obj, campaign)
+    best.check(topics, precision, identity)
     from t2t.commands.predict import (
         csv_of,
         predict_files,
@@ -104,7 +105,7 @@ def tag(
 
     check_out(out)
     check_source(context.obj, source)
-    Best.of(context.obj, campaign)
+    Best.of(context.obj, campaign).check(topics, precision)
     from t2t.commands.tag import print_tags, tag
 
     found = tag(source, campaign, out, topics=topics, top=top, precision=precision, workspace=context.obj)
@@ -124,11 +125,12 @@ def search(
 ) -> None:
     """Find the clips that show something: t2t search demo "red star". Searched is what was tagged or embedded."""
     from t2t.campaign.best import Best
-    from t2t.commands.outputs import PAGE, check_out
+    from t2t.commands.outputs import PAGE, check_out, check_query
 
+    check_query(query)
     if out is not None:
         check_out(out, PAGE)
-    Best.of(context.obj, campaign)
+    Best.of(context.obj, campaign).check(precision=precision)
     from t2t.commands.search import print_found, rows_of, search, write_page
 
     found = search(campaign, query, top=top, precision=precision, workspace=context.obj)
@@ -148,7 +150,7 @@ def export(
 ) -> None:
     """Write the champion as ONNX, one graph a tower, with thresholds, tokenizer and a model card.
 
-    The graphs are compared with torch where ONNX Runtime is installed. Needs: pip install 'teacher2task[onnx]'.
+    The graphs are compared with torch where ONNX Runtime is installed. Needs the extra `onnx` of teacher2task.
     """
     from importlib.util import find_spec
 
@@ -158,7 +160,7 @@ def export(
         raise T2TError(f"Export needs {' and '.join(missing)}: pip install 'teacher2task[onnx]'.")
     from t2t.campaign.best import Best
 
-    Best.of(context.obj, campaign)
+    Best.of(context.obj, campaign).check(precision=precision)
     from t2t.commands.export import export
 
     done = export(campaign, out, precision=precision, workspace=context.obj)

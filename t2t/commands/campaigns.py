@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
 from rich.markup import escape
 
+from t2t.campaign.config import NAME
 from t2t.campaign.decision import waiting
 from t2t.campaign.find import campaigns, readable_entry
 from t2t.campaign.freeze import unfreeze
@@ -80,7 +82,8 @@ def remove_campaign(workspace: Workspace, name: str) -> None:
     """
     places = [(lake, layout) for lake, layout in campaigns(workspace) if layout.name == name]
     folder = workspace.work / "campaigns" / name
-    if "/" in name or not (places or folder.is_dir()):
+    # A name is no path: what is no campaign's name, such as '' or '..', has another folder than a campaign's.
+    if not re.fullmatch(NAME, name) or not (places or folder.is_dir()):
         begun = [layout.name for _, layout in campaigns(workspace)]
         where = f"the registry's entry is a file of yours: {workspace.registry / 'campaigns' / name}.yaml"
         hint = where if name in workspace.names("campaigns") else nearest(name, begun).strip()

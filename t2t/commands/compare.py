@@ -35,8 +35,10 @@ class Comparison:
 def compare(workspace: Workspace, campaign: str, first: int, second: int, top: int) -> Comparison:
     """Compares two finished rounds; the `top` topics and labels that changed most.
 
-    Raises T2TError for a round that there is not.
+    Raises T2TError for a round that there is not, or that is named twice.
     """
+    if first == second:
+        raise T2TError(f"Round {first} is named twice: two rounds are compared.")
     ledger = ledger_of(workspace, campaign)
     records = ledger.records()
     for k in (first, second):

@@ -26,7 +26,11 @@ def check_out(out: str | Path, endings: tuple[str, ...] = TAGS) -> Path:
 
 
 def check_source(workspace: Workspace, named: Sequence[str | Path]) -> None:
-    """Raises T2TError for a single word that is neither a dataset of the registry nor a file or folder."""
+    """Raises T2TError for a single word that is neither a dataset of the registry nor a file or folder, and for the
+    first of several that is not there."""
+    for one in named if len(named) > 1 else ():
+        if not os.path.exists(one):
+            raise T2TError(f"{one_line(str(one), 200)}: no such file or folder.")
     if len(named) == 1 and isinstance(named[0], str) and not os.path.exists(named[0]):
         datasets = workspace.names("datasets")
         if named[0] not in datasets:
@@ -34,3 +38,11 @@ def check_source(workspace: Workspace, named: Sequence[str | Path]) -> None:
             raise T2TError(
                 f"{one_line(named[0], 200)!r}: neither a dataset of the registry nor a file or folder.{hint}"
             )
+
+
+def check_query(query: str) -> str:
+    """What is searched for, without blanks at its ends. Raises T2TError for none."""
+    query = query.strip()
+    if not query:
+        raise T2TError("The query is empty: write what is to be seen, such as 'red star'.")
+    return query

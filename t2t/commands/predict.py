@@ -79,8 +79,8 @@ def predict_files(
 ) -> Predictions:
     """`predict`, of what was found already."""
     thresholds = best.thresholds(precision)
-    scorer = open_scorer(best)
     topics = asked_topics(best, named)
+    scorer = open_scorer(best)
     asked = scorer.check(topics, identity)
     known = thresholds if asked == thresholds.identity else None
     if known is None and precision is not None:

@@ -18,7 +18,7 @@ from PIL import Image
 from t2t.campaign.best import Best
 from t2t.campaign.entries import open_dataset
 from t2t.campaign.searched import note_source, read_sources, source_file
-from t2t.commands.outputs import PAGE, check_out
+from t2t.commands.outputs import PAGE, check_out, check_query
 from t2t.commands.page.page import environment
 from t2t.commands.predict import open_scorer, shown
 from t2t.commands.tables import console, table_of
@@ -74,9 +74,7 @@ def search(
 
     Raises T2TError for an empty query, and where nothing is embedded.
     """
-    query = query.strip()
-    if not query:
-        raise T2TError("The query is empty: write what is to be seen, such as 'red star'.")
+    query = check_query(query)
     if top < 1:
         raise T2TError(f"top is 1 or more, not {top}.")
     place = Workspace.or_found(workspace)

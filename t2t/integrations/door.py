@@ -104,7 +104,10 @@ def headers_of(scope: Scope) -> dict[str, str]:
 
 def same_origin(origin: str, host: str) -> bool:
     """Whether a page of `origin` is the server's that was called `host`. TLS may end at a proxy before it."""
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # such as a bracket that does not close
+        return False
     return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
 
 

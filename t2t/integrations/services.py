@@ -295,6 +295,8 @@ def free_port() -> int:
 
 def port_taken(port: int) -> str | None:
     """Why nothing can listen on a port of the loopback interface; None if something can."""
+    if not 0 < port < 1 << 16:
+        return "ports are 1 to 65535"
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -76,6 +76,8 @@ class Repository:
             yield Damage(str(self.path), f"the pack {pack.name}", "", problem, "", advice)
         if self.objects.bad_packs():
             return
+        if (packed := self._packed_references()) is not None:
+            yield packed
         lost, seen = [], set[str]()
         for name in self._references():
             target = _target(self.repository, name)
@@ -86,12 +88,26 @@ class Repository:
         for name in lost:
             yield self._lost(name, seen)
 
+    def _packed_references(self) -> Damage | None:
+        """What is wrong with the file that `git gc` keeps branches and tags in; None where nothing is."""
+        try:
+            list(self.repository.references)
+        except pygit2.GitError as error:
+            file = Path(self.repository.path) / "packed-refs"
+            advice = (
+                f"Put {file} in from a copy of the lake; without one move it away (mv {file} /tmp) and check again, "
+                "which tells where branches may have been."
+            )
+            return Damage(str(self.path), file.name, "", f"cannot be read: {one_line(error, 100)}", "", advice)
+        return None
+
     def _references(self) -> list[str]:
         """Full names of all branches and tags, `main` among them whether it is there or not."""
         root = Path(self.repository.path)
         files = [path for path in (root / "refs").rglob("*") if path.is_file() and path.suffix != ".lock"]
         names = {path.relative_to(root).as_posix() for path in files}
-        names |= {name for name in self.repository.references if name.startswith("refs/")}
+        if self._packed_references() is None:
+            names |= {name for name in self.repository.references if name.startswith("refs/")}
         return sorted(names | {f"refs/heads/{MAIN}"})
 
     def _commits(self, head: str, seen: set[str]) -> Iterator[Damage]:

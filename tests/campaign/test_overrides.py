@@ -75,6 +75,8 @@ def test_another_name_is_another_campaign(place: Workspace) -> None:
     assert campaign_with(place, "mine", {"name": "longer"}).name == "longer"
     with pytest.raises(T2TError, match="another name is given by --name"):
         overrides_from(place, "mine", None, ["name=other"])
+    with pytest.raises(T2TError, match="key 'name'"):
+        read_campaign(place, "mine", "", [])  # an unset variable of a script: not the campaign itself
 
 
 def test_variables_are_those_of_the_machine_that_runs_it(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -51,6 +52,29 @@ def clips(place: Workspace, tmp_path: Path) -> Path:
     (folder / "broken.mp4").write_text("not a video")
     (folder / "note.txt").write_text("note")
     return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--topics", " "), "A topic is empty"),
+        (("--precision", "1.5"), "A precision lies between 0 and 1"),
+        (("--identity", "nobody"), "This student has no identity 'nobody'"),
+    ],
+)
+def test_what_no_student_can_be_asked_is_said_before_it_is_loaded(
+    asked: Callable[..., Any], clips: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    def load_none(best: Best) -> None:
+        raise AssertionError("loaded")
+
+    modules = [importlib.import_module(f"t2t.commands.{name}") for name in ("predict", "tag")]
+    for module in modules:
+        monkeypatch.setattr(module, "open_scorer", load_none)
+    assert said in str(asked("predict", "tiny", clips, *words).exception)
+    if words[0] != "--identity":
+        tagged = asked("tag", clips, "--campaign", "tiny", "--out", clips / "tags.csv", *words)
+        assert said in str(tagged.exception)
 
 
 def test_a_second_file_is_scored_and_is_no_topic(asked: Callable[..., Any], clips: Path) -> None:

@@ -80,7 +80,10 @@ def test_a_campaign_without_a_round_begins_anew_with_other_settings(
         assert not (place.work / "campaigns" / "tiny").exists()
         assert campaigns(place) == []
     assert "has not begun" in t2t("campaigns", "remove", "tiny")[1]
-    assert "has not begun" in t2t("campaigns", "remove", "../work")[1]
+    begin(place)
+    for path in ("../work", "..", ".", "", "tiny/", "tiny\n"):
+        assert "has not begun" in t2t("campaigns", "remove", path)[1], path
+        assert (place.work / "campaigns" / "tiny").is_dir(), path
     assert (place.registry / "campaigns" / "tiny.yaml").is_file()
 
 

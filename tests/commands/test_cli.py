@@ -86,6 +86,7 @@ def test_the_readmes_yaml_is_valid(tmp_path):
         (["run", "demo", "--set", "rounds"], "key=value"),
         (["rounds", "demo"], "has not run in"),
         (["compare", "demo", "0", "1"], "t2t run demo"),
+        (["compare", "demo", "0", "0"], "Round 0 is named twice"),
         (["data", "check", "jhmbd"], "Did you mean 'jhmdb'?"),
         (["teachers", "add", "human", "--kind", "labels", "--path", "x.csv"], "reserved"),
         (["teachers", "add", "new", "--kind", "label", "--path", "x.csv"], "labels"),

@@ -31,6 +31,37 @@ def test_pictures_are_upright_in_all_eight_orientations(tmp_path, kind):
         assert distance(read_frames(path)[0], shown(image, orientation)) < 5, orientation
 
 
+@pytest.mark.parametrize("kind", ["webp", "png"])
+def test_moving_pictures_are_upright_in_all_their_frames(tmp_path, kind):
+    one, two = mosaic(), mosaic(seed=1)
+    for orientation in ORIENTATIONS:
+        exif = Image.Exif()
+        exif[0x112] = orientation
+        path = tmp_path / f"{orientation}.{kind}"
+        pictures = [Image.fromarray(image) for image in (one, two)]
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100, exif=exif.tobytes(), quality=95)
+        frames = read_frames(path)
+        assert len(frames) == 2
+        for frame, image in zip(frames, (one, two), strict=True):
+            assert distance(frame, shown(image, orientation)) < 8, orientation
+
+
+def test_a_moving_picture_with_damaged_exif_is_as_it_is_stored(tmp_path):
+    image = Image.fromarray(mosaic())
+    image.save(tmp_path / "a.webp", save_all=True, append_images=[image.rotate(180)], exif=b"Exif\0\0MM\0*\xff\xff")
+    assert distance(read_frames(tmp_path / "a.webp")[0], mosaic()) < 8
+
+
+def test_a_clip_behind_a_picture_is_not_the_picture(tmp_path):
+    path = tmp_path / "motion.jpg"
+    Image.fromarray(mosaic()).save(path, quality=95)
+    clip = write_clip(tmp_path / "clip.mp4", numbered(4))
+    path.write_bytes(path.read_bytes() + clip.read_bytes())
+    frames = read_frames(path)
+    assert len(frames) == 1
+    assert distance(frames[0], mosaic()) < 5
+
+
 @pytest.mark.parametrize("kind", ["mp4", "mov", "mkv"])
 def test_videos_are_upright_also_where_the_matrix_mirrors(tmp_path, kind):
     image = mosaic()

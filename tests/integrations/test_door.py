@@ -59,6 +59,7 @@ LINK = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch
         ({"origin": "http://localhost:4200"}, 403),
         ({"origin": "file://127.0.0.1:4200"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://[::1"}, 403),
         ({"origin": ""}, 403),
         ({"sec_fetch_site": "cross-site"}, 403),
         ({"sec_fetch_site": "same-site", "sec_fetch_mode": "cors"}, 403),

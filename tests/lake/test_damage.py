@@ -346,3 +346,11 @@ def test_sizes_are_read_from_headers_so_a_listing_reads_no_content(lake):
         ("d/small.txt", 1),
         ("other.txt", 1),
     ]
+
+
+def test_damaged_packed_references_are_named(tmp_path, lake):
+    (lake.path / "packed-refs").write_text("xyz zz\n")
+    (found,) = Repository(lake.path, tmp_path).check()
+    assert str(found).startswith(f"{lake.path}: packed-refs cannot be read: ")
+    (lake.path / "refs" / "heads" / "main").unlink()
+    assert [damage.what for damage in Repository(lake.path, tmp_path).check()] == ["packed-refs", "refs/heads/main"]

@@ -49,6 +49,8 @@ PLAYLISTS = ((b"#EXTM3U", "hls"), (b"ffconcat", "concat"), (b"<MPD", "dash"), (b
 # Coding of single pictures: where another stream is coded as video, these are its cover or thumbnails.
 PICTURE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000", "libopenjpeg"})
 JPEG_NAMES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"})
+# What a file that begins as a JPEG picture may be.
+JPEG_FORMATS = ("mjpeg", "jpeg_pipe", "jpegls_pipe")
 HEAD = 1 << 16
 NOT_READABLE = "not readable as video or image"
 
@@ -93,10 +95,14 @@ def open_container(descriptor: int) -> Any:
 
     Raises Unreadable for a format that is not let in, and what PyAV raises for a damaged file.
     """
-    os.lseek(descriptor, 0, os.SEEK_SET)
     options = {"fd": str(descriptor), "protocol_whitelist": "fd", "format_whitelist": FORMATS}
     try:
-        return av.open("fd:", options=options, metadata_errors="replace")
+        container = _opened(descriptor, options)
+        if container.format.name not in JPEG_FORMATS and os.pread(descriptor, 3, 0) == b"\xff\xd8\xff":
+            # A phone's motion photo: libav may find the clip behind the picture, viewers show the picture.
+            container.close()
+            container = _opened(descriptor, options, "jpeg_pipe")
+        return container
     except av.ArgumentError:
         raise Unreadable(_playlist(descriptor) or "a format that is not read as video or image") from None
     except av.InvalidDataError as error:
@@ -104,6 +110,11 @@ def open_container(descriptor: int) -> Any:
             raise Unreadable(playlist) from None
         text = " (it is a text)" if _is_text(os.pread(descriptor, 1024, 0)) else ""
         raise Unreadable(f"{NOT_READABLE}: {error.strerror.lower()}{text}") from None
+
+
+def _opened(descriptor: int, options: dict[str, str], kind: str | None = None) -> Any:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return av.open("fd:", format=kind, options=options, metadata_errors="replace")
 
 
 def _playlist(descriptor: int) -> str | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from t2t.data.embeddings.media.bounds import Ask, Unreadable, raise_for_memory
 from t2t.data.embeddings.media.heif import Layout
@@ -18,6 +19,11 @@ from t2t.data.embeddings.media.tiff import main_page
 
 # Their size is checked before, against the dataset's own limit.
 Image.MAX_IMAGE_PIXELS = None
+# EXIF's orientations as `by_steps` has them.
+ORIENTATIONS: dict[int | None, tuple[int | str, ...]] = {
+    2: ("left-right",), 3: (2,), 4: ("top-bottom",), 5: (1, "top-bottom"),
+    6: (3,), 7: (1, "left-right"), 8: (1,),
+}  # fmt: skip
 
 
 def assemble(container: Any, layout: Layout, ask: Ask) -> np.ndarray:
@@ -102,10 +108,20 @@ def moving_webp(file: BinaryIO, frames: int, ask: Ask) -> list[np.ndarray]:
     images = []
     file.seek(0)
     with _image(file, "WEBP") as moving:
+        turn = by_steps(ORIENTATIONS.get(_orientation(moving), ()))
         for number in choose(np.asarray(times, dtype=np.int64), frames).tolist():
             moving.seek(number)
-            images.append(screen.show(on_white(np.asarray(moving.convert("RGBA"))), upright))
+            images.append(screen.show(on_white(np.asarray(moving.convert("RGBA"))), turn))
     return images
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """What EXIF says; None where it says nothing, or is damaged."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError, struct.error):
+        return None
+    return found if isinstance(found, int) else None
 
 
 def _webp_times(file: BinaryIO) -> tuple[int, int, list[int]]:

@@ -33,7 +33,7 @@ from t2t.data.embeddings.media.opening import (
     shown_stream,
 )
 from t2t.data.embeddings.media.sampling import choose
-from t2t.data.embeddings.media.shown import Screen
+from t2t.data.embeddings.media.shown import Screen, turn_of
 
 if TYPE_CHECKING:
     from t2t.data.embeddings.config import Crop, Interpolation
@@ -119,9 +119,13 @@ class _Source:
         self.bounds.check_size(stream.width, stream.height)
         return stream
 
+    @property
+    def animation(self) -> bool:
+        return self.container.format.name in ANIMATIONS
+
     def screen(self, ask: Ask) -> Screen:
         """What shows this file's frames. Viewers show a picture's pixels square whatever its density says."""
-        picture = self.still or self.container.format.name in ANIMATIONS
+        picture = self.still or self.animation
         aspect = None if picture else self.stream.sample_aspect_ratio
         return Screen(ask.size, ask.crop, ask.interpolation, aspect, on_white=picture)
 
@@ -189,12 +193,14 @@ def _check_work(source: _Source, times: np.ndarray, wanted: np.ndarray) -> None:
 
 
 def _convert(source: _Source, chosen: Iterator[av.VideoFrame], ask: Ask) -> list[np.ndarray]:
-    screen = source.screen(ask)
+    screen, turn = source.screen(ask), None
     images = []
     for frame in chosen:
         ask.bounds.check_size(frame.width, frame.height)
         large = frame.width * frame.height > LARGE
-        images.append(screen.show(frame))
+        if source.animation and turn is None:
+            turn = turn_of(frame)  # EXIF is of the whole file, and libav gives it with the first frame only
+        images.append(screen.show(frame, turn) if turn else screen.show(frame))
         # While it is held, a decoder that paints over its last frame (GIF) has to copy it.
         del frame
         if large:
