@@ -55,6 +55,22 @@ class TeacherContext:
         return self.dataset.root
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a teacher that costs money will ask, and for how much; amounts are in the currency of its prices.
+
+    about, most: by experience, and at most. spent, budget: so far, and altogether (None: no budget). note: the same in
+    words.
+    """
+
+    requests: int
+    about: float
+    most: float
+    spent: float
+    budget: float | None
+    note: str
+
+
 class Teacher(Protocol):
     """A teacher ready to label.
 
@@ -64,6 +80,8 @@ class Teacher(Protocol):
 
     One that has something to say of its labels, such as classes that no topic is meant by, has `remarks: list[str]`,
     a sentence each, once it has labeled something; `t2t teachers check` and a run tell them.
+
+    One that pays for its answers has `cost(samples, topics) -> Cost`: a plan asks that, and does not try it.
     """
 
     entry: TeacherEntry
