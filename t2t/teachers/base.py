@@ -7,8 +7,9 @@ A *kind* of teacher is one module of this package (or of another package that de
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -57,10 +58,10 @@ class TeacherContext:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a teacher that costs money will ask, and for how much; amounts are in the currency of its prices.
+    """What a teacher that pays for its answers will ask, and for how much; amounts are in its prices' currency.
 
-    about, most: by experience, and at most. spent, budget: so far, and altogether (None: no budget). note: the same in
-    words.
+    about, most: by experience, and at most. spent, budget: so far, and altogether (None: no budget). priced: whether
+    the entry has prices at all.
     """
 
     requests: int
@@ -68,7 +69,26 @@ class Cost:
     most: float
     spent: float
     budget: float | None
-    note: str
+    priced: bool
+
+    @staticmethod
+    def sum(costs: Sequence[Cost]) -> Cost | None:
+        """Of several blocks of one teacher; None of none."""
+        if not costs:
+            return None
+        totals = [math.fsum(getattr(cost, name) for cost in costs) for name in ("requests", "about", "most")]
+        return replace(costs[-1], requests=int(totals[0]), about=totals[1], most=totals[2])
+
+    @property
+    def note(self) -> str:
+        """In words."""
+        if not self.priced:
+            return f"{self.requests:,} requests, without a price"
+        of = "no budget is set, so a run is refused" if self.budget is None else f"the budget is {self.budget:,.2f}"
+        return (
+            f"{self.requests:,} requests for about {self.about:,.4g} (at most {self.most:,.4g}); {self.spent:,.4g} are "
+            f"spent, {of}"
+        )
 
 
 class Teacher(Protocol):

@@ -296,11 +296,8 @@ class Teacher:
         cap = cap_of(entry.id, entry.budget)
         spent = self.kept.spent(cap.whose if cap else entry.id)
         self.kept.close()
-        note = f"{requests:,} requests"
-        if entry.price is not None:
-            note += f", about {written(about)}, at most {written(most)}; spent so far {written(spent)}"
-            note += f" of {written(cap.most)}" if cap else "; no budget is set, so a run is refused"
-        return Cost(requests, about / UNITS, most / UNITS, spent / UNITS, cap.most / UNITS if cap else None, note)
+        budget = cap.most / UNITS if cap else None
+        return Cost(requests, about / UNITS, most / UNITS, spent / UNITS, budget, entry.price is not None)
 
 
 def _schema(entry: Entry, topics: int) -> dict[str, Any]:
