@@ -12,13 +12,16 @@ from t2t.commands.plan.estimate import plan
 from t2t.commands.plan.show import plan_json
 from t2t.core.config import load_yaml
 from t2t.core.workspace import Workspace
+from t2t.data.dataset import DatasetConfig, read_dataset
 from t2t.lake import open_lake
-from t2t.teachers import parse_entry
+from t2t.teachers import TeacherContext, build, parse_entry
+from t2t.teachers.register import Registrar
 from t2t.teachers.store import read_labels, registered
 from tests.helpers.campaigns import run, tiny_at
 from tests.helpers.documented import refused
-from tests.helpers.openai_server import KEY, fake_server
+from tests.helpers.openai_server import KEY, fake_server, text_of
 from tests.helpers.openai_teacher import NEEDS_PACKAGE
+from tests.helpers.teachers import SAMPLES, make
 from tests.helpers.worlds import ROOT
 
 pytestmark = [NEEDS_PACKAGE, pytest.mark.usefixtures("quick")]
@@ -32,8 +35,10 @@ size: 32
 quality: 60
 price: {{input: 1000, output: 4000}}
 image_tokens: 85
-budget: 20
+budget: 5
 retries: 2
+score: number
+topics_per_request: 5
 """
 
 
@@ -48,30 +53,31 @@ def test_a_campaign_stops_at_its_budget_and_goes_on_with_a_larger_one(workspace,
         (workspace.registry / "teachers" / "seer.yaml").write_text(ENTRY.format(url=fake.url))
         campaign = tiny_at(workspace, teachers=("colour-expert", "seer"), rounds={"max": 1})
         samples, topics = len(campaign.dataset.samples), len(campaign.dataset.topics)
+        asked = samples * -(-topics // 5)
         planned = plan(workspace, campaign.config)
         (work,) = [work for work in planned.labeling if work.what == "seer"]
         assert fake.requests == []
         cost = work.cost
         assert cost is not None
-        assert (cost.requests, cost.spent, cost.budget) == (samples * topics, 0, 20)
+        assert (cost.requests, cost.spent, cost.budget) == (asked, 0, 5)
         assert cost.about < cost.most
-        assert json.loads(json.dumps(plan_json(planned)))["labeling"][2]["cost"]["requests"] == samples * topics
-        assert re.search(r"requests for about .* \(at most .*\); 0 are spent, the budget is 20.00", work.note)
+        assert json.loads(json.dumps(plan_json(planned)))["labeling"][2]["cost"]["requests"] == asked
+        assert re.search(r"requests for about .* \(at most .*\); 0 are spent, the budget is 5.00", work.note)
 
         assert "spent" in refused(lambda: run(campaign))
         stopped = len(fake.requests)
-        assert 0 < stopped < samples * topics
-        assert fake.bill(1000, 4000) <= 20
+        assert 0 < stopped < asked
+        assert fake.bill(1000, 4000) <= 5
         assert registered(open_lake("git", workspace.work), "demo", "seer") is None
         (left,) = [work for work in plan(workspace, campaign.config).labeling if work.what == "seer"]
         assert left.cost is not None
-        assert left.cost.requests == samples * topics - stopped
+        assert left.cost.requests == asked - stopped
         assert left.cost.spent == pytest.approx(fake.bill(1000, 4000))
 
         monkeypatch.setenv("T2T_BUDGET", str(left.cost.spent + left.cost.most))
         records = run(tiny_at(workspace, teachers=("colour-expert", "seer"), rounds={"max": 1}))
         assert [record.round for record in records or []] == [0]
-        assert len(fake.requests) == samples * topics
+        assert len(fake.requests) == asked
         lake = open_lake("git", workspace.work)
         assert len(read_labels(lake, "main", "demo", "seer")) == samples * topics
         assert left.cost.spent + left.cost.most >= fake.bill(1000, 4000) >= left.cost.spent + left.cost.about / 2
@@ -79,28 +85,31 @@ def test_a_campaign_stops_at_its_budget_and_goes_on_with_a_larger_one(workspace,
         assert not file.is_file() or KEY.encode() not in file.read_bytes()
 
 
-def test_the_page_s_entries_are_entries():
+def blocks() -> list[str]:
     page = (ROOT / "docs" / "teachers" / "openai.md").read_text(encoding="utf-8")
-    entries = [load_yaml(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    return re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+
+
+def test_the_page_s_entries_are_entries():
+    entries = [load_yaml(block) for block in blocks()]
     assert len(entries) >= 4
     for entry in entries:
         assert parse_entry(entry, "docs/teachers/openai.md").kind == "openai"
 
 
-def test_the_page_s_first_entry_labels(dataset, work, monkeypatch):
-    from t2t.lake import open_lake as opened
-    from t2t.teachers import TeacherContext, build
-    from t2t.teachers.register import Registrar
-
-    page = (ROOT / "docs" / "teachers" / "openai.md").read_text(encoding="utf-8")
-    first = load_yaml(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+def test_the_page_s_first_entry_labels(tmp_path, work, lake):
+    make(tmp_path)
+    lines = SAMPLES.strip().splitlines()
+    titles = [",title,description", ",one,", ",two,of a circle", ",,"]
+    table = "\n".join(line + title for line, title in zip(lines, titles, strict=True)) + "\n"
+    (tmp_path / "tiny" / "samples.csv").write_text(table)
+    dataset = read_dataset(DatasetConfig(name="tiny", root="tiny"), tmp_path)
     with fake_server() as fake:
-        entry = parse_entry(first | {"base_url": fake.url}, "page")
+        entry = parse_entry(load_yaml(blocks()[0]) | {"base_url": fake.url}, "page")
         teacher = build(entry, TeacherContext(dataset, work))
-        registrar = Registrar(opened("git", work), dataset, work)
+        registrar = Registrar(lake, dataset, work)
         registrar.try_out(teacher, dataset.samples, dataset.topics)
-        reference = registrar.register(teacher, dataset.samples, dataset.topics)
-        found = registered(opened("git", work), dataset.name, reference.id)
-        assert found is not None
-        assert found.rows > 0
-        assert found.rows == len(fake.requests)
+        registrar.register(teacher, dataset.samples, dataset.topics)
+        assert len(fake.requests) == 4
+        assert len(read_labels(lake, "main", "tiny", "reader")) == 4
+        assert text_of(fake.requests[-1]).startswith("title: two\n\ndescription: of a circle\n\n")
