@@ -54,8 +54,8 @@ def tokens_of(body: dict[str, Any]) -> int:
     return 8 + len(text_of(body).encode()) // 3 + images * IMAGE_TOKENS
 
 
-def answer_to(body: dict[str, Any], fault: str) -> dict[str, Any]:
-    """A chat completion, good or bad."""
+def answer_to(body: dict[str, Any], fault: str) -> tuple[dict[str, Any], int]:
+    """A chat completion, good or bad, and the tokens that it really has."""
     p = confidence_of(text_of(body) + str(body.get("seed", "")))
     message: dict[str, Any] = {"role": "assistant", "content": "Yes" if p >= 0.5 else "No"}
     choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
@@ -87,7 +87,7 @@ def answer_to(body: dict[str, Any], fault: str) -> dict[str, Any]:
         "words as usage": {"prompt_tokens": "many", "completion_tokens": 1},
         "huge usage": {"prompt_tokens": 10**7, "completion_tokens": 1, "total_tokens": 10**7 + 1},
     }.get(fault, usage)
-    return {"id": "x", "object": "chat.completion", "model": "fake-1", "choices": [choice], "usage": usage}
+    return {"id": "x", "object": "chat.completion", "model": "fake-1", "choices": [choice], "usage": usage}, wrote
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -115,11 +115,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(int(status), {"error": {"message": f"no, {KEY}", "code": "x"}}, wait)
         if fault == "refused":
             return self._send(400, {"error": {"message": "filtered", "code": "content_filter"}})
-        answer = answer_to(body, fault)
+        answer, wrote = answer_to(body, fault)
         with fake.lock:
             # Whatever it says in `usage`, this is what it charges; also for an answer that never arrives.
             fake.input += tokens_of(body)
-            fake.output += min(3 * 200, body.get("max_tokens", 10**6), 1 if "response_format" not in body else 10**6)
+            fake.output += wrote
             if fault not in ("cut", "drop"):
                 fake.answered.append(text_of(body) + str(body.get("seed", "")))
         self._send(200, answer, cut=fault == "cut", drop=fault == "drop")

@@ -80,7 +80,7 @@ def test_a_campaign_stops_at_its_budget_and_goes_on_with_a_larger_one(workspace,
         assert len(fake.requests) == asked
         lake = open_lake("git", workspace.work)
         assert len(read_labels(lake, "main", "demo", "seer")) == samples * topics
-        assert left.cost.spent + left.cost.most >= fake.bill(1000, 4000) >= left.cost.spent + left.cost.about / 2
+        assert left.cost.spent + left.cost.most >= fake.bill(1000, 4000) >= left.cost.spent
     for file in workspace.work.rglob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes()
 
@@ -112,4 +112,5 @@ def test_the_page_s_first_entry_labels(tmp_path, work, lake):
         registrar.register(teacher, dataset.samples, dataset.topics)
         assert len(fake.requests) == 4
         assert len(read_labels(lake, "main", "tiny", "reader")) == 4
-        assert text_of(fake.requests[-1]).startswith("title: two\n\ndescription: of a circle\n\n")
+        asked = [text_of(body) for body in fake.requests]
+        assert sum(text.startswith("title: two\n\ndescription: of a circle\n\n") for text in asked) == 2

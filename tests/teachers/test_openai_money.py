@@ -74,7 +74,7 @@ def test_a_count_above_what_is_possible_stops_at_once(tmp_path):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    faults=st.lists(st.sampled_from(FAULTS), min_size=1, max_size=12),
+    faults=st.lists(st.sampled_from([*FAULTS, *[""] * len(FAULTS)]), min_size=1, max_size=12),
     budgets=st.lists(st.floats(0, 4), min_size=1, max_size=3),
     concurrency=st.integers(1, 8),
     score=st.sampled_from(["logprobs", "hard", "number"]),
