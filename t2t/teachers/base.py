@@ -101,7 +101,8 @@ class Teacher(Protocol):
     One that has something to say of its labels, such as classes that no topic is meant by, has `remarks: list[str]`,
     a sentence each, once it has labeled something; `t2t teachers check` and a run tell them.
 
-    One that pays for its answers has `cost(samples, topics) -> Cost`: a plan asks that, and does not try it.
+    One that pays for its answers has `cost(samples, topics) -> Cost`: a plan asks that, and does not try it. One that
+    needs more than its entry, such as a key in the environment, may have `ready()`, which raises T2TError without it.
     """
 
     entry: TeacherEntry

@@ -256,3 +256,8 @@ def test_the_fingerprint_is_of_what_is_asked_and_not_of_where_or_for_how_much(tm
 def test_without_the_package_it_says_what_to_install(tmp_path, clips, monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
     refused(lambda: labels(teacher(tmp_path, table(clips), "http://127.0.0.1:9/v1"), table(clips)))
+
+
+def test_a_key_in_an_entry_is_refused(tmp_path, clips):
+    message = refused(lambda: teacher(tmp_path, table(clips), "http://x/v1", extra_body={"user": f"Bearer {KEY}"}))
+    assert KEY not in message

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from t2t.core.errors import T2TError, one_line
+from t2t.teachers.api.config import Entry
 from t2t.teachers.api.question import Question
 from t2t.teachers.api.reading import REFUSED
 from t2t.teachers.api.sending import Reply, redacted
@@ -82,6 +83,16 @@ class Chat:
         if "client" in self.__dict__:
             self.client.close()
             del self.client
+
+
+def refuse_secret(entry: Entry) -> None:
+    """Raises T2TError where an entry holds its key, for instance by `${NAME}`: entries are written into the lake."""
+    key = os.environ.get(entry.api_key_env or "", "").strip()
+    if len(key) >= 8 and key in entry.model_dump_json():
+        raise T2TError(
+            f"Teacher {entry.id!r}: its entry holds the key of {entry.api_key_env}, and entries are written into the "
+            "lake: take it out. `api_key_env` is all that is needed."
+        )
 
 
 def _cut(body: bytes) -> str:

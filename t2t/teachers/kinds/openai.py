@@ -18,7 +18,7 @@ from t2t.core.progress import progress
 from t2t.data.embeddings.decode import Decoder, Unreadable
 from t2t.data.embeddings.limits import limits_of
 from t2t.data.labels import LABEL_SCHEMA
-from t2t.teachers.api.chat import Chat
+from t2t.teachers.api.chat import Chat, refuse_secret
 from t2t.teachers.api.config import NO_IDENTITY, Entry
 from t2t.teachers.api.kept import Kept, NoMoney
 from t2t.teachers.api.money import UNITS, Cap, Price, cap_of, written
@@ -68,6 +68,7 @@ class Teacher:
                     f"Teacher {entry.id!r}: the samples of dataset {context.dataset.name!r} have no column {column!r}."
                     + nearest(column, known)
                 )
+        refuse_secret(entry)
         self.kept = Kept(context.work)
         self.chat = Chat(entry.id, entry.base_url, entry.api_key_env, entry.timeout)
         self.tally = Tally()
