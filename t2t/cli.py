@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,6 +89,12 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting: training.steps=500. May be repeated.")
     ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="What teachers that cost money may have spent together here, instead of their budgets."
+        ),
+    ] = None,
 ) -> None:
     """Run a campaign's rounds; a campaign that was interrupted goes on where it stopped.
 
@@ -95,6 +102,8 @@ def run(
     """
     from t2t.campaign.entries import read_campaign
 
+    if budget is not None:
+        os.environ["T2T_BUDGET"] = str(budget)  # t2t/teachers/api/money.py
     # What is wrong with the configuration is said before the engine is loaded, which takes seconds.
     config = read_campaign(context.obj, campaign, name, settings or [])
     from t2t.campaign.preflight import preflight

@@ -78,7 +78,10 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
     opened = Campaign(config, workspace)
     refuse_unsound(opened.dataset)  # reading it checks it, before the lake is made
     check_environment(workspace.work, ["PREFECT_API_URL", *_history()])
-    outside_teachers(opened)
+    teachers = outside_teachers(opened)
+    for teacher in teachers if not opened.ledger.records() else ():
+        # One without a key, a budget or its package says so here, and not after Prefect's server is up.
+        getattr(teacher, "ready", lambda: None)()
     open_observers(opened)  # an unknown one, or none of a plug-in's; the flow opens its own
     # The flow holds the lock; here it is only asked for, so that a second run is refused before a server starts.
     with opened.lock:

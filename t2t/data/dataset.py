@@ -165,6 +165,13 @@ class Dataset:
         return sha256(*(self.content or map(sha256_file, files)), *sorted(self.unseen))
 
 
+def without(table: pa.Table, samples: Sequence[str]) -> pa.Table:
+    """The rows that are of none of some samples."""
+    if not samples:
+        return table
+    return table.filter(pc.invert(pc.is_in(table["sample_id"], value_set=pa.array(samples, pa.string()))))
+
+
 def dataset_root(config: DatasetConfig, data_root: Path) -> Path:
     """A dataset's folder. Raises T2TError where there is none."""
     root = (data_root / config.root).resolve()

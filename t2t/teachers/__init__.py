@@ -14,6 +14,7 @@ GROUP = "t2t.teachers"
 KINDS = {
     "annotations": "t2t.teachers.kinds.annotations",
     "labels": "t2t.teachers.kinds.labels",
+    "openai": "t2t.teachers.kinds.openai",
     "student": "t2t.teachers.kinds.student",
     "timm": "t2t.teachers.kinds.timm",
 }

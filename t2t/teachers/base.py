@@ -7,8 +7,9 @@ A *kind* of teacher is one module of this package (or of another package that de
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,6 +56,41 @@ class TeacherContext:
         return self.dataset.root
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a teacher that pays for its answers will ask, and for how much; amounts are in its prices' currency.
+
+    about, most: by experience, and at most. spent, budget: so far, and altogether (None: no budget). priced: whether
+    the entry has prices at all.
+    """
+
+    requests: int
+    about: float
+    most: float
+    spent: float
+    budget: float | None
+    priced: bool
+
+    @staticmethod
+    def sum(costs: Sequence[Cost]) -> Cost | None:
+        """Of several blocks of one teacher; None of none."""
+        if not costs:
+            return None
+        totals = [math.fsum(getattr(cost, name) for cost in costs) for name in ("requests", "about", "most")]
+        return replace(costs[-1], requests=int(totals[0]), about=totals[1], most=totals[2])
+
+    @property
+    def note(self) -> str:
+        """In words."""
+        if not self.priced:
+            return f"{self.requests:,} requests, without a price"
+        of = "no budget is set, so a run is refused" if self.budget is None else f"the budget is {self.budget:,.2f}"
+        return (
+            f"{self.requests:,} requests for about {self.about:,.4g} (at most {self.most:,.4g}); {self.spent:,.4g} are "
+            f"spent, {of}"
+        )
+
+
 class Teacher(Protocol):
     """A teacher ready to label.
 
@@ -64,6 +100,9 @@ class Teacher(Protocol):
 
     One that has something to say of its labels, such as classes that no topic is meant by, has `remarks: list[str]`,
     a sentence each, once it has labeled something; `t2t teachers check` and a run tell them.
+
+    One that pays for its answers has `cost(samples, topics) -> Cost`: a plan asks that, and does not try it. One that
+    needs more than its entry, such as a key in the environment, may have `ready()`, which raises T2TError without it.
     """
 
     entry: TeacherEntry

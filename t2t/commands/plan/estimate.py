@@ -23,12 +23,14 @@ from t2t.campaign.recipe import Recipe
 from t2t.campaign.record import RETRACTED, Record
 from t2t.commands.plan.disk import checkpoint_size, free_bytes, label_size
 from t2t.commands.plan.model import UNKNOWN, Plan, RoundPlan, Work
+from t2t.commands.plan.paid import cost_of
 from t2t.commands.plan.probe import try_rounds
 from t2t.commands.plan.rates import encode, round_seconds, shard_seconds, try_few, with_controls
 from t2t.commands.plan.recipe import chosen, planned, unseen_note
 from t2t.core.errors import T2TError
 from t2t.core.host import find_device
 from t2t.core.workspace import Workspace
+from t2t.data.dataset import without
 from t2t.data.embeddings.config import TimmConfig
 from t2t.data.embeddings.encoders import FrameEncoder, build_encoder
 from t2t.data.embeddings.store import EmbeddingStore
@@ -176,7 +178,7 @@ class Estimates:
 
     def _samples(self, *splits: str) -> pa.Table:
         samples = self.dataset.split(*splits) if splits else self.dataset.samples
-        return _without(samples, self._quarantine)
+        return without(samples, self._quarantine)
 
     @cached_property
     def _unlabeled(self) -> list[str]:
@@ -196,7 +198,7 @@ class Estimates:
         return int(pc.sum(pc.and_(in_train, seen)).as_py() or 0)
 
     def _human(self) -> Work:
-        registration, rows = self._registered(HUMAN), len(_without(self.dataset.human, self._quarantine))
+        registration, rows = self._registered(HUMAN), len(without(self.dataset.human, self._quarantine))
         done = min(rows, registration.rows) if registration else 0
         note = "annotations, read from a file"
         return Work(HUMAN, "pairs", rows, done, note=note, labels=registration.rows if registration else 0)
@@ -229,7 +231,10 @@ class Estimates:
         left = sum(len(block.samples) * len(block.topics) for block in missing)
         work = Work(name, "pairs", len(ids) * len(topics), len(ids) * len(topics) - left)
         work.labels = registration.rows if registration else 0
-        if left and shard_samples(teacher) is None:
+        if left and (cost := cost_of(teacher, samples, missing)) is not None:
+            # A few that are tried would be paid for.
+            work.seconds, work.measured, work.note, work.cost = None, UNKNOWN, cost.note, cost
+        elif left and shard_samples(teacher) is None:
             work.note = "read from a file"
             if self._file(teacher) is not None:
                 work.note += f" of {self._file_rows(name)[0]:,} labels"
@@ -382,12 +387,6 @@ class Estimates:
             return None
         teachers = [HUMAN, *self.outside]
         return build_student(student, self.encoder.dim, self.dataset.topics, teachers, 0)
-
-
-def _without(table: pa.Table, samples: Sequence[str]) -> pa.Table:
-    if not samples:
-        return table
-    return table.filter(pc.invert(pc.is_in(table["sample_id"], value_set=pa.array(samples, pa.string()))))
 
 
 def plan(workspace: Workspace, config: CampaignConfig, probe: bool = True) -> Plan:

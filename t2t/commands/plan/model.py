@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from t2t.teachers.base import Cost
+
 UNKNOWN = "not measured yet"
 
 
@@ -14,7 +16,7 @@ class Work:
     total, done: how much there is and how much of it is done, in `unit`.
     seconds: what the rest takes; None where nobody has measured it. measured: where that number comes from.
     labels: what the lake holds of a teacher, the number that `t2t teachers` shows; None where the work makes none. A
-    teacher need not answer every pair that it is asked.
+    teacher need not answer every pair that it is asked. cost: of a teacher that charges.
     """
 
     what: str
@@ -25,6 +27,7 @@ class Work:
     measured: str = ""
     note: str = ""
     labels: int | None = None
+    cost: Cost | None = None
 
     @property
     def left(self) -> int:

@@ -1,0 +1,289 @@
+"""Sends questions, many at once: retries, pace, money. Each answer is kept before anybody sees it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from t2t.core.errors import T2TError, one_line
+from t2t.data.embeddings.decode import Unreadable
+from t2t.teachers.api.kept import Kept, NoMoney, Reservation
+from t2t.teachers.api.money import Cap, Price, Tokens
+from t2t.teachers.api.pace import Pace, asked_wait, backoff
+from t2t.teachers.api.question import Question
+from t2t.teachers.api.reading import REFUSED
+
+log = logging.getLogger("t2t")
+
+# Seconds that a server may ask to wait; one that asks for more is left for another run.
+PATIENCE = 600.0
+# Codes of errors by which servers refuse to answer a question, for what it is about.
+FILTERS = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation", "moderation_blocked")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back. body: JSON of a chat completion, or as it came; None where nothing that can be used did.
+
+    sent: whether the request may have reached the server, which then may charge for it.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    sent: bool = True
+    problem: str = ""
+
+
+class Server(Protocol):
+    """A chat-completions endpoint."""
+
+    def ask(self, question: Question) -> Reply:
+        """Sends once. Raises nothing for what a server or a network does."""
+
+
+class Stopped(Exception):
+    """The work ended before a question left."""
+
+
+@dataclass
+class Counts:
+    """What happened, for people."""
+
+    sent: int = 0
+    kept: int = 0
+    again: int = 0
+    lost: int = 0
+    guessed: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, name: str) -> None:
+        with self.lock:
+            setattr(self, name, getattr(self, name) + 1)
+
+
+@dataclass(frozen=True)
+class Sender:
+    """One teacher's way to its server.
+
+    cap: None: nothing is counted. retries: tries behind the first, for one request.
+    """
+
+    teacher: str
+    server: Server
+    kept: Kept
+    pace: Pace
+    price: Price | None
+    cap: Cap | None
+    retries: int
+    counts: Counts = field(default_factory=Counts)
+    stopped: threading.Event = field(default_factory=threading.Event)
+    _free: threading.Condition = field(default_factory=threading.Condition)
+    _open: list[Reservation] = field(default_factory=list)
+
+    def send(self, question: Question) -> bytes:
+        """One answer more for a question, kept. Raises NoMoney, Stopped, or T2TError where the server does not give
+        one."""
+        last = ""
+        for attempt in range(self.retries + 1):
+            reservation = self._reserve(question)
+            if not self.pace.enter(sum((question.about.input, question.about.output)), self.stopped.is_set):
+                self._release(reservation)
+                raise Stopped
+            done = False
+            try:
+                reply = self.server.ask(question)
+                done = reply.status == 200 and not reply.problem
+            except BaseException:
+                # Unreadable frames, for instance: nothing was sent.
+                self._release(reservation)
+                raise
+            finally:
+                self.pace.leave(done)
+            self.counts.add("sent")
+            if done or _refused(reply):
+                return self._keep(question, reply, reservation)
+            self._give_up(reply, reservation)
+            last = reply.problem or f"{reply.status} {_message(reply.body)}"
+            self.counts.add("again")
+            self._wait(reply, attempt)
+        raise T2TError(f"its server does not answer after {self.retries + 1} tries (the last one: {last}).")
+
+    def _keep(self, question: Question, reply: Reply, reservation: Reservation | None) -> bytes:
+        if reply.status != 200:
+            # Servers do not charge for what they refuse to begin.
+            body = json.dumps({REFUSED: _message(reply.body)}).encode()
+            self.kept.keep(self.teacher, question.key, body, reservation, 0)
+            self._settled(reservation)
+            return body
+        used = used_tokens(reply.body, question)
+        amount, over = 0, False
+        if reservation is not None:
+            assert self.price is not None
+            amount = reservation.amount if used is None else self.price.of(used)
+            over = amount > reservation.amount
+            if used is None:
+                self.counts.add("guessed")
+        tokens = (used.input, used.output) if used else None
+        self.kept.keep(self.teacher, question.key, reply.body, reservation, amount, tokens)
+        self._settled(reservation)
+        if over and used is not None:
+            self.stopped.set()
+            raise T2TError(
+                f"its server counts {used.input:,} + {used.output:,} tokens for a request that was taken for at most "
+                f"{question.most.input:,} + {question.most.output:,}: raise `image_tokens`, or look what the server "
+                "adds. Nothing more was sent, so that the budget holds; the answer is kept."
+            )
+        return reply.body
+
+    # -- money ---------------------------------------------------------------------------------------------------
+
+    def _reserve(self, question: Question) -> Reservation | None:
+        """Sets aside what a question costs at most; waits for requests under way, which may turn out cheaper."""
+        if self.cap is None or self.price is None:
+            return None
+        amount = self.price.of(question.most)
+        with self._free:
+            while True:
+                if self.stopped.is_set():
+                    raise Stopped
+                try:
+                    reservation = self.kept.reserve(self.teacher, question.key, amount, self.cap)
+                except NoMoney:
+                    if not self._open:
+                        raise
+                    self._free.wait(1)
+                else:
+                    self._open.append(reservation)
+                    return reservation
+
+    def _give_up(self, reply: Reply, reservation: Reservation | None) -> None:
+        """After a request without an answer: what was set aside is given back only where it surely cost nothing."""
+        if reservation is None:
+            return
+        if not reply.sent or (400 <= reply.status < 500 and reply.status != 408):
+            self._release(reservation)
+        else:
+            self.counts.add("lost")
+            self.kept.lose(reservation)
+            self._settled(reservation)
+
+    def _release(self, reservation: Reservation | None) -> None:
+        if reservation is not None:
+            self.kept.release(self.teacher, reservation)
+            self._settled(reservation)
+
+    def _settled(self, reservation: Reservation | None) -> None:
+        if reservation is not None:
+            with self._free:
+                self._open.remove(reservation)
+                self._free.notify_all()
+
+    # -- failures ------------------------------------------------------------------------------------------------
+
+    def _wait(self, reply: Reply, attempt: int) -> None:
+        """Waits before the next try. Raises T2TError for what no further try mends."""
+        message = _message(reply.body)
+        if reply.status in (401, 403):
+            raise T2TError(f"its server does not let us in ({reply.status}: {message}); look at the key.")
+        if reply.status == 429 and "insufficient_quota" in reply.body.decode(errors="replace"):
+            raise T2TError(f"its account has no money left ({message}).")
+        if 400 <= reply.status < 500 and reply.status not in (408, 409, 429):
+            raise T2TError(f"its server refuses the request ({reply.status}: {message}).")
+        asked = asked_wait(reply.headers)
+        if asked is not None and asked > PATIENCE:
+            raise T2TError(f"its server asks to come back in {asked:,.0f} s ({reply.status}: {message}).")
+        if attempt >= self.retries:
+            return
+        if reply.status == 429:
+            self.pace.too_many(asked or 0.0)
+        seconds = (asked or 0.0) + backoff(attempt)
+        if self.stopped.wait(seconds):
+            raise Stopped
+
+
+def _refused(reply: Reply) -> bool:
+    text = reply.body.decode(errors="replace")
+    return reply.status in (400, 403) and any(f'"{code}"' in text for code in FILTERS)
+
+
+def _message(body: bytes) -> str:
+    """An error's own words, for people."""
+    try:
+        content = json.loads(body)
+        error = content.get("error", content) if isinstance(content, dict) else content
+        text = error.get("message", error) if isinstance(error, dict) else error
+    except ValueError:
+        text = body.decode(errors="replace")
+    return one_line(text, 200).rstrip(".") or "no message"
+
+
+def used_tokens(body: bytes, question: Question) -> Tokens | None:
+    """What a server says it counted; None where it says nothing, or nothing that can be true."""
+    try:
+        usage = json.loads(body)["usage"]
+        tokens = Tokens(usage["prompt_tokens"], usage["completion_tokens"])
+        whole = all(type(count) is int for count in (tokens.input, tokens.output))
+        total = usage.get("total_tokens", tokens.input + tokens.output)
+        believed = (
+            whole
+            and tokens.input >= question.least_input
+            and tokens.output >= 1
+            and total == tokens.input + tokens.output
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return tokens if believed and max(tokens.input, tokens.output) < 10**9 else None
+
+
+class Workers:
+    """Threads that send; they end with the work, and never keep the process from ending."""
+
+    def __init__(self, sender: Sender, count: int):
+        self.sender = sender
+        self.failure: BaseException | None = None
+        self._waiting: queue.SimpleQueue[tuple[Question, Future[bytes]] | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, question: Question) -> Future[bytes]:
+        future: Future[bytes] = Future()
+        self._waiting.put((question, future))
+        return future
+
+    def _work(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            question, future = item
+            try:
+                if self.sender.stopped.is_set():
+                    raise Stopped
+                future.set_result(self.sender.send(question))
+            except BaseException as error:
+                # (A clip that cannot be decoded is no reason to end the others' questions.)
+                if not isinstance(error, Stopped | Unreadable):
+                    self.failure = self.failure or error
+                    self.sender.stopped.set()
+                future.set_exception(error)
+
+    def end(self, patience: float) -> None:
+        """Sends nothing more, and waits some seconds for what is under way: it is paid for."""
+        self.sender.stopped.set()
+        for _ in self._threads:
+            self._waiting.put(None)
+        until = time.monotonic() + patience
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+
+def redacted(text: Any, secret: str | None) -> str:
+    """A text without a key that a server's message may hold."""
+    plain = str(text)
+    return plain.replace(secret, "***") if secret else plain
