@@ -56,8 +56,10 @@ def test_other_modalities_are_not_asked(tmp_path):
 
 
 FAULTS = {
-    "NaN": ("print('{\"sample_id\": \"a\", \"topic\": \"red circle\", \"confidence\": NaN}', flush=True)", "NaN is no number"),
-    "infinite": ("print('{\"sample_id\": \"a\", \"topic\": \"red circle\", \"confidence\": 1e999}', flush=True)", "inf"),
+    "NaN": ("answer(float('nan'))", "NaN is no number"),
+    "infinite": ("say(sample_id='a', topic='red circle', confidence=float('inf'))", "Infinity is no number"),
+    "huge": ("print('{\"sample_id\": \"a\", \"topic\": \"red circle\", \"confidence\": 1e999}', flush=True)",
+             "confidence inf is no number"),
     "above 1": ("answer(1.5)", "confidence 1.5 is no number from 0 to 1"),
     "text": ("answer('0.5')", "confidence '0.5' is no number"),
     "true": ("answer(True)", "confidence True is no number"),

@@ -48,7 +48,7 @@ class LabelStudio:
         if health.get("status") != "UP":
             raise Fault(f"/health says {one_line(repr(health), 100)}, and not that its status is UP.")
         setup = {"project": "t2t", "schema": self.config(), "hostname": "", "access_token": "", "extra_params": {}}
-        body = service.call("POST", "/setup", setup, ASKED, service.start_timeout)
+        body = service.call("POST", "/setup", json.dumps(setup).encode(), ASKED, service.start_timeout)
         self._version = _version(read_json(body, "/setup").get("model_version"))
         name = str(health.get("model_class") or "label-studio")[:200]
         return Handshake(protocol="t2t-teacher/1", name=name, version=self._version or "unversioned")
@@ -61,7 +61,7 @@ class LabelStudio:
             for number, sample in enumerate(question.samples)
         ]
         content = {"tasks": tasks, "project": "t2t", "label_config": self.config(), "params": {}}
-        body = service.call("POST", "/predict", content, answer.left, service.timeout)
+        body = service.call("POST", "/predict", json.dumps(content).encode(), answer.left, service.timeout)
         reply = read_json(body, "/predict")
         results = reply.get("results")
         if not isinstance(results, list) or len(results) != len(tasks):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
-import json
 import ssl
 import time
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from t2t.core.errors import one_line
@@ -62,7 +60,7 @@ class Service:
 
     def ask(self, question: Question) -> Answer:
         answer = Answer(question, self.answer_megabytes << 20)
-        body = self.call("POST", "/label", question.content(), answer.left, self.timeout)
+        body = self.call("POST", "/label", question.line(), answer.left, self.timeout)
         lines = body.split(b"\n")
         for number, line in enumerate(lines):
             if answer.done and line.strip():
@@ -73,16 +71,14 @@ class Service:
             raise Again(f"its answer to request {question.number} ends without `done`.")
         return answer
 
-    def call(self, method: str, path: str, content: Any, most: int, seconds: float) -> bytes:
+    def call(self, method: str, path: str, body: bytes | None, most: int, seconds: float) -> bytes:
         """The body of an answer with status 200. Raises Fault or Again for any other."""
-        until, body = time.monotonic() + seconds, None
-        if content is not None:
-            body = json.dumps(content, ensure_ascii=False).encode()
-            if len(body) > self.request_megabytes << 20:
-                raise Fault(
-                    f"a request of {len(body) >> 20:,} MB, more than request_megabytes "
-                    f"({self.request_megabytes}) allows. Lower batch_samples."
-                )
+        until = time.monotonic() + seconds
+        if body is not None and len(body) > self.request_megabytes << 20:
+            raise Fault(
+                f"a request of {len(body) >> 20:,} MB, more than request_megabytes ({self.request_megabytes}) allows. "
+                "Lower batch_samples."
+            )
         url = read_url(self.url)
         where = f"{method} {self.url.rstrip('/')}{path}"
         headers = {"Accept": "application/x-ndjson, application/json", "User-Agent": "t2t"}
