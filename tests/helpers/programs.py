@@ -15,28 +15,6 @@ from t2t.teachers.kinds import command
 TOPICS = ("red circle", 'a "quoted" topic, naïve')
 HELLO = '{"protocol": "t2t-teacher/1", "name": "tiny", "version": "1"}'
 
-# The confidence is the number of letters of id and topic, by 100.
-SHELL = r"""#!/bin/sh
-# A request's ids and topics are taken out of its line by sed, which suffices for names without quotes in them.
-echo '{"protocol": "t2t-teacher/1", "name": "shell", "version": "1", "max_samples": 2}'
-while IFS= read -r line; do
-  id=$(printf '%s' "$line" | sed 's/^{"id": \([0-9]*\),.*/\1/')
-  rows=0
-  topics=$(printf '%s' "$line" | sed 's/.*"topics": \[\(.*\)\]}$/\1/; s/", "/"\n"/g')
-  samples=$(printf '%s' "$line" | grep -o '"sample_id": "[^"]*"' | sed 's/"sample_id": //')
-  oldIFS=$IFS; IFS='
-'
-  for sample in $samples; do
-    for topic in $topics; do
-      printf '{"sample_id": %s, "topic": %s, "confidence": 0.25}\n' "$sample" "$topic"
-      rows=$((rows + 1))
-    done
-  done
-  IFS=$oldIFS
-  printf '{"done": %s, "rows": %s}\n' "$id" "$rows"
-done
-"""
-
 NODE = r"""
 const lines = require('readline').createInterface({ input: process.stdin });
 const say = (what) => process.stdout.write(JSON.stringify(what) + '\n');

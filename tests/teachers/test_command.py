@@ -21,14 +21,6 @@ pytestmark = pytest.mark.unit
 SECRET = "s3cr3t-of-the-vendor"
 
 
-def test_a_program_in_shell(tmp_path):
-    programs.write(tmp_path, programs.SHELL, "teacher.sh")
-    made = teacher(tmp_path, command=["sh", "teacher.sh"], files=["teacher.sh"])
-    assert labels(made, topics=("red circle", "blue")) == {
-        (sample, topic): 0.25 for sample in "abc" for topic in ("red circle", "blue")
-    }
-
-
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 def test_a_program_in_node(tmp_path):
     programs.write(tmp_path, programs.NODE, "teacher.js")
@@ -265,6 +257,9 @@ def test_the_fingerprint_is_command_files_and_handshake(tmp_path):
     assert fingerprint("one", batch_samples=3, timeout=9, description="another text") == first
     assert fingerprint("one", "answer(0.1)") != first
     assert fingerprint("one", hello=HELLO.replace('"1"', '"2"')) != first
+    elsewhere = tmp_path / Path(sys.executable).name
+    elsewhere.symlink_to(sys.executable)
+    assert fingerprint("one", command=[str(elsewhere), "-S", "teacher.py"]) == first
     assert fingerprint("one", command=[sys.executable, "-S", "teacher.py", "--strict"]) != first
 
 

@@ -146,9 +146,11 @@ class Teacher:
 
     def fingerprint(self) -> str:
         """Covers the command line, what its files hold, and what the program says of itself in its handshake."""
+        # Where an interpreter is installed changes no label.
+        written = [Path(self.entry.command[0]).name, *self.entry.command[1:]]
         words = [
-            f"file {self.entry.files.index(word)}" if word in self.files else f"word {word}"
-            for word in self.entry.command
+            f"file {self.entry.files.index(word)}" if word in self.files else f"word {name}"
+            for word, name in zip(self.entry.command, written, strict=True)
         ]
         return entry_fingerprint(
             self.entry,
