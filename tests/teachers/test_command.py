@@ -174,6 +174,25 @@ def gone(pid: int) -> bool:
         return True
 
 
+def test_what_it_prints_without_end_is_no_harm(tmp_path):
+    flood = "import threading\nthreading.Thread(target=lambda: [os.write(2, b'x' * 99 + b'\\n') for _ in iter(int, 1)]"
+    python(tmp_path, flood + ", daemon=True).start()\ntime.sleep(0.3)\nanswer()")
+    made = teacher(tmp_path)
+    assert len(labels(made)) == 6
+    assert len(made.asker.other.told()) <= 50 * 1000  # type: ignore[attr-defined]
+    python(tmp_path, flood + ").start()\ntime.sleep(1000)")
+    start = time.monotonic()
+    assert "took longer" in refused(lambda: labels(teacher(tmp_path, timeout=0.2)))
+    assert time.monotonic() - start < 10
+
+
+def test_it_ends_when_it_kills_its_keeper(tmp_path):
+    python(tmp_path, "print(os.getpid(), file=sys.stderr, flush=True)\nos.kill(os.getppid(), 9)\ntime.sleep(1000)")
+    made = teacher(tmp_path)
+    assert "it ended before it had answered" in refused(lambda: labels(made))
+    assert gone(int(made.asker.other.told()))  # type: ignore[attr-defined]
+
+
 FORK = """
 if os.fork() == 0:
     os.setsid()

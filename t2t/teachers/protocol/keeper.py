@@ -19,7 +19,7 @@ import struct
 import sys
 import time
 
-SUBREAPER, NO_NEW_PRIVILEGES = 36, 38
+DEATH_SIGNAL, SUBREAPER, NO_NEW_PRIVILEGES = 1, 36, 38
 # Landlock's system calls, and what of a file system it can forbid: all that writes, by the version of its interface.
 CREATE, ADD, RESTRICT = 444, 445, 446
 WRITES = {1: 0x1FF2, 2: 0x3FF2, 3: 0x7FF2}
@@ -60,6 +60,7 @@ def start(order: dict) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
         if sys.platform == "linux":
             libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+            libc.prctl(DEATH_SIGNAL, int(signal.SIGKILL), 0, 0, 0)  # should its keeper die
             if order["confine"] and not forbid_writes([order["scratch"], *order["writable"], "/dev/null"]):
                 os.write(2, b"t2t: this kernel cannot forbid writes (Landlock); set `confine: false` to do without.\n")
                 os._exit(126)

@@ -170,7 +170,7 @@ class Answer:
 
 
 def questions(samples: pa.Table, topics: Sequence[str], size: int, first: int = 1) -> Iterator[Question]:
-    """Requests of at most `size` samples, and PAIRS pairs. Raises T2TError where one sample's topics are too many."""
+    """Requests of at most `size` samples, and of PAIRS pairs where a sample's own are not more."""
     columns = [name for name in ("sample_id", "path", "modality") if name in samples.column_names]
     size = max(1, min(size, PAIRS // max(1, len(topics))))
     for number, start in enumerate(range(0, len(samples), size)):

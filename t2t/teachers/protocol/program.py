@@ -193,15 +193,16 @@ class Program:
         return done
 
     def _drain(self, stream: int) -> bool:
-        """Keeps the end of the standard error; false when it is closed."""
-        with suppress(BlockingIOError):
-            while data := os.read(stream, CHUNK):
-                for number, text in enumerate(data.decode("utf-8", "replace").split("\n")):
-                    if number or not self.errors:
-                        self.errors.append("")
-                    self.errors[-1] = (self.errors[-1] + text)[:PART]
-            return False
-        return True
+        """Keeps the end of the standard error, a piece of it a call; false when it is closed."""
+        try:
+            data = os.read(stream, CHUNK)
+        except BlockingIOError:
+            return True
+        for number, text in enumerate(data.decode("utf-8", "replace").split("\n")):
+            if number or not self.errors:
+                self.errors.append("")
+            self.errors[-1] = (self.errors[-1] + text)[:PART]
+        return bool(data)
 
     def told(self) -> str:
         """The end of its standard error, without the values of the variables that it was given."""
@@ -248,11 +249,9 @@ class Program:
         control.settimeout(0.05)
         with suppress(OSError):
             while not report and time.monotonic() < until:
-                for stream in (process.stdout, process.stderr):  # it may still be writing, and must not wait for us
-                    with suppress(BlockingIOError):
-                        data = os.read(stream.fileno(), CHUNK)
-                        if stream is process.stderr and data:
-                            self.errors.extend(data.decode("utf-8", "replace").strip("\n").split("\n"))
+                with suppress(BlockingIOError):  # it may still be writing, and must not wait for us
+                    os.read(process.stdout.fileno(), CHUNK)
+                self._drain(process.stderr.fileno())
                 with suppress(TimeoutError):
                     report = control.recv(4096)
             control.shutdown(socket.SHUT_WR)
