@@ -89,4 +89,6 @@ def service(url: str, dialect: str, authorization: str, timeout: float, insecure
     asked = Service(entry.url.rstrip("/"), timeout, timeout, authorization=header)
     if dialect == "t2t":
         return asked
-    return LabelStudio(asked, (*TOPICS, *ODD_TOPICS, *(f"topic {number}" for number in range(MANY))), hard=1.0)
+    return LabelStudio(
+        asked, (*TOPICS, *ODD_TOPICS, *(f"topic {number}" for number in range(MANY))), hard=1.0, learns=True
+    )

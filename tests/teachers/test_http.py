@@ -228,7 +228,7 @@ def test_a_yes_without_a_score_is_what_the_entry_says(tmp_path):
 
 
 LABEL_STUDIO_FAULTS = {
-    "another version": ([{"result": [], "model_version": "v8"}, None], "'v8' now and was 'v7'"),
+    "another version": ([{"result": [], "model_version": "v8"}, None], "Write `model_version: v8` into the entry"),
     "too few": ([None], "1 results for 2 tasks"),
     "no prediction": ([{"score": 1}, None], "is no prediction with a `result`"),
     "no topic": ([{"result": [choices("blue", score=1)]}, None], "'blue' is no topic"),
@@ -242,6 +242,18 @@ def test_a_bad_prediction_is_refused(tmp_path, name):
     results, words = LABEL_STUDIO_FAULTS[name]
     message = refused(lambda: label_studio(tmp_path, predictions(*results)))
     assert words in message
+
+
+def test_the_model_behind_a_backend_may_have_a_version_of_its_own(tmp_path):
+    """As real backends do: /setup and the answer as a whole say one, each prediction another."""
+    one = {"result": [choices("red circle", score=0.5)], "model_version": "model-3"}
+    predict = predictions(one, one, model_version="v7")
+    assert len(label_studio(tmp_path, predict, model_version="model-3")) == 2
+    message = refused(lambda: label_studio(tmp_path, predict, model_version="model-2"))
+    assert "'model-3' now and was 'model-2'" in message
+    whole = predictions(one, one, model_version="v8")
+    message = refused(lambda: label_studio(tmp_path, whole, model_version="model-3"))
+    assert "'v8' now and was 'v7' in /setup" in message
 
 
 def test_its_version_is_in_the_fingerprint(tmp_path):

@@ -70,6 +70,12 @@ class Entry(TeacherEntry):
     hard: float | None = Field(
         None, ge=0, le=1, description="label-studio: the confidence of a choice without a score; null: refuse it."
     )
+    model_version: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="label-studio: the version that predictions have to say, where it is another one than /setup's.",
+    )
     batch_samples: int = Field(32, ge=1, le=100_000, description="Samples of a request, at most.")
     part_samples: int = Field(256, ge=1, le=1_000_000, description="Samples of a part: so many are lost by a kill.")
     start_timeout: float = Field(30, gt=0, le=86_400, description="Seconds that its handshake may take.")
@@ -91,7 +97,7 @@ class Entry(TeacherEntry):
                 "url: http:// to another machine can be read and changed on its way; use https://, or "
                 "set `insecure: true` in a network that you trust"
             )
-        given = {"tag", "value", "label_config", "unnamed", "hard"} & self.model_fields_set
+        given = {"tag", "value", "label_config", "unnamed", "hard", "model_version"} & self.model_fields_set
         if self.dialect == "t2t" and given:
             raise ValueError(f"{min(given)}: is for `dialect: label-studio` only")
         return self
@@ -139,6 +145,7 @@ class Teacher:
                 self._label_config(),
                 entry.unnamed == "zero",
                 entry.hard,
+                entry.model_version,
             )
         return Asker(entry.id, other, "See that the service runs, or mend it, and try `t2t teachers test-kit`.")
 

@@ -22,6 +22,8 @@ class LabelStudio:
     value: the key of a task's `data` that holds the sample's path. tag: Label Studio's object tag for it. unnamed:
     whether a topic that a prediction does not name has confidence 0, or no row. topics: the labels that the backend is
     set up with, always those of the dataset. hard: the confidence of a choice without a score, None to refuse it.
+    model_version: what each prediction says, None: the same as /setup; a backend's model may have a version beside the
+    backend's. learns: whether, where None, the first prediction's counts, as for the test kit.
     """
 
     service: Service
@@ -31,6 +33,8 @@ class LabelStudio:
     label_config: str | None = None
     unnamed: bool = False
     hard: float | None = None
+    model_version: str | None = None
+    learns: bool = False
     _version: str = ""
 
     def config(self) -> str:
@@ -67,7 +71,9 @@ class LabelStudio:
         if not isinstance(results, list) or len(results) != len(tasks):
             many = f"{len(results):,} results" if isinstance(results, list) else "no list of `results`"
             raise Fault(f"/predict gives {many} for {len(tasks):,} tasks.")
-        self._same(reply.get("model_version"))
+        again = reply.get("model_version")
+        if again is not None and _version(again) != self._version:
+            raise _changed("its model_version is", _version(again), f"{self._version!r} in /setup")
         topics = {topic: number for number, topic in enumerate(question.topics)}
         for number, prediction in enumerate(results):
             where = f"/predict, sample {one_line(repr(question.samples[number]['sample_id']), 100)}"
@@ -107,12 +113,26 @@ class LabelStudio:
             elif self.unnamed:
                 answer.put(sample, position, 0.0, where)
 
-    def _same(self, version: object) -> None:
-        if version is not None and _version(version) != self._version:
+    def _same(self, found: object) -> None:
+        if found is None:
+            return
+        version = _version(found)
+        if self.learns and self.model_version is None:
+            self.model_version = version
+        if self.model_version is None and version != self._version:
             raise Fault(
-                f"its model_version is {_version(version)!r} now and was {self._version!r} in /setup. A teacher never "
-                "changes while it labels: choose a new id for the new version."
+                f"its predictions say model_version {version!r}, and /setup said {self._version!r}. Write "
+                f"`model_version: {version}` into the entry; it is part of the fingerprint."
             )
+        if self.model_version is not None and version != self.model_version:
+            raise _changed("its predictions say model_version", version, repr(self.model_version))
+
+
+def _changed(what: str, now: str, before: str) -> Fault:
+    return Fault(
+        f"{what} {now!r} now and was {before}. A teacher never changes while it labels: choose a new id for the new "
+        "version."
+    )
 
 
 def _version(found: object) -> str:
