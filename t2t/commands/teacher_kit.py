@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from rich.markup import escape
 
 from t2t.commands.tables import console, table_of
-from t2t.core.errors import T2TError
+from t2t.core.errors import T2TError, one_line
 from t2t.teachers import parse_entry
 from t2t.teachers.kinds import http
 from t2t.teachers.protocol.asking import OtherSide
@@ -42,7 +42,9 @@ def run_kit(other: OtherSide, samples: Sequence[Path] = ()) -> bool:
     failed = sum(row["result"] == "failed" for row in results)
     told = other.told() if isinstance(other, Program) else ""
     if failed and told:
-        console.print(escape(f"The end of its standard error:\n{told}"), soft_wrap=True)
+        console.print("The end of its standard error:")
+        for line in told.split("\n"):
+            console.print(escape(one_line(line)), soft_wrap=True)
     passed = sum(row["result"] == "passed" for row in results)
     console.print(f"{passed} cases passed, {failed} failed. What each asks for: docs/teachers/protocol.md")
     return not failed

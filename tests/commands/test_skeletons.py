@@ -52,11 +52,13 @@ def test_a_bad_name_template_or_place_is_refused(tmp_path):
 
 
 def test_the_kit_prints_what_failed(tmp_path, capsys):
-    path = python(tmp_path, "print('about to fail', file=sys.stderr)\nanswer(2)")
+    path = python(tmp_path, "print('about to fail\x1b[2J [red]', file=sys.stderr)\nanswer(2)")
     assert not run_kit(program(["python3", "-S", str(path)], [], 10, True))
     out = capsys.readouterr().out
     assert "failed" in out
     assert "about to fail" in out
+    assert "[red]" in out
+    assert "\x1b" not in out
     python(tmp_path, "try: open(asked['samples'][0]['path'])\nexcept OSError: pairs = []\nanswer()")
     assert run_kit(program(["python3", "-S", str(path)], [], 10, True), [path])
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from t2t.core.errors import T2TError
+from t2t.teachers import parse_entry
 from t2t.teachers.labeling import answers
 from tests.helpers import programs
 from tests.helpers.documented import refused
@@ -291,6 +293,22 @@ def test_what_is_missing_is_said_before_anything_starts(tmp_path):
         ({"writable": ["cache"]}, "no such path"),
     ):
         assert words in refused(lambda changes=changes: teacher(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"command": "sh x.sh"}, "as a list, such as"),
+        ({"command": []}, "command"),
+        ({"command": ["sh", ""]}, "an empty text"),
+        ({"environment": ["KEY=value"]}, "no name of a variable; write names, never values"),
+        ({"timeout": 0}, "timeout"),
+        ({"memory_megabytes": 1}, "memory_megabytes"),
+    ],
+)
+def test_an_entry_that_cannot_be_meant_is_refused(changes, words):
+    with pytest.raises(T2TError, match=words):
+        parse_entry({"id": "mine", "kind": "command", "command": ["sh"], **changes}, "entry")
 
 
 def test_a_teacher_that_is_gone_leaves_no_process_and_no_folder(tmp_path):

@@ -233,6 +233,7 @@ LABEL_STUDIO_FAULTS = {
     "no prediction": ([{"score": 1}, None], "is no prediction with a `result`"),
     "no topic": ([{"result": [choices("blue", score=1)]}, None], "'blue' is no topic"),
     "percent": ([{"result": [choices("red circle", score=80)]}, None], "confidence 80 is no number from 0 to 1"),
+    "no text": ([{"result": [{"type": "choices", "value": {"choices": [["a"]]}}]}, None], "is no text"),
     "twice": ([{"result": [choices("red circle", score=1), choices("red circle", score=0)]}, None], "more than once"),
 }
 
@@ -265,5 +266,8 @@ def test_its_version_is_in_the_fingerprint(tmp_path):
         with serving(health=up, setup=way) as (url, _):
             found.add(teacher(tmp_path, url, dialect="label-studio").fingerprint())
     assert len(found) == 2
+    odd = say({"status": "UP", "model_class": "x" * 999 + "\ud800"})
+    with serving(health=lambda *_: odd, setup=lambda *_: say({"model_version": ["y" * 999]})) as (url, _):
+        assert len(teacher(tmp_path, url, dialect="label-studio").fingerprint()) == 64
     with serving(health=lambda *_: say({"status": "DOWN"}), setup=setup) as (url, _):
         assert "status is UP" in refused(teacher(tmp_path, url, dialect="label-studio").fingerprint)

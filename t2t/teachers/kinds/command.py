@@ -80,6 +80,13 @@ class Entry(TeacherEntry):
     file_megabytes: int = Field(1024, ge=1, le=16_777_216, description="The longest file that it may write.")
     answer_megabytes: int = Field(64, ge=1, le=4096, description="The longest answer to a request.")
 
+    @field_validator("command", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError("write program and arguments as a list, such as [python3, my-teacher.py]")
+        return value
+
     @field_validator("command", "files", "writable")
     @classmethod
     def _said(cls, values: tuple[str, ...]) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ class Kit:
         """Where there is no handshake nothing else is tried."""
         for number, (case, use) in enumerate(self.cases.items()):
             try:
-                yield Result(case, "passed", use())
+                yield Result(case, "passed", one_line(use()))
             except _Skip as reason:
                 yield Result(case, "skipped", str(reason))
             except T2TError as error:

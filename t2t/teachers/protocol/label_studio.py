@@ -54,7 +54,7 @@ class LabelStudio:
         setup = {"project": "t2t", "schema": self.config(), "hostname": "", "access_token": "", "extra_params": {}}
         body = service.call("POST", "/setup", json.dumps(setup).encode(), ASKED, service.start_timeout)
         self._version = _version(read_json(body, "/setup").get("model_version"))
-        name = str(health.get("model_class") or "label-studio")[:200]
+        name = _version(health.get("model_class")) or "label-studio"
         return Handshake(protocol="t2t-teacher/1", name=name, version=self._version or "unversioned")
 
     def ask(self, question: Question) -> Answer:
@@ -96,11 +96,13 @@ class LabelStudio:
             if not isinstance(value, Mapping) or not isinstance(choices, list):
                 raise Fault(f"{where}: a result of type choices without a list of `choices`.")
             for choice in choices:
+                if not isinstance(choice, str):
+                    raise Fault(f"{where}: the choice {one_line(repr(choice), 100)} is no text.")
                 score = next((at["score"] for at in (region, value, prediction) if at.get("score") is not None), None)
                 score = self.hard if score is None else score
                 if choice in named:
                     raise Fault(f"{where}, topic {one_line(repr(choice), 100)}: answered more than once.")
-                named[str(choice)] = score
+                named[choice] = score
         unknown = [name for name in named if name not in topics and name not in self.topics]
         if unknown:
             raise Fault(f"{where}: the choice {one_line(repr(unknown[0]), 100)} is no topic of the dataset.")
@@ -136,4 +138,4 @@ def _changed(what: str, now: str, before: str) -> Fault:
 
 
 def _version(found: object) -> str:
-    return one_line("" if found is None else found, 200)
+    return one_line("" if found is None else found, 150)
