@@ -9,7 +9,9 @@ from typing import cast
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from t2t.cli import app
 from t2t.commands.skeletons import NAMES, new_teacher
 from t2t.commands.teacher_kit import program, run_kit, service
 from t2t.core.errors import T2TError
@@ -61,6 +63,16 @@ def test_the_kit_prints_what_failed(tmp_path, capsys):
     assert "\x1b" not in out
     python(tmp_path, "try: open(asked['samples'][0]['path'])\nexcept OSError: pairs = []\nanswer()")
     assert run_kit(program(["python3", "-S", str(path)], [], 10, True), [path])
+
+
+def test_the_command_hands_a_programs_own_options_on(tmp_path):
+    body = "try: open(asked['samples'][0]['path'])\nexcept OSError: pairs = []\n"
+    path = python(tmp_path, body + "answer(0.5 if sys.argv[1:] == ['--x', 'y'] else 2)")
+    good = CliRunner().invoke(app, ["teachers", "test-kit", "--timeout", "20", "python3", "-S", str(path), "--x", "y"])
+    assert (good.exit_code, "14 cases passed, 0 failed" in good.output) == (0, True), good.output
+    bad = CliRunner().invoke(app, ["teachers", "test-kit", "python3", "-S", str(path)])
+    assert bad.exit_code == 1
+    assert CliRunner().invoke(app, ["teachers", "test-kit"]).exit_code == 2
 
 
 def test_the_kit_asks_services_as_an_entry_would(tmp_path):

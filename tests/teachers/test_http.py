@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
+import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -104,7 +107,7 @@ def test_no_redirect_is_followed(tmp_path):
         assert asked == []
 
 
-def test_a_service_that_hangs_or_drips_is_left(tmp_path):
+def test_a_service_that_hangs_is_left(tmp_path):
     def hang(*_: object) -> Reply:
         time.sleep(1)
         return 200, {}, b""
@@ -112,6 +115,31 @@ def test_a_service_that_hangs_or_drips_is_left(tmp_path):
     with serving(describe=describe, label=hang) as (url, _):
         message = refused(lambda: labels(teacher(tmp_path, url, timeout=0.1)))
     assert "took longer than 0.1 seconds" in message
+
+
+def test_one_that_sends_drop_by_drop_is_left(tmp_path):
+    """Each drop comes in time; the answer as a whole does not."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    with client, suppress(OSError):
+                        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                        for _ in range(1000):
+                            client.sendall(b" ")
+                            time.sleep(0.02)
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        start = time.monotonic()
+        made = teacher(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}", start_timeout=0.2)
+        message = refused(made.fingerprint)
+        assert "took longer than 0.2 seconds" in message
+        assert time.monotonic() - start < 5
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
 
 
 def test_nobody_there_is_said_with_the_url(tmp_path):
