@@ -88,6 +88,48 @@ def teachers_add(
     add_teacher(context.obj, teacher_id, kind, description, context.args)
 
 
+@teachers_app.command("new")
+def teachers_new(
+    name: Annotated[str, typer.Argument(help="The new teacher's id, and its folder's name.")],
+    template: Annotated[str, typer.Option(help="command, http or python.")] = "command",
+) -> None:
+    """Write a teacher of your own to begin with: a program, a service or a Python plug-in, its entry and its test."""
+    from t2t.commands.skeletons import new_teacher
+
+    new_teacher(name, template)
+
+
+# What stands behind the first word that is no option belongs to the program.
+@teachers_app.command("test-kit", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def teachers_test_kit(
+    command: Annotated[list[str] | None, typer.Argument(help="A program and its arguments.")] = None,
+    url: Annotated[str, typer.Option(help="A service instead of a program.")] = "",
+    dialect: Annotated[str, typer.Option(help="Of a service: t2t or label-studio.")] = "t2t",
+    sample: Annotated[list[Path] | None, typer.Option(help="A file to ask about; else small pictures are.")] = None,
+    environment: Annotated[list[str] | None, typer.Option(help="A variable that the program gets.")] = None,
+    authorization: Annotated[str, typer.Option(help="The variable with the header Authorization.")] = "",
+    timeout: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds for each answer.")] = 60,
+    confine: Annotated[bool, typer.Option(help="Whether the program may write in its own folder only.")] = True,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Let http:// leave this machine.")] = False,
+) -> None:
+    """Take a program or service through good and bad cases of the protocol t2t-teacher/1, and print what failed.
+
+    For instance: t2t teachers test-kit python3 my-teacher.py, or t2t teachers test-kit --url http://localhost:9090
+    """
+    from t2t.commands.teacher_kit import program, run_kit, service
+
+    if bool(command) == bool(url):
+        raise typer.BadParameter("name a program and its arguments, or --url URL")
+    words = command or []
+    other = (
+        service(url, dialect, authorization, timeout, insecure)
+        if url
+        else program(words, environment or [], timeout, confine)
+    )
+    if not run_kit(other, sample or []):
+        raise typer.Exit(1)
+
+
 @teachers_app.command("retract")
 def teachers_retract(
     context: typer.Context,

@@ -13,6 +13,8 @@ from t2t.teachers.base import Teacher, TeacherContext, TeacherEntry
 GROUP = "t2t.teachers"
 KINDS = {
     "annotations": "t2t.teachers.kinds.annotations",
+    "command": "t2t.teachers.kinds.command",
+    "http": "t2t.teachers.kinds.http",
     "labels": "t2t.teachers.kinds.labels",
     "openai": "t2t.teachers.kinds.openai",
     "student": "t2t.teachers.kinds.student",
