@@ -16,6 +16,7 @@ KINDS = {
     "labels": "t2t.teachers.kinds.labels",
     "student": "t2t.teachers.kinds.student",
     "timm": "t2t.teachers.kinds.timm",
+    "zero-shot": "t2t.teachers.kinds.zero_shot",
 }
 
 __all__ = ["Teacher", "TeacherContext", "TeacherEntry", "build", "kind_names", "parse_entry"]
