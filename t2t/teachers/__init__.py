@@ -16,6 +16,7 @@ KINDS = {
     "labels": "t2t.teachers.kinds.labels",
     "student": "t2t.teachers.kinds.student",
     "timm": "t2t.teachers.kinds.timm",
+    "vlm": "t2t.teachers.kinds.vlm",
     "zero-shot": "t2t.teachers.kinds.zero_shot",
 }
 

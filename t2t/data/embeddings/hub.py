@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -122,3 +123,16 @@ def _quiet() -> Iterator[None]:
         log.setLevel(before)
         if bars:
             their.enable_progress_bar()
+
+
+def content_of(model: Any) -> str:
+    """SHA-256 of a model's tensors, by name: the same wherever they came from."""
+    import torch
+
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        if key.endswith("num_batches_tracked"):
+            continue
+        digest.update(f"{key}:{value.dtype}:{tuple(value.shape)}:".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

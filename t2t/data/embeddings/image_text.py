@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import transformers
-from transformers import AutoImageProcessor, AutoModelForZeroShotImageClassification, AutoTokenizer
 
 from t2t.core.errors import T2TError, one_line
 from t2t.data.embeddings.config import Crop, Interpolation
 from t2t.data.embeddings.encoders import encoder_fingerprint, frame_blocks
-from t2t.data.embeddings.hub import load_checkpoint, load_model, refuse_empty, tokenizer_content
-from t2t.data.embeddings.weights import content_of
+from t2t.data.embeddings.hub import content_of, load_checkpoint, load_model, refuse_empty, tokenizer_content
+
+if TYPE_CHECKING:
+    import torch
 
 # Those of AutoModelForZeroShotImageClassification that have one embedding an image and one a text, independent of one
 # another. (blip-2 compares a text with 32 embeddings of an image, videoprism takes clips and has no scale of its own.)
@@ -50,6 +49,9 @@ class ImageTextModel:
         batch_size: int | None = None,
         device: str = "cpu",
     ):
+        import torch
+        from transformers import AutoImageProcessor, AutoModelForZeroShotImageClassification, AutoTokenizer
+
         self.checkpoint, self.frames, self.device = checkpoint, frames, torch.device(device)
         self.model = load_model(
             AutoModelForZeroShotImageClassification, checkpoint, revision, MODEL_TYPES, dtype=torch.float32
@@ -114,6 +116,8 @@ class ImageTextModel:
 
     def _check(self) -> int:
         """The numbers of an embedding. Refuses a model whose own logits are not scale * cosine + bias."""
+        import torch
+
         noise = np.random.default_rng(0).integers(0, 256, (1, self.size, self.size, 3), np.uint8)
         texts = ["a dog", "two people who talk"]
         try:
@@ -126,8 +130,8 @@ class ImageTextModel:
         apart = float(np.abs(own.float().cpu().numpy() - ours).max())
         if not apart < TOLERANCE:
             raise T2TError(
-                f"{self.checkpoint}: its own logits are not its scale times the cosine ({apart:.2g} apart; "
-                f"transformers {transformers.__version__}): it cannot be asked topic by topic."
+                f"{self.checkpoint}: its own logits are not its scale times the cosine ({apart:.2g} apart): "
+                "it cannot be asked topic by topic."
             )
         return int(image.shape[1])
 
@@ -138,6 +142,8 @@ class ImageTextModel:
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Texts that belong together to float32 [N, dim], of length 1. What is longer than `length` is cut off."""
+        import torch
+
         with torch.inference_mode():
             return _units(self.model.get_text_features(**self._tokens(texts)))
 
@@ -146,6 +152,8 @@ class ImageTextModel:
         return list(self.tokenizer(text)["input_ids"])
 
     def _image(self, frames: np.ndarray) -> np.ndarray:
+        import torch
+
         with torch.inference_mode():
             return _units(self.model.get_image_features(**self._pixels(frames)))
 
@@ -175,6 +183,6 @@ class ImageTextModel:
 
 def _units(output: Any) -> np.ndarray:
     """float32 [N, dim] of length 1."""
-    features = output if isinstance(output, torch.Tensor) else output.pooler_output
+    features = getattr(output, "pooler_output", output)
     features = features.float()
     return (features / features.norm(dim=-1, keepdim=True).clamp_min(1e-12)).cpu().numpy()

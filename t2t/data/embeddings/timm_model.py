@@ -16,7 +16,8 @@ from t2t.core.errors import T2TError, nearest
 from t2t.data.embeddings.config import Interpolation, TimmConfig, TimmModelConfig
 from t2t.data.embeddings.encoders import encoder_fingerprint, frame_blocks
 from t2t.data.embeddings.folding import folded
-from t2t.data.embeddings.weights import content_of, read_weights, unwrapped
+from t2t.data.embeddings.hub import content_of
+from t2t.data.embeddings.weights import read_weights, unwrapped
 
 # Blocks of frames that a batch has for each thread: enough that threads seldom wait for the last one.
 BLOCKS_A_THREAD = 4

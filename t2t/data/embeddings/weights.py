@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
@@ -72,14 +71,3 @@ def unwrapped(state: dict[str, torch.Tensor], wanted: set[str]) -> dict[str, tor
             ):
                 state = {key.removeprefix(wrapper): value for key, value in state.items()}
     return state
-
-
-def content_of(model: torch.nn.Module) -> str:
-    """SHA-256 of a model's tensors, by name: the same wherever they came from."""
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        if key.endswith("num_batches_tracked"):
-            continue
-        digest.update(f"{key}:{value.dtype}:{tuple(value.shape)}:".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

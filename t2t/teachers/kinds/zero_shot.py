@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +15,10 @@ from t2t.core.errors import T2TError, listed
 from t2t.data.embeddings.config import CROP, Crop
 from t2t.data.embeddings.embed import NoneReadable, embed
 from t2t.data.embeddings.hub import find_checkpoint, model_type_of
+from t2t.data.embeddings.image_text import ImageTextModel
 from t2t.data.embeddings.store import Embeddings, EmbeddingStore
 from t2t.data.labels import LABEL_SCHEMA
 from t2t.teachers.base import TeacherContext, TeacherEntry, entry_fingerprint
-
-if TYPE_CHECKING:
-    from t2t.data.embeddings.image_text import ImageTextModel
 
 # Raised whenever the same entry and files would give other labels.
 CODE_VERSION = 1
@@ -125,8 +123,6 @@ class Teacher:
 
     @cached_property
     def model(self) -> ImageTextModel:
-        from t2t.data.embeddings.image_text import ImageTextModel
-
         entry = self.entry
         model = ImageTextModel(
             self.checkpoint, entry.revision, entry.frames, entry.crop, entry.batch_size, self.context.device
