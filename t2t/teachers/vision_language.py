@@ -93,7 +93,7 @@ class VisionLanguageModel:
             dtype=torch.float32,
         ).to(self.device)
         self.processor = load_checkpoint(AutoProcessor, checkpoint, revision, "its processor")
-        self.tokenizer = getattr(self.processor, "tokenizer", None)
+        self.tokenizer: Any = getattr(self.processor, "tokenizer", None)
         if self.tokenizer is None or not hasattr(self.processor, "image_processor"):
             raise T2TError(f"{checkpoint}: its processor cannot be loaded: it lacks a tokenizer or an image processor.")
         refuse_empty(checkpoint, self.tokenizer)
@@ -105,7 +105,7 @@ class VisionLanguageModel:
         if not self.yes or not self.no:
             raise T2TError(
                 f"{checkpoint}: the answers {list(yes)} and {list(no)} begin with the same tokens here, or with none "
-                "of their own: take other words in `answers`."
+                "of their own: take other `yes_words` and `no_words`."
             )
         first, second = (self._tail(topic, 1) for topic in PROBES)
         pairs = enumerate(zip(first, second, strict=False))

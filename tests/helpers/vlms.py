@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers as hf
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -125,3 +126,44 @@ def tiny(family: str, folder: Path | None, style: str = "bytes", seed: int = 0) 
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
     return model.eval(), processor
+
+
+COLOURS = {"red": (230, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 230)}
+
+
+def coloured(generator: np.random.Generator, colour: str) -> np.ndarray:
+    """uint8 [SIDE, SIDE, 3], a noisy frame of one colour."""
+    noise = generator.integers(-20, 20, (SIDE, SIDE, 3))
+    return np.clip(np.array(COLOURS[colour]) + noise, 0, 255).astype(np.uint8)
+
+
+def taught(folder: Path) -> None:
+    """Saves a LLaVA that was trained until it answers yes or no to each of three colours, in about twenty steps."""
+    torch.manual_seed(0)
+    words = tokenizer()
+    model, processor = llava(words)
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            torch.nn.init.normal_(parameter, 0, 0.12)
+    generator = np.random.default_rng(0)
+    texts, frames, answers = [], [], []
+    for shown in COLOURS:
+        for asked in COLOURS:
+            content = [{"type": "image"}, {"type": "text", "text": asked}]
+            prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+            for _ in range(2):
+                texts.append(prompt)
+                frames.append(coloured(generator, shown))
+                answers.append(words.encode("yes" if shown == asked else "no", add_special_tokens=False)[0])
+    batch = processor(text=texts, images=frames, return_tensors="pt", padding=True, padding_side="left")
+    optimizer = torch.optim.AdamW(model.parameters(), 4e-3)
+    for _ in range(60):
+        loss = torch.nn.functional.cross_entropy(model(**batch, logits_to_keep=1).logits[:, -1], torch.tensor(answers))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if loss.item() < 0.01:
+            break
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)

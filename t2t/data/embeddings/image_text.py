@@ -29,8 +29,8 @@ TOLERANCE = 1e-3
 class ImageTextModel:
     """A dual encoder on a device, in float32. As a frame encoder it gives unit vectors.
 
-    On the CPU frames go through one by one, so that a frame's numbers do not depend on its neighbours. A topic's texts
-    go together and alone, so that its numbers do not depend on other topics.
+    Frames go through in blocks of one size, the last one filled up. A topic's texts go together and alone, so that its
+    numbers do not depend on other topics.
 
     Args:
         checkpoint: a folder, or a name on the hub. crop: None for what the model's own processor does.
@@ -66,7 +66,7 @@ class ImageTextModel:
         self.crop = crop or own_crop
         own_way = int(getattr(self.processor, "resample", None) or 3)
         self.interpolation: Interpolation = "bilinear" if own_way == PIL_BILINEAR else "bicubic"
-        self.block = batch_size or (1 if self.device.type == "cpu" else 64)
+        self.block = batch_size or (8 if self.device.type == "cpu" else 64)
         self.batch_size = max(self.block, 16)
         self.scale, self.bias = self._scale()
         self.length = self._length()
@@ -137,7 +137,7 @@ class ImageTextModel:
 
     def encode(self, frames: np.ndarray) -> np.ndarray:
         """uint8 [N, size, size, 3] to float16 [N, dim], of length 1 (within float16's last digit)."""
-        blocks = [self._image(frames[block]) for block in frame_blocks(frames, self.block, self.size)]
+        blocks = [self._whole(frames[block]) for block in frame_blocks(frames, self.block, self.size)]
         return (np.concatenate(blocks) if blocks else np.empty((0, self.dim))).astype(np.float16)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -150,6 +150,11 @@ class ImageTextModel:
     def tokens(self, text: str) -> list[int]:
         """A text's tokens, all of them."""
         return list(self.tokenizer(text)["input_ids"])
+
+    def _whole(self, frames: np.ndarray) -> np.ndarray:
+        """As `_image`; fewer frames than a block are filled up with black ones."""
+        black = np.zeros((self.block - len(frames), *frames.shape[1:]), np.uint8)
+        return self._image(np.concatenate([frames, black]) if len(black) else frames)[: len(frames)]
 
     def _image(self, frames: np.ndarray) -> np.ndarray:
         import torch

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from t2t.core.config import Config
 from t2t.core.errors import T2TError
 from t2t.core.progress import progress
 from t2t.data.embeddings.config import CROP, Crop, Interpolation
@@ -38,13 +37,6 @@ PRESETS = {
 Surface = Annotated[str, Field(min_length=1, max_length=100)]
 
 
-class YesNo(Config):
-    """How the model may write its answers; capitals and blanks before them are tried by themselves."""
-
-    yes: tuple[Surface, ...] = Field(("yes",), min_length=1, max_length=100, description="For instance [ja, yes].")
-    no: tuple[Surface, ...] = Field(("no",), min_length=1, max_length=100, description="For instance [nein, no].")
-
-
 class Entry(TeacherEntry):
     """A local vision-language model of transformers. One prompt of one model is one teacher.
 
@@ -66,7 +58,15 @@ class Entry(TeacherEntry):
         description="A question with {} where the topic goes, best at its end; or one of ours: "
         f"{' or '.join(PRESETS)}.",
     )
-    answers: YesNo = Field(YesNo(), description="How a yes and a no are written.")
+    yes_words: tuple[Surface, ...] = Field(
+        ("yes",),
+        min_length=1,
+        max_length=100,
+        description="How a yes may be written, in quotes; capitals and blanks before it are tried by themselves.",
+    )
+    no_words: tuple[Surface, ...] = Field(
+        ("no",), min_length=1, max_length=100, description="How a no may be written, as yes_words."
+    )
     prefill: str = Field("", max_length=1000, description="What the model's answer begins with, such as 'Answer:'.")
     score: Literal["normalised", "p_yes"] = Field(
         "normalised", description="p(yes) / (p(yes) + p(no)), or p(yes) among all tokens."
@@ -115,8 +115,8 @@ class Teacher:
             self.checkpoint,
             entry.revision,
             PRESETS.get(entry.prompt, entry.prompt),
-            entry.answers.yes,
-            entry.answers.no,
+            entry.yes_words,
+            entry.no_words,
             prefill=entry.prefill,
             normalised=entry.score == "normalised",
             block=entry.topics_per_block,
@@ -173,7 +173,8 @@ class Teacher:
             raise T2TError(
                 f"Teacher {self.entry.id!r}: the model does not answer the question: yes and no have {median:.3f} of "
                 f"the probability, in the median, and {self.entry.minimum_mass:g} is the least (minimum_mass). Ask for "
-                "a yes or no in `prompt`, begin its answer by `prefill`, or name its words in `answers`."
+                "a yes or no in `prompt`, begin its answer by `prefill`, or name its words in `yes_words` and "
+                "`no_words`."
             )
         doubt = "; it often begins with something else" if median < DOUBTFUL_MASS else ""
         written = {

@@ -89,7 +89,7 @@ class Entry(TeacherEntry):
         None, description="Whether topics and templates are put in lower case; null: yes for SigLIP, no for others."
     )
     batch_size: int | None = Field(
-        None, ge=1, le=65_536, description="Frames encoded at once; null: 1 on the CPU, 64 on a GPU."
+        None, ge=1, le=65_536, description="Frames encoded at once; null: 8 on the CPU, 64 on a GPU."
     )
 
     @field_validator("templates")
