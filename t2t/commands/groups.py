@@ -76,7 +76,7 @@ def teachers_add(
     teacher_id: Annotated[
         str, typer.Argument(metavar="ID", help="The new teacher's identity; it can never change its labels.")
     ],
-    kind: Annotated[str, typer.Option(help="labels, timm, or an installed plug-in's kind.")],
+    kind: Annotated[str, typer.Option(help="labels, timm, vlm, zero-shot, or an installed plug-in's kind.")],
     description: Annotated[str, typer.Option(help="One line for people.")] = "",
 ) -> None:
     """Write a teacher's entry: t2t teachers add vendor-a --kind labels --path '${data}/teachers/vendor-a.csv'.

@@ -19,6 +19,8 @@ KINDS = {
     "openai": "t2t.teachers.kinds.openai",
     "student": "t2t.teachers.kinds.student",
     "timm": "t2t.teachers.kinds.timm",
+    "vlm": "t2t.teachers.kinds.vlm",
+    "zero-shot": "t2t.teachers.kinds.zero_shot",
 }
 
 __all__ = ["Teacher", "TeacherContext", "TeacherEntry", "build", "kind_names", "parse_entry"]

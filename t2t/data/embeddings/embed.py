@@ -68,6 +68,10 @@ class TooManyUnreadable(T2TError):
         self.quarantine = quarantine
 
 
+class NoneReadable(T2TError):
+    """Not one of the samples can be read."""
+
+
 def embed_samples(
     samples: pa.Table,
     config: EncoderConfig,
@@ -108,7 +112,7 @@ def embed(
 
     Raises:
         TooManyUnreadable: as soon as more samples than that are unreadable.
-        T2TError: when none is readable.
+        NoneReadable: when none is readable.
     """
     store.refresh()
     ids, paths = samples["sample_id"].to_pylist(), samples["path"].to_pylist()
@@ -137,7 +141,7 @@ def embed(
     store.flush()
     good = [(sample_id, key) for sample_id, key, reason in zip(ids, keys, reasons, strict=True) if key and not reason]
     if ids and not good:
-        raise T2TError(f"None of the {len(ids)} samples can be read, for instance {paths[0]}: {reasons[0]}.")
+        raise NoneReadable(f"None of the {len(ids)} samples can be read, for instance {paths[0]}: {reasons[0]}.")
     good_keys = [key for _, key in good]
     quarantine = _quarantine(ids, paths, reasons)
     return Embedded(

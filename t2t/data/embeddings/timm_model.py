@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from t2t.core.errors import T2TError, nearest
 from t2t.data.embeddings.config import Interpolation, TimmConfig, TimmModelConfig
 from t2t.data.embeddings.encoders import encoder_fingerprint, frame_blocks
 from t2t.data.embeddings.folding import folded
+from t2t.data.embeddings.hub import content_of
 from t2t.data.embeddings.weights import read_weights, unwrapped
 
 # Blocks of frames that a batch has for each thread: enough that threads seldom wait for the last one.
@@ -68,7 +68,7 @@ class TimmModel:
             "crop": config.crop,
             "interpolation": self.interpolation,
             "frames": config.frames,
-            "weights": _content(model),
+            "weights": content_of(model),
         }
         # One multiplication and one addition on bytes do both the scaling to 0..1 and the normalisation.
         scale = 1 / (255 * torch.tensor(self.std))
@@ -203,14 +203,3 @@ def _classifiers(model: torch.nn.Module) -> tuple[str, ...]:
     """Prefixes of the keys of a model's classifier, such as `fc.`."""
     named = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
     return tuple(f"{name}." for name in ((named,) if isinstance(named, str) else named))
-
-
-def _content(model: torch.nn.Module) -> str:
-    """SHA-256 of a model's tensors, by name: the same wherever they came from."""
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        if key.endswith("num_batches_tracked"):
-            continue
-        digest.update(f"{key}:{value.dtype}:{tuple(value.shape)}:".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

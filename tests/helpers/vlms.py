@@ -1,0 +1,169 @@
+"""Tiny vision-language checkpoints, of transformers' own classes from small configurations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers as hf
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+SIDE = 32
+TEXT = (
+    "Look at these pictures, which are frames of one video. Answer with Yes or No only. Do they give visual evidence "
+    "of the following? a dog zebra crossings red green blue square yes no YES NO primary focus"
+)
+SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "<image>", "<|vision_start|>", "<|vision_end|>", "<video>"]
+TEMPLATE = (
+    "{% for m in messages %}user: {% for c in m['content'] %}{% if c['type'] == 'image' %}IMAGE{% else %}"
+    "{{ c['text'] }}{% endif %}{% endfor %}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+)
+
+
+def tokenizer(style: str = "bytes") -> Any:
+    """Trained here: byte-level BPE, unigram with a mark for blanks, or WordPiece."""
+    texts = [TEXT] * 20
+    special = [AddedToken(token, special=True) for token in SPECIAL]
+    if style == "bytes":
+        rules = Tokenizer(models.BPE())
+        rules.pre_tokenizer, rules.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        rules.train_from_iterator(
+            texts,
+            trainers.BpeTrainer(
+                vocab_size=420, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+            ),
+        )
+    elif style == "unigram":
+        rules = Tokenizer(models.Unigram())
+        rules.pre_tokenizer, rules.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+        rules.train_from_iterator(
+            texts, trainers.UnigramTrainer(vocab_size=120, special_tokens=SPECIAL, unk_token="<unk>")
+        )
+    else:
+        rules = Tokenizer(models.WordPiece(unk_token="<unk>"))
+        rules.pre_tokenizer, rules.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+        rules.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=200, special_tokens=SPECIAL))
+    rules.add_special_tokens(special)
+    return hf.PreTrainedTokenizerFast(
+        tokenizer_object=rules, pad_token="<pad>", unk_token="<unk>", bos_token="<s>", eos_token="</s>",
+        extra_special_tokens={"image_token": "<image>", "video_token": "<video>"},
+    )  # fmt: skip
+
+
+def llava(words: Any) -> tuple[Any, Any]:
+    text = hf.LlamaConfig(
+        vocab_size=len(words), hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=2048, pad_token_id=0, bos_token_id=2, eos_token_id=3,
+    )  # fmt: skip
+    vision = hf.CLIPVisionConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE, patch_size=8
+    )
+    model = hf.LlavaForConditionalGeneration(
+        hf.LlavaConfig(vision_config=vision, text_config=text, image_token_index=SPECIAL.index("<image>"))
+    )
+    pictures = hf.CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+    processor = hf.LlavaProcessor(
+        pictures, words, patch_size=8, vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        chat_template=TEMPLATE.replace("IMAGE", "<image>"),
+    )  # fmt: skip
+    return model, processor
+
+
+def qwen(words: Any) -> tuple[Any, Any]:
+    ids = {name: SPECIAL.index(token) for name, token in {
+        "image_token_id": "<image>", "video_token_id": "<video>", "vision_start_token_id": "<|vision_start|>",
+        "vision_end_token_id": "<|vision_end|>"}.items()}  # fmt: skip
+    text = {
+        "vocab_size": len(words), "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]},
+    }  # fmt: skip
+    vision = {
+        "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 64,
+        "patch_size": 4, "spatial_merge_size": 2, "window_size": 16, "fullatt_block_indexes": [1],
+    }  # fmt: skip
+    model = hf.Qwen2_5_VLForConditionalGeneration(hf.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids))
+    pictures = hf.Qwen2VLImageProcessor(patch_size=4, merge_size=2, min_pixels=64, max_pixels=SIDE * SIDE)
+    videos = hf.Qwen2VLVideoProcessor(patch_size=4, merge_size=2, min_pixels=64, max_pixels=SIDE * SIDE)
+    processor = hf.Qwen2_5_VLProcessor(
+        pictures, words, videos,
+        chat_template=TEMPLATE.replace("IMAGE", "<|vision_start|><image><|vision_end|>"),
+    )  # fmt: skip
+    return model, processor
+
+
+def smol(words: Any) -> tuple[Any, Any]:
+    """Idefics3, whose processor and model SmolVLM took over (SmolVLM's own needs the package num2words)."""
+    text = hf.LlamaConfig(
+        vocab_size=len(words) + 80, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, pad_token_id=0, bos_token_id=2, eos_token_id=3,
+    )  # fmt: skip
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+              "image_size": SIDE, "patch_size": 8}  # fmt: skip
+    processor = hf.Idefics3Processor(
+        hf.Idefics3ImageProcessor(
+            size={"longest_edge": SIDE}, max_image_size={"longest_edge": SIDE}, do_image_splitting=False
+        ),
+        words, image_seq_len=4, chat_template=TEMPLATE.replace("IMAGE", "<image>"),
+    )  # fmt: skip
+    image = processor.tokenizer.convert_tokens_to_ids("<image>")
+    model = hf.Idefics3ForConditionalGeneration(
+        hf.Idefics3Config(text_config=text, vision_config=vision, scale_factor=2, image_token_id=image, pad_token_id=0)
+    )
+    return model, processor
+
+
+FAMILIES = {"llava": llava, "qwen": qwen, "smol": smol}
+
+
+def tiny(family: str, folder: Path | None, style: str = "bytes", seed: int = 0) -> tuple[Any, Any]:
+    """A model with random weights and its processor; saved, where a folder is given."""
+    torch.manual_seed(seed)
+    model, processor = FAMILIES[family](tokenizer(style))
+    if folder is not None:
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    return model.eval(), processor
+
+
+COLOURS = {"red": (230, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 230)}
+
+
+def coloured(generator: np.random.Generator, colour: str) -> np.ndarray:
+    """uint8 [SIDE, SIDE, 3], a noisy frame of one colour."""
+    noise = generator.integers(-20, 20, (SIDE, SIDE, 3))
+    return np.clip(np.array(COLOURS[colour]) + noise, 0, 255).astype(np.uint8)
+
+
+def taught(folder: Path) -> None:
+    """Saves a LLaVA that was trained until it answers yes or no to each of three colours, in about twenty steps."""
+    torch.manual_seed(0)
+    words = tokenizer()
+    model, processor = llava(words)
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            torch.nn.init.normal_(parameter, 0, 0.12)
+    generator = np.random.default_rng(0)
+    texts, frames, answers = [], [], []
+    for shown in COLOURS:
+        for asked in COLOURS:
+            content = [{"type": "image"}, {"type": "text", "text": asked}]
+            prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+            for _ in range(2):
+                texts.append(prompt)
+                frames.append(coloured(generator, shown))
+                answers.append(words.encode("yes" if shown == asked else "no", add_special_tokens=False)[0])
+    batch = processor(text=texts, images=frames, return_tensors="pt", padding=True, padding_side="left")
+    optimizer = torch.optim.AdamW(model.parameters(), 4e-3)
+    for _ in range(60):
+        loss = torch.nn.functional.cross_entropy(model(**batch, logits_to_keep=1).logits[:, -1], torch.tensor(answers))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if loss.item() < 0.01:
+            break
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)

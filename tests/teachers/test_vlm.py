@@ -1,0 +1,180 @@
+"""Kind `vlm`: tiny models of three families, of transformers' own classes, over the frames of real, tiny clips."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+from sklearn.metrics import average_precision_score
+
+from t2t.data.embeddings.decode import read_frames
+from t2t.teachers import TeacherContext, build, parse_entry
+from t2t.teachers.kinds import vlm as kind
+from t2t.teachers.labeling import answers
+from t2t.teachers.vision_language import VisionLanguageModel
+from tests.helpers.clips import random_clip
+from tests.helpers.documented import refused
+from tests.helpers.vlms import COLOURS, FAMILIES, SIDE, coloured, taught, tiny
+from tests.helpers.worlds import ROOT
+
+TOPICS = ("red square", "a dog", "zebra crossings")
+CLIPS = 3
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    for family in FAMILIES:
+        tiny(family, root / family)
+    for i in range(CLIPS):
+        random_clip(root / f"clip-{i}.mp4", seed=i, count=1 + i, side=40)
+    (root / "empty.mp4").write_bytes(b"")
+    return root
+
+
+@pytest.fixture
+def samples(root) -> pa.Table:
+    ids = [*(f"clip-{i}" for i in range(CLIPS)), "empty"]
+    return pa.table({"sample_id": ids, "path": [str(root / f"{name}.mp4") for name in ids]})
+
+
+def teacher(root: Path, **changes: Any) -> kind.Teacher:
+    dataset = SimpleNamespace(root=root, topics=TOPICS, name="tiny")
+    content = {"id": "seer", "kind": "vlm", "model": "llava", "frames": 2, "size": SIDE, "topics_per_block": 4,
+               "minimum_mass": 0, **changes}  # fmt: skip
+    return cast("kind.Teacher", build(parse_entry(content, "test"), TeacherContext(cast("Any", dataset), root)))
+
+
+def labels(of: kind.Teacher, samples: pa.Table, topics: tuple[str, ...] = TOPICS) -> dict[tuple[str, str], float]:
+    """What it says, through the checker that all rows pass."""
+    table = pa.concat_tables(list(answers(of, samples, topics)))
+    keys = zip(table["sample_id"].to_pylist(), table["topic"].to_pylist(), strict=True)
+    return dict(zip(keys, table["confidence"].to_pylist(), strict=True))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_shared_prefix_says_what_asking_anew_says(root, samples, family):
+    of = teacher(root, model=family)
+    found = labels(of, samples)
+    assert of.model.shared
+    assert set(found) == {(f"clip-{i}", topic) for i in range(CLIPS) for topic in TOPICS}
+    assert len(set(found.values())) == len(found)
+    of.model.shared = False
+    anew = labels(of, samples)
+    assert "No prefix is shared" in of.remarks[-1]
+    for pair, confidence in found.items():
+        assert confidence == pytest.approx(anew[pair], abs=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_confidence_is_that_of_the_first_answer_token(root, family):
+    """Computed with the model and its processor alone."""
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    of = teacher(root, model=family, prompt="Is it there? {}").model
+    frames = read_frames(root / "clip-2.mp4", 2, SIDE)
+    model = AutoModelForImageTextToText.from_pretrained(root / family, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(root / family)
+    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Is it there? a dog"}]
+    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    with torch.no_grad():
+        z = model(**processor(text=[text], images=[list(frames)], return_tensors="pt")).logits[0, -1].double()
+    p = z.softmax(-1)
+    yes, no = float(p[of.yes].sum()), float(p[of.no].sum())
+    told = of.ask(frames, ["a dog"])
+    assert told.score[0] == pytest.approx(yes / (yes + no), abs=1e-5)
+    assert told.mass[0] == pytest.approx(yes + no, abs=1e-5)
+
+
+def test_other_topics_and_samples_change_no_label(root, samples):
+    of = teacher(root)
+    whole = labels(of, samples)
+    more = labels(of, samples.slice(1, 1), ("green", "a dog", "blue", "red", "no", "a dog and a square"))
+    assert more["clip-1", "a dog"] == pytest.approx(whole["clip-1", "a dog"], abs=1e-6)
+
+
+@pytest.mark.parametrize("style", ["bytes", "unigram", "wordpiece"])
+def test_answers_are_found_in_context(tmp_path, style):
+    tiny("llava", tmp_path, style)
+    of = VisionLanguageModel(str(tmp_path), None, "Is it there? {}", ["yes"], ["no"], size=SIDE)
+    written = {
+        name: {str(of.tokenizer.decode([token])).strip() for token in getattr(of, name)} for name in ("yes", "no")
+    }
+    assert written["yes"]
+    assert written["no"]
+    assert all("yes".startswith(text.lower()) for text in written["yes"])
+    assert all("no".startswith(text.lower()) for text in written["no"])
+    assert not set(of.yes) & set(of.no)
+
+
+def test_a_model_whose_prefix_cannot_be_shared_is_asked_anew(root, samples, monkeypatch, caplog):
+    """The trap of positions in time, height and width: a suffix that begins where tokens are counted."""
+    monkeypatch.setattr(VisionLanguageModel, "_start", lambda self, inputs, length: length)
+    of = teacher(root, model="qwen")
+    assert not of.model.shared
+    assert "no prefix is shared between topics" in caplog.text
+    monkeypatch.undo()
+    right = labels(teacher(root, model="qwen"), samples)
+    assert labels(of, samples) == pytest.approx(right, abs=1e-5)
+
+
+def test_a_model_that_does_not_answer_is_refused(root, samples):
+    refused(lambda: labels(teacher(root, minimum_mass=0.2), samples))
+    of = teacher(root)
+    labels(of, samples)
+    assert re.match(
+        r"Yes and no have 0\.\d+ of the probability .*; it often begins with something else\.", of.remarks[0]
+    )
+    assert "'yes'" in of.remarks[1]
+
+
+def test_what_changes_the_fingerprint(root, tmp_path):
+    same = teacher(root).fingerprint()
+    copy = shutil.copytree(root / "llava", tmp_path / "copy")
+    for changes in ({"model": str(copy)}, {"minimum_mass": 0.1}, {"description": "x"},
+                    {"prompt": kind.PRESETS["visual-evidence"]}):  # fmt: skip
+        assert teacher(root, **changes).fingerprint() == same
+    others = [{"prompt": "primary-focus"}, {"frames": 3}, {"prefill": "So:"}, {"score": "p_yes"}, {"crop": "centre"},
+              {"yes_words": ["red"]}, {"no_words": ["blue"]}, {"topics_per_block": 8}, {"model": "qwen"}]  # fmt: skip
+    seen = [same, *(teacher(root, **changes).fingerprint() for changes in others)]
+    assert len(set(seen)) == len(seen)
+
+
+def test_bad_entries_are_refused(root, tmp_path):
+    refused(lambda: teacher(root, prompt="Is it there?"))
+    refused(lambda: teacher(root, model="./nothing/here"))
+    refused(lambda: teacher(root, yes_words=["same"], no_words=["same"]).fingerprint())
+    refused(lambda: teacher(root, **yaml.safe_load("yes_words: [yes]")))
+
+
+def test_the_pages_entries_work(root, samples):
+    page = (ROOT / "docs" / "teachers" / "vlm.md").read_text(encoding="utf-8")
+    entries = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    assert len(entries) == 2
+    for content in entries:
+        changes = {**content, "id": "seer", "model": "llava", "frames": 2}
+        assert len(labels(teacher(root, **changes), samples)) == CLIPS * len(TOPICS)
+
+
+def test_one_that_was_trained_says_what_is_there(tmp_path):
+    """Not only shapes: a tiny model that was taught three colours tells them in frames that it never saw."""
+    taught(tmp_path / "taught")
+    model = VisionLanguageModel(str(tmp_path / "taught"), None, "{}", ["yes"], ["no"], size=SIDE)
+    assert model.shared
+    generator = np.random.default_rng(99)
+    scores, truth = [], []
+    for shown in COLOURS:
+        for _ in range(4):
+            told = model.ask(coloured(generator, shown)[None], list(COLOURS))
+            assert min(told.mass) > 0.5
+            scores += told.score
+            truth += [topic == shown for topic in COLOURS]
+    assert average_precision_score(truth, scores) > 0.95
