@@ -17,7 +17,13 @@ from t2t.deploy import deploy
 
 
 class _Commands(TyperGroup):
-    """Typer would end a command at Ctrl-C without a word."""
+    """Typer would end a command at Ctrl-C without a word, and so before it: while it reads what was asked."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().make_context(*arguments, **options)
+        except KeyboardInterrupt as interrupt:
+            raise interrupts.Stopped from interrupt
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -273,7 +279,7 @@ def main() -> None:
     interrupts.listen()
     try:
         app()
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if interrupted(error):
             typer.echo(f"Stopped. Go on with: {terminal.this_command()}", err=True)
             raise SystemExit(130) from None

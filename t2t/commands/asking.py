@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -73,7 +74,8 @@ def predict(
     if as_json:
         typer.echo(json.dumps(rows_of(found.table), indent=2))
     elif as_csv:
-        typer.echo(csv_of(found.table), nl=False)
+        # A program gets each name as it is, and a terminal no escape sequence of one.
+        typer.echo(csv_of(found.table), nl=False, color=not sys.stdout.isatty())
     else:
         print_predictions(found)
     print_passed_over(found.others)

@@ -26,6 +26,8 @@ REFUSED = {
     errno.EROFS: "Choose a place that can be written to (T2T_WORK, --work).",
     errno.EMFILE: "Allow this shell more open files: ulimit -n 4096.",
     errno.ENFILE: "The machine has too many open files; end other programs.",
+    errno.ENAMETOOLONG: "Give it a shorter name.",
+    errno.ELOOP: "Its links lead in a circle; name the place itself.",
     errno.EIO: "Its disk or network share does not answer; start the same command again when it does.",
     errno.ESTALE: "Its network share went away; start the same command again when it is back.",
 }
@@ -133,6 +135,6 @@ def explain(error: BaseException) -> T2TError | None:
             )
     for link in links:
         if isinstance(link, OSError) and link.errno in REFUSED and link.strerror:
-            where = f"{link.filename}: " if link.filename else ""
+            where = f"{one_line(link.filename, 200)}: " if link.filename else ""
             return T2TError(f"{where}{link.strerror}. {REFUSED[link.errno]}")
     return None

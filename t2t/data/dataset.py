@@ -174,8 +174,15 @@ def without(table: pa.Table, samples: Sequence[str]) -> pa.Table:
 
 def dataset_root(config: DatasetConfig, data_root: Path) -> Path:
     """A dataset's folder. Raises T2TError where there is none."""
-    root = (data_root / config.root).resolve()
-    if not root.is_dir():
+    try:
+        root = (data_root / config.root).resolve()
+        is_there = root.is_dir()
+    except (ValueError, OSError, RuntimeError) as error:
+        # As in `_resolve`.
+        reason = one_line(getattr(error, "strerror", None) or error)
+        written = one_line(config.root, 200)
+        raise T2TError(f"Dataset {config.name!r}: root {written!r} is not a path that can be read: {reason}.") from None
+    if not is_there:
         raise T2TError(
             f"Dataset {config.name!r}: folder {root} does not exist. Set T2T_DATA or --data-root to the folder that "
             f"holds {config.root!r}" + (", or make it with `t2t demo`." if config.name == "demo" else ".")

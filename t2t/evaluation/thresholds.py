@@ -90,7 +90,9 @@ def choose(pairs: Pairs, identity: str, wished: float) -> Thresholds:
     by_topic = np.argsort(pairs.topic[order], kind="stable")  # within a topic the highest score first
     names = pairs.topic[order][by_topic]
     for part in np.split(by_topic, np.flatnonzero(np.diff(names)) + 1) if len(by_topic) else []:
-        threshold = _of_topic(score[part], positive[part], level[part], imagined, cuts, overall, wished)
+        threshold = None  # of so few pairs in all that nobody's precision is known
+        if enough.any():
+            threshold = _of_topic(score[part], positive[part], level[part], imagined, cuts, overall, wished)
         groups = _groups(pairs, order[part])
         topics[pairs.topics[pairs.topic[order[part[0]]]]] = _counted(threshold, score[part], positive[part], groups)
     everything = _counted(overall, score, positive, _groups(pairs, order), whole=True)

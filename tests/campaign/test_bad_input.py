@@ -265,6 +265,9 @@ def test_a_data_folder_that_is_a_file_is_refused(tmp_path):
     config = DatasetConfig(name="tiny", root="tiny")
     message = refused(lambda: read_dataset(config, tmp_path / "tiny" / "topics.txt"))
     assert "does not exist. Set T2T_DATA or --data-root" in message
+    for odd in ("a\0b", "x" * 5000):
+        message = refused(lambda: read_dataset(DatasetConfig(name="tiny", root=odd), tmp_path))  # noqa: B023
+        assert "is not a path that can be read" in message
 
 
 @pytest.fixture

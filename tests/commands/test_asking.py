@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import shutil
@@ -133,6 +134,8 @@ def test_names_and_topics_are_no_markup_and_no_escape_sequences(asked: Callable[
     assert "[2Jbad.mp4: not readable" in result.stderr
     assert "\x1b[31mred" not in result.output
     assert "\x1b[2J" not in result.output
+    found = pd.read_csv(io.StringIO(asked("predict", "tiny", clips, "--csv", "--top", "1").stdout))
+    assert str(odd) in found["file"].tolist()  # a program finds the file by its name
 
 
 @pytest.mark.parametrize(

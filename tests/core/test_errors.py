@@ -63,16 +63,32 @@ def _interrupted_write() -> Exception:
 def test_ctrl_c_is_seen_behind_the_error_that_it_caused(monkeypatch, capsys):
     assert interrupted(_interrupted_write())
     assert not interrupted(Wrapped("(sqlite3.OperationalError) database is locked"))
+    _is_told(monkeypatch, capsys, cli, "app", _interrupted_write())
 
-    def app():
-        raise _interrupted_write()
 
-    monkeypatch.setattr(cli, "app", app)
+def _is_told(monkeypatch, capsys, owner, name, error):
+    def raised(*_, **__):
+        raise error
+
+    monkeypatch.setattr(owner, name, raised)
     monkeypatch.setattr(sys, "argv", ["t2t", "run", "demo", "--set", "seed=1"])
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 130
     assert capsys.readouterr().err == "Stopped. Go on with: t2t run demo --set seed=1\n"
+
+
+def test_ctrl_c_is_told_before_a_command_has_begun(monkeypatch, capsys):
+    _is_told(monkeypatch, capsys, cli.TyperGroup, "make_context", KeyboardInterrupt())
+    _is_told(monkeypatch, capsys, cli, "app", KeyboardInterrupt())
+
+
+def test_a_name_that_is_too_long_is_told_in_short(tmp_path):
+    with pytest.raises(OSError) as caught:
+        (tmp_path / ("x" * 1000)).stat()
+    told = str(explain(caught.value))
+    assert told.endswith("File name too long. Give it a shorter name.")
+    assert len(told) < 300
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.ENOENT, "No such file"), KeyError("x")])

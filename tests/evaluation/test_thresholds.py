@@ -34,6 +34,12 @@ def test_one_lucky_pair_is_no_precision() -> None:
     assert measure(pairs, found, 20).called == 0
 
 
+def test_of_fewer_pairs_than_are_enough_no_topic_is_a_yes() -> None:
+    pairs = pairs_of([0.9 - i / 100 for i in range(LEAST_CALLED - 1)], [1] * (LEAST_CALLED - 1))
+    found = choose(pairs, "human", 0.8)
+    assert found.of(["t0", "anything"]).tolist() == [np.inf, np.inf]
+
+
 def test_equal_scores_are_called_together() -> None:
     pairs = pairs_of([0.7] * 12 + [0.2] * 12, [1] * 11 + [0] + [0] * 12)
     overall = choose(pairs, "human", 0.9).overall
