@@ -17,10 +17,11 @@ from t2t.commands.teacher_kit import program, run_kit, service
 from t2t.core.errors import T2TError
 from t2t.teachers import build, parse_entry
 from tests.helpers.documented import refused
-from tests.helpers.programs import context, labels, python, samples
+from tests.helpers.programs import context, labels, needs_landlock, python, samples
 from tests.helpers.services import describe, half, serving
 
 
+@needs_landlock
 @pytest.mark.parametrize("template", NAMES)
 def test_its_own_test_passes(tmp_path, template):
     folder = new_teacher(f"my-{template}", template, tmp_path)
@@ -31,6 +32,7 @@ def test_its_own_test_passes(tmp_path, template):
     assert "1 passed" in done.stdout
 
 
+@needs_landlock
 def test_the_programs_entry_labels(tmp_path):
     folder = new_teacher("mine", "command", tmp_path / 'a "folder"')
     entry = yaml.safe_load((folder / "mine.yaml").read_text())
@@ -53,6 +55,7 @@ def test_a_bad_name_template_or_place_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
+@needs_landlock
 def test_the_kit_prints_what_failed(tmp_path, capsys):
     path = python(tmp_path, "print('about to fail\x1b[2J [red]', file=sys.stderr)\nanswer(2)")
     assert not run_kit(program(["python3", "-S", str(path)], [], 10, True))
@@ -65,6 +68,7 @@ def test_the_kit_prints_what_failed(tmp_path, capsys):
     assert run_kit(program(["python3", "-S", str(path)], [], 10, True), [path])
 
 
+@needs_landlock
 def test_the_command_hands_a_programs_own_options_on(tmp_path):
     body = "try: open(asked['samples'][0]['path'])\nexcept OSError: pairs = []\n"
     path = python(tmp_path, body + "answer(0.5 if sys.argv[1:] == ['--x', 'y'] else 2)")

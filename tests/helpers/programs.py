@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pyarrow as pa
+import pytest
 
 from t2t.teachers import TeacherContext, build, parse_entry
 from t2t.teachers.kinds import command
+
+# Whether this kernel can forbid writes (Landlock), which `confine` asks for.
+LANDLOCK = sys.platform == "linux" and ctypes.CDLL(None).syscall(444, None, 0, 1) >= 1
+needs_landlock = pytest.mark.skipif(not LANDLOCK, reason="this kernel cannot forbid writes (Landlock)")
 
 TOPICS = ("red circle", 'a "quoted" topic, naïve')
 HELLO = '{"protocol": "t2t-teacher/1", "name": "tiny", "version": "1"}'
@@ -75,6 +81,7 @@ def teacher(root: Path, program: str | Path = "teacher.py", **changes: Any) -> c
         "command": [sys.executable, "-S", str(program)],
         "files": [str(program)],
         "timeout": 20,
+        "confine": LANDLOCK,
         **changes,
     }
     made = cast("command.Teacher", build(parse_entry(content, "entry"), context(root)))

@@ -224,6 +224,7 @@ def test_processes_are_bounded(tmp_path):
     assert "it started more than 5 processes (processes)" in refused(lambda: labels(teacher(tmp_path, processes=5)))
 
 
+@programs.needs_landlock
 def test_it_writes_nowhere_but_in_its_own_folder(tmp_path):
     outside = tmp_path / "outside"
     body = f"""

@@ -54,7 +54,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@programs.needs_landlock
 def test_a_kill_at_any_request_leaves_whole_parts_and_no_process(tmp_path):
     data, work, log = tmp_path / "data", tmp_path / "work", tmp_path / "data" / "log"
     dataset = make(data)

@@ -40,6 +40,7 @@ def failed(results: list[Result]) -> list[str]:
     return [f"{result.case}: {result.detail}" for result in results if result.outcome == "failed"]
 
 
+@programs.needs_landlock
 def test_the_shells_teacher_labels_and_keeps_to_the_protocol(tmp_path):
     script, entry = blocks("command.md", "sh")[0], yaml.safe_load(blocks("command.md", "yaml")[0])
     (tmp_path / "teacher.sh").write_text(script)
