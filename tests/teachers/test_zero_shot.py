@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,6 +17,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from t2t.data.embeddings import hub
 from t2t.data.embeddings.decode import read_frames
 from t2t.teachers import TeacherContext, build, parse_entry
 from t2t.teachers.kinds import zero_shot as kind
@@ -265,6 +267,20 @@ def test_a_bad_checkpoint_is_refused(root, samples, tmp_path, how):
 def test_a_folder_that_is_not_there_and_a_sigmoid_without_a_bias_are_refused(root, samples, tmp_path):
     refused(lambda: teacher(root, tmp_path, samples, model="./nothing/here"))
     refused(lambda: teacher(root, tmp_path, samples, confidence="sigmoid").fingerprint())
+
+
+def test_a_name_without_a_hub_is_refused_at_once(root, samples, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "https://hub.invalid")
+    monkeypatch.setattr(hub, "getproxies", dict)
+    hub._unreachable.cache_clear()
+    try:
+        before = time.monotonic()
+        refused(lambda: teacher(root, tmp_path, samples, model="nobody/no-such-model-here").fingerprint())
+        assert time.monotonic() - before < 5
+    finally:
+        hub._unreachable.cache_clear()
 
 
 def test_the_pages_entry_works(root, samples, tmp_path):

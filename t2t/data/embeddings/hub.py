@@ -6,10 +6,14 @@ import hashlib
 import json
 import logging
 import re
+import socket
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from t2t.core.errors import T2TError, one_line
 from t2t.core.files import sha256
@@ -51,11 +55,43 @@ def model_type_of(checkpoint: str) -> str | None:
 
 def load_checkpoint(loader: Any, checkpoint: str, revision: str | None, what: str, **options: Any) -> Any:
     """What `loader.from_pretrained` makes of a checkpoint. Raises T2TError with the reason, in one line."""
-    options |= {"local_files_only": True} if Path(checkpoint).is_dir() else {"revision": revision}
+    options |= {"local_files_only": True} if Path(checkpoint).is_dir() else _from_hub(checkpoint, revision)
     try:
-        return loader.from_pretrained(checkpoint, trust_remote_code=False, **options)
+        with _quiet():
+            return loader.from_pretrained(checkpoint, trust_remote_code=False, **options)
     except Exception as error:  # transformers raises many kinds: OSError, KeyError, SafetensorError
         raise T2TError(f"{checkpoint}: {what} cannot be loaded: {one_line(error).rstrip('.')}.") from None
+
+
+def _from_hub(name: str, revision: str | None) -> dict[str, Any]:
+    """Options for a name on the hub. Where it cannot be reached, what was fetched before is taken, and refused at once
+    where that is nothing: the hub's own client would try again for most of a minute."""
+    from huggingface_hub import try_to_load_from_cache
+
+    fault = _unreachable()
+    if fault and not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+        raise T2TError(
+            f"{name}: no such folder in the dataset's, and the hub cannot be reached ({fault}). Give a folder as "
+            "save_pretrained writes it."
+        )
+    return {"revision": revision, "local_files_only": bool(fault)}
+
+
+@cache
+def _unreachable() -> str:
+    """Why the hub cannot be reached, tried once; empty where it can, or where a proxy may."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    place = urlsplit(constants.ENDPOINT)
+    if getproxies():
+        return ""
+    try:
+        socket.create_connection((place.hostname or "", place.port or 443), timeout=2).close()
+    except OSError as error:
+        return one_line(error)
+    return ""
 
 
 def load_model(loader: Any, checkpoint: str, revision: str | None, known: Collection[str], **options: Any) -> Any:
@@ -72,17 +108,8 @@ def load_model(loader: Any, checkpoint: str, revision: str | None, known: Collec
             f"{checkpoint}: model type {config.model_type!r} is none that can be asked so. Known: "
             f"{', '.join(sorted(known))}."
         )
-    with _quiet():
-        model, loaded = load_checkpoint(
-            loader,
-            checkpoint,
-            revision,
-            "its model",
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=False,
-            **options,
-        )
+    options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": False}
+    model, loaded = load_checkpoint(loader, checkpoint, revision, "its model", **options)
     if missing := sorted(str(key) for key in loaded["missing_keys"]):
         raise T2TError(
             f"{checkpoint}: {len(missing)} of the model's tensors are not in its files ({', '.join(missing[:3])}"
