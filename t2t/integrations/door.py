@@ -137,7 +137,7 @@ def login_of(folder: Path) -> str:
     path = Path(folder) / "login"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.{os.getpid()}.new")
+        new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")  # a thread's own
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(f"t2t:{secrets.token_hex(24)}\n")
         try:
