@@ -148,7 +148,8 @@ def print_check(found: list[Checked]) -> None:
         for damage in checked.problems:
             console.print(str(damage), markup=False, soft_wrap=True, style="red")
         objects = f"{checked.objects:,} objects, " if checked.objects else ""
-        counts = f"{objects}{len(checked.campaigns)} campaigns: " + (
+        count = len(checked.campaigns)
+        counts = f"{objects}{count} campaign{'s' * (count != 1)}: " + (
             f"{len(checked.problems)} problems" if checked.problems else "sound"
         )
         console.print(f"{checked.lake}: {counts}.", markup=False, soft_wrap=True)
