@@ -290,7 +290,7 @@ def test_a_round_that_waits_is_answered_in_prefect(client, world, letters, tmp_p
         wait_for("the run's process stays", lambda: len(descendants(worker.process.pid)) == 0)
         text = form(client, run, "tiny-round-0")
         assert "Round 0 of 'tiny' waits for a person" in text
-        assert "| 0 |" in text
+        assert "| | round 0 |" in text
         assert "MLflow" in text
         letter = wait_for("nobody was told", lambda: letters)[0]
         assert letter["subject"] == "t2t: round 0 of tiny"
