@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,6 +17,7 @@ from t2t.campaign.best import Best
 from t2t.campaign.entries import open_dataset
 from t2t.campaign.searched import note_source, read_sources, source_file
 from t2t.commands.outputs import PAGE, check_out, check_query
+from t2t.commands.page.clips import data_address, encoded
 from t2t.commands.page.page import environment
 from t2t.commands.predict import open_scorer, shown
 from t2t.commands.tables import console, table_of
@@ -186,6 +185,4 @@ def still(path: str | Path) -> tuple[str, str]:
     except Unreadable as error:
         return "", str(error)
     image.thumbnail(STILL)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=82)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", ""
+    return data_address("jpeg", encoded(image, "JPEG", quality=82)), ""

@@ -21,6 +21,7 @@ from t2t.core.config import Config
 from t2t.core.errors import DataError, T2TError, nearest, one_line
 from t2t.core.files import sha256, sha256_file
 from t2t.data.columns import first_row, refuse
+from t2t.data.copies import same_videos
 from t2t.data.embeddings.limits import Limits, with_limits
 from t2t.data.limits import TableLimits
 from t2t.data.source import SourceFile
@@ -157,6 +158,11 @@ class Dataset:
 
     def sample_ids(self, *splits: str) -> list[str]:
         return (self.split(*splits) if splits else self.samples)["sample_id"].to_pylist()
+
+    @cached_property
+    def copies(self) -> list[list[int]]:
+        """Of each video that stands more than once, its rows in `samples`, from 0."""
+        return same_videos(self.samples["path"].to_pylist())
 
     @cached_property
     def fingerprint(self) -> str:

@@ -5,24 +5,19 @@ One video under two ids, in test and in training, is an error; the rest is told.
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
 from t2t.core.errors import DataError, T2TError, listed
-from t2t.core.files import sha256, sha256_file
 from t2t.data.columns import first_row
 from t2t.data.dataset import SPLITS, Dataset
 from t2t.data.labels import POSITIVE
 from t2t.data.tables import plain_text
 
 MEASURED = ("validation", "test")
-# Bytes at both ends of a file that are looked at before it is hashed as a whole.
-ENDS = 1 << 16
 
 
 def refuse_unsound(dataset: Dataset) -> None:
@@ -59,46 +54,10 @@ def remarks(dataset: Dataset) -> list[str]:
 # -- videos ----------------------------------------------------------------------------------------------------------
 
 
-def same_videos(paths: Sequence[str]) -> list[list[int]]:
-    """Positions of files with the same bytes, two or more each. Hashes only files whose size and ends agree; what is
-    empty or cannot be read is passed over."""
-    by_path: dict[str, list[int]] = defaultdict(list)
-    for position, path in enumerate(paths):
-        by_path[path].append(position)
-    groups = [list(by_path)]
-    for key in (os.path.getsize, _ends, sha256_file):
-        groups = [same for group in groups for same in _alike(group, key)]
-    grouped = {path for group in groups for path in group}
-    groups += [[path] for path in by_path if path not in grouped]
-    same = ([position for path in group for position in by_path[path]] for group in groups)
-    return sorted(sorted(positions) for positions in same if len(positions) > 1)
-
-
-def _alike(paths: list[str], key: Callable[[str], object]) -> list[list[str]]:
-    by_key: dict[object, list[str]] = defaultdict(list)
-    for path in paths:
-        with suppress(OSError):
-            by_key[key(path)].append(path)
-    by_key.pop(0, None)  # the size of an empty file
-    return [group for group in by_key.values() if len(group) > 1]
-
-
-def _ends(path: str) -> str:
-    with open(path, "rb") as file:
-        head = file.read(ENDS)
-        file.seek(-min(ENDS, os.fstat(file.fileno()).st_size), os.SEEK_END)
-        return sha256(head, file.read(ENDS))
-
-
-def _shared(dataset: Dataset) -> list[list[int]]:
-    """Of each video that stands more than once, the rows of the samples table, from 0."""
-    return same_videos(dataset.samples["path"].to_pylist())
-
-
 def _refuse_shared(dataset: Dataset) -> None:
     ids, splits = (dataset.samples[name].to_pylist() for name in ("sample_id", "split"))
     pairs = []
-    for rows in _shared(dataset):
+    for rows in dataset.copies:
         measured = next((row for row in rows if splits[row] in MEASURED), None)
         if measured is None:
             continue
@@ -120,7 +79,7 @@ def _refuse_shared(dataset: Dataset) -> None:
 def _shared_videos(dataset: Dataset) -> Iterator[str]:
     ids, splits = (dataset.samples[name].to_pylist() for name in ("sample_id", "split"))
     named: dict[bool, list[str]] = {True: [], False: []}
-    for rows in _shared(dataset):
+    for rows in dataset.copies:
         several = len({splits[row] for row in rows}) > 1
         named[several].append(" = ".join(ids[row] for row in rows[:3]))
     if across := named[True]:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from t2t.core.errors import DataError, T2TError
+from t2t.data.copies import same_videos
 from t2t.data.dataset import Dataset, DatasetConfig, UnseenConfig, read_dataset
-from t2t.data.soundness import refuse_unsound, remarks, same_videos
+from t2t.data.soundness import refuse_unsound, remarks
 from tests.helpers.datasets import TOPICS, Rows, make, sample_rows
 
 pytestmark = pytest.mark.unit
@@ -95,11 +96,11 @@ def test_only_files_that_may_be_the_same_are_hashed(tmp_path, monkeypatch):
     contents |= {"f": b"x" * 150_000 + b"y" + b"x" * 149_999, "g": b"x" * 300_000}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    from t2t.data import soundness
+    from t2t.data import copies
 
     hashed = []
-    whole = soundness.sha256_file
-    monkeypatch.setattr(soundness, "sha256_file", lambda path: hashed.append(Path(path).name) or whole(path))
+    whole = copies.sha256_file
+    monkeypatch.setattr(copies, "sha256_file", lambda path: hashed.append(Path(path).name) or whole(path))
     assert same_videos([str(tmp_path / name) for name in "abcdefg"] + [str(tmp_path / "gone")]) == [[0, 6]]
     assert sorted(hashed) == ["a", "f", "g"]
 

@@ -81,7 +81,7 @@ def read_clip(path: str | Path, most: int) -> Clip:
         return Clip(why=str(error))
     images = [Image.fromarray(frame).resize(still.size) for frame in frames]
     return Clip(
-        _address("jpeg", _bytes(still, "JPEG", quality=STILL)), _moving(images, most) if len(images) > 1 else ""
+        data_address("jpeg", encoded(still, "JPEG", quality=STILL)), _moving(images, most) if len(images) > 1 else ""
     )
 
 
@@ -89,17 +89,19 @@ def _moving(images: list[Image.Image], most: int) -> str:
     """The frames as an animated WebP of at most so many bytes; empty where none is so small."""
     for quality in QUALITIES:
         told = {"save_all": True, "append_images": images[1:], "duration": SHOWN, "loop": 0, "method": 4}
-        content = _bytes(images[0], "WEBP", quality=quality, **told)
+        content = encoded(images[0], "WEBP", quality=quality, **told)
         if len(content) <= most:
-            return _address("webp", content)
+            return data_address("webp", content)
     return ""
 
 
-def _bytes(image: Image.Image, kind: str, **told: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **told: object) -> bytes:
+    """A picture as a file of that kind."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **told)
     return buffer.getvalue()
 
 
-def _address(kind: str, content: bytes) -> str:
+def data_address(kind: str, content: bytes) -> str:
+    """A picture's file as the address that a page shows it by."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -19,6 +18,7 @@ from urllib.request import Request, urlopen
 
 from t2t.core.errors import T2TError, one_line
 from t2t.core.host import observer_names, shown
+from t2t.integrations.door import basic
 from t2t.integrations.mlflow.store import store_path
 
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -145,7 +145,7 @@ def _get(uri: str, address: str) -> tuple[int, str]:
         if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
             headers["Authorization"] = f"Bearer {token}"
         elif name:
-            headers["Authorization"] = "Basic " + base64.b64encode(f"{name}:{word}".encode()).decode()
+            headers["Authorization"] = basic(f"{name}:{word}")
         request = Request(shown(address), headers=headers)
         with urlopen(request, timeout=ANSWER_SECONDS, context=_trust()) as answer:
             return answer.status, answer.read(100_000).decode("utf-8", "replace")
