@@ -9,7 +9,11 @@ from t2t.core import plugins
 from t2t.core.config import Config
 
 GROUP = "t2t.students"
-KINDS = {"dual-encoder": "t2t.students.dual_encoder"}
+KINDS = {
+    "dual-encoder": "t2t.students.dual_encoder",
+    # "encoder-only": "t2t.students.encoder_only",
+    "multi-head": "t2t.students.multi_head",
+}
 
 
 def kind_of(config: Any) -> Any:

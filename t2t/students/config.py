@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Discriminator, Field, SerializeAsAny, Tag, model_validator
 
 from t2t.core import plugins
 from t2t.core.config import Config
@@ -15,6 +16,15 @@ from t2t.students import GROUP, KINDS
 MEMBERS, FEW_SAMPLES = 4, 20_000
 # Weights of a student: 80 GB in float32, which no machine of these trains.
 MOST_NUMBERS = 20_000_000_000
+
+
+def refuse_too_large(numbers: int) -> None:
+    """Raises ValueError for towers of more weights than a machine trains."""
+    if numbers > MOST_NUMBERS:
+        raise ValueError(
+            f"its towers would have {numbers:,} weights, and {MOST_NUMBERS:,} are the most: lower d_model, d_ff, "
+            "layers or members"
+        )
 
 
 class FrontendConfig(Config):
@@ -88,12 +98,90 @@ class DualEncoderConfig(Config):
         text = self.text
         if text.head == "none" and text.pretrained is None and text.d_model != self.dim:
             raise ValueError(f"text.head: none needs dim: {text.d_model}, the text tower's size, not {self.dim}")
-        if (numbers := self.members * (self.sample.numbers + text.numbers)) > MOST_NUMBERS:
-            raise ValueError(
-                f"its towers would have {numbers:,} weights, and {MOST_NUMBERS:,} are the most: lower d_model, d_ff, "
-                "layers or members"
-            )
+        refuse_too_large(self.members * (self.sample.numbers + text.numbers))
         return self
+
+
+class MultiHeadConfig(Config):
+    """One output a topic, and the teacher as a one-hot vector (paper, figure 4c). Its topics are those it was trained
+    on: it reads no text, so that a new topic cannot be asked."""
+
+    kind: Literal["multi-head"] = Field(description="One output a topic; the teacher is a one-hot vector.")
+    dim: int = Field(64, ge=2, le=65_536, description="Numbers that the topics' outputs look at.")
+    frontend: FrontendConfig = Field(FrontendConfig(), description="How frame embeddings are prepared.")
+    sample: TowerConfig = Field(TowerConfig(), description="The tower for samples.")
+    identity_std: float = Field(0.02, ge=0, le=100, description="Standard deviation of a new identity's numbers.")
+    head_std: float = Field(0.02, ge=0, le=100, description="Standard deviation of a new topic's weights.")
+    scale: float = Field(1.0, gt=0, le=10_000, description="Initial factor of an output.")
+    bias: float | None = Field(
+        None,
+        ge=-1000,
+        le=1000,
+        description="Initial bias of the logit; null: the logit of the training rows' mean confidence.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> MultiHeadConfig:
+        refuse_too_large(self.sample.numbers)
+        return self
+
+
+class ReaderConfig(TowerConfig):
+    """The encoder that reads a topic and a clip together."""
+
+    layers: int = Field(2, ge=1, le=256, description="Layers of attention.")
+    distance: int = Field(
+        16, ge=1, le=4096, description="Places up to which a distance counts by itself; further ones are alike."
+    )
+
+
+class EncoderOnlyConfig(Config):
+    """Identity, topic and frames in one encoder (paper, sections 2.4 and 3.4.2), beside a small dual-encoder that
+    finds what is worth reading: it is trained on the same rows, and no loss of one enters the other."""
+
+    kind: Literal["encoder-only"] = Field(description="Identity, topic and frames in one encoder.")
+    attention: Literal["shared", "full"] = Field(
+        "shared",
+        description="shared: frames do not look at the text, so that they are read once a clip for all its rows; full: "
+        "they do, and each row is read by itself, which takes many times as long.",
+    )
+    reader: ReaderConfig = Field(ReaderConfig(), description="The encoder of identity, topic and frames.")
+    shortlist: int = Field(
+        200,
+        ge=1,
+        le=1_000_000,
+        description="Topics of each sample that are read where it labels: the most likely by the dual-encoder; all, "
+        "where there are no more.",
+    )
+    dim: int = Field(64, ge=2, le=65_536, description="Size of the dual-encoder's common space.")
+    frontend: FrontendConfig = Field(FrontendConfig(), description="How frame embeddings are prepared.")
+    sample: TowerConfig = Field(TowerConfig(layers=0), description="The dual-encoder's tower for samples.")
+    text: TowerConfig = Field(TowerConfig(layers=0), description="Its tower for texts.")
+    max_tokens: int = Field(32, ge=1, le=4096, description="Tokens of a topic that are read; the rest is cut.")
+    identity_std: float = Field(0.02, ge=0, le=100, description="Standard deviation of a new identity's embedding.")
+    bias: float | None = Field(
+        None,
+        ge=-1000,
+        le=1000,
+        description="Initial bias of the logit; null: the logit of the training rows' mean confidence.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> EncoderOnlyConfig:
+        refuse_too_large(self.reader.numbers + self.sample.numbers + self.text.numbers)
+        return self
+
+    @property
+    def first(self) -> DualEncoderConfig:
+        """The dual-encoder beside the reader."""
+        text = {**self.text.model_dump(), "max_tokens": self.max_tokens, "identity_std": self.identity_std}
+        return DualEncoderConfig(
+            dim=self.dim,
+            frontend=self.frontend,
+            sample=self.sample,
+            text=TextTowerConfig(**text, identity="gate"),
+            bias=self.bias,
+        )
 
 
 class TaggingConfig(Config):
@@ -126,5 +214,18 @@ def fitting(frames: int, samples: int) -> DualEncoderConfig:
     )
 
 
+def _kind_of(value: Any) -> str:
+    """A student's kind; the dual-encoder where none is said."""
+    kind = value.get("kind", "dual-encoder") if isinstance(value, Mapping) else getattr(value, "kind", "dual-encoder")
+    return str(kind)
+
+
 # Any kind of student: ours, or a plug-in's (entry-point group `t2t.students`).
-StudentConfig = Annotated[DualEncoderConfig, SerializeAsAny(), plugins.OpenTo(GROUP, KINDS)]
+StudentConfig = Annotated[
+    Annotated[DualEncoderConfig, Tag("dual-encoder")]
+    | Annotated[MultiHeadConfig, Tag("multi-head")]
+    | Annotated[EncoderOnlyConfig, Tag("encoder-only")],
+    Discriminator(_kind_of),
+    SerializeAsAny(),
+    plugins.OpenTo(GROUP, KINDS),
+]

@@ -48,8 +48,7 @@ def build(
         kind: the class, for a kind that is a variant of this one.
     """
     if config.bias is None:
-        prior = min(max(prior, 1e-3), 1 - 1e-3)
-        config = config.model_copy(update={"bias": math.log(prior / (1 - prior))})
+        config = config.model_copy(update={"bias": logit(prior)})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.text.pretrained is None:
@@ -64,6 +63,12 @@ def build(
         warn_of_twins(tokenizer, topics, config.text.max_tokens, ordered)
         add_identities(tokenizer, teachers)
         return _made(config, input_dim, tokenizer, teachers, encoder, kind, seed)
+
+
+def logit(prior: float) -> float:
+    """Where scores start: the logit of a mean confidence, 0..1, away from both ends."""
+    prior = min(max(prior, 1e-3), 1 - 1e-3)
+    return math.log(prior / (1 - prior))
 
 
 def _made(

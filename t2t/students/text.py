@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from t2t.core.errors import T2TError, told
 from t2t.students.tokenizers import panicked
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("t2t")
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+# What a topic that is one token begins with.
+MARK = "topic: "
 
 
 def identity_token(teacher_id: str) -> str:
@@ -44,6 +46,24 @@ def fit_tokenizer(topics: Sequence[str], vocab_size: int = 8192) -> PreTrainedTo
     # A topic counts as often as it stands: words are what topics share, so merges follow the words.
     tokenizer.train_from_iterator(sorted(topics), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN)
+
+
+def topic_table(topics: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer that knows these topics and no words: each is one token."""
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {name: number for number, name in enumerate((PAD, END, UNKNOWN))}
+    # Behind a mark, so that no topic is a special token.
+    vocabulary |= {MARK + topic: number for number, topic in enumerate(topics, len(vocabulary))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Prepend(MARK)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN)
+
+
+def topics_in(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """The topics of a `topic_table` and their tokens."""
+    found = {name.removeprefix(MARK): row for name, row in tokenizer.get_vocab().items() if name.startswith(MARK)}
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 class TopicTokens:

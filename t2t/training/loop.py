@@ -141,7 +141,7 @@ class _Training:
         self.device = student.device
         self.begun = self.saved = time.monotonic()
         torch.manual_seed(seed)
-        self.tokens = TopicTokens(student.tokenizer, matrix.topics, student.config.text.max_tokens)
+        self.tokens = student.topic_tokens(matrix.topics)
         self.identities = student.token_ids(matrix.teachers) - student.words
         # A text encoder that is not trained reads each topic once.
         self.words = student.encode_words(self.tokens)
@@ -306,9 +306,9 @@ def training_identity(student: Student, matrix: LabelMatrix, config: TrainingCon
     settings = config.model_dump_json(exclude=free_keys(TrainingConfig) | unused)
     names = json.dumps([matrix.teachers, matrix.topics, list(matrix.sample_ids)])
     arrays = (hashlib.sha256(np.ascontiguousarray(getattr(matrix, name)).data).hexdigest() for name in ARRAYS)
-    text = student.config.text
+    text = getattr(student.config, "text", None)
     later: dict[str, Any] = {
-        "text": {key for key, value in (("identity", "token"), ("head", "linear")) if getattr(text, key) == value},
+        "text": {key for key, value in (("identity", "token"), ("head", "linear")) if getattr(text, key, None) == value},
         "members": getattr(student.config, "members", 1) == 1,
     }
     shape = student.config.model_dump_json(exclude={key: left for key, left in later.items() if left})

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from t2t.students import student as student_module
+from t2t.students import rows as rows_module
 from t2t.students.dual_encoder import Student
 from tests.helpers.students import DIM, tiny_config, tiny_student
 
@@ -44,7 +44,7 @@ def test_blocks_change_neither_embeddings_nor_gradients(
 ) -> None:
     student = tiny_student()
     whole, expected = embeddings_and_gradients(student, tower)
-    monkeypatch.setattr(student_module, "BLOCK_TOKENS", {"cpu": tokens})
+    monkeypatch.setattr(rows_module, "BLOCK_TOKENS", {"cpu": tokens})
     shapes = []
     encoder = student.text_encoder if tower == "text" else student.sample_encoder
     handle = encoder.register_forward_hook(lambda module, args, out: shapes.append(out.last_hidden_state.shape[:2]))
@@ -61,7 +61,7 @@ def test_blocks_change_neither_embeddings_nor_gradients(
 
 @pytest.mark.parametrize("tokens", [12, 1000])
 def test_computing_twice_changes_no_bit_of_the_gradients(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(student_module, "BLOCK_TOKENS", {"cpu": tokens})
+    monkeypatch.setattr(rows_module, "BLOCK_TOKENS", {"cpu": tokens})
     student = tiny_student(tiny_config({"dropout": 0.3})).train()
     calls = []
     student.text_encoder.register_forward_hook(lambda *_: calls.append(0))

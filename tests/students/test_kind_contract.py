@@ -26,6 +26,10 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
             "bias": -2.0,
         },
     ],
+    "multi-head": [
+        {"dim": 8, "sample": TOWER, "identity_std": 0.5},
+        {"dim": 4, "frontend": {"whiten": 5, "variation": True}, "sample": {**TOWER, "layers": 0}, "bias": -2.0},
+    ],
 }
 
 
