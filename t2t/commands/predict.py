@@ -21,6 +21,7 @@ from t2t.data.embeddings.decode import Unreadable
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.listing import Listing, list_files
 from t2t.evaluation.thresholds import Thresholds
+from t2t.students.base import known_topics
 from t2t.students.scorer import Scorer
 
 # Files whose embeddings are held and scored at once.
@@ -81,6 +82,7 @@ def predict_files(
     thresholds = best.thresholds(precision)
     topics = asked_topics(best, named)
     scorer = open_scorer(best)
+    topics = topics if named else known_topics(scorer.student, topics)
     asked = scorer.check(topics, identity)
     known = thresholds if asked == thresholds.identity else None
     if known is None and precision is not None:

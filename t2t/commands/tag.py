@@ -32,6 +32,7 @@ from t2t.data.embeddings.embed import QUARANTINE_SCHEMA, Embedded, embed
 from t2t.data.embeddings.store import EmbeddingStore
 from t2t.data.listing import list_files
 from t2t.evaluation.thresholds import Thresholds
+from t2t.students.base import known_topics
 from t2t.students.scorer import Scorer
 
 SCHEMA = pa.schema(
@@ -102,6 +103,7 @@ def tag(
     name, samples, others, unnamed = samples_of(place, source)
     names = asked_topics(best, topics)
     scorer = open_scorer(best)
+    names = names if topics else known_topics(scorer.student, names)
     scorer.check(names)
     store = EmbeddingStore(place.work / "embeddings", scorer.encoder.fingerprint)
     # Every file may be unreadable: those are set aside, and none stops the rest.
@@ -163,7 +165,7 @@ def _tags(
     with progress("Tagging", len(ids), "samples") as advance:
         for start in range(0, len(ids), block):
             here = np.arange(start, min(start + block, len(ids)))
-            scores = student.answers(student.embed(found.embeddings, here) @ texts.T, scorer.identity)
+            scores = student.score(found.embeddings, here, topics, texts, scorer.identity)
             order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
             chosen = np.take_along_axis(scores, order, axis=1)
             yes = chosen >= levels[order]

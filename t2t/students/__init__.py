@@ -11,7 +11,7 @@ from t2t.core.config import Config
 GROUP = "t2t.students"
 KINDS = {
     "dual-encoder": "t2t.students.dual_encoder",
-    # "encoder-only": "t2t.students.encoder_only",
+    "encoder-only": "t2t.students.encoder_only",
     "multi-head": "t2t.students.multi_head",
 }
 

@@ -15,12 +15,13 @@ today a further kind is a variant of that one: docs/extend.md has the list and a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from t2t.core.errors import T2TError, listed, nearest
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.labels import HUMAN
 from t2t.data.pairs import Pairs
@@ -30,7 +31,8 @@ class Student(Protocol):
     """A student on a device. A new teacher leaves the scores of the others as they are, bit for bit. So does a
     new topic, which has no weights of its own; topics of one call move each other's scores by float32's rounding.
 
-    input_dim: size of a frame embedding. teachers: its identities.
+    input_dim: size of a frame embedding. teachers: its identities. `vocabulary`, where there is one and it is not None:
+    the only topics that it can be asked about.
     """
 
     input_dim: int
@@ -52,7 +54,7 @@ class Student(Protocol):
         """
 
     def predict_pairs(self, embeddings: Embeddings, indices: np.ndarray, pairs: Pairs, identity: str = HUMAN) -> Pairs:
-        """The pairs with the scores that `predict` has for them.
+        """The pairs with the scores that `predict` has for them; of a student with a vocabulary those of its topics.
 
         Args:
             indices: int64 [N], positions in `embeddings` of the pairs' samples.
@@ -62,3 +64,27 @@ class Student(Protocol):
     def saved(self) -> dict[str, Any]:
         """What its kind restores it from, beside weights and tokenizer, as JSON: `student` (its configuration),
         `input_dim`, `teachers` and what the kind needs."""
+
+
+def known_topics(student: Any, topics: Sequence[str]) -> list[str]:
+    """Those that a student can be asked about: all, unless its kind has a vocabulary."""
+    vocabulary = getattr(student, "vocabulary", None)
+    return [topic for topic in topics if vocabulary is None or topic in vocabulary]
+
+
+def known_pairs(student: Any, pairs: Pairs) -> Pairs:
+    """Those of topics that a student can be asked about."""
+    known = known_topics(student, pairs.topics)
+    return pairs if len(known) == len(pairs.topics) else pairs.of_topics(frozenset(known))
+
+
+def check_topics(student: Any, topics: Iterable[str]) -> None:
+    """Raises T2TError for topics that a student cannot be asked about, naming the nearest one that it can."""
+    vocabulary = getattr(student, "vocabulary", None)
+    unknown = [] if vocabulary is None else [topic for topic in topics if topic not in vocabulary]
+    if unknown:
+        raise T2TError(
+            f"This student is of kind {student.config.kind} and knows the {len(vocabulary or ()):,} topics that it was "
+            f"trained on, not {listed(unknown, 3)}.{nearest(unknown[0], vocabulary or ())} A student that reads texts "
+            "(student.kind: dual-encoder) can be asked about any."
+        )

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from t2t.core.config import parse
-from t2t.core.errors import T2TError, listed, nearest
 from t2t.data.labels import HUMAN
 from t2t.data.scales import Scale
+from t2t.students.base import check_topics
 from t2t.students.config import MultiHeadConfig
 from t2t.students.dual_encoder import add_identities, logit
 from t2t.students.frontend import Frontend
@@ -115,13 +115,7 @@ class MultiHead(Student):
 
     @torch.no_grad()
     def encode_topics(self, topics: Sequence[str], identity: str = HUMAN) -> Tensor:
-        known = self.vocabulary
-        if unknown := [topic for topic in topics if topic not in known]:
-            raise T2TError(
-                f"This student is of kind multi-head and knows the {len(known):,} topics it was trained on only, not "
-                f"{listed(unknown, 3)}.{nearest(unknown[0], list(known))} A student that reads texts (student.kind: "
-                "dual-encoder) can be asked about any."
-            )
+        check_topics(self, topics)
         self.eval()
         teacher = np.full(len(topics), self.token_ids([identity])[0] - self.words)
         texts = self.texts(self.topic_tokens(topics), np.arange(len(topics)), teacher)

@@ -45,7 +45,7 @@ class _Stack(nn.Module):
     def __init__(self, embed_tokens: nn.Embedding, tower: TowerConfig):
         super().__init__()
         self.embed_tokens = embed_tokens
-        self.final_layer_norm = _Norm(tower.d_model)
+        self.final_layer_norm = Norm(tower.d_model)
         self.dropout = nn.Dropout(tower.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class _Stack(nn.Module):
         return y
 
 
-class _Norm(nn.Module):
+class Norm(nn.Module):
     """Root mean square norm (Zhang and Sennrich 2019), in float32 whatever comes in."""
 
     def __init__(self, width: int):

@@ -17,6 +17,7 @@ from t2t.data.embeddings.embed import decode_in_order
 from t2t.data.embeddings.encoders import FrameEncoder, build_encoder, encoded, refuse_not_finite
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.labels import HUMAN
+from t2t.students.base import check_topics
 from t2t.students.checkpoint import load, load_checked, read_encoder
 
 
@@ -84,13 +85,16 @@ class Scorer:
         return Embeddings.of(embedded)
 
     def check(self, topics: Iterable[str], identity: str | None = None) -> str:
-        """Whom it answers as. Raises T2TError for topics that are no texts, or an identity that it does not know."""
+        """Whom it answers as. Raises T2TError for topics that are no texts or that it cannot be asked about, or an
+        identity that it does not know."""
+        topics = list(topics)
         for topic in topics:
             expect(topic, str, "Topics are texts")
             try:
                 topic.encode("utf-8")
             except UnicodeEncodeError:
                 raise T2TError(f"Topics are texts, and {topic!r} has half a character.") from None
+        check_topics(self.student, topics)
         asked = self.identity if identity is None else identity
         expect(asked, str, "An identity is a text")
         if asked not in self.teachers:

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from t2t.core.errors import T2TError, nearest, told
 from t2t.data.labels import HUMAN
 from t2t.data.scales import Scale
+from t2t.students.base import known_pairs
 from t2t.students.config import DualEncoderConfig
 from t2t.students.frontend import Frontend
 from t2t.students.rows import PAIRS_A_ROW, cosines, in_blocks
@@ -319,12 +320,19 @@ class Student(nn.Module):
         Args:
             indices: int64 [N], positions in `embeddings`.
         """
-        texts, samples = self.encode_topics(topics, identity), self.embed(embeddings, indices)
+        texts = self.encode_topics(topics, identity)
         out = np.empty((len(indices), len(texts)), np.float32)
         for start in range(0, len(indices), ENCODE_BLOCK):
             block = slice(start, start + ENCODE_BLOCK)
-            out[block] = self.answers(samples[block] @ texts.T, identity)
+            out[block] = self.score(embeddings, indices[block], topics, texts, identity)
         return out
+
+    @torch.no_grad()
+    def score(
+        self, embeddings: Embeddings, indices: np.ndarray, topics: Sequence[str], texts: Tensor, identity: str
+    ) -> np.ndarray:
+        """`predict`, with what `encode_topics` gave for the topics: for a caller that asks by blocks of samples."""
+        return self.answers(self.embed(embeddings, indices) @ texts.T, identity)
 
     @torch.no_grad()
     def predict_pairs(self, embeddings: Embeddings, indices: np.ndarray, pairs: Pairs, identity: str = HUMAN) -> Pairs:
@@ -333,6 +341,7 @@ class Student(nn.Module):
         Args:
             indices: int64 [N], positions in `embeddings` of the pairs' samples.
         """
+        pairs = known_pairs(self, pairs)
         if not len(pairs.sample):
             return pairs
         used, sample = np.unique(pairs.sample, return_inverse=True)

@@ -25,7 +25,6 @@ from t2t.core.host import cpu_threads
 from t2t.core.progress import progress
 from t2t.data.embeddings.store import Embeddings
 from t2t.students.student import Student
-from t2t.students.text import TopicTokens
 from t2t.training.batches import Ahead, Batch, Batches, row_weights
 from t2t.training.config import LATER, TrainingConfig, learning_rate
 from t2t.training.group import ALONE, Group
@@ -308,7 +307,9 @@ def training_identity(student: Student, matrix: LabelMatrix, config: TrainingCon
     arrays = (hashlib.sha256(np.ascontiguousarray(getattr(matrix, name)).data).hexdigest() for name in ARRAYS)
     text = getattr(student.config, "text", None)
     later: dict[str, Any] = {
-        "text": {key for key, value in (("identity", "token"), ("head", "linear")) if getattr(text, key, None) == value},
+        "text": {
+            key for key, value in (("identity", "token"), ("head", "linear")) if getattr(text, key, None) == value
+        },
         "members": getattr(student.config, "members", 1) == 1,
     }
     shape = student.config.model_dump_json(exclude={key: left for key, left in later.items() if left})

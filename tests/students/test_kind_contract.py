@@ -26,6 +26,17 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
             "bias": -2.0,
         },
     ],
+    "encoder-only": [
+        {
+            "dim": 8,
+            "reader": TOWER,
+            "sample": {**TOWER, "layers": 0},
+            "text": {**TOWER, "layers": 0},
+            "identity_std": 0.5,
+        },
+        {"dim": 4, "reader": {**TOWER, "layers": 3, "distance": 1}, "frontend": {"whiten": 5, "variation": True}},
+        {"dim": 4, "reader": {**TOWER, "layers": 2}, "attention": "full", "max_tokens": 8, "bias": -2.0},
+    ],
     "multi-head": [
         {"dim": 8, "sample": TOWER, "identity_std": 0.5},
         {"dim": 4, "frontend": {"whiten": 5, "variation": True}, "sample": {**TOWER, "layers": 0}, "bias": -2.0},

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from t2t.data.embeddings.store import Embeddings
 from t2t.students.dual_encoder import Student
+from t2t.students.rows import cosines
 from t2t.students.text import TopicTokens
 from t2t.training.config import TrainingConfig
-from t2t.students.rows import cosines
 from t2t.training.loss import grouped_loss
 from t2t.training.matrix import LabelMatrix
 from t2t.training.prepared import Prepared

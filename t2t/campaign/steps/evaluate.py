@@ -25,7 +25,7 @@ from t2t.evaluation.metrics import Evaluation
 from t2t.evaluation.metrics import evaluate as measure_pairs
 from t2t.evaluation.standing import Yardsticks
 from t2t.evaluation.yardsticks import Bench, Heard, of_samples, yardsticks
-from t2t.students.base import Student
+from t2t.students.base import Student, known_pairs
 from t2t.students.checkpoint import load
 from t2t.teachers.store import read_labels
 
@@ -47,7 +47,7 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
         began = time.monotonic()
         student, threads = load(files.student, campaign.engine.device), TrainFacts.read(files).threads
         identity = campaign.lineup.identity(campaign.config.evaluation.identity, student.teachers)
-        pairs = {split: campaign.human_pairs(split) for split in ("validation", "test")}
+        pairs = {split: _asked(campaign, student, split) for split in ("validation", "test")}
         # A campaign that gives every number of its training itself leaves what it always left.
         with_yardsticks = campaign.config.recipe == "auto"
         if with_yardsticks:
@@ -77,8 +77,21 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
 
 def measure(campaign: Campaign, student: Student, split: str, identity: str, start: RoundStart) -> Evaluation:
     """A student on a split, asked as `identity`, beside the outside teachers that it learned from."""
-    pairs = campaign.human_pairs(split)
+    pairs = _asked(campaign, student, split)
     return _measure(campaign, student, identity, pairs, _spoken(campaign, start, {split: pairs})[split])
+
+
+def _asked(campaign: Campaign, student: Student, split: str) -> Pairs:
+    """The human-labeled pairs of a split that a student can be asked about."""
+    every = campaign.human_pairs(split)
+    pairs = known_pairs(student, every)
+    left = len(np.unique(every.topic)) - len(np.unique(pairs.topic))
+    line = (
+        f"The student reads no texts: {left} topics that it was not trained on are left out of what it is measured on."
+    )
+    if left and campaign.is_news(line):
+        log.warning("%s", line)
+    return pairs
 
 
 def _measure(campaign: Campaign, student: Student, identity: str, pairs: Pairs, teachers: Spoken) -> Evaluation:

@@ -12,6 +12,7 @@ from t2t.commands.page.clips import Clips
 from t2t.commands.page.material import Material, Missing
 from t2t.data.coding import codes
 from t2t.data.labels import POSITIVE
+from t2t.students.base import known_topics
 from t2t.students.checkpoint import load_checked
 from t2t.teachers.store import label_tables
 
@@ -106,12 +107,15 @@ def _scores(
     samples = [name for name, at in zip(samples, material.positions(samples), strict=True) if at >= 0]
     if not samples:
         raise Missing("None of the unlabeled videos can be read any more.")
-    seen = np.array([topic not in material.unseen for topic in material.topics])
-    topics, frames = [topic for topic, is_seen in zip(material.topics, seen, strict=True) if is_seen], []
-    for record in (start, end):
-        student = load_checked(
-            material.workspace.work / record.checkpoint, record.weights_sha256, material.engine.device
-        )
+    students = [
+        load_checked(material.workspace.work / record.checkpoint, record.weights_sha256, material.engine.device)
+        for record in (start, end)
+    ]
+    topics = [topic for topic in material.topics if topic not in material.unseen]
+    for student in students:
+        topics = known_topics(student, topics)
+    seen, frames = np.isin(material.topics, topics), []
+    for student in students:
         scores = student.predict(material.embedded.embeddings, material.positions(samples), topics)
         sample, topic = np.indices(scores.shape).reshape(2, -1)
         columns = {"sample": sample, "topic": np.flatnonzero(seen)[topic], "confidence": scores.ravel()}

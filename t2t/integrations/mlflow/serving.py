@@ -39,6 +39,7 @@ from t2t.data.embeddings.limits import Limits
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.labels import HUMAN
 from t2t.integrations.mlflow.scoring import came_in, install
+from t2t.students.base import check_topics
 from t2t.students.checkpoint import load, read_encoder
 
 log = logging.getLogger("t2t")
@@ -158,6 +159,7 @@ class Served:
             raise T2TError(f"row {number}: half a character (a surrogate, U+D800 to U+DFFF) is no text.")
         try:
             self.student.token_ids([identity])
+            check_topics(self.student, topics)
         except T2TError as error:
             raise T2TError(f"row {number}: {error}") from None
         return identity, tuple(str(topic) for topic in topics)

@@ -17,6 +17,7 @@ from t2t.core.files import sha256_file
 from t2t.data.embeddings.embed import embed
 from t2t.data.embeddings.encoders import FrameEncoder, build_encoder
 from t2t.data.embeddings.store import EmbeddingStore
+from t2t.students.base import known_topics
 from t2t.students.checkpoint import load, read_encoder
 from t2t.students.config import TaggingConfig
 from t2t.students.tagging import tag
@@ -76,7 +77,9 @@ class Teacher:
         return EmbeddingStore(self.context.work / "embeddings", self.encoder.fingerprint)
 
     def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
-        """Student, encoder, store and the topics' texts are made once for all calls."""
+        """Student, encoder, store and the topics' texts are made once for all calls. A student that reads no texts
+        gives no row for topics that it was not trained on."""
+        topics = known_topics(self.student, topics)
         embedded = embed(samples, self.encoder, self.store)
         if self._texts is None or self._texts[0] != tuple(topics):
             self._texts = tuple(topics), self.student.encode_topics(topics, self.entry.tagging.identity)
