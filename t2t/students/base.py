@@ -16,7 +16,7 @@ today a further kind is a variant of that one: docs/extend.md has the list and a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -64,6 +64,25 @@ class Student(Protocol):
     def saved(self) -> dict[str, Any]:
         """What its kind restores it from, beside weights and tokenizer, as JSON: `student` (its configuration),
         `input_dim`, `teachers` and what the kind needs."""
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A student that reads a sample and a topic together, so that embeddings only find what may be worth reading.
+
+    shortlist: topics of each sample that are read where it labels.
+    """
+
+    shortlist: int
+
+    def read(
+        self, embeddings: Embeddings, indices: np.ndarray, topics: Sequence[str], chosen: np.ndarray, identity: str
+    ) -> np.ndarray:
+        """Confidences of some topics of each sample as an identity gives them, float32 [N, C] in 0..1.
+
+        Args:
+            indices: int64 [N], positions in `embeddings`. chosen: int64 [N, C], places in `topics`.
+        """
 
 
 def known_topics(student: Any, topics: Sequence[str]) -> list[str]:

@@ -52,6 +52,7 @@ class EncoderOnly(Student):
     ):
         nn.Module.__init__(self)
         self.config: Any = config
+        self.shortlist = config.shortlist
         self.input_dim, self.tokenizer, self.teachers = input_dim, tokenizer, list(teachers)
         self.words, self.gated = len(tokenizer) - len(self.teachers), True
         self.scales: dict[str, Scale] = {}
@@ -127,20 +128,10 @@ class EncoderOnly(Student):
     def logits(self, cosine: Tensor) -> Tensor:
         return self.first.logits(cosine)
 
-    @property
-    def shortlist(self) -> int:
-        """Topics of each sample that are read where it labels."""
-        return int(self.config.shortlist)
-
     @torch.no_grad()
     def read(
         self, embeddings: Embeddings, indices: np.ndarray, topics: Sequence[str], chosen: np.ndarray, identity: str
     ) -> np.ndarray:
-        """Confidences of some topics of each sample as an identity gives them, float32 [N, C] in 0..1.
-
-        Args:
-            indices: int64 [N], positions in `embeddings`. chosen: int64 [N, C], places in `topics`.
-        """
         out = np.empty(chosen.shape, np.float32)
         if not chosen.size:
             return out

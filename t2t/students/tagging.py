@@ -19,6 +19,7 @@ import torch
 
 from t2t.core.progress import progress
 from t2t.data.labels import LABEL_SCHEMA
+from t2t.students.base import Reads
 from t2t.students.config import TaggingConfig
 
 if TYPE_CHECKING:
@@ -68,17 +69,47 @@ def tag(
             for at, samples in enumerate(student.embed(embeddings, block).split(rows)):
                 part = slice(at * rows, at * rows + len(samples))
                 cosine = torch.mm(samples, texts.T, out=buffer[: len(samples)])
-                chosen[part, :k] = top_columns(cosine, k).cpu().numpy()
                 part_ids = ids.slice(start + part.start, len(samples))
+                if isinstance(student, Reads):
+                    found = _read(student, embeddings, block[part], topics, cosine, k, config.identity)
+                    chosen[part, :k], confidence[part, :k] = found
+                else:
+                    chosen[part, :k] = top_columns(cosine, k).cpu().numpy()
                 chosen[part, k:] = random_others(chosen[part, :k], len(topics), r, part_ids, seed)
-                pairs = torch.from_numpy(chosen[part]).to(cosine.device)
-                confidence[part] = student.answers(cosine.gather(1, pairs), config.identity)
+                if isinstance(student, Reads):
+                    others = chosen[part, k:]
+                    confidence[part, k:] = student.read(embeddings, block[part], topics, others, config.identity)
+                else:
+                    pairs = torch.from_numpy(chosen[part]).to(cosine.device)
+                    confidence[part] = student.answers(cosine.gather(1, pairs), config.identity)
             owner = pa.array(np.repeat(block, k + r))
             columns = [ids.take(owner), names.take(pa.array(chosen.ravel()))]
             columns.append(pa.repeat(pa.scalar(teacher_id), len(owner)))
             columns.append(pa.array(confidence.ravel()))
             yield pa.table(columns, schema=LABEL_SCHEMA)
             advance(len(block))
+
+
+def _read(
+    student: Reads,
+    embeddings: Embeddings,
+    samples: np.ndarray,
+    topics: Sequence[str],
+    cosine: Tensor,
+    k: int,
+    identity: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k most likely topics of each sample and their confidences, [N, k], as a student reads them: among those that
+    its embeddings find likely, or all where there are no more.
+
+    Args:
+        samples: int64 [N], positions in `embeddings`. cosine: float [N, M].
+    """
+    likely = top_columns(cosine, min(max(student.shortlist, k), len(topics))).cpu().numpy()
+    likely.sort(axis=1)
+    read = student.read(embeddings, samples, topics, likely, identity)
+    best = np.argsort(-read, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(likely, best, axis=1), np.take_along_axis(read, best, axis=1)
 
 
 def top_columns(scores: Tensor, k: int) -> Tensor:
