@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from types import NoneType, UnionType
@@ -238,10 +238,13 @@ def parse(model: type[C], content: Mapping[str, Any], where: object) -> C:
     except ValidationError as error:
         problems = []
         for item in error.errors():
-            key = ".".join(str(part) for part in item["loc"])
+            key = ".".join(map(str, _keys(content, item)))
             if item["type"] == "extra_forbidden":
                 keys = _known_keys(model, item["loc"][:-1])
                 problems.append(f"unknown key {key!r}.{nearest(str(item['loc'][-1]), keys)}")
+            elif item["type"] == "union_tag_invalid":
+                tag, expected = (str(item["ctx"][name]) for name in ("tag", "expected_tags"))
+                problems.append(f"key {f'{key}.kind'!r}: {one_line(tag, 100)!r} is none of {expected}.")
             elif item["type"] == "missing":
                 problems.append(f"key {key!r} is missing.")
             elif item["type"] == "value_error":
@@ -253,6 +256,24 @@ def parse(model: type[C], content: Mapping[str, Any], where: object) -> C:
         raise T2TError(f"{where}: " + " ".join(problems)) from None
 
 
+def _places(content: Any, location: Sequence[int | str]) -> Iterator[tuple[int | str, Any]]:
+    """The parts of an error's location that lead somewhere, with what stands there."""
+    value = content
+    for part in location:
+        # A discriminated union puts its tag into the location: it names no key.
+        if (isinstance(value, Mapping) and part in value) or (
+            isinstance(value, list | tuple) and isinstance(part, int)
+        ):
+            value = value[part]  # type: ignore[index]
+            yield part, value
+
+
+def _keys(content: Any, error: Mapping[str, Any]) -> list[int | str]:
+    """An error's location as keys of the file; the last one may be one that is missing."""
+    missing = error["loc"][-1:] if error["type"] == "missing" else ()
+    return [*(part for part, _ in _places(content, error["loc"])), *missing]
+
+
 def _as_written(content: Mapping[str, Any], error: ValidationError) -> dict[str, Any] | None:
     """The content with the words of its file where a text is needed and something else was found; None where there is
     no such place."""
@@ -262,12 +283,7 @@ def _as_written(content: Mapping[str, Any], error: ValidationError) -> dict[str,
     for item in error.errors():
         if item["type"] not in ("string_type", "literal_error"):
             continue
-        value, path = content, []
-        for part in item["loc"]:
-            # A discriminated union puts its tag into the location: it names no key.
-            if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
-                value = value[part]  # type: ignore[index]
-                path.append(part)
+        path = [part for part, _ in _places(content, item["loc"])]
         text = content.text(path)
         # Nothing stays nothing, but in a list of names.
         nothing = item["input"] is None and not (path and isinstance(path[-1], int))
@@ -298,13 +314,20 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> set[
     models = [model]
     for part in location:
         inner = []
+        # A discriminated union puts its tag into the location, which names one of its models and no key.
+        models = [model for model in models if _is_of(model, part)] or models
         for candidate in models:
             field = candidate.model_fields.get(str(part))
             if field is not None:
                 inner += models_in(field.annotation)
-        # A discriminated union puts its tag into the location: it names no field, so the models stay.
         models = inner or models
     return {name for candidate in models for name in candidate.model_fields}
+
+
+def _is_of(model: type[BaseModel], kind: int | str) -> bool:
+    """Whether a model is that of a kind."""
+    field = model.model_fields.get("kind")
+    return field is not None and kind in get_args(field.annotation)
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -316,7 +316,7 @@ def test_our_own_models_are_as_without_plug_ins(installed: None) -> None:
     # `plain` is ours, whatever a package calls its own.
     assert parse(Drawing, {"shape": {"kind": "plain", "size": 4}}, "d").shape == Plain(size=4)
     assert refused({"shape": {"kind": "plain", "sise": 4}}).endswith(
-        "unknown key 'shape.plain.sise'. Did you mean 'size'?"
+        "unknown key 'shape.sise'. Did you mean 'size'?"
     )
     assert "plugged_shapes" not in sys.modules
 
@@ -352,7 +352,7 @@ def test_a_value_that_a_plug_in_refuses_names_its_key(installed: None) -> None:
 
 @pytest.mark.parametrize("shape", [{}, {"kind": 7}, 3])
 def test_a_model_without_a_kind_is_refused(installed: None, shape: object) -> None:
-    assert refused({"shape": shape}).startswith("drawing.yaml: key 'shape'")
+    assert refused({"shape": shape}).startswith("drawing.yaml: key 'shape")
 
 
 # -- teachers --------------------------------------------------------------------------------------------------------
