@@ -79,6 +79,12 @@ class DualEncoderConfig(Config):
 
     kind: Literal["dual-encoder"] = Field("dual-encoder", description="Two towers that meet in one space.")
     dim: int = Field(64, ge=2, le=65_536, description="Size of the common space (64 in the paper).")
+    matryoshka: tuple[Annotated[int, Field(ge=2, le=65_536)], ...] = Field(
+        (),
+        max_length=20,
+        description="Smaller sizes that are trained along, as [16, 32, 64]: a vector's first numbers are one of that "
+        "size, with a scale and a bias of its own. Each is measured.",
+    )
     members: int = Field(
         1, ge=1, le=1000, description="So many students as one, which scores by the mean of their logits."
     )
@@ -99,6 +105,11 @@ class DualEncoderConfig(Config):
         if text.head == "none" and text.pretrained is None and text.d_model != self.dim:
             raise ValueError(f"text.head: none needs dim: {text.d_model}, the text tower's size, not {self.dim}")
         refuse_too_large(self.members * (self.sample.numbers + text.numbers))
+        sizes = self.matryoshka
+        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] >= self.dim):
+            raise ValueError(f"matryoshka has sizes below dim ({self.dim}), each once, the smallest first")
+        if sizes and text.head == "none":
+            raise ValueError("matryoshka needs text.head: linear; a pretrained vector's first numbers are no vector")
         return self
 
 

@@ -56,6 +56,7 @@ class EncoderOnly(Student):
         self.input_dim, self.tokenizer, self.teachers = input_dim, tokenizer, list(teachers)
         self.words, self.gated = len(tokenizer) - len(self.teachers), True
         self.scales: dict[str, Scale] = {}
+        self.size = None
         self.trained_topics: Sequence[str] = ()
         self._tokens: tuple[tuple[str, ...], TopicTokens] | None = None
         # Each draws its weights by a seed of its own: how much one draws goes by the number of teachers.

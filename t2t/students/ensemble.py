@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from t2t.students.config import DualEncoderConfig
+from t2t.students.sizes import scale_and_bias
 from t2t.students.student import Student
 
 
@@ -32,7 +33,7 @@ class Ensemble(Student):
         first = members[0]
         self.config, self.input_dim, self.tokenizer = config, first.input_dim, first.tokenizer
         self.teachers, self.words, self.gated, self.scales = first.teachers, first.words, first.gated, {}
-        self.trained_topics, self._trained_words = (), None
+        self.trained_topics, self._trained_words, self.size = (), None, None
         self.frontend = first.frontend
         shared = ["frontend"]
         if first.reads_once:
@@ -49,7 +50,7 @@ class Ensemble(Student):
 
     @property
     def width(self) -> int:
-        return self.config.dim * len(self.each)
+        return sum(member.width for member in self.members)
 
     @property
     def device(self) -> torch.device:
@@ -87,11 +88,11 @@ class Ensemble(Student):
     def logits(self, cosine: Tensor) -> Tensor:
         """The mean of the members' logits: a member's text embedding counts by its scale."""
         scales = self._member_scales()
-        bias = torch.stack([member.bias for member in self.members]).mean()
+        bias = torch.stack([scale_and_bias(member)[1] for member in self.members]).mean()
         return scales.norm() / len(self.each) ** 0.5 * cosine + bias
 
     def _member_scales(self) -> Tensor:
-        return torch.stack([member.scale.exp() for member in self.members])
+        return torch.stack([scale_and_bias(member)[0].exp() for member in self.members])
 
     @property
     def known_tokens(self) -> int:

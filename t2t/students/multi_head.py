@@ -50,7 +50,7 @@ class MultiHead(Student):
     ):
         nn.Module.__init__(self)
         self.config: Any = config
-        self.input_dim, self.recompute = input_dim, False
+        self.input_dim, self.recompute, self.size = input_dim, False, None
         self.tokenizer, self.teachers = tokenizer, list(teachers)
         self.scales: dict[str, Scale] = {}
         self.trained_topics: Sequence[str] = ()
@@ -71,6 +71,7 @@ class MultiHead(Student):
             row.copy_(identity_start(teacher, len(row), config.identity_std))
         self.scale = nn.Parameter(torch.tensor(config.scale).log())
         self.bias = nn.Parameter(torch.tensor(config.bias or 0.0))
+        self.register_parameter("of_sizes", None)
         fuse(self)
 
     @property

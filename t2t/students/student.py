@@ -15,13 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from t2t.core.errors import T2TError, nearest, told
+from t2t.core.errors import T2TError, nearest
 from t2t.data.labels import HUMAN
 from t2t.data.scales import Scale
 from t2t.students.base import known_pairs
 from t2t.students.config import DualEncoderConfig
 from t2t.students.frontend import Frontend
 from t2t.students.rows import PAIRS_A_ROW, cosines, in_blocks
+from t2t.students.sizes import first_numbers, logits_by_size, scale_and_bias, sizes_start
+from t2t.students.start import copy_weights
 from t2t.students.text import TopicTokens
 from t2t.students.towers import from_scratch, fuse, identity_start, mean_over
 from t2t.students.unseen import put_together
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
 
 # Samples, texts and pairs that are scored at once.
 ENCODE_BLOCK, TEXT_BLOCK, PAIR_BLOCK = 1024, 1 << 14, 1 << 16
-# The table of identities, by its name in a student's weights.
-IDENTITY = "identity.weight"
 
 
 class Student(nn.Module):
@@ -64,6 +64,8 @@ class Student(nn.Module):
         self.input_dim = input_dim
         # Compute a block again in the backward pass, instead of keeping what is in it: `TrainingConfig.recompute`.
         self.recompute = False
+        # One of `config.matryoshka`, whose embeddings and scores are given (`t2t.students.sizes`); None: the whole.
+        self.size: int | None = None
         self.tokenizer = tokenizer
         self.teachers = list(teachers)
         # Of identities that speak on a scale of their own; what is learned lies on the common one.
@@ -89,6 +91,7 @@ class Student(nn.Module):
         self.identity = nn.Embedding(len(self.teachers), width)
         self.scale = nn.Parameter(torch.tensor(config.scale).log())
         self.bias = nn.Parameter(torch.tensor(config.bias or 0.0))
+        self.of_sizes = sizes_start(self.scale, self.bias, config.matryoshka)
         for row, teacher in zip(self.identity.weight.data, self.teachers, strict=True):
             row.copy_(identity_start(teacher, width, config.text.identity_std))
         if config.text.freeze:
@@ -107,7 +110,7 @@ class Student(nn.Module):
     @property
     def width(self) -> int:
         """Size of the embeddings."""
-        return self.config.dim
+        return self.size or self.config.dim
 
     @property
     def vocabulary(self) -> frozenset[str] | None:
@@ -148,7 +151,7 @@ class Student(nn.Module):
     def _encode_frames(self, prepared: Tensor, mask: Tensor) -> Tensor:
         x = self.project(prepared)
         hidden = self.sample_encoder(inputs_embeds=x, attention_mask=mask.long()).last_hidden_state
-        return F.normalize(self.sample_head(mean_over(hidden, mask)).float(), dim=-1)
+        return first_numbers(F.normalize(self.sample_head(mean_over(hidden, mask)).float(), dim=-1), self.size)
 
     def texts(self, tokens: TopicTokens, topic: np.ndarray, teacher: np.ndarray) -> tuple[np.ndarray, ...]:
         """What `encode_texts` takes for (teacher, topic) texts; where identities are gates a topic is there once.
@@ -175,10 +178,10 @@ class Student(nn.Module):
             row, teacher: int64 [U], of gates: each text's place in `ids` and in `teachers`.
         """
         z = self._to_space(ids) if ids.is_floating_point() else self._in_blocks(self._encode_topics, ids, mask)
-        if row is None or teacher is None:
-            return z
-        gate, shift = self.identity(teacher).float().chunk(2, dim=-1)
-        return F.normalize(z.index_select(0, row) * (1 + gate) + shift, dim=-1)
+        if row is not None and teacher is not None:
+            gate, shift = self.identity(teacher).float().chunk(2, dim=-1)
+            z = F.normalize(z.index_select(0, row) * (1 + gate) + shift, dim=-1)
+        return first_numbers(z, self.size)
 
     @torch.no_grad()
     def encode_words(self, tokens: TopicTokens) -> Tensor | None:
@@ -214,12 +217,13 @@ class Student(nn.Module):
         return encode(x, mask)
 
     def logits(self, cosine: Tensor) -> Tensor:
-        return self.scale.exp() * cosine + self.bias
+        scale, bias = scale_and_bias(self)
+        return scale.exp() * cosine + bias
 
     def row_logits(
         self, prepared: Tensor, mask: Tensor, texts: Sequence[Tensor], row_sample: Tensor, row_text: Tensor
     ) -> Tensor:
-        """Logits of rows, float [R], each sample and each text encoded once.
+        """Logits of rows, float [R], each sample and each text encoded once; of several sizes float [sizes, R].
 
         Args:
             prepared: float [V, F, frontend.out_dim]. mask: bool [V, F]. texts: as `encode_texts` takes them, U of them.
@@ -227,7 +231,9 @@ class Student(nn.Module):
         """
         samples, encoded = self.encode_prepared(prepared, mask), self.encode_texts(*texts)
         # Students with identities as tokens were trained before there was a choice: they go on bit for bit.
-        return self.logits(cosines(samples, encoded, row_sample, row_text, PAIRS_A_ROW if self.gated else 0))
+        places = row_sample, row_text, PAIRS_A_ROW if self.gated else 0
+        logits = self.logits(cosines(samples, encoded, *places))
+        return logits if self.of_sizes is None else logits_by_size(self, logits, samples, encoded, places)
 
     def token_ids(self, teacher_ids: Sequence[str]) -> np.ndarray:
         """The identity tokens of teachers, int64. Raises T2TError for an identity this student does not know."""
@@ -373,26 +379,9 @@ class Student(nn.Module):
             facts["trained_topics"] = list(self.trained_topics)
         return facts
 
-    @torch.no_grad()
     def start_from(self, previous: Student) -> None:
         """Copies another student's weights; identities are matched by name, new ones keep their start.
 
         Raises T2TError when the two differ in shape.
         """
-        rows = {teacher: i for i, teacher in enumerate(previous.teachers)}
-        state = previous.state_dict()
-        for name, start in self.state_dict().items():
-            if name in state and (name == IDENTITY or name.endswith(f".{IDENTITY}")):
-                if state[name].shape[1:] != start.shape[1:]:
-                    continue  # refused below
-                identity = start.clone()
-                for i, teacher in enumerate(self.teachers):
-                    if teacher in rows:
-                        identity[i] = state[name][rows[teacher]]
-                state[name] = identity
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            raise T2TError(
-                f"`initialise: previous` needs the same student and topics as the round before: {told(error)}"
-            ) from None
+        copy_weights(previous, self)

@@ -287,7 +287,10 @@ def refuse_divergence(loss: float, title: str, step: int) -> None:
 
 def build_optimizer(student: Student, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW; no weight decay on norms and biases, and a faster rate for the score's scale and bias."""
-    head = [number for member in student.members for number in (member.scale, member.bias)]
+    members = student.members
+    head = [number for member in members for number in (member.scale, member.bias)]
+    of_sizes = (getattr(member, "of_sizes", None) for member in members)
+    head += [numbers for numbers in of_sizes if numbers is not None]
     trained = [p for p in student.parameters() if p.requires_grad and all(p is not number for number in head)]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay, "factor": 1.0},
@@ -311,6 +314,7 @@ def training_identity(student: Student, matrix: LabelMatrix, config: TrainingCon
             key for key, value in (("identity", "token"), ("head", "linear")) if getattr(text, key, None) == value
         },
         "members": getattr(student.config, "members", 1) == 1,
+        "matryoshka": not getattr(student.config, "matryoshka", ()),
     }
     shape = student.config.model_dump_json(exclude={key: left for key, left in later.items() if left})
     student_facts = [shape, str(seed), student.device.type, torch.__version__]

@@ -32,7 +32,8 @@ def grouped_loss(
     losses = []
     for member, prepared in zip(student.members, frames, strict=True):
         logits = member.row_logits(prepared, mask, texts_of, row_sample, row_text)
-        losses.append((row_loss(logits, target, kind) * weight).sum() / total)
+        sizes = len(logits) if logits.ndim > 1 else 1  # of several sizes each counts alike
+        losses.append((row_loss(logits, target.expand_as(logits), kind) * weight).sum() / total / sizes)
     return torch.stack(losses).mean() if len(losses) > 1 else losses[0]
 
 

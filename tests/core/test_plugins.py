@@ -315,9 +315,7 @@ def test_our_own_models_are_as_without_plug_ins(installed: None) -> None:
     assert parse(Drawing, {"shape": {"kind": "rich", "colours": 3}}, "d").shape == Rich(colours=3)
     # `plain` is ours, whatever a package calls its own.
     assert parse(Drawing, {"shape": {"kind": "plain", "size": 4}}, "d").shape == Plain(size=4)
-    assert refused({"shape": {"kind": "plain", "sise": 4}}).endswith(
-        "unknown key 'shape.sise'. Did you mean 'size'?"
-    )
+    assert refused({"shape": {"kind": "plain", "sise": 4}}).endswith("unknown key 'shape.sise'. Did you mean 'size'?")
     assert "plugged_shapes" not in sys.modules
 
 

@@ -159,7 +159,7 @@ def rows_are_scored_as_each_alone(config: Any, folder: Path) -> None:
 
     together = logits(slice(None))
     grouped = gradients(together)
-    alone = torch.cat([logits(slice(row, row + 1)) for row in range(len(sample))], dim=1)
+    alone = torch.cat([logits(slice(row, row + 1)) for row in range(len(sample))], dim=-1)
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
     one_by_one = gradients(alone)
     assert grouped.keys() == one_by_one.keys()

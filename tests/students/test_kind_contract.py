@@ -25,6 +25,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
             "text": {**TOWER, "identity_std": 0.5, "max_tokens": 8},
             "bias": -2.0,
         },
+        {"dim": 8, "matryoshka": [2, 5], "sample": TOWER, "text": {**TOWER, "identity": "gate"}},
     ],
     "encoder-only": [
         {

@@ -21,12 +21,13 @@ from t2t.data.labels import write_parquet
 from t2t.data.pairs import Pairs, teacher_scores
 from t2t.data.scales import read_scales
 from t2t.evaluation.decisions import decide
-from t2t.evaluation.metrics import Evaluation
+from t2t.evaluation.metrics import Evaluation, average_precision
 from t2t.evaluation.metrics import evaluate as measure_pairs
 from t2t.evaluation.standing import Yardsticks
 from t2t.evaluation.yardsticks import Bench, Heard, of_samples, yardsticks
 from t2t.students.base import Student, known_pairs
 from t2t.students.checkpoint import load
+from t2t.students.sizes import ask_size, sizes_of
 from t2t.teachers.store import read_labels
 
 # Samples whose frames are held at once, where these are averaged.
@@ -58,7 +59,8 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
             for split in ("validation", "test"):
                 with cpu_threads(threads):
                     evaluation = _measure(campaign, student, identity, pairs[split], spoken[split])
-                metrics[split] = evaluation.metrics()
+                    by_size = _by_size(campaign, student, identity, pairs[split])
+                metrics[split] = evaluation.metrics() | by_size
                 pairs[split] = evaluation.pairs
                 write_parquet(evaluation.pairs.table(), folder / files.pairs(split).name)
                 evaluation.by_topic.to_csv(folder / files.topics(split).name, index=False)
@@ -101,6 +103,20 @@ def _measure(campaign: Campaign, student: Student, identity: str, pairs: Pairs, 
         teachers,
         campaign.config.evaluation.resamples,
     )
+
+
+def _by_size(campaign: Campaign, student: Student, identity: str, pairs: Pairs) -> dict[str, float]:
+    """PR-AUC with each of the smaller sizes that a student was trained for; a number without a positive is left out."""
+    found = {}
+    for size in sizes_of(student):
+        ask_size(student, size)
+        scored = student.predict_pairs(
+            campaign.embedded.embeddings, campaign.positions(pairs.sample_ids), pairs, identity
+        )
+        found[f"pr_auc_size/{size}"] = average_precision(scored)
+    if found:
+        ask_size(student, None)
+    return {name: value for name, value in found.items() if not np.isnan(value)}
 
 
 def _spoken(campaign: Campaign, start: RoundStart, pairs: Mapping[str, Pairs]) -> dict[str, dict[str, np.ndarray]]:

@@ -39,6 +39,7 @@ NAMES = {
 BY_TEACHER = {
     "pr_auc_teacher": "PR-AUC of teachers on test",
     "pr_auc_beside": "student on the pairs of",
+    "pr_auc_size": "PR-AUC on test by size",
     "scale_worth": "worth of teachers",
     "scale_slope": "slope of teachers",
     "rows": "rows of teachers",
