@@ -32,7 +32,7 @@ from t2t.core.host import find_device
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import without
 from t2t.data.embeddings.config import TimmConfig
-from t2t.data.embeddings.encoders import FrameEncoder, build_encoder
+from t2t.data.embeddings.encoders import FrameEncoder, build_encoder, most_steps
 from t2t.data.embeddings.store import EmbeddingStore
 from t2t.data.labels import HUMAN
 from t2t.lake import Lake, UnknownLake, UnknownPath, UnknownRef, open_lake
@@ -115,7 +115,7 @@ class Estimates:
         """The next round's, if every label is there that it may train on."""
         rows = {HUMAN: self._human_rows} | {name: self._rows_of(name)[0] for name in self.outside}
         if self.encoder:
-            return planned(self.config, self.dataset, self.encoder.frames, self.encoder.dim, rows)
+            return planned(self.config, self.dataset, most_steps(self.encoder), self.encoder.dim, rows)
         # What goes by the embeddings is not known without their encoder.
         recipe = planned(self.config, self.dataset, 2, 1, rows)
         return replace(recipe, choices=tuple(choice for choice in recipe.choices if choice.key != "noise"))
@@ -360,7 +360,7 @@ class Estimates:
 
     def _bytes(self, embedding: Work, labeling: Sequence[Work], rounds: Sequence[RoundPlan]) -> dict[str, int | None]:
         # float16 for each number; an offset and a key for each sample.
-        clip = self.encoder.frames * self.encoder.dim * 2 + 40 if self.encoder else None
+        clip = most_steps(self.encoder) * self.encoder.dim * 2 + 40 if self.encoder else None
         size = label_size(self.lake, self.head, self.layout, self.dataset)
         labels = round(sum(self._new_rows(work) for work in labeling) * size)
         student = checkpoint_size(self.work, self.records, self._new_student) if rounds else 0

@@ -19,7 +19,7 @@ from t2t.core.errors import T2TError
 from t2t.core.host import cpu_threads
 from t2t.core.progress import silent
 from t2t.data.dataset import Dataset
-from t2t.data.embeddings.encoders import FrameEncoder
+from t2t.data.embeddings.encoders import FrameEncoder, by_clip, most_steps
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.labels import HUMAN
 from t2t.data.pairs import human_pairs
@@ -148,7 +148,8 @@ def try_rounds(
     """
     images = dataset.samples["modality"].unique().to_pylist() == ["image"]
     ends = sorted({0, len(rows) - 1})
-    rates = [try_steps(recipe, dataset, 1 if images else encoder.frames, encoder.dim, rows[at], device) for at in ends]
+    frames = 1 if images and not by_clip(encoder) else most_steps(encoder)
+    rates = [try_steps(recipe, dataset, frames, encoder.dim, rows[at], device) for at in ends]
     found = [rate for rate in rates if rate is not None]
     if len(found) < len(ends):
         return [None] * len(rows), ""

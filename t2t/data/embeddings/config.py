@@ -60,12 +60,42 @@ class TimmConfig(TimmModelConfig):
     kind: Literal["timm"] = Field("timm", description="Features of a backbone of the timm library.")
 
 
+class VideoConfig(Config):
+    """A video backbone of transformers, whose steps in time are the frames of the contract [frames, dim]: VideoMAE,
+    V-JEPA 2, ViViT, TimeSformer, VideoPrism. An image is a clip of copies of itself."""
+
+    kind: Literal["video"] = Field("video", description="Features of a video backbone of transformers.")
+    model: str = Field(
+        min_length=1,
+        description="A folder as save_pretrained writes it (model and preprocessing), or a name on the hub.",
+    )
+    revision: str | None = Field(None, description="Of a model on the hub: a commit or tag.")
+    windows: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Stretches of a clip that are looked at, each of as many frames as the model takes.",
+    )
+    pool: Literal["mean", "mean-and-max"] = Field(
+        "mean", description="How the patches of a step become one embedding; mean-and-max is twice as long."
+    )
+    mean: Mean | tuple[Mean, Mean, Mean] | None = Field(None, description="Of channels in 0..1; null: the model's.")
+    std: Std | tuple[Std, Std, Std] | None = Field(None, description="As mean.")
+    size: int | None = Field(None, ge=8, le=4096, description="Side of the square input; null: the model's own.")
+    crop: Crop | None = Field(None, description="As its preprocessing says when null. " + CROP)
+    interpolation: Interpolation | None = Field(None, description="For scaling; null: the model's own.")
+
+
 GROUP = "t2t.encoders"
 KINDS = {
     "pixels": "t2t.data.embeddings.pixels:PixelsEncoder",
     "timm": "t2t.data.embeddings.timm_model:TimmEncoder",
+    "video": "t2t.data.embeddings.video_model:VideoEncoder",
 }
 # Any kind of frame encoder: ours, or a plug-in's (entry-point group `t2t.encoders`).
 EncoderConfig = Annotated[
-    PixelsConfig | TimmConfig, Field(discriminator="kind"), SerializeAsAny(), plugins.OpenTo(GROUP, KINDS)
+    PixelsConfig | TimmConfig | VideoConfig,
+    Field(discriminator="kind"),
+    SerializeAsAny(),
+    plugins.OpenTo(GROUP, KINDS),
 ]

@@ -19,7 +19,7 @@ from t2t.core.errors import T2TError
 from t2t.core.progress import progress
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.decode import Decoder, Unreadable
-from t2t.data.embeddings.encoders import FrameEncoder, Preprocessing, build_encoder, encoded, refuse_not_finite
+from t2t.data.embeddings.encoders import FrameEncoder, Preprocessing, build_encoder, by_clip, encoded, refuse_not_finite
 from t2t.data.embeddings.limits import Limits, limits_of
 from t2t.data.embeddings.store import Embeddings, EmbeddingStore
 
@@ -163,7 +163,7 @@ def _embed_missing(
     clips = decode_in_order([path for _, path in files], encoder, workers, limits)
     with progress("Embedding", len(files), "videos") as advance, closing(clips):
         for start in range(0, len(files), shard_samples):
-            shard = Batcher(partial(encoded, encoder), encoder.batch_size)
+            shard = Batcher(partial(encoded, encoder), None if by_clip(encoder) else encoder.batch_size)
             for key, _ in files[start : start + shard_samples]:
                 clip = next(clips)
                 if isinstance(clip, Unreadable):
@@ -247,10 +247,10 @@ class Batcher:
 
     Args:
         function: uint8 [N, size, size, 3] to [N, ...], the model.
-        batch_size: frames to give it at once.
+        batch_size: frames to give it at once; None: the frames of one clip, of which it makes what it likes.
     """
 
-    def __init__(self, function: Callable[[np.ndarray], np.ndarray], batch_size: int):
+    def __init__(self, function: Callable[[np.ndarray], np.ndarray], batch_size: int | None):
         self.function = function
         self.batch_size = batch_size
         self.keys: list[str] = []
@@ -260,6 +260,10 @@ class Batcher:
 
     def add(self, key: str, clip: np.ndarray) -> None:
         self.keys.append(key)
+        if self.batch_size is None:
+            self.done.append(self.function(clip))
+            self.counts.append(len(self.done[-1]))
+            return
         self.counts.append(len(clip))
         self.waiting.append(clip)
         frames = sum(len(clip) for clip in self.waiting)

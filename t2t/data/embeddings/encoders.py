@@ -1,7 +1,8 @@
-"""Frame encoders: uint8 frames in, one float16 embedding for each frame out.
+"""Frame encoders: uint8 frames in, one float16 embedding for each frame out, or for each step in time.
 
-Two kinds. `timm` is any backbone of the timm library (`timm_model`). `pixels` is a hand-made descriptor that needs no
-weights (`pixels`): it serves the demo, the tests, and whoever wants to see the engine turn before choosing a backbone.
+Three kinds. `timm` is any backbone of the timm library (`timm_model`). `video` is a video backbone of transformers
+(`video_model`), which looks at whole clips. `pixels` is a hand-made descriptor that needs no weights (`pixels`): it
+serves the demo, the tests, and whoever wants to see the engine turn before choosing a backbone.
 """
 
 from __future__ import annotations
@@ -53,16 +54,31 @@ def build_encoder(config: EncoderConfig, device: str = "cpu") -> FrameEncoder:
     return encoder
 
 
+def by_clip(encoder: FrameEncoder) -> bool:
+    """Whether an encoder looks at a clip as a whole: it has `by_clip = True`, and `encode_clip(frames)` of one clip's
+    frames, uint8 [F, size, size, 3], to float16 [steps, dim], instead of `encode`."""
+    return bool(getattr(encoder, "by_clip", False))
+
+
+def most_steps(encoder: FrameEncoder) -> int:
+    """The most embeddings that a sample has: one a frame, or one a step in time."""
+    return int(getattr(encoder, "most_steps", encoder.frames))
+
+
 def encoded(encoder: FrameEncoder, frames: np.ndarray) -> np.ndarray:
     """What an encoder makes of frames, checked where it enters: uint8 [N, size, size, 3] to float16 [N, dim].
 
+    One that looks at whole clips is given one, and makes as many embeddings of it as it has steps in time.
+
     Raises T2TError for another shape, which would give clips the numbers of others, or for what are no numbers.
     """
-    values = np.asarray(encoder.encode(frames))
-    if values.shape != (len(frames), encoder.dim) or values.dtype.kind != "f":
+    whole = by_clip(encoder)
+    values = np.asarray(encoder.encode_clip(frames) if whole else encoder.encode(frames))  # type: ignore[attr-defined]
+    rows = len(values) if whole and len(values) else len(frames)
+    if values.shape != (rows, encoder.dim) or values.dtype.kind != "f":
         raise T2TError(
             f"{_called(encoder)} gives {values.dtype} {list(values.shape)} for {len(frames)} frames; expected float16 "
-            f"[{len(frames)}, {encoder.dim}]. Mend its `encode` or its `dim`."
+            f"[{rows}, {encoder.dim}]. Mend its `{'encode_clip' if whole else 'encode'}` or its `dim`."
         )
     with np.errstate(over="ignore"):
         return values.astype(np.float16, copy=False)

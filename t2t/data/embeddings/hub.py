@@ -94,8 +94,16 @@ def _unreachable() -> str:
     return ""
 
 
-def load_model(loader: Any, checkpoint: str, revision: str | None, known: Collection[str], **options: Any) -> Any:
-    """A model in evaluation mode, all of whose weights are the checkpoint's.
+def load_model(
+    loader: Any,
+    checkpoint: str,
+    revision: str | None,
+    known: Collection[str],
+    unused: tuple[str, ...] = (),
+    **options: Any,
+) -> Any:
+    """A model in evaluation mode, all of whose weights are the checkpoint's, but for those whose names begin by one of
+    `unused`.
 
     Raises T2TError for a model type that is not in `known`, and where transformers would fill up missing weights with
     random ones.
@@ -110,7 +118,8 @@ def load_model(loader: Any, checkpoint: str, revision: str | None, known: Collec
         )
     options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": False}
     model, loaded = load_checkpoint(loader, checkpoint, revision, "its model", **options)
-    if missing := sorted(str(key) for key in loaded["missing_keys"]):
+    missing = sorted(key for key in map(str, loaded["missing_keys"]) if not key.startswith(unused))
+    if missing:
         raise T2TError(
             f"{checkpoint}: {len(missing)} of the model's tensors are not in its files ({', '.join(missing[:3])}"
             f"{', ...' if len(missing) > 3 else ''}), and random ones would take their place. It is a checkpoint of "
