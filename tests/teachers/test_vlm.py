@@ -18,7 +18,7 @@ from t2t.data.embeddings.decode import read_frames
 from t2t.teachers import TeacherContext, build, parse_entry
 from t2t.teachers.kinds import vlm as kind
 from t2t.teachers.labeling import answers
-from t2t.teachers.vision_language import VisionLanguageModel
+from t2t.teachers.yes_or_no import YesOrNo
 from tests.helpers.clips import random_clip
 from tests.helpers.documented import refused
 from tests.helpers.vlms import COLOURS, FAMILIES, SIDE, coloured, taught, tiny
@@ -63,10 +63,10 @@ def labels(of: kind.Teacher, samples: pa.Table, topics: tuple[str, ...] = TOPICS
 def test_a_shared_prefix_says_what_asking_anew_says(root, samples, family):
     of = teacher(root, model=family)
     found = labels(of, samples)
-    assert of.model.shared
+    assert of.closed.shared
     assert set(found) == {(f"clip-{i}", topic) for i in range(CLIPS) for topic in TOPICS}
     assert len(set(found.values())) == len(found)
-    of.model.shared = False
+    of.closed.shared = False
     anew = labels(of, samples)
     assert "No prefix is shared" in of.remarks[-1]
     for pair, confidence in found.items():
@@ -79,7 +79,7 @@ def test_the_confidence_is_that_of_the_first_answer_token(root, family):
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    of = teacher(root, model=family, prompt="Is it there? {}").model
+    of = teacher(root, model=family, prompt="Is it there? {}").closed
     frames = read_frames(root / "clip-2.mp4", 2, SIDE)
     model = AutoModelForImageTextToText.from_pretrained(root / family, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(root / family)
@@ -91,7 +91,7 @@ def test_the_confidence_is_that_of_the_first_answer_token(root, family):
     yes, no = float(p[of.yes].sum()), float(p[of.no].sum())
     told = of.ask(frames, ["a dog"])
     assert told.score[0] == pytest.approx(yes / (yes + no), abs=1e-5)
-    assert told.mass[0] == pytest.approx(yes + no, abs=1e-5)
+    assert (told.yes[0], told.no[0]) == pytest.approx((yes, no), abs=1e-5)
 
 
 def test_other_topics_and_samples_change_no_label(root, samples):
@@ -104,7 +104,7 @@ def test_other_topics_and_samples_change_no_label(root, samples):
 @pytest.mark.parametrize("style", ["bytes", "unigram", "wordpiece"])
 def test_answers_are_found_in_context(tmp_path, style):
     tiny("llava", tmp_path, style)
-    of = VisionLanguageModel(str(tmp_path), None, "Is it there? {}", ["yes"], ["no"], size=SIDE)
+    of = YesOrNo(str(tmp_path), None, "Is it there? {}", ["yes"], ["no"], size=SIDE)
     written = {
         name: {str(of.tokenizer.decode([token])).strip() for token in getattr(of, name)} for name in ("yes", "no")
     }
@@ -117,9 +117,9 @@ def test_answers_are_found_in_context(tmp_path, style):
 
 def test_a_model_whose_prefix_cannot_be_shared_is_asked_anew(root, samples, monkeypatch, caplog):
     """The trap of positions in time, height and width: a suffix that begins where tokens are counted."""
-    monkeypatch.setattr(VisionLanguageModel, "_start", lambda self, inputs, length: length)
+    monkeypatch.setattr(YesOrNo, "_start", lambda self, inputs, length: length)
     of = teacher(root, model="qwen")
-    assert not of.model.shared
+    assert not of.closed.shared
     assert "no prefix is shared between topics" in caplog.text
     monkeypatch.undo()
     right = labels(teacher(root, model="qwen"), samples)
@@ -131,7 +131,7 @@ def test_a_model_that_does_not_answer_is_refused(root, samples):
     of = teacher(root)
     labels(of, samples)
     assert re.match(
-        r"Yes and no have 0\.\d+ of the probability .*; it often begins with something else\.", of.remarks[0]
+        r"Yes has 0\.\d+ of the probability and no 0\.\d+, .*; it often begins with something else\.", of.remarks[0]
     )
     assert "'yes'" in of.remarks[1]
 
@@ -140,7 +140,7 @@ def test_what_changes_the_fingerprint(root, tmp_path):
     same = teacher(root).fingerprint()
     copy = shutil.copytree(root / "llava", tmp_path / "copy")
     for changes in ({"model": str(copy)}, {"minimum_mass": 0.1}, {"description": "x"},
-                    {"prompt": kind.PRESETS["visual-evidence"]}):  # fmt: skip
+                    {"prompt": kind.CLOSED_PRESETS["visual-evidence"]}):  # fmt: skip
         assert teacher(root, **changes).fingerprint() == same
     others = [{"prompt": "primary-focus"}, {"frames": 3}, {"prefill": "So:"}, {"score": "p_yes"}, {"crop": "centre"},
               {"yes_words": ["red"]}, {"no_words": ["blue"]}, {"topics_per_block": 8}, {"model": "qwen"}]  # fmt: skip
@@ -167,14 +167,14 @@ def test_the_pages_entries_work(root, samples):
 def test_one_that_was_trained_says_what_is_there(tmp_path):
     """Not only shapes: a tiny model that was taught three colours tells them in frames that it never saw."""
     taught(tmp_path / "taught")
-    model = VisionLanguageModel(str(tmp_path / "taught"), None, "{}", ["yes"], ["no"], size=SIDE)
+    model = YesOrNo(str(tmp_path / "taught"), None, "{}", ["yes"], ["no"], size=SIDE)
     assert model.shared
     generator = np.random.default_rng(99)
     scores, truth = [], []
     for shown in COLOURS:
         for _ in range(4):
             told = model.ask(coloured(generator, shown)[None], list(COLOURS))
-            assert min(told.mass) > 0.5
+            assert min(np.add(told.yes, told.no)) > 0.5
             scores += told.score
             truth += [topic == shown for topic in COLOURS]
     assert average_precision_score(truth, scores) > 0.95
