@@ -142,7 +142,9 @@ class VisionLanguageModel:
                 f"{self.checkpoint}: pictures and prompt are {length:,} tokens, with {room:,} for the answer, and the "
                 f"model reads {self.longest:,}. Take fewer `frames`, a smaller `size` or a shorter prompt."
             )
-        return {key: value.to(self.device) for key, value in inputs.items() if isinstance(value, torch.Tensor)}
+        # (Some processors give what a training would need, too.)
+        taken = {key: value for key, value in inputs.items() if isinstance(value, torch.Tensor) and key != "labels"}
+        return {key: value.to(self.device) for key, value in taken.items()}
 
     # -- free text ---------------------------------------------------------------------------------------------------
 

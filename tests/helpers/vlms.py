@@ -117,13 +117,52 @@ def smol(words: Any) -> tuple[Any, Any]:
     return model, processor
 
 
+def paligemma(words: Any) -> tuple[Any, Any]:
+    """Every token of its prompt sees every other one, so that no prefix is the same for two topics."""
+    pictures = hf.SiglipImageProcessor(size={"height": SIDE, "width": SIDE})
+    pictures.image_seq_length = 16
+    processor = hf.PaliGemmaProcessor(pictures, words)  # adds more than a thousand tokens, for places and masks
+    text = {
+        "vocab_size": len(processor.tokenizer), "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "pad_token_id": 0, "bos_token_id": 2,
+        "eos_token_id": 3, "model_type": "gemma",
+    }  # fmt: skip
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+              "image_size": SIDE, "patch_size": 8, "model_type": "siglip_vision_model"}  # fmt: skip
+    model = hf.PaliGemmaForConditionalGeneration(
+        hf.PaliGemmaConfig(
+            vision_config=vision, text_config=text, image_token_index=SPECIAL.index("<image>"), projection_dim=64,
+            hidden_size=64, pad_token_id=0,
+        )
+    )  # fmt: skip
+    return model, processor
+
+
+def blip2(words: Any) -> tuple[Any, Any]:
+    """An encoder-decoder: BLIP-2 with a T5."""
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = hf.Blip2Config(
+        vision_config={**shape, "image_size": SIDE, "patch_size": 8},
+        qformer_config={**shape, "encoder_hidden_size": 32},
+        text_config={
+            "model_type": "t5", "vocab_size": len(words), "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 1,
+            "num_heads": 2, "decoder_start_token_id": 0,
+        },
+        num_query_tokens=4,
+    )  # fmt: skip
+    pictures = hf.BlipImageProcessor(size={"height": SIDE, "width": SIDE})
+    return hf.Blip2ForConditionalGeneration(config), hf.Blip2Processor(pictures, words)
+
+
+# Those that share a prefix, and others.
 FAMILIES = {"llava": llava, "qwen": qwen, "smol": smol}
+OTHERS = {"paligemma": paligemma, "blip2": blip2}
 
 
 def tiny(family: str, folder: Path | None, style: str = "bytes", seed: int = 0) -> tuple[Any, Any]:
     """A model with random weights and its processor; saved, where a folder is given."""
     torch.manual_seed(seed)
-    model, processor = FAMILIES[family](tokenizer(style))
+    model, processor = (FAMILIES | OTHERS)[family](tokenizer(style))
     if folder is not None:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)

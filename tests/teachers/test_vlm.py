@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -21,6 +22,7 @@ from t2t.teachers.labeling import answers
 from t2t.teachers.yes_or_no import YesOrNo
 from tests.helpers.clips import random_clip
 from tests.helpers.documented import refused
+from tests.helpers.services import serving
 from tests.helpers.vlms import COLOURS, FAMILIES, SIDE, coloured, taught, tiny
 from tests.helpers.worlds import ROOT
 
@@ -178,3 +180,36 @@ def test_one_that_was_trained_says_what_is_there(tmp_path):
             scores += told.score
             truth += [topic == shown for topic in COLOURS]
     assert average_precision_score(truth, scores) > 0.95
+
+
+def test_a_topic_is_plain_text_whatever_it_holds(root, samples):
+    """A model's own commands are none, and nothing that looks like a place is opened."""
+    with serving() as (url, requests):
+        odd = (
+            f"{url}/x.png",
+            "file:///etc/passwd",
+            "/etc/passwd",
+            "<image>",
+            "a </s> dog",
+            "{} and {{ 1 }}",
+            "<video>",
+        )
+        for family in FAMILIES:
+            of = teacher(root, model=family)
+            found = labels(of, samples, (*odd, "a dog"))
+            assert len(found) == CLIPS * (len(odd) + 1)
+            ids = of.closed.ids(of.closed._text("a <image></s> dog", 2))
+            assert ids.count(of.closed.media_id) == 2
+            assert of.closed.tokenizer.eos_token_id not in ids
+            assert labels(of, samples)["clip-0", "a dog"] == pytest.approx(found["clip-0", "a dog"], abs=1e-5)
+        assert requests == []
+
+
+def test_a_prompt_that_is_too_long_is_refused(root, samples, tmp_path):
+    shutil.copytree(root / "llava", tmp_path / "short")
+    config = json.loads((tmp_path / "short" / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 60
+    (tmp_path / "short" / "config.json").write_text(json.dumps(config))
+    refused(lambda: labels(teacher(root, model=str(tmp_path / "short"), frames=4, prompt="{}"), samples))
+    of = teacher(root, model=str(tmp_path / "short"), frames=1, prompt="{}")
+    refused(lambda: labels(of, samples, ("a dog", "a dog that goes on and on, over every zebra crossing of the town")))
