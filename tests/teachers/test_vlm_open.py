@@ -296,3 +296,26 @@ def test_closed_questions_tell_what_is_there(dataset, tmp_path):
     assert average_precision_score(truth, list(found.values())) > 0.95
     assert of.closed.shared
     assert "often begins with something else" not in of.remarks[0]
+
+
+@pytest.mark.parametrize("ask", ["open", "candidates"])
+def test_it_keeps_the_teachers_contract(root, tmp_path, ask):
+    contract = pytest.importorskip("t2t.teachers.contract", reason="the teacher's contract is not here yet")
+    small = contract.small_dataset(tmp_path, ("Red Square", "blue square", "zebra"))
+    for number, colour in enumerate(("red", "blue", "green", "white")):
+        shown = coloured(np.random.default_rng(number), colour if colour in COLOURS else "green")
+        Image.fromarray(shown).save(small.root / f"{colour}.png")
+    (small.root / "aliases.csv").write_text("text,topic\nscarlet,Red Square\n")
+    case = contract.Case(
+        {"id": "seer", "kind": "vlm", "model": str(root / "seer"), "ask": ask, "frames": 1, "size": SIDE,
+         "prompt": WHAT if ask == "open" else WHICH, "max_new_tokens": 12},
+        TeacherContext(small, tmp_path / "work"),
+        same={"ways of saying no": {"description": "none"}},
+        other={
+            "the prompt": {"prompt": "else"}, "the score": {"text_score": "sum"}, "the length": {"max_new_tokens": 13},
+            "the frames": {"frames": 2}, "aliases": {"aliases": "aliases.csv"}, "what says no": {"nothing": ["nil"]},
+        },
+        unreadable=["broken"],
+    )  # fmt: skip
+    for claim in contract.CLAIMS:
+        claim(case)
