@@ -47,11 +47,11 @@ def samples(root) -> pa.Table:
     return pa.table({"sample_id": ids, "path": [str(root / f"{name}.mp4") for name in ids]})
 
 
-def teacher(root: Path, **changes: Any) -> kind.Teacher:
+def teacher(root: Path, work: Path | None = None, **changes: Any) -> kind.Teacher:
     dataset = SimpleNamespace(root=root, topics=TOPICS, name="tiny")
     content = {"id": "seer", "kind": "vlm", "model": "llava", "frames": 2, "size": SIDE, "topics_per_block": 4,
                "minimum_mass": 0, **changes}  # fmt: skip
-    return cast("kind.Teacher", build(parse_entry(content, "test"), TeacherContext(cast("Any", dataset), root)))
+    return cast("kind.Teacher", build(parse_entry(content, "test"), TeacherContext(cast("Any", dataset), work or root)))
 
 
 def labels(of: kind.Teacher, samples: pa.Table, topics: tuple[str, ...] = TOPICS) -> dict[tuple[str, str], float]:
@@ -157,13 +157,21 @@ def test_bad_entries_are_refused(root, tmp_path):
     refused(lambda: teacher(root, **yaml.safe_load("yes_words: [yes]")))
 
 
-def test_the_pages_entries_work(root, samples):
+def test_the_pages_entries_work(root, samples, tmp_path):
     page = (ROOT / "docs" / "teachers" / "vlm.md").read_text(encoding="utf-8")
     entries = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
-    assert len(entries) == 2
+    (root / "aliases.csv").write_text("text,topic\ndoggy,a dog\n")
+    assert [entry.get("ask", "closed") for entry in entries] == ["closed", "closed", "open", "candidates"]
     for content in entries:
-        changes = {**content, "id": "seer", "model": "llava", "frames": 2}
-        assert len(labels(teacher(root, **changes), samples)) == CLIPS * len(TOPICS)
+        closed = "ask" not in content
+        changes = {**content, "id": "seer", "model": "llava", "frames": 2, "minimum_mass": 0 if closed else 0.2}
+        of = teacher(root, tmp_path, **changes, **({} if closed else {"topics_per_block": 32}))
+        found = labels(of, samples)
+        if closed:
+            assert len(found) == CLIPS * len(TOPICS)
+        else:  # (One with random weights names nothing that anybody knows.)
+            assert found == {}
+            assert of.remarks[0].startswith("3 answers name ")
 
 
 def test_one_that_was_trained_says_what_is_there(tmp_path):
