@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 from PIL import Image
 
 from t2t.core.errors import DataError
@@ -22,6 +24,7 @@ from t2t.teachers.labeling import answers
 from t2t.teachers.register import Registrar
 from t2t.teachers.store import read_labels
 from tests.helpers import image_text
+from tests.helpers.cli import invoke
 from tests.helpers.documented import refused
 from tests.helpers.vlms import COLOURS, NAMES, SIDE, WHAT, WHICH, coloured, taught
 
@@ -319,3 +322,26 @@ def test_it_keeps_the_teachers_contract(root, tmp_path, ask):
     )  # fmt: skip
     for claim in contract.CLAIMS:
         claim(case)
+
+
+def test_teachers_check_shows_what_is_proposed(root, tmp_path):
+    registry, work = tmp_path / "registry", tmp_path / "work"
+    for name, content in {
+        "datasets/pictures": {"name": "pictures", "root": "pictures"},
+        "teachers/seer": {"kind": "vlm", "model": "seer", "ask": "candidates", "prompt": WHICH, "frames": 1,
+                          "size": SIDE, "max_new_tokens": 12},
+        "teachers/closed": {"kind": "vlm", "model": "seer", "prompt": "{}", "frames": 1, "size": SIDE},
+    }.items():  # fmt: skip
+        (registry / name).parent.mkdir(parents=True, exist_ok=True)
+        (registry / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    words = ["--registry", registry, "--data-root", root.parent, "--work", work, "teachers", "check"]
+    checked = invoke(*words, "seer", "closed", "--dataset", "pictures")
+    assert checked.exit_code == 0, checked.output
+    said = " ".join(checked.output.split())
+    assert "seer: 6 answers name 12 texts: 6 by a topic's name, 6 stand for no topic." in said
+    assert "seer: 1 proposed topics, all in" in said
+    assert "'zebra' (6 samples, such as blue-0)." in said
+    assert re.search(
+        r"closed: Yes has [01]\.\d{3} of the probability and no [01]\.\d{3}, in the median; together", said
+    )
+    assert len(proposed(work)) == 2
