@@ -169,6 +169,62 @@ def test_frames_are_encoded_once(root, samples, tmp_path, monkeypatch):
     assert len(labels(again, samples.slice(0, CLIPS), ("ball",))) == CLIPS
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_has_the_numbers_that_it_has_alone(root, samples, tmp_path, family):
+    """Bit for bit, whichever texts of whichever lengths are asked with it, in whichever place of a block."""
+    model = teacher(root, tmp_path, samples, model=family).model
+    texts = [" ".join(["dog", "red", "cat", "a", "two"][i % 5] for i in range(n, n + 1 + n % 23)) for n in range(70)]
+    whole = model.texts(texts)
+    assert whole.shape == (70, model.dim)
+    # (Of Gemma's rules, which transformers takes for siglip2, our word list leaves some words out.)
+    assert len({row.tobytes() for row in whole}) >= 20
+    for order in (texts[::-1], texts[30:] + texts[:30]):
+        for text, row in zip(order, model.texts(order), strict=True):
+            assert row.tobytes() == whole[texts.index(text)].tobytes()
+    for number in (0, 1, 22, 45, 69):
+        assert model.texts(texts[number : number + 1]).tobytes() == whole[number].tobytes()
+    assert model.texts([]).shape == (0, model.dim)
+    # Blocks were taken, not one text after the other: this machine's products of matrices allow it.
+    assert set(model.__dict__["_steps"].values()) == {16}
+
+
+def test_texts_go_one_by_one_where_a_block_would_change_their_numbers(root, samples, tmp_path, monkeypatch):
+    model = teacher(root, tmp_path, samples).model
+    plain, calls = model._text_features, []
+
+    def uneven(texts, width):
+        calls.append(len(texts))
+        return plain(texts, width) + 1e-6 * np.arange(len(texts))[:, None]
+
+    monkeypatch.setattr(model, "_text_features", uneven)
+    whole = model.texts(["dog", "cat", "bird"])
+    assert calls == [16, 16, 1, 1, 1]
+    assert model.texts(["bird"]).tobytes() == whole[2].tobytes()
+
+
+def test_a_text_is_encoded_once_for_all_processes_and_entries(root, samples, tmp_path, monkeypatch):
+    found = labels(teacher(root, tmp_path, samples), samples)
+    again = teacher(root, tmp_path, samples)
+    monkeypatch.setattr(again.model, "texts", lambda texts: pytest.fail("encoded again"))
+    assert labels(again, samples) == found
+    # Whatever becomes of the frames: the texts are the same.
+    fewer = teacher(root, tmp_path, samples, frames=2, pool="max")
+    monkeypatch.setattr(fewer.model, "texts", lambda texts: pytest.fail("encoded again"))
+    assert len(labels(fewer, samples)) == len(found)
+    # Of a new topic the new sentence only; another model's are kept apart.
+    more, asked = teacher(root, tmp_path, samples), []
+    plain = more.model.texts
+    monkeypatch.setattr(more.model, "texts", lambda texts: asked.append(list(texts)) or plain(texts))
+    labels(more, samples, (*TOPICS, "ball"))
+    assert asked == [["This is a photo of ball."]]
+    assert len(labels(teacher(root, tmp_path, samples, model="siglip"), samples)) == len(found)
+    # What is damaged on disk is made anew, and is the same.
+    shards = sorted((tmp_path / "embeddings" / "texts").rglob("*.safetensors"))
+    for shard in shards:
+        shard.write_bytes(shard.read_bytes()[:-4] + b"\xff\xff\xff\xff")
+    assert labels(teacher(root, tmp_path, samples), samples) == found
+
+
 def test_what_changes_the_fingerprint(root, samples, tmp_path):
     def fingerprint(known: tuple[str, ...] = TOPICS, table: pa.Table = samples, **changes: Any) -> str:
         return teacher(root, tmp_path, table, known, **changes).fingerprint()

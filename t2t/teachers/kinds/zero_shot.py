@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 
 from t2t.core.errors import T2TError, listed
+from t2t.core.files import sha256
 from t2t.data.embeddings.config import CROP, Crop
 from t2t.data.embeddings.embed import NoneReadable, embed
 from t2t.data.embeddings.hub import find_checkpoint, model_type_of
@@ -21,7 +22,7 @@ from t2t.data.labels import LABEL_SCHEMA
 from t2t.teachers.base import TeacherContext, TeacherEntry, entry_fingerprint
 
 # Raised whenever the same entry and files would give other labels.
-CODE_VERSION = 1
+CODE_VERSION = 2
 BATCH_ROWS = 1 << 18
 # What the prior is matched on: so many samples of the dataset are enough to find one number.
 PRIOR_SAMPLES = 1024
@@ -138,6 +139,11 @@ class Teacher:
     def store(self) -> EmbeddingStore:
         return EmbeddingStore(self.context.work / "embeddings", self.model.fingerprint)
 
+    @cached_property
+    def sentences(self) -> EmbeddingStore:
+        """Sentences' embeddings, which no process computes twice: float32, kept as twice as many float16."""
+        return EmbeddingStore(self.context.work / "embeddings" / "texts", self.model.text_fingerprint)
+
     @property
     def confidence(self) -> str:
         """The way that is taken, where the entry says auto too."""
@@ -186,31 +192,42 @@ class Teacher:
 
     @property
     def _lowercase(self) -> bool:
-        return self.model.is_siglip if self.entry.lowercase is None else self.entry.lowercase
+        return self.model.lowercase if self.entry.lowercase is None else self.entry.lowercase
 
     def _sentences(self, topic: str) -> list[str]:
         found = [template.replace("{}", topic) for template in self.entry.templates]
         return [text.lower() for text in found] if self._lowercase else found
 
     def _encoded(self, topics: Sequence[str]) -> np.ndarray:
-        """float64 [topics, dim] of length 1: the templates' mean. A topic is encoded once, and by itself, so that its
-        numbers do not depend on which others are asked."""
-        for topic in topics:
-            if topic not in self._texts:
-                mean = self.model.texts(self._sentences(topic)).astype(np.float64).mean(axis=0)
-                self._texts[topic] = _units(mean)
+        """float64 [topics, dim] of length 1: the templates' mean. Its numbers do not depend on which others are
+        asked."""
+        new = {topic: self._sentences(topic) for topic in dict.fromkeys(topics) if topic not in self._texts}
+        vectors = self._vectors([text for texts in new.values() for text in texts])
+        for topic, texts in new.items():
+            self._texts[topic] = _units(np.stack([vectors[text] for text in texts]).astype(np.float64).mean(axis=0))
         return np.stack([self._texts[topic] for topic in topics])
+
+    def _vectors(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """float32 [dim] of each text: what is kept, and of the others what the model makes of them now."""
+        keys = {sha256(text): text for text in texts}
+        if not keys:
+            return {}
+        self.sentences.refresh()
+        if missing := self.sentences.missing(keys):
+            made = self.model.texts([keys[key] for key in missing])
+            self.sentences.write(missing, [row.view(np.float16)[None] for row in made])
+        kept, _ = self.sentences.view(list(keys)).gather(np.arange(len(keys)))
+        rows = np.ascontiguousarray(kept[:, 0]).view(np.float32)
+        return dict(zip(keys.values(), rows, strict=True))
 
     def _remarks(self, topics: Sequence[str]) -> list[str]:
         """What the model's text side cannot tell, a sentence each."""
         model = self.model
-        unknown = model.tokenizer.unk_token_id
         long, strange = [], []
         for topic in topics:
             if max(len(model.tokens(text)) for text in self._sentences(topic)) > model.length:
                 long.append(topic)
-            words = model.tokenizer(topic.lower() if self._lowercase else topic, add_special_tokens=False)["input_ids"]
-            if not words or all(token == unknown for token in words):
+            if not model.knows(topic.lower() if self._lowercase else topic):
                 strange.append(topic)
         found = []
         if long:
