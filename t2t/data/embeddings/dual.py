@@ -159,7 +159,9 @@ class DualEncoder(ABC):
                 own = self._own_logits(noise, PROBES).float().cpu().numpy()
             image = self._images(noise)
             width = max(map(self._width, PROBES))
-            ours = (self.scale or 1.0) * image @ self._text_block(PROBES, width).T + (self.bias or 0.0)
+            ours = (1.0 if self.scale is None else self.scale) * image @ self._text_block(PROBES, width).T + (
+                self.bias or 0.0
+            )
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise T2TError(f"{self.checkpoint}: cannot be asked: {one_line(error).rstrip('.')}.") from None
         apart = float(np.abs(own - ours).max())
