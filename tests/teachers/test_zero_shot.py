@@ -24,7 +24,7 @@ from t2t.teachers.kinds import zero_shot as kind
 from t2t.teachers.labeling import answers
 from tests.helpers.clips import random_clip
 from tests.helpers.documented import refused
-from tests.helpers.image_text import tiny
+from tests.helpers.image_text import open_clip_folder, tiny
 from tests.helpers.worlds import ROOT
 
 FAMILIES = ("clip", "siglip", "siglip2")
@@ -53,7 +53,7 @@ def samples(root) -> pa.Table:
 
 def teacher(root: Path, work: Path, samples: pa.Table, known: tuple[str, ...] = TOPICS, **changes: Any) -> kind.Teacher:
     dataset = SimpleNamespace(root=root, topics=known, name="tiny", samples=samples)
-    content = {"id": "seer", "kind": "zero-shot", "model": "clip", "frames": 4, **changes}
+    content = {"id": "seer", "kind": "zero-shot", "model": "clip", "frames": 4} | changes
     return cast("kind.Teacher", build(parse_entry(content, "test"), TeacherContext(cast("Any", dataset), work)))
 
 
@@ -339,10 +339,21 @@ def test_a_name_without_a_hub_is_refused_at_once(root, samples, tmp_path, monkey
         hub._unreachable.cache_clear()
 
 
-def test_the_pages_entry_works(root, samples, tmp_path):
+def test_the_pages_entries_work(root, samples, tmp_path):
+    """Each with a tiny model in place of its own."""
     page = (ROOT / "docs" / "teachers" / "zero-shot.md").read_text(encoding="utf-8")
     entries = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
-    assert len(entries) >= 2
+    assert len(entries) >= 4
+    models = {"scale": lambda: tiny("videoprism", tmp_path / "prism"), "plain": lambda: root / "clip"}
     for content in entries:
-        found = labels(teacher(root, tmp_path, samples, **{**content, "id": "seer", "model": "clip"}), samples)
+        if content.get("library") == "open_clip":
+            pytest.importorskip("open_clip", reason="needs the package open_clip_torch")
+            model = open_clip_folder(tmp_path / "open")
+        else:
+            model = models["scale" if "scale" in content else "plain"]()
+        found = labels(teacher(root, tmp_path, samples, frames=None, **content_of(content, model)), samples)
         assert len(found) == CLIPS * len(TOPICS)
+
+
+def content_of(content: dict[str, Any], model: Path) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key != "frames"} | {"id": "seer", "model": str(model)}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import re
 import socket
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,7 @@ def tokenizer_content(tokenizer: Any) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' own report of what it loaded: we read it."""
+    """Without transformers' own report of what it loaded, which we read, and without what some models print."""
     from transformers.utils import logging as their
 
     log = logging.getLogger("transformers")
@@ -187,7 +188,8 @@ def _quiet() -> Iterator[None]:
     log.setLevel(logging.ERROR)
     their.disable_progress_bar()
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         log.setLevel(before)
         if bars:

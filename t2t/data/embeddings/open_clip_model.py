@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,9 +96,10 @@ class OpenClipModel(DualEncoder):
             from open_clip.factory import load_checkpoint
 
             name = f"local-dir:{folder}"
-            model = create_model(name, load_weights=False, pretrained_text=False, precision="fp32")
-            load_checkpoint(model, str(found[0]), strict=True)
-            tokenizer = get_tokenizer(name)
+            with _quiet():
+                model = create_model(name, load_weights=False, pretrained_text=False, precision="fp32")
+                load_checkpoint(model, str(found[0]), strict=True)
+                tokenizer = get_tokenizer(name)
         except Exception as error:  # of any kind: a name that is missing, a shape, a file that is cut off
             raise T2TError(f"{folder}: open_clip cannot load it: {one_line(error).rstrip('.')}.") from None
         return model.eval().requires_grad_(False).to(self.device), tokenizer
@@ -152,6 +155,18 @@ class OpenClipModel(DualEncoder):
         tokens: torch.Tensor = self.tokenizer(list(texts), context_length=self.length)
         self._refuse_tokens(int(tokens.max()), self.vocabulary, texts[0])
         return tokens.to(self.device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without its warning, to the root of all logs, that no weights are loaded: we load them, from safetensors only."""
+    log = logging.getLogger()
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
