@@ -159,25 +159,30 @@ def test_open_clip_says_what_its_own_model_says(root: Path, samples: pa.Table, t
     assert np.ptp(ours) > 0.05
 
 
-@NEEDS_OPEN_CLIP
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__)
-def test_open_clip_keeps_the_contract(tmp_path: Path, claim: Any) -> None:
-    context = TeacherContext(small_dataset(tmp_path, CONTRACT_TOPICS), tmp_path / "work")
+@pytest.fixture(scope="module")
+def open_case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    folder = tmp_path_factory.mktemp("open")
+    context = TeacherContext(small_dataset(folder, CONTRACT_TOPICS), folder / "work")
     open_clip_folder(context.data / "open")
-    open_clip_folder(tmp_path / "copy")
+    open_clip_folder(folder / "copy")
     open_clip_folder(context.data / "seed-1", seed=1)
     gelu = open_clip_folder(context.data / "gelu") / "open_clip_config.json"
     content = json.loads(gelu.read_text())
     content["model_cfg"]["quick_gelu"] = True
     gelu.write_text(json.dumps(content))
-    case = Case(
+    return Case(
         {"id": "seer", "kind": "zero-shot", "library": "open_clip", "model": "open"},
         context,
-        same={"a copy": {"model": str(tmp_path / "copy")}},
+        same={"a copy": {"model": str(folder / "copy")}},
         other={"weights": {"model": "seed-1"}, "how they are used": {"model": "gelu"}, "the frames": {"frames": 2}},
         unreadable=["broken"],
     )
-    claim(case)
+
+
+@NEEDS_OPEN_CLIP
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__)
+def test_open_clip_keeps_the_contract(open_case: Case, claim: Any) -> None:
+    claim(open_case)
 
 
 @NEEDS_OPEN_CLIP
