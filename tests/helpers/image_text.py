@@ -104,6 +104,13 @@ def _pe_video(text: dict[str, Any]) -> Any:
     return model
 
 
+def _xclip(text: dict[str, Any], vision: dict[str, Any]) -> Any:
+    mit = {"mit_hidden_size": 16, "mit_intermediate_size": 24, "mit_num_hidden_layers": 1, "mit_num_attention_heads": 2}
+    prompts = {"projection_dim": 16, "prompt_layers": 2, "prompt_num_attention_heads": 2, "prompt_alpha": 0.3}
+    clip = {**vision, "num_frames": 4, **mit}
+    return hf.XCLIPModel(hf.XCLIPConfig(text_config=text, vision_config=clip, **prompts))
+
+
 def open_clip_folder(folder: Path, seed: int = 0, **text: Any) -> Path:
     """Saves a checkpoint of open_clip with random weights as it publishes them, and returns its folder."""
     import open_clip
@@ -144,6 +151,7 @@ def tiny(family: str, folder: Path, seed: int = 0) -> Path:
         "tipsv2": lambda: _tipsv2(text),
         "videoprism": lambda: _videoprism(text),
         "pe_video": lambda: _pe_video(text),
+        "xclip": lambda: _xclip(text, both["vision_config"]),
         "clip": lambda: hf.CLIPModel(hf.CLIPConfig(**clip_like)),
         "metaclip_2": lambda: hf.MetaClip2Model(hf.MetaClip2Config(**clip_like)),
         "clipseg": lambda: hf.CLIPSegModel(hf.CLIPSegConfig(**clip_like)),

@@ -288,7 +288,7 @@ def spoilt(root: Path, tmp_path: Path, how: str) -> Path:
     elif how == "pickled":
         weights.rename(folder / "pytorch_model.bin")
     elif how == "pairwise":
-        (folder / "config.json").write_text(json.dumps({**config, "model_type": "xclip"}))
+        (folder / "config.json").write_text(json.dumps({**config, "model_type": "blip-2"}))
     elif how == "other-type":
         (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
     elif how == "cut":

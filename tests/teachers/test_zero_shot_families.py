@@ -34,7 +34,7 @@ NEEDS_OPEN_CLIP = pytest.mark.skipif(
 )
 PHOTO = "This is a photo of {}."
 # What VideoPrism has to be told.
-MORE: dict[str, dict[str, Any]] = {"videoprism": {"scale": 20.0, "frames": None}, "pe_video": {"frames": 2}}
+MORE: dict[str, dict[str, Any]] = {"videoprism": {"scale": 20.0}, "pe_video": {"frames": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def samples(root: Path) -> pa.Table:
     return pa.table({"sample_id": ids, "path": [str(root / f"{name}.mp4") for name in ids], "split": ["unlabeled"] * 4})
 
 
-@pytest.mark.parametrize("family", ["align", "blip", "tipsv2", "videoprism", "pe_video"])
+@pytest.mark.parametrize("family", ["align", "blip", "tipsv2", "videoprism", "pe_video", "xclip"])
 def test_a_family_labels(root: Path, samples: pa.Table, tmp_path: Path, family: str) -> None:
     """On loading, a model's own logits are compared with scale times cosine. (clip, siglip, siglip2, altclip,
     chinese_clip, clipseg and metaclip_2 are tried in test_zero_shot.py.)"""
@@ -69,12 +69,14 @@ def test_a_family_labels(root: Path, samples: pa.Table, tmp_path: Path, family: 
 def test_the_pages_table_is_what_is_taken_and_refused() -> None:
     page = (ROOT / "docs" / "teachers" / "zero-shot.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([\w-]+)` \| (taken|refused)", page, re.MULTILINE)
-    assert {name for name, what in rows if what == "taken"} == {*MODEL_TYPES, *VIDEO_TYPES, "open_clip"}
+    assert {name for name, what in rows if what == "taken"} == {*MODEL_TYPES, *VIDEO_TYPES, "open_clip", "xclip"}
     assert {name for name, what in rows if what == "refused"} == set(REFUSED)
 
 
 @pytest.mark.parametrize("kind", sorted(REFUSED))
-def test_a_pairwise_model_is_refused_with_the_reason(root: Path, samples: pa.Table, tmp_path: Path, kind: str) -> None:
+def test_what_has_no_one_embedding_is_refused_with_the_reason(
+    root: Path, samples: pa.Table, tmp_path: Path, kind: str
+) -> None:
     folder = tiny("clip", tmp_path / "clip")
     (folder / "config.json").write_text(json.dumps({"model_type": kind}))
     assert REFUSED[kind] in refused(lambda: teacher(root, tmp_path, samples, model=str(folder)))
@@ -124,14 +126,48 @@ def test_pe_video_says_what_its_own_model_says(root: Path, samples: pa.Table, tm
     np.testing.assert_allclose(ours, logits.sigmoid()[0].numpy(), atol=5e-3)
 
 
+def test_xclip_says_what_its_own_model_says(root: Path, samples: pa.Table, tmp_path: Path) -> None:
+    """Each text's embedding depends on the clip; what of both sides does not is kept."""
+    from transformers import AutoTokenizer, XCLIPModel
+
+    folder = tiny("xclip", tmp_path / "xclip")
+    made = teacher(root, tmp_path, samples, model=str(folder), confidence="softmax")
+    found = labels(made, samples)
+    assert "xclip is pairwise: every topic meets every sample anew" in made.remarks[0]
+    model, tokenizer = XCLIPModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    tokens = tokenizer([PHOTO.replace("{}", topic) for topic in TOPICS], padding=True, return_tensors="pt")
+    frames = read_frames(root / "clip-2.mp4", 4, SIDE, "centre")
+    pixels = made.model._pixels(frames)  # type: ignore[attr-defined]
+    with torch.no_grad():
+        logits = model(
+            pixel_values=pixels, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
+        ).logits_per_video
+    ours = [found["clip-2", topic] for topic in TOPICS]
+    np.testing.assert_allclose(ours, logits.softmax(-1)[0].numpy(), atol=1e-2)
+    again = teacher(root, tmp_path, samples, model=str(folder), pool="mean")
+    again.model.encode_clip = again.model.texts = lambda _: pytest.fail("encoded again")  # type: ignore
+    again.entry = made.entry
+    assert labels(again, samples.slice(0, 3)) == found
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__)
+def test_xclip_keeps_the_contract(tmp_path_factory: pytest.TempPathFactory, claim: Any) -> None:
+    folder = tmp_path_factory.mktemp("xclip")
+    context = TeacherContext(small_dataset(folder, CONTRACT_TOPICS), folder / "work")
+    tiny("xclip", context.data / "xclip")
+    entry = {"id": "seer", "kind": "zero-shot", "model": "xclip", "templates": ["a photo of {}.", "a video of {}"]}
+    claim(Case(entry, context, other={"templates": {"templates": ["{}"]}}, unreadable=["broken"]))
+
+
 def test_keys_that_do_not_fit_a_model_of_clips_are_refused(root: Path, samples: pa.Table, tmp_path: Path) -> None:
-    prism, clip = str(tiny("videoprism", tmp_path / "prism")), str(tiny("clip", tmp_path / "clip"))
+    prism, clip, xclip = (str(tiny(name, tmp_path / name)) for name in ("videoprism", "clip", "xclip"))
     for changes, words in (
         ({"model": prism}, "has no scale of its own: set `scale`"),
         ({"model": prism, "scale": 20, "frames": 8}, "was made for 4 frames a clip, and `frames` says 8"),
         ({"model": prism, "scale": 20, "pool": "max"}, "one embedding a clip"),
         ({"model": prism, "scale": 20, "confidence": "sigmoid"}, "has no bias"),
         ({"model": clip, "scale": 20}, "has a scale of its own"),
+        ({"model": xclip, "frames": 3}, "was made for 4 frames a clip, and `frames` says 3"),
     ):
         message = refused(
             lambda changes=changes: teacher(root, tmp_path, samples, **{"frames": None, **changes}).fingerprint()

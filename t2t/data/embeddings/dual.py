@@ -27,7 +27,7 @@ TOLERANCE = 1e-3
 
 
 class DualEncoder(ABC):
-    """A dual encoder on a device, in float32.
+    """A dual encoder on a device, in float32. (`pairwise.XClipModel`, which is none, is asked the same way.)
 
     As a frame encoder it has all that one has. Frames, and texts, go through in blocks of one shape, filled up, so that
     the numbers of one do not depend on which others are asked. Whether that holds on this machine is tried for each
@@ -159,9 +159,7 @@ class DualEncoder(ABC):
                 own = self._own_logits(noise, PROBES).float().cpu().numpy()
             image = self._images(noise)
             width = max(map(self._width, PROBES))
-            ours = (1.0 if self.scale is None else self.scale) * image @ self._text_block(PROBES, width).T + (
-                self.bias or 0.0
-            )
+            ours = self._our_logits(image, self._text_block(PROBES, width))
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise T2TError(f"{self.checkpoint}: cannot be asked: {one_line(error).rstrip('.')}.") from None
         apart = float(np.abs(own - ours).max())
@@ -171,6 +169,10 @@ class DualEncoder(ABC):
                 "it cannot be asked topic by topic."
             )
         return int(image.shape[1])
+
+    def _our_logits(self, image: np.ndarray, texts: np.ndarray) -> np.ndarray:
+        """[1, N] of one picture's numbers, or one clip's, and those of N texts."""
+        return (1.0 if self.scale is None else self.scale) * image @ texts.T + (self.bias or 0.0)
 
     def _refuse_tokens(self, highest: int, vocabulary: int, text: str) -> None:
         if highest >= vocabulary:

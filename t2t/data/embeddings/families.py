@@ -10,18 +10,17 @@ from t2t.data.embeddings.dual import DualEncoder
 from t2t.data.embeddings.hub import configuration, model_type_of
 from t2t.data.embeddings.image_text import ImageTextModel
 from t2t.data.embeddings.open_clip_model import OpenClipModel
+from t2t.data.embeddings.pairwise import XCLIP, XClipModel
 from t2t.data.embeddings.video_text import VIDEO_TYPES, VideoTextModel
 
 # Why a model type is refused that compares texts with pictures, too.
 REFUSED = {
-    "xclip": "it is pairwise: its embedding of a text depends on the video that it is compared with, so that neither "
-    "can be kept, and N clips times M topics would all go through it",
     "blip-2": "it compares a text with 32 embeddings of a picture and takes the best, so that there is not one to keep",
 }
 
 
-def refuse_pairwise(checkpoint: str, kind: str | None = None) -> None:
-    """Raises T2TError, before anything is loaded, for a model type that cannot be asked topic by topic."""
+def refuse_entangled(checkpoint: str, kind: str | None = None) -> None:
+    """Raises T2TError, before anything is loaded, for a model type that has not one embedding a picture."""
     kind = kind or model_type_of(checkpoint)
     if kind in REFUSED:
         raise T2TError(f"{checkpoint}: {kind} is not taken: {REFUSED[kind]}. Take a dual encoder, such as SigLIP.")
@@ -32,7 +31,9 @@ def open_transformers(
 ) -> DualEncoder:
     """A checkpoint of transformers, of pictures or of clips. frames: None for 8, or what a model of clips wants."""
     kind = str(configuration(checkpoint, revision).model_type)
-    refuse_pairwise(checkpoint, kind)
+    refuse_entangled(checkpoint, kind)
+    if kind == XCLIP:
+        return XClipModel(checkpoint, revision, frames, crop, batch_size, device)
     if kind in VIDEO_TYPES:
         return VideoTextModel(checkpoint, revision, frames, crop, batch_size, device)
     return ImageTextModel(checkpoint, revision, frames or 8, crop, batch_size, device)

@@ -17,9 +17,10 @@ from t2t.core.files import sha256
 from t2t.data.embeddings.config import CROP, Crop
 from t2t.data.embeddings.dual import DualEncoder
 from t2t.data.embeddings.embed import NoneReadable, embed
-from t2t.data.embeddings.families import open_open_clip, open_transformers, refuse_pairwise
+from t2t.data.embeddings.families import open_open_clip, open_transformers, refuse_entangled
 from t2t.data.embeddings.hub import find_checkpoint, find_open_clip
 from t2t.data.embeddings.open_clip_model import require_open_clip
+from t2t.data.embeddings.pairwise import XClipModel
 from t2t.data.embeddings.store import Embeddings, EmbeddingStore
 from t2t.data.labels import LABEL_SCHEMA
 from t2t.teachers.base import TeacherContext, TeacherEntry, entry_fingerprint
@@ -134,7 +135,7 @@ class Teacher:
                 find_open_clip(entry.model, None, context.data, entry.id)
         else:
             self.checkpoint = find_checkpoint(entry.model, context.data, entry.id)
-            refuse_pairwise(self.checkpoint)
+            refuse_entangled(self.checkpoint)
         self.remarks: list[str] = []
         self._texts: dict[str, np.ndarray] = {}
 
@@ -204,12 +205,12 @@ class Teacher:
             embedded = embed(samples, self.model, self.store, max_unreadable=1.0)
         except NoneReadable:
             return
-        texts = self._encoded(topics)
+        self._encoded([*topics, *(self.entry.background if self.confidence == "background" else ())])
         topic_names = pa.array(topics, pa.string())
         step = max(1, min(1024, BATCH_ROWS // len(topics)))
         for start in range(0, len(embedded.sample_ids), step):
             names = embedded.sample_ids[start : start + step]
-            scores = self._scores(embedded.embeddings, np.arange(start, start + len(names)), texts, topics)
+            scores = self._scores(embedded.embeddings, np.arange(start, start + len(names)), topics)
             rows = np.arange(len(names)).repeat(len(topics))
             columns = [
                 pa.array(names, pa.string()).take(pa.array(rows)),
@@ -231,12 +232,13 @@ class Teacher:
 
     def _encoded(self, topics: Sequence[str]) -> np.ndarray:
         """float64 [topics, dim] of length 1: the templates' mean. Its numbers do not depend on which others are
-        asked."""
+        asked. For a pairwise model the templates' features, float64 [topics, templates, dim]."""
         new = {topic: self._sentences(topic) for topic in dict.fromkeys(topics) if topic not in self._texts}
         vectors = self._vectors([text for texts in new.values() for text in texts])
         for topic, texts in new.items():
-            mean = np.stack([vectors[text] for text in texts]).astype(np.float64).mean(axis=0)
-            self._texts[topic] = self._units(mean)
+            rows = np.stack([vectors[text] for text in texts]).astype(np.float64)
+            pairwise = isinstance(self.model, XClipModel)
+            self._texts[topic] = rows if pairwise else self._units(rows.mean(axis=0))
         return np.stack([self._texts[topic] for topic in topics])
 
     def _vectors(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
@@ -262,6 +264,11 @@ class Teacher:
             if not model.knows(topic.lower() if self._lowercase else topic):
                 strange.append(topic)
         found = []
+        if isinstance(model, XClipModel):
+            found.append(
+                f"{model.model_type} is pairwise: every topic meets every sample anew, {len(topics):,} topics with "
+                "their templates and whatever they are compared with."
+            )
         if long:
             found.append(
                 f"{len(long):,} of {len(topics):,} topics are longer, with their templates, than the {model.length} "
@@ -273,26 +280,33 @@ class Teacher:
 
     # -- confidences -------------------------------------------------------------------------------------------------
 
-    def _scores(
-        self, embeddings: Embeddings, indices: np.ndarray, texts: np.ndarray, topics: Sequence[str]
-    ) -> np.ndarray:
+    def _scores(self, embeddings: Embeddings, indices: np.ndarray, topics: Sequence[str]) -> np.ndarray:
         """float64 [samples, topics] from 0 to 1; computed in float64, so that neighbours do not move a float32."""
         images, starts = self._images(embeddings, indices)
-        logits = self.scale * (images @ texts.T)
-        way = self.confidence
+        logits, way = self._logits(images, topics), self.confidence
         if way == "background":
             logits -= self._rivals(images, topics)
         elif way == "softmax":
-            every = self.scale * (images @ self._encoded(self.context.dataset.topics).T)
+            every = self._logits(images, self.context.dataset.topics)
             scores = np.exp(logits - _logsumexp(every)[:, None])
             return np.maximum.reduceat(scores, starts, axis=0).clip(0, 1)
         else:
             logits += self._prior_bias if way == "prior" else self.model.bias
         return np.maximum.reduceat(_sigmoid(logits), starts, axis=0)
 
+    def _logits(self, images: np.ndarray, topics: Sequence[str]) -> np.ndarray:
+        """float64 [rows, topics], without a bias."""
+        texts = self._encoded(topics)
+        if isinstance(self.model, XClipModel):
+            return self.scale * np.stack([self.model.meet(clip, texts) for clip in images])
+        return np.asarray(self.scale * (images @ texts.T))
+
     def _images(self, embeddings: Embeddings, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Unit vectors, float64 [rows, dim], and each sample's first row: one row a sample, or one a frame."""
+        """Unit vectors, float64 [rows, dim], and each sample's first row: one row a sample, or one a frame. Of a
+        pairwise model what it keeps of a clip, float16 [samples, 1 + patches, dim]."""
         values, is_frame = embeddings.gather(indices)
+        if isinstance(self.model, XClipModel):
+            return values, np.arange(len(indices))
         frames = self._units(values.astype(np.float64)) * is_frame[:, :, None]
         if self.entry.pool == "mean":
             return self._units(frames.sum(axis=1)), np.arange(len(indices))
@@ -307,7 +321,7 @@ class Teacher:
         """log of the background's summed odds, float64 [rows, topics]. A topic that is itself among the background
         prompts does not compete with itself."""
         background = self.entry.background
-        logits = self.scale * (images @ self._encoded(background).T)
+        logits = self._logits(images, background)
         rivals = np.repeat(_logsumexp(logits)[:, None], len(topics), axis=1)
         plain = np.array([_plain(text) for text in background])
         for column, topic in enumerate(topics):
@@ -329,8 +343,7 @@ class Teacher:
         chosen = np.unique(np.linspace(0, len(samples) - 1, min(PRIOR_SAMPLES, len(samples))).round().astype(np.int64))
         embedded = embed(samples.take(pa.array(chosen)), self.model, self.store, max_unreadable=1.0)
         images, starts = self._images(embedded.embeddings, np.arange(len(embedded.sample_ids)))
-        logits = self.scale * (images @ self._encoded(self.context.dataset.topics).T)
-        logits = np.maximum.reduceat(logits, starts, axis=0)
+        logits = np.maximum.reduceat(self._logits(images, self.context.dataset.topics), starts, axis=0)
         low, high = -float(logits.max()) - 20, -float(logits.min()) + 20
         for _ in range(60):
             middle = (low + high) / 2
