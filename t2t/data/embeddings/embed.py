@@ -163,7 +163,8 @@ def _embed_missing(
     clips = decode_in_order([path for _, path in files], encoder, workers, limits)
     with progress("Embedding", len(files), "videos") as advance, closing(clips):
         for start in range(0, len(files), shard_samples):
-            shard = Batcher(partial(encoded, encoder), encoder.batch_size)
+            whole = getattr(encoder, "encode_clip", None)
+            shard = Clips(whole) if whole else Batcher(partial(encoded, encoder), encoder.batch_size)
             for key, _ in files[start : start + shard_samples]:
                 clip = next(clips)
                 if isinstance(clip, Unreadable):
@@ -278,6 +279,22 @@ class Batcher:
         if not self.keys:
             return [], []
         return self.keys, np.split(np.concatenate(self.done), np.cumsum(self.counts)[:-1])
+
+
+class Clips:
+    """As `Batcher`, for a model that makes one embedding, [1, dim], of a whole clip: one after the other."""
+
+    def __init__(self, function: Callable[[np.ndarray], np.ndarray]):
+        self.function = function
+        self.keys: list[str] = []
+        self.done: list[np.ndarray] = []
+
+    def add(self, key: str, clip: np.ndarray) -> None:
+        self.keys.append(key)
+        self.done.append(self.function(clip))
+
+    def finish(self) -> tuple[list[str], list[np.ndarray]]:
+        return self.keys, self.done
 
 
 def _hash(

@@ -33,6 +33,7 @@ NOT_IDENTITY = (
     "request_megabytes",
     "answer_megabytes",
 )
+STUDIO_ONLY = ("hard", "label_config", "model_version", "tag", "unnamed", "value")
 
 
 class Entry(TeacherEntry):
@@ -97,9 +98,11 @@ class Entry(TeacherEntry):
                 "url: http:// to another machine can be read and changed on its way; use https://, or "
                 "set `insecure: true` in a network that you trust"
             )
-        given = {"tag", "value", "label_config", "unnamed", "hard", "model_version"} & self.model_fields_set
+        # (Not what was written: an entry that comes back from the lake has all its keys.)
+        fields = type(self).model_fields
+        given = [name for name in STUDIO_ONLY if getattr(self, name) != fields[name].default]
         if self.dialect == "t2t" and given:
-            raise ValueError(f"{min(given)}: is for `dialect: label-studio` only")
+            raise ValueError(f"{given[0]}: is for `dialect: label-studio` only")
         return self
 
 
