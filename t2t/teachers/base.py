@@ -61,7 +61,7 @@ class Cost:
     """What a teacher that pays for its answers will ask, and for how much; amounts are in its prices' currency.
 
     about, most: by experience, and at most. spent, budget: so far, and altogether (None: no budget). priced: whether
-    the entry has prices at all.
+    the entry has prices at all. in_files: whether they are asked as batch files, which are answered within a day.
     """
 
     requests: int
@@ -70,6 +70,7 @@ class Cost:
     spent: float
     budget: float | None
     priced: bool
+    in_files: bool = False
 
     @staticmethod
     def sum(costs: Sequence[Cost]) -> Cost | None:
@@ -77,18 +78,17 @@ class Cost:
         if not costs:
             return None
         totals = [math.fsum(getattr(cost, name) for cost in costs) for name in ("requests", "about", "most")]
-        return replace(costs[-1], requests=int(totals[0]), about=totals[1], most=totals[2])
+        in_files = any(cost.in_files for cost in costs)
+        return replace(costs[-1], requests=int(totals[0]), about=totals[1], most=totals[2], in_files=in_files)
 
     @property
     def note(self) -> str:
         """In words."""
+        requests = f"{self.requests:,} requests" + (" in batch files" if self.in_files else "")
         if not self.priced:
-            return f"{self.requests:,} requests, without a price"
+            return f"{requests}, without a price"
         of = "no budget is set, so a run is refused" if self.budget is None else f"the budget is {self.budget:,.2f}"
-        return (
-            f"{self.requests:,} requests for about {self.about:,.4g} (at most {self.most:,.4g}); {self.spent:,.4g} are "
-            f"spent, {of}"
-        )
+        return f"{requests} for about {self.about:,.4g} (at most {self.most:,.4g}); {self.spent:,.4g} are spent, {of}"
 
 
 class Teacher(Protocol):

@@ -182,5 +182,5 @@ def test_a_kill_at_any_request_loses_and_doubles_nothing(tmp_path):
 
 
 def _keys(kept: Kept) -> list[str]:
-    with kept._transaction() as connection:
+    with kept.transaction() as connection:
         return [key for (key,) in connection.execute("SELECT key FROM answers")]

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 from t2t.core.errors import T2TError, one_line
 from t2t.teachers.api.config import Entry
 from t2t.teachers.api.question import Question
-from t2t.teachers.api.reading import REFUSED
-from t2t.teachers.api.sending import Reply, redacted
+from t2t.teachers.api.replies import Reply, cut
+from t2t.teachers.api.sending import redacted
 
 # Servers that need no key are sent this one: the package wants some.
 NO_KEY = "none"
+# What no further try mends: how a connection failed, or of what kind an answer is, and what to do.
+UNREACHABLE = {
+    "CERTIFICATE_VERIFY_FAILED": "if an authority of your own signed its certificate, name its file in SSL_CERT_FILE",
+    "WRONG_VERSION_NUMBER": "it may speak http:// and not https://, look at base_url",
+    "Name or service not known": "look at the host's name in base_url, and at HTTPS_PROXY where a proxy is needed",
+}
+NO_API = {
+    "text/html": ("answers with a web page", "look at base_url, which ends in /v1 mostly"),
+    "text/event-stream": ("streams its answer, which was not asked for", "turn that off at the server"),
+}
 
 
 class Chat:
@@ -51,7 +61,9 @@ class Chat:
             raise T2TError(
                 f"Teacher {self.teacher!r} needs the package openai: pip install 'teacher2task[openai]'."
             ) from None
-        return openai.OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=0)
+        # What is asked, and the key, go to no other address than the entry's.
+        web = openai.DefaultHttpxClient(follow_redirects=False, timeout=self.timeout)
+        return openai.OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=0, http_client=web)
 
     def ready(self) -> None:
         """Raises T2TError where no request could be sent: no key, no package."""
@@ -59,22 +71,31 @@ class Chat:
 
     def ask(self, question: Question) -> Reply:
         messages = question.messages()
+        return self.call(
+            lambda: self.client.chat.completions.with_raw_response.create(
+                model=question.model, messages=messages, extra_body=question.parameters
+            ),
+            _completion,
+        )
+
+    def call(self, send: Callable[[], Any], reads: Callable[[Any], Reply]) -> Reply:
+        """What `send` of the package brings, as a Reply; it raises nothing for what a server or a network does."""
         import openai
 
         try:
-            response = self.client.chat.completions.with_raw_response.create(
-                model=question.model, messages=messages, extra_body=question.parameters
-            )
-            body = response.http_response.content
-            return Reply(200, response.headers, body, problem=_cut(body))
+            return reads(send())
         except openai.APIStatusError as error:
             text = redacted(error.response.text, self.key)
             return Reply(error.status_code, error.response.headers, text.encode())
         except openai.APIError as error:
             # A time limit, a connection that broke or was never made, a body that is no JSON.
             cause = error.__cause__ or error
-            sent = type(cause).__name__ not in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol")
+            sent = type(cause).__name__ not in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol", "ProxyError")
             problem = redacted(one_line(f"{type(cause).__name__}: {cause}", 200).rstrip(".: "), self.key)
+            if type(cause).__name__ == "ConnectError":
+                for sign, remedy in UNREACHABLE.items():
+                    if sign in str(cause):
+                        return Reply(0, {}, b"", False, f"cannot be reached ({problem})", remedy)
             return Reply(0, {}, b"", sent, problem)
         except ValueError as error:
             return Reply(0, {}, b"", True, f"an answer that cannot be read: {one_line(error, 100).rstrip('.')}")
@@ -95,14 +116,9 @@ def refuse_secret(entry: Entry) -> None:
         )
 
 
-def _cut(body: bytes) -> str:
-    """Why a body is no chat completion; empty where it is one."""
-    try:
-        content = json.loads(body)
-    except ValueError:
-        return "an answer that is no JSON, or half of it"
-    whole = isinstance(content, dict) and REFUSED not in content
-    choices = content.get("choices") if whole else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return "an answer without choices"
-    return "" if isinstance(choices[0].get("message"), dict) else "an answer without a message"
+def _completion(response: Any) -> Reply:
+    body, headers = response.http_response.content, response.headers
+    for kind, (problem, remedy) in NO_API.items():
+        if headers.get("content-type", "").startswith(kind):
+            return Reply(200, headers, body, True, problem, remedy)
+    return Reply(200, headers, body, problem=cut(body))

@@ -21,7 +21,7 @@ OURS = {
 # What changes where, how fast or for how much is asked, and no label.
 NO_IDENTITY = (
     "base_url", "api_key_env", "price", "budget", "image_tokens", "concurrency", "requests_per_minute",
-    "tokens_per_minute", "timeout", "retries",
+    "tokens_per_minute", "timeout", "retries", "batch",
 )  # fmt: skip
 Word = Annotated[str, Field(min_length=1, max_length=40)]
 Column = Annotated[str, Field(min_length=1, max_length=200)]
@@ -38,6 +38,21 @@ class AnswerWords(Config):
         if both := {word.casefold() for word in self.yes} & {word.casefold() for word in self.no}:
             raise ValueError(f"{sorted(both)[0]!r} stands for yes and for no")
         return self
+
+
+class BatchFiles(Config):
+    """Requests are sent as files, which the server answers within a day, for less."""
+
+    price: float = Field(0.5, ge=0, le=1, description="What a request costs so, as a share of `price`.")
+    window: str = Field(
+        "24h", pattern=r"^[1-9][0-9]{0,2}[hd]$", description="The time in which the server is to answer a file."
+    )
+    requests: int = Field(10_000, ge=1, le=50_000, description="Requests of one file at most.")
+    megabytes: int = Field(100, ge=1, le=200, description="Millions of bytes of one file at most.")
+    poll: float = Field(60, ge=0.05, le=3600, description="Seconds between two looks at what is done.")
+    least: int = Field(
+        50, ge=1, le=1_000_000, description="Samples with something to ask, below which each question is asked at once."
+    )
 
 
 class Entry(TeacherEntry):
@@ -95,6 +110,9 @@ class Entry(TeacherEntry):
     )
     image_tokens: int | None = Field(
         None, ge=1, le=100_000, description="Tokens that one frame counts as at most; needed where frames cost money."
+    )
+    batch: BatchFiles | None = Field(
+        None, description="Send files that are answered within a day, for half the money; {}: as is usual."
     )
     concurrency: int = Field(8, ge=1, le=256, description="Requests at once, at most; fewer where the server says so.")
     requests_per_minute: float | None = Field(None, gt=0, le=1e7, description="Requests a minute; null: no limit.")
