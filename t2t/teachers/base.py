@@ -41,6 +41,10 @@ class TeacherEntry(Config):
             raise ValueError("'human' is reserved for the ground truth (kind: annotations); choose another id")
         return value
 
+    def ready(self) -> None:
+        """Raises T2TError where the teacher cannot be asked for want of something that is in no file of its own: a key
+        in the environment, a budget, a package. Takes milliseconds and asks nobody."""
+
 
 @dataclass(frozen=True)
 class TeacherContext:
@@ -101,8 +105,8 @@ class Teacher(Protocol):
     One that has something to say of its labels, such as classes that no topic is meant by, has `remarks: list[str]`,
     a sentence each, once it has labeled something; `t2t teachers check` and a run tell them.
 
-    One that pays for its answers has `cost(samples, topics) -> Cost`: a plan asks that, and does not try it. One that
-    needs more than its entry, such as a key in the environment, may have `ready()`, which raises T2TError without it.
+    One that pays for its answers has `cost(samples, topics) -> Cost`: a plan asks that, and does not try it. What it
+    needs beside its files, such as a key in the environment, its entry's `ready()` is asked about.
     """
 
     entry: TeacherEntry

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from t2t.core.errors import T2TError, one_line
-from t2t.teachers.api.config import Entry
+from t2t.core.errors import one_line
+from t2t.teachers.api.keys import key_of, redacted
 from t2t.teachers.api.question import Question
 from t2t.teachers.api.replies import Reply, cut
-from t2t.teachers.api.sending import redacted
 
-# Servers that need no key are sent this one: the package wants some.
-NO_KEY = "none"
 # What no further try mends: how a connection failed, or of what kind an answer is, and what to do.
 UNREACHABLE = {
     "CERTIFICATE_VERIFY_FAILED": "if an authority of your own signed its certificate, name its file in SSL_CERT_FILE",
@@ -36,38 +32,16 @@ class Chat:
     @property
     def key(self) -> str:
         """Raises T2TError where the variable is empty."""
-        if self.key_variable is None:
-            return NO_KEY
-        # A header with a newline in it, which editors put at a file's end, is none.
-        key = os.environ.get(self.key_variable, "").strip()
-        if not key:
-            raise T2TError(
-                f"Teacher {self.teacher!r}: the environment variable {self.key_variable} is empty; it must hold the "
-                "server's key. (`api_key_env: null` for a server that asks for none.)"
-            )
-        if not key.isascii() or not key.isprintable():
-            raise T2TError(
-                f"Teacher {self.teacher!r}: the environment variable {self.key_variable} holds no key: there are signs "
-                "in it that no header can have."
-            )
-        return key
+        return key_of(self.teacher, self.key_variable)
 
     @cached_property
     def client(self) -> Any:
         key = self.key
-        try:
-            import openai
-        except ImportError:
-            raise T2TError(
-                f"Teacher {self.teacher!r} needs the package openai: pip install 'teacher2task[openai]'."
-            ) from None
+        import openai
+
         # What is asked, and the key, go to no other address than the entry's.
         web = openai.DefaultHttpxClient(follow_redirects=False, timeout=self.timeout)
         return openai.OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=0, http_client=web)
-
-    def ready(self) -> None:
-        """Raises T2TError where no request could be sent: no key, no package."""
-        _ = self.client
 
     def ask(self, question: Question) -> Reply:
         messages = question.messages()
@@ -104,16 +78,6 @@ class Chat:
         if "client" in self.__dict__:
             self.client.close()
             del self.client
-
-
-def refuse_secret(entry: Entry) -> None:
-    """Raises T2TError where an entry holds its key, for instance by `${NAME}`: entries are written into the lake."""
-    key = os.environ.get(entry.api_key_env or "", "").strip()
-    if len(key) >= 8 and key in entry.model_dump_json():
-        raise T2TError(
-            f"Teacher {entry.id!r}: its entry holds the key of {entry.api_key_env}, and entries are written into the "
-            "lake: take it out. `api_key_env` is all that is needed."
-        )
 
 
 def _completion(response: Any) -> Reply:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from t2t.core.config import Config
-from t2t.teachers.api.money import MOST, Price
+from t2t.core.errors import T2TError
+from t2t.teachers.api.keys import key_of, refuse_secret
+from t2t.teachers.api.money import MOST, Price, cap_of
 from t2t.teachers.api.reading import Score
 from t2t.teachers.base import TeacherEntry
 
@@ -161,3 +165,16 @@ class Entry(TeacherEntry):
         if self.price is not None and self.price.input and self.frames and self.image_tokens is None:
             raise ValueError("image_tokens: say how many tokens a frame counts as at most, so that the budget holds")
         return self
+
+    def ready(self) -> None:
+        refuse_secret(self.id, self.api_key_env, self.model_dump_json())
+        if self.price is not None and cap_of(self.id, self.budget) is None:
+            raise T2TError(
+                f"Teacher {self.id!r} costs money and has no budget: set `budget` in its entry, or run with "
+                "--budget. `t2t plan` says what a campaign will cost."
+            )
+        key_of(self.id, self.api_key_env)
+        with suppress(ValueError):  # what Python says of a package without a name of its own
+            if find_spec("openai") is not None:
+                return
+        raise T2TError(f"Teacher {self.id!r} needs the package openai: pip install 'teacher2task[openai]'.")

@@ -61,6 +61,10 @@ def refuse(reply: Reply) -> None:
     if 300 <= reply.status < 400:
         to = one_line(reply.headers.get("location", "another address"), 200)
         raise T2TError(f"its server sends us on to {to} ({reply.status}): write the address that it means as base_url.")
+    if reply.status >= 400 and "response_format" in reply.body.decode(errors="replace"):
+        raise T2TError(
+            f"its server does not take a JSON schema ({reply.status}: {message}): set `structured: false` in the entry."
+        )
     if reply.status in (401, 403):
         raise T2TError(f"its server does not let us in ({reply.status}: {message}); look at the key.")
     if reply.status == 429 and "insufficient_quota" in reply.body.decode(errors="replace"):

@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from t2t.core.errors import T2TError
 from t2t.data.embeddings.decode import Unreadable
@@ -218,9 +218,3 @@ class Workers:
         until = time.monotonic() + patience
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
-
-
-def redacted(text: Any, secret: str | None) -> str:
-    """A text without a key that a server's message may hold."""
-    plain = str(text)
-    return plain.replace(secret, "***") if secret else plain

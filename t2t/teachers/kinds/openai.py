@@ -21,9 +21,10 @@ from t2t.data.embeddings.limits import limits_of
 from t2t.data.labels import LABEL_SCHEMA
 from t2t.teachers.api.batch_server import BatchServer
 from t2t.teachers.api.batches import Batches
-from t2t.teachers.api.chat import Chat, refuse_secret
+from t2t.teachers.api.chat import Chat
 from t2t.teachers.api.config import NO_IDENTITY, Entry
 from t2t.teachers.api.kept import Kept, NoMoney
+from t2t.teachers.api.keys import refuse_secret
 from t2t.teachers.api.money import UNITS, Cap, Price, cap_of, written
 from t2t.teachers.api.pace import Pace
 from t2t.teachers.api.question import Pictures, Question, numbered
@@ -70,7 +71,7 @@ class Teacher:
                     f"Teacher {entry.id!r}: the samples of dataset {context.dataset.name!r} have no column {column!r}."
                     + nearest(column, known)
                 )
-        refuse_secret(entry)
+        refuse_secret(entry.id, entry.api_key_env, entry.model_dump_json())
         self.kept = Kept(context.work)
         self.chat = Chat(entry.id, entry.base_url, entry.api_key_env, entry.timeout)
         self.tally = Tally()
@@ -87,17 +88,11 @@ class Teacher:
 
     def ready(self) -> None:
         """Raises T2TError where nothing can be asked: no key, no package, a price without a budget."""
-        self._cap()
-        self.chat.ready()
+        self.entry.ready()
+        cap_of(self.entry.id, self.entry.budget)
 
     def _cap(self) -> Cap | None:
-        cap = cap_of(self.entry.id, self.entry.budget)
-        if self.entry.price is not None and cap is None:
-            raise T2TError(
-                f"Teacher {self.entry.id!r} costs money and has no budget: set `budget` in its entry, or run with "
-                "--budget. `t2t plan` says what a campaign will cost."
-            )
-        return cap
+        return cap_of(self.entry.id, self.entry.budget)
 
     # -- labels --------------------------------------------------------------------------------------------------
 
