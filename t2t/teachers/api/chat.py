@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from t2t.core.errors import one_line
+from t2t.core.errors import T2TError, one_line
 from t2t.teachers.api.keys import key_of, redacted
 from t2t.teachers.api.question import Question
 from t2t.teachers.api.replies import Reply, cut
@@ -15,7 +15,7 @@ from t2t.teachers.api.replies import Reply, cut
 UNREACHABLE = {
     "CERTIFICATE_VERIFY_FAILED": "if an authority of your own signed its certificate, name its file in SSL_CERT_FILE",
     "WRONG_VERSION_NUMBER": "it may speak http:// and not https://, look at base_url",
-    "Name or service not known": "look at the host's name in base_url, and at HTTPS_PROXY where a proxy is needed",
+    "Name or service not known": "look at the host's name in base_url, and at HTTP_PROXY and HTTPS_PROXY",
 }
 NO_API = {
     "text/html": ("answers with a web page", "look at base_url, which ends in /v1 mostly"),
@@ -39,8 +39,14 @@ class Chat:
         key = self.key
         import openai
 
-        # What is asked, and the key, go to no other address than the entry's.
-        web = openai.DefaultHttpxClient(follow_redirects=False, timeout=self.timeout)
+        try:
+            # What is asked, and the key, go to no other address than the entry's.
+            web = openai.DefaultHttpxClient(follow_redirects=False, timeout=self.timeout)
+        except (ImportError, OSError, ValueError) as error:
+            raise T2TError(
+                f"Teacher {self.teacher!r}: no connection can be made ({one_line(error, 200).rstrip('.')}): look at "
+                "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE in the environment."
+            ) from None
         return openai.OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=0, http_client=web)
 
     def ask(self, question: Question) -> Reply:
