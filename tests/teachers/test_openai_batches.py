@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
+import yaml
 
 from t2t.teachers.api import batches
 from t2t.teachers.api.kept import Kept
@@ -18,7 +21,7 @@ from t2t.teachers.api.underway import Underway
 from tests.helpers.documented import refused
 from tests.helpers.openai_server import KEY, Fake, fake_server, text_of
 from tests.helpers.openai_teacher import NEEDS_PACKAGE, PRICE, TOPICS, labels, table, teacher
-from tests.helpers.worlds import ROOT
+from tests.helpers.worlds import CAMPAIGN, ROOT
 
 pytestmark = [NEEDS_PACKAGE, pytest.mark.usefixtures("quick")]
 SMALL = {"least": 1, "poll": 0.05}
@@ -274,3 +277,36 @@ def test_a_kill_at_any_step_of_a_batch_loses_and_doubles_nothing(tmp_path):
         assert Underway(kept).batches("asked") == []
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes()
+
+
+@pytest.mark.services
+def test_ctrl_c_while_a_run_waits_says_how_to_go_on(world, tmp_path):
+    shutil.copytree(world / "registry", tmp_path / "registry")
+    content = yaml.safe_load(CAMPAIGN) | {"name": "paid", "teachers": ["seer"], "rounds": {"max": 1}}
+    (tmp_path / "registry" / "campaigns" / "paid.yaml").write_text(yaml.safe_dump(content))
+    variables = {"PYTHONPATH": str(ROOT), "T2T_DATA": str(world / "data"), "OPENAI_API_KEY": KEY}
+    command = [sys.executable, "-m", "t2t", "run", "paid"]
+
+    def start() -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=tmp_path, env=os.environ | variables, text=True, stdout=pipe, stderr=pipe)
+
+    with fake_server() as fake:
+        entry = {"id": "seer", "kind": "openai", "model": "fake", "base_url": fake.url, "frames": 1, "size": 32}
+        entry |= {"score": "number", "topics_per_request": 10, "batch": {"least": 3, "poll": 0.5}}
+        (tmp_path / "registry" / "teachers" / "seer.yaml").write_text(yaml.safe_dump(entry))
+        fake.desk.looks = 10**6
+        first = start()
+        until = time.monotonic() + 120
+        while not fake.desk.looked and time.monotonic() < until:
+            time.sleep(0.05)
+        first.send_signal(signal.SIGINT)
+        said = "".join(first.communicate(timeout=60))
+        assert (first.returncode, "Stopped. Go on with: t2t run paid" in said) == (130, True), said
+        assert "its batches go on at the server" in said
+        fake.desk.looks = 0
+        second = start()
+        said = "".join(second.communicate(timeout=200))
+        assert (second.returncode, "goes on with 1 batches of an earlier run" in said) == (0, True), said
+        assert "Waiting for 1 batches of seer: " in said
+        assert len(fake.desk.batches) == 1

@@ -92,7 +92,7 @@ class BatchServer:
                 input_file_id=file, endpoint=ENDPOINT, completion_window=window, metadata=metadata,
                 extra_headers={"Idempotency-Key": tag},
             )  # fmt: skip
-            return _remote(batch)
+            return self._remote(batch)
 
         return self._tried(send)
 
@@ -103,23 +103,26 @@ class BatchServer:
     def _marked(self, tag: str, since: float) -> Remote | None:
         for batch in self.chat.client.batches.list(limit=100):
             if (batch.metadata or {}).get(MARK) == tag:
-                return _remote(batch)
+                return self._remote(batch)
             if batch.created_at < since - SKEW:
                 break
         return None
 
     def look(self, batch: str) -> Remote:
         """Raises Unknown where the server knows no such batch."""
-        return self._tried(lambda: _remote(self.chat.client.batches.retrieve(batch)))
+        return self._tried(lambda: self._remote(self.chat.client.batches.retrieve(batch)))
 
     def fetch(self, file: str, target: Path) -> None:
-        """Writes a file of the server to the disk, whole. Raises Unknown where there is none."""
+        """Writes a file of lines to the disk, whole. Raises Unknown where there is none."""
 
         def send() -> None:
             with self.chat.client.files.with_streaming_response.content(file) as response, target.open("wb") as into:
+                rest = b""
                 for piece in response.iter_bytes():
                     interrupts.check()
-                    into.write(piece)
+                    *lines, rest = (rest + piece).split(b"\n")
+                    into.writelines(self.chat.clean(line) + b"\n" for line in lines)
+                into.write(self.chat.clean(rest))
 
         self._tried(send)
 
@@ -150,6 +153,26 @@ class BatchServer:
             f"its server does not answer about batches after {retries + 1} tries (the last one: {reply.told})."
         )
 
+    def _remote(self, batch: Any) -> Remote:
+        """(Servers leave out, or make null, what they have nothing for.)"""
+        counts = batch.request_counts
+        faults = (batch.errors.data if batch.errors else None) or []
+        problem = ""
+        if faults:
+            line = f"line {faults[0].line}: " if faults[0].line is not None else ""
+            told = one_line(f"{line}{faults[0].message or faults[0].code}", 200).rstrip(".")
+            problem = self.chat.clean(told.encode()).decode()
+        return Remote(
+            str(batch.id),
+            str(batch.status),
+            (getattr(counts, "completed", 0) or 0) + (getattr(counts, "failed", 0) or 0),
+            batch.input_file_id or "",
+            batch.output_file_id or "",
+            batch.error_file_id or "",
+            str(faults[0].code or "") if faults else "",
+            problem,
+        )
+
 
 def _read(send: Callable[[], Got]) -> Got:
     try:
@@ -157,26 +180,6 @@ def _read(send: Callable[[], Got]) -> Got:
     except (AttributeError, TypeError) as error:
         # The package hands through what is no file or batch: a proxy's web page, for instance.
         raise ValueError(f"no file or batch: {error}") from None
-
-
-def _remote(batch: Any) -> Remote:
-    """(Servers leave out, or make null, what they have nothing for.)"""
-    counts = batch.request_counts
-    faults = (batch.errors.data if batch.errors else None) or []
-    problem = ""
-    if faults:
-        line = f"line {faults[0].line}: " if faults[0].line is not None else ""
-        problem = one_line(f"{line}{faults[0].message or faults[0].code}", 200).rstrip(".")
-    return Remote(
-        str(batch.id),
-        str(batch.status),
-        (getattr(counts, "completed", 0) or 0) + (getattr(counts, "failed", 0) or 0),
-        batch.input_file_id or "",
-        batch.output_file_id or "",
-        batch.error_file_id or "",
-        str(faults[0].code or "") if faults else "",
-        problem,
-    )
 
 
 def pause(seconds: float) -> None:

@@ -239,7 +239,7 @@ class Batches:
             what = remote.problem or remote.code or "it does not say why"
             less = " Set fewer `requests` a file (batch)." if remote.code in FULL else ""
             raise T2TError(f"its server does not take the batch {remote.id}: {what}.{less} Nothing was charged for it.")
-        outcomes = Outcomes(batch, self.underway.items(batch.tag), self.price is not None and self.cap is not None)
+        outcomes = Outcomes(batch, self.underway.items(batch.tag), self.cap is not None)
         files = [file for file in (remote.output, remote.errors) if file]
         for file in files:
             path = self.folder / f"{batch.tag}.{file.replace('/', '_')[:80]}.out"

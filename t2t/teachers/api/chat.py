@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from t2t.core.errors import T2TError, one_line
-from t2t.teachers.api.keys import key_of, redacted
+from t2t.teachers.api.keys import cleaned, key_of
 from t2t.teachers.api.question import Question
 from t2t.teachers.api.replies import Reply, cut
 
@@ -43,11 +43,17 @@ class Chat:
             # What is asked, and the key, go to no other address than the entry's.
             web = openai.DefaultHttpxClient(follow_redirects=False, timeout=self.timeout)
         except (ImportError, OSError, ValueError) as error:
+            # A proxy's address may have a password in it.
+            reason = type(error).__name__ if "@" in str(error) else one_line(error, 200).rstrip(".")
             raise T2TError(
-                f"Teacher {self.teacher!r}: no connection can be made ({one_line(error, 200).rstrip('.')}): look at "
+                f"Teacher {self.teacher!r}: no connection can be made ({reason}): look at "
                 "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE in the environment."
             ) from None
         return openai.OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=0, http_client=web)
+
+    def clean(self, body: bytes) -> bytes:
+        """Without the key, whoever repeated it."""
+        return cleaned(body, self.teacher, self.key_variable)
 
     def ask(self, question: Question) -> Reply:
         messages = question.messages()
@@ -55,7 +61,7 @@ class Chat:
             lambda: self.client.chat.completions.with_raw_response.create(
                 model=question.model, messages=messages, extra_body=question.parameters
             ),
-            _completion,
+            lambda response: self._reply(200, response.http_response, completion=True),
         )
 
     def call(self, send: Callable[[], Any], reads: Callable[[Any], Reply]) -> Reply:
@@ -65,30 +71,34 @@ class Chat:
         try:
             return reads(send())
         except openai.APIStatusError as error:
-            text = redacted(error.response.text, self.key)
-            return Reply(error.status_code, error.response.headers, text.encode())
+            return self._reply(error.status_code, error.response)
         except openai.APIError as error:
             # A time limit, a connection that broke or was never made, a body that is no JSON.
             cause = error.__cause__ or error
             sent = type(cause).__name__ not in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol", "ProxyError")
-            problem = redacted(one_line(f"{type(cause).__name__}: {cause}", 200).rstrip(".: "), self.key)
+            problem = self._told(f"{type(cause).__name__}: {cause}").rstrip(": ")
             if type(cause).__name__ == "ConnectError":
                 for sign, remedy in UNREACHABLE.items():
                     if sign in str(cause):
                         return Reply(0, {}, b"", False, f"cannot be reached ({problem})", remedy)
             return Reply(0, {}, b"", sent, problem)
         except ValueError as error:
-            return Reply(0, {}, b"", True, f"an answer that cannot be read: {one_line(error, 100).rstrip('.')}")
+            return Reply(0, {}, b"", True, f"an answer that cannot be read: {self._told(error)}")
+
+    def _reply(self, status: int, response: Any, completion: bool = False) -> Reply:
+        body = self.clean(response.content)
+        headers = {name.lower(): self.clean(value.encode()).decode() for name, value in response.headers.items()}
+        if not completion:
+            return Reply(status, headers, body)
+        for kind, (problem, remedy) in NO_API.items():
+            if headers.get("content-type", "").startswith(kind):
+                return Reply(status, headers, body, True, problem, remedy)
+        return Reply(status, headers, body, problem=cut(body))
+
+    def _told(self, error: object) -> str:
+        return self.clean(one_line(error, 200).rstrip(".").encode()).decode()
 
     def close(self) -> None:
         if "client" in self.__dict__:
             self.client.close()
             del self.client
-
-
-def _completion(response: Any) -> Reply:
-    body, headers = response.http_response.content, response.headers
-    for kind, (problem, remedy) in NO_API.items():
-        if headers.get("content-type", "").startswith(kind):
-            return Reply(200, headers, body, True, problem, remedy)
-    return Reply(200, headers, body, problem=cut(body))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from t2t.core.errors import T2TError
 
 # Servers that need no key are sent this one: the package wants some.
 NO_KEY = "none"
+# Signs from which on a key is taken for a secret.
+SECRET = 8
 
 
 def key_of(teacher: str, variable: str | None) -> str:
@@ -33,14 +34,17 @@ def key_of(teacher: str, variable: str | None) -> str:
 def refuse_secret(teacher: str, variable: str | None, written: str) -> None:
     """Raises T2TError where an entry holds its key, for instance by `${NAME}`: entries are written into the lake."""
     key = os.environ.get(variable or "", "").strip()
-    if len(key) >= 8 and key in written:
+    if len(key) >= SECRET and key in written:
         raise T2TError(
             f"Teacher {teacher!r}: its entry holds the key of {variable}, and entries are written into the lake: take "
             "it out. `api_key_env` is all that is needed."
         )
 
 
-def redacted(text: Any, secret: str | None) -> str:
-    """A text without a key that a server's message may hold."""
-    plain = str(text)
-    return plain.replace(secret, "***") if secret else plain
+def cleaned(body: bytes, teacher: str, variable: str | None) -> bytes:
+    """What a server sent, without the key that it may repeat. (A short one is no secret but a word, such as EMPTY for a
+    server of one's own; taking that out would spoil answers.)"""
+    if variable is None:
+        return body
+    key = key_of(teacher, variable)
+    return body.replace(key.encode(), b"***") if len(key) >= SECRET else body
