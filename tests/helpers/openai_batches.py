@@ -31,6 +31,7 @@ class Desk:
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     looked: dict[str, int] = field(default_factory=dict)
     answered: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
     input: int = 0
     output: int = 0
 
@@ -39,6 +40,7 @@ class Desk:
         place, _, query = path.removeprefix("/v1/").partition("?")
         room, *rest = place.split("/")
         step = f"{method} {room}" + ("/content" if rest[1:] else "/id" if rest else "")
+        self.steps.append(step)
         self.hook(step)
         found = self._files(method, rest, headers, raw) if room == "files" else self._batches(method, rest, raw, query)
         self.hook(f"{step} done")

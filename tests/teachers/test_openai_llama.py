@@ -5,10 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from t2t.integrations.services import free_port
 from t2t.teachers.api.kept import Kept
 from t2t.teachers.api.money import UNITS
 from tests.helpers.documented import refused
+from tests.helpers.model_servers import model_server
 from tests.helpers.openai_teacher import NEEDS_PACKAGE, labels, teacher
 
 pytestmark = [
@@ -44,25 +42,10 @@ def weights() -> Path:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[str]:
     port, log = free_port(), tmp_path_factory.mktemp("llama") / "log"
-    url = f"http://127.0.0.1:{port}/v1"
     options = {"model": weights(), "host": "127.0.0.1", "port": port, "n_threads": 2, "n_ctx": 512}
     command = [sys.executable, "-m", "llama_cpp.server", *(f"--{name}={value}" for name, value in options.items())]
-    with log.open("w") as into:
-        process = subprocess.Popen(command, stdout=into, stderr=into)
-    try:
-        until = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/models", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < until, log.read_text()
-                time.sleep(0.2)
+    with model_server(command, port, log) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def samples() -> pa.Table:
