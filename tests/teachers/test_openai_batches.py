@@ -209,6 +209,29 @@ def test_ctrl_c_leaves_a_batch_at_the_server_and_the_next_run_takes_it_in(tmp_pa
         assert len(fake.desk.batches) == 1
 
 
+def test_the_rest_of_what_was_sent_in_files_is_no_too_small_file(tmp_path):
+    samples = table(tmp_path, 9)
+    with fake_server() as fake:
+        fake.desk.looks = 10**6
+
+        def stop(step: str) -> None:
+            if step == "POST batches done" and len(fake.desk.batches) == 4:
+                fake.desk.hook = lambda step: None
+                os.kill(os.getpid(), signal.SIGINT)
+
+        fake.desk.hook = stop
+        settings = {"batch": {"least": 6, "poll": 0.05, "requests": 4}}
+        with pytest.raises(KeyboardInterrupt):
+            labels(of(tmp_path, samples, fake, **settings), samples)
+        fake.desk.looks = 0
+        assert of(tmp_path, samples, fake, **settings).cost(samples, TOPICS).in_files
+        asked = of(tmp_path, samples, fake, **settings)
+        assert len(labels(asked, samples)) == 24
+        # Two samples and a half were left, which alone would have been asked one by one, for twice the money.
+        assert (len(fake.answered), len(fake.desk.answered)) == (0, 24)
+        assert asked.kept.spent() / UNITS == pytest.approx(fake.bill(1000, 4000))
+
+
 CHILD = """
 import json, os, sys
 from pathlib import Path

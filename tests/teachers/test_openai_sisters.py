@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +12,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from t2t.teachers.api.reading import read
 from tests.helpers.documented import refused
@@ -184,12 +191,54 @@ def test_logprobs_that_cannot_be_are_no_row():
     assert value(("Yes", -1.0), ("Yes", -1.0), ("No", -1.0)) == pytest.approx(0.5)
 
 
+@contextmanager
+def foreign_certificate(folder: Path) -> Iterator[int]:
+    """The port of a server whose certificate (cert.pem) it signed itself; it says 405."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")]), datetime.now(UTC)
+    there = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    built = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1)).add_extension(
+        there, False
+    )
+    pem = built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    (folder / "cert.pem").write_bytes(pem)
+    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(key.private_bytes(*plain))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None: ...
+
+        def do_POST(self) -> None:
+            self.send_error(405)
+
+    web = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    web.handle_error = lambda *_: None  # type: ignore[method-assign]
+    web.socket = context.wrap_socket(web.socket, server_side=True)
+    threading.Thread(target=web.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield web.server_address[1]
+    finally:
+        web.shutdown()
+        web.server_close()
+
+
 def test_a_wrong_scheme_an_unknown_host_and_a_foreign_certificate_say_what_to_do(tmp_path, monkeypatch):
     samples = table(tmp_path, 2)
     for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     with fake_server() as fake:
         url = fake.url.replace("http://", "https://")
+        with foreign_certificate(tmp_path) as port:
+            at = f"https://127.0.0.1:{port}/v1"
+            assert "name its file in SSL_CERT_FILE" in refused(lambda: labels(teacher(tmp_path, samples, at), samples))
+            # Once it is named, it is trusted.
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+            assert "405" in refused(lambda: labels(teacher(tmp_path, samples, at, retries=0), samples))
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nothing.pem"))
+            assert "no connection can be made" in refused(lambda: labels(teacher(tmp_path, samples, at), samples))
+            monkeypatch.delenv("SSL_CERT_FILE")
         assert "http:// and not https://" in refused(lambda: labels(teacher(tmp_path, samples, url), samples))
     missing = teacher(tmp_path, samples, "http://no-such-host.invalid/v1", retries=0)
     refused(lambda: labels(missing, samples))

@@ -77,11 +77,12 @@ class Batches:
                 rounds += short is None
 
     def pays(self, missing: Iterable[tuple[str, Question]]) -> bool:
-        """Whether so many samples wait that they are worth a file."""
+        """Whether so many samples wait that they are worth a file, or others are waited for anyhow."""
+        if self._open():
+            return True
         samples = set()
-        for sample, question in missing:
-            if not self.underway.has(question.key):
-                samples.add(sample)
+        for sample, _ in missing:
+            samples.add(sample)
             if len(samples) >= self.options.least:
                 return True
         return False
