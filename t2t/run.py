@@ -82,7 +82,7 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
     teachers = outside_teachers(opened)
     for teacher in teachers if not opened.ledger.records() else ():
         # One without a key, a budget or its package says so here, and not after Prefect's server is up.
-        getattr(teacher, "ready", lambda: None)()
+        teacher.entry.ready()
     open_observers(opened)  # an unknown one, or none of a plug-in's; the flow opens its own
     # The flow holds the lock; here it is only asked for, so that a second run is refused before a server starts.
     with opened.lock:
