@@ -25,6 +25,8 @@ data_app = typer.Typer(help="Look at datasets before anything is trained on them
 teachers_app = typer.Typer(help="List, check and add teachers.", invoke_without_command=True)
 campaigns_app = typer.Typer(help="List campaigns, or remove one without a round.", invoke_without_command=True)
 lake_app = typer.Typer(help="Look at the lake's history: every commit, and what it changed.", no_args_is_help=True)
+# Those of t2t/teachers/__init__.py, whose import takes its time.
+TEACHER_KINDS = ("annotations", "command", "http", "labels", "openai", "student", "timm", "vlm", "zero-shot")
 GROUPS = {"data": data_app, "teachers": teachers_app, "campaigns": campaigns_app, "lake": lake_app}
 
 
@@ -76,12 +78,13 @@ def teachers_add(
     teacher_id: Annotated[
         str, typer.Argument(metavar="ID", help="The new teacher's identity; it can never change its labels.")
     ],
-    kind: Annotated[str, typer.Option(help="labels, timm, vlm, zero-shot, or an installed plug-in's kind.")],
+    kind: Annotated[str, typer.Option(help=f"{', '.join(TEACHER_KINDS)}, or an installed plug-in's.")],
     description: Annotated[str, typer.Option(help="One line for people.")] = "",
 ) -> None:
     """Write a teacher's entry: t2t teachers add vendor-a --kind labels --path '${data}/teachers/vendor-a.csv'.
 
-    Every further option becomes a key of the entry; the kind says which there are.
+    Every further option becomes a key of the entry; the kind says which there are, and which are missing. Values are
+    YAML: --command '[python3, my-teacher.py]', --templates '["a photo of {}."]'. docs/configuration.md lists all keys.
     """
     from t2t.commands.teachers import add_teacher
 

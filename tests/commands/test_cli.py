@@ -25,13 +25,17 @@ COMMANDS = ["", "run", "rounds", "predict", "compare", "demo", "ui", "data", "da
 COMMANDS += ["tag", "search", "export", "decide", "teachers add", "lake", "lake log", "lake diff", "report", "plan"]
 
 
-def readme_commands(tool: str) -> list[str]:
-    """Lines of the README's bash blocks that call a tool, without comments."""
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def commands_of(page: Path, tool: str = "t2t") -> list[str]:
+    """Lines of a page's shell blocks that call a tool, without comments."""
+    blocks = re.findall(r"```(?:ba)?sh\n(.*?)```", page.read_text(), re.DOTALL)
     lines = [line.strip().split("  #")[0].strip() for block in blocks for line in block.splitlines()]
-    found = [line for line in lines if line.split()[:1] == [tool]]
-    assert found
-    return found
+    return [line for line in lines if line.split()[:1] == [tool]]
+
+
+# Pages whose commands are understood, and those of them that have some.
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "teachers").glob("*.md")), ROOT / "docs" / "plugin" / "README.md"]
+LINES = [pytest.param(line, id=f"{page.name}: {line}") for page in PAGES for line in dict.fromkeys(commands_of(page))]
+assert {page.name for page in PAGES if commands_of(page)} >= {"README.md", "command.md", "openai.md"}
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -42,8 +46,8 @@ def test_every_command_explains_itself(words):
     assert len(result.output) > 300
 
 
-@pytest.mark.parametrize("line", readme_commands("t2t"))
-def test_the_readmes_commands_are_understood(line, tmp_path, monkeypatch):
+@pytest.mark.parametrize("line", LINES)
+def test_the_pages_commands_are_understood(line, tmp_path, monkeypatch):
     """Names, arguments and options fit; nothing is run."""
     monkeypatch.chdir(tmp_path)
     for word in shlex.split(line):
@@ -59,7 +63,7 @@ def test_the_readmes_commands_are_understood(line, tmp_path, monkeypatch):
     assert context.info_name == [word for word in shlex.split(line)[:3] if word in context.info_name][-1]
 
 
-@pytest.mark.parametrize("line", readme_commands("make"))
+@pytest.mark.parametrize("line", commands_of(ROOT / "README.md", "make"))
 def test_the_readmes_make_targets_exist(line):
     assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 

@@ -16,7 +16,8 @@ from tests.helpers.worlds import ROOT
 pytestmark = pytest.mark.unit
 
 # (The changelog may name what was there once.)
-PAGES = sorted(path for place in (ROOT, ROOT / "docs") for path in place.glob("*.md") if path.name != "CHANGELOG.md")
+PLACES = (ROOT, ROOT / "docs", ROOT / "docs" / "teachers", ROOT / "docs" / "plugin")
+PAGES = sorted(path for place in PLACES for path in place.glob("*.md") if path.name != "CHANGELOG.md")
 TOP = {"t2t", "flows", "infra", "registry", "tests", "docs", "benchmarks"}
 ROOMS = sorted(path.name for path in (ROOT / "t2t").iterdir() if path.is_dir() and path.name != "__pycache__")
 # Suffixes of files that this repository has. Others, as `topics.csv`, are a user's or a run's.
@@ -156,6 +157,13 @@ def test_every_link_leads_somewhere(page):
 def test_every_page_is_linked_from_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [page.name for page in PAGES if page.parent.name == "docs" and f"docs/{page.name}" not in readme] == []
+
+
+def test_every_kinds_page_is_linked():
+    """From the README, or from the page that says what a kind of teacher is."""
+    from_readme, from_extend = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/extend.md"))
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.parent.parent == ROOT / "docs"]
+    assert [page for page in pages if f"(docs/{page}" not in from_readme and f"({page}" not in from_extend] == []
 
 
 def test_the_readmes_tree_is_the_repositorys():

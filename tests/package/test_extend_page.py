@@ -17,6 +17,8 @@ from t2t.core.errors import T2TError
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.encoders import build_encoder
 from t2t.students.config import StudentConfig
+from t2t.teachers import TeacherContext
+from t2t.teachers.contract import CLAIMS, Case, small_dataset
 from tests.helpers.contracts import ENCODER_CLAIMS, STUDENT_CLAIMS, check_baseline_matrix
 from tests.helpers.examples import examples, execute, write_files
 from tests.helpers.projects import project
@@ -78,6 +80,13 @@ def test_its_student_kind_keeps(claim: Any, names: dict[str, Any], tmp_path: Pat
 @pytest.mark.parametrize("claim", ENCODER_CLAIMS, ids=lambda claim: claim.__name__)
 def test_its_frame_encoder_keeps(claim: Any, names: dict[str, Any]) -> None:
     claim(build_encoder(TypeAdapter(EncoderConfig).validate_python({"kind": "thumbnail"})))
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__)
+def test_its_teacher_keeps(claim: Any, names: dict[str, Any], tmp_path: Path) -> None:
+    other = {"the word": {"word": "circle"}, "the colour": {"channel": 2}}
+    context = TeacherContext(small_dataset(tmp_path), tmp_path / "work")
+    claim(Case({"id": "red", "kind": "redness"}, context, other=other, unreadable=["broken"]))
 
 
 def test_its_baseline_keeps(names: dict[str, Any]) -> None:

@@ -163,7 +163,8 @@ def _embed_missing(
     clips = decode_in_order([path for _, path in files], encoder, workers, limits)
     with progress("Embedding", len(files), "videos") as advance, closing(clips):
         for start in range(0, len(files), shard_samples):
-            shard = Batcher(partial(encoded, encoder), None if by_clip(encoder) else encoder.batch_size)
+            make = partial(encoded, encoder)
+            shard = Clips(make) if by_clip(encoder) else Batcher(make, encoder.batch_size)
             for key, _ in files[start : start + shard_samples]:
                 clip = next(clips)
                 if isinstance(clip, Unreadable):
@@ -247,10 +248,10 @@ class Batcher:
 
     Args:
         function: uint8 [N, size, size, 3] to [N, ...], the model.
-        batch_size: frames to give it at once; None: the frames of one clip, of which it makes what it likes.
+        batch_size: frames to give it at once.
     """
 
-    def __init__(self, function: Callable[[np.ndarray], np.ndarray], batch_size: int | None):
+    def __init__(self, function: Callable[[np.ndarray], np.ndarray], batch_size: int):
         self.function = function
         self.batch_size = batch_size
         self.keys: list[str] = []
@@ -260,10 +261,6 @@ class Batcher:
 
     def add(self, key: str, clip: np.ndarray) -> None:
         self.keys.append(key)
-        if self.batch_size is None:
-            self.done.append(self.function(clip))
-            self.counts.append(len(self.done[-1]))
-            return
         self.counts.append(len(clip))
         self.waiting.append(clip)
         frames = sum(len(clip) for clip in self.waiting)
@@ -282,6 +279,22 @@ class Batcher:
         if not self.keys:
             return [], []
         return self.keys, np.split(np.concatenate(self.done), np.cumsum(self.counts)[:-1])
+
+
+class Clips:
+    """As `Batcher`, for a model that makes embeddings, [steps, dim], of a whole clip: one after the other."""
+
+    def __init__(self, function: Callable[[np.ndarray], np.ndarray]):
+        self.function = function
+        self.keys: list[str] = []
+        self.done: list[np.ndarray] = []
+
+    def add(self, key: str, clip: np.ndarray) -> None:
+        self.keys.append(key)
+        self.done.append(self.function(clip))
+
+    def finish(self) -> tuple[list[str], list[np.ndarray]]:
+        return self.keys, self.done
 
 
 def _hash(

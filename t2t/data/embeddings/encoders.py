@@ -55,9 +55,9 @@ def build_encoder(config: EncoderConfig, device: str = "cpu") -> FrameEncoder:
 
 
 def by_clip(encoder: FrameEncoder) -> bool:
-    """Whether an encoder looks at a clip as a whole: it has `by_clip = True`, and `encode_clip(frames)` of one clip's
-    frames, uint8 [F, size, size, 3], to float16 [steps, dim], instead of `encode`."""
-    return bool(getattr(encoder, "by_clip", False))
+    """Whether an encoder looks at a clip as a whole: it has `encode_clip(frames)` of one clip's frames, uint8 [F, size,
+    size, 3], to float16 [steps, dim], instead of `encode`."""
+    return hasattr(encoder, "encode_clip")
 
 
 def most_steps(encoder: FrameEncoder) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import re
 import socket
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,50 @@ def find_checkpoint(written: str, data: Path, teacher: str) -> str:
             raise T2TError(f"{folder}: no such folder (checkpoint of teacher {teacher!r}).")
         return written
     if not (folder / "config.json").is_file():
-        raise T2TError(f"{folder}: no config.json in it (teacher {teacher!r}); save_pretrained writes it.")
+        other = " It is a checkpoint of open_clip: write `library: open_clip`."
+        other = other if (folder / "open_clip_config.json").is_file() else ""
+        raise T2TError(f"{folder}: no config.json in it (teacher {teacher!r}); save_pretrained writes it.{other}")
     if not any(folder.glob("*.safetensors")):
         raise T2TError(
             f"{folder}: no safetensors in it (teacher {teacher!r}). Pickled weights may run code and are not opened: "
             "load them where you trust them, and save them by save_pretrained, which writes safetensors."
         )
     return str(folder)
+
+
+def find_open_clip(written: str, revision: str | None, data: Path, teacher: str) -> Path:
+    """The folder of a checkpoint of open_clip; one on the hub is fetched, without its pickles.
+
+    A relative folder begins in the dataset's. Raises T2TError for what is neither, and for a folder that lacks
+    open_clip_config.json or safetensors.
+    """
+    folder = Path(written) if Path(written).is_absolute() else data / written
+    if not folder.is_dir():
+        if Path(written).is_absolute() or not HUB_NAME.fullmatch(written):
+            raise T2TError(f"{folder}: no such folder (checkpoint of teacher {teacher!r}).")
+        folder = _fetched(written, revision, "open_clip_config.json")
+    if not (folder / "open_clip_config.json").is_file():
+        raise T2TError(
+            f"{folder}: no open_clip_config.json in it (teacher {teacher!r}): it is no checkpoint of open_clip. Leave "
+            "`library` out for one of transformers."
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise T2TError(
+            f"{folder}: no safetensors in it (teacher {teacher!r}). Pickled weights (.bin, .pt) may run code and are "
+            "not opened: load them where you trust them, and save them by safetensors.torch.save_file."
+        )
+    return folder
+
+
+def _fetched(name: str, revision: str | None, needed: str) -> Path:
+    """The folder of a name on the hub with its safetensors and texts; pickles stay where they are."""
+    from huggingface_hub import snapshot_download
+
+    options = _from_hub(name, revision, needed)
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model"], **options))
+    except Exception as error:  # many kinds
+        raise T2TError(f"{name}: cannot be fetched from the hub: {one_line(error).rstrip('.')}.") from None
 
 
 def model_type_of(checkpoint: str) -> str | None:
@@ -63,13 +101,13 @@ def load_checkpoint(loader: Any, checkpoint: str, revision: str | None, what: st
         raise T2TError(f"{checkpoint}: {what} cannot be loaded: {one_line(error).rstrip('.')}.") from None
 
 
-def _from_hub(name: str, revision: str | None) -> dict[str, Any]:
+def _from_hub(name: str, revision: str | None, needed: str = "config.json") -> dict[str, Any]:
     """Options for a name on the hub. Where it cannot be reached, what was fetched before is taken, and refused at once
     where that is nothing: the hub's own client would try again for most of a minute."""
     from huggingface_hub import try_to_load_from_cache
 
     fault = _unreachable()
-    if fault and not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+    if fault and not isinstance(try_to_load_from_cache(name, needed, revision=revision), str):
         raise T2TError(
             f"{name}: no such folder in the dataset's, and the hub cannot be reached ({fault}). Give a folder as "
             "save_pretrained writes it."
@@ -94,23 +132,23 @@ def _unreachable() -> str:
     return ""
 
 
+def configuration(checkpoint: str, revision: str | None) -> Any:
+    """A checkpoint's configuration, as transformers has it."""
+    from transformers import AutoConfig
+
+    return load_checkpoint(AutoConfig, checkpoint, revision, "its configuration")
+
+
 def load_model(
-    loader: Any,
-    checkpoint: str,
-    revision: str | None,
-    known: Collection[str],
-    unused: tuple[str, ...] = (),
-    **options: Any,
+    loader: Any, checkpoint: str, revision: str | None, known: Collection[str], unused: str = "", **options: Any
 ) -> Any:
-    """A model in evaluation mode, all of whose weights are the checkpoint's, but for those whose names begin by one of
-    `unused`.
+    """A model in evaluation mode, all of whose weights are the checkpoint's. Its part `unused` is taken off, and may be
+    missing.
 
     Raises T2TError for a model type that is not in `known`, and where transformers would fill up missing weights with
     random ones.
     """
-    from transformers import AutoConfig
-
-    config = load_checkpoint(AutoConfig, checkpoint, revision, "its configuration")
+    config = configuration(checkpoint, revision)
     if config.model_type not in known:
         raise T2TError(
             f"{checkpoint}: model type {config.model_type!r} is none that can be asked so. Known: "
@@ -118,13 +156,15 @@ def load_model(
         )
     options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": False}
     model, loaded = load_checkpoint(loader, checkpoint, revision, "its model", **options)
-    missing = sorted(key for key in map(str, loaded["missing_keys"]) if not key.startswith(unused))
+    missing = sorted(str(key) for key in loaded["missing_keys"] if not (unused and str(key).startswith(f"{unused}.")))
     if missing:
         raise T2TError(
             f"{checkpoint}: {len(missing)} of the model's tensors are not in its files ({', '.join(missing[:3])}"
             f"{', ...' if len(missing) > 3 else ''}), and random ones would take their place. It is a checkpoint of "
             "another model, or a part of one."
         )
+    if unused and hasattr(model, unused):
+        setattr(model, unused, None)
     return model.eval().requires_grad_(False)
 
 
@@ -146,7 +186,7 @@ def tokenizer_content(tokenizer: Any) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' own report of what it loaded: we read it."""
+    """Without transformers' own report of what it loaded, which we read, and without what some models print."""
     from transformers.utils import logging as their
 
     log = logging.getLogger("transformers")
@@ -154,18 +194,33 @@ def _quiet() -> Iterator[None]:
     log.setLevel(logging.ERROR)
     their.disable_progress_bar()
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         log.setLevel(before)
         if bars:
             their.enable_progress_bar()
 
 
+# Of a configuration what changes no number: where it comes from, how it is held, what training begins with.
+NO_CONTENT = re.compile(r"^_|^transformers_version$|^architectures$|dtype$|^initializer_|_init_value$")
+
+
+def _settings(config: Any) -> Any:
+    """What a configuration says of how a model computes."""
+    if isinstance(config, dict):
+        return {str(key): _settings(value) for key, value in config.items() if not NO_CONTENT.search(str(key))}
+    return [_settings(value) for value in config] if isinstance(config, list | tuple) else config
+
+
 def content_of(model: Any) -> str:
-    """SHA-256 of a model's tensors, by name: the same wherever they came from."""
+    """SHA-256 of a model's tensors, by name, and of how its configuration has them used: the same wherever they came
+    from."""
     import torch
 
     digest = hashlib.sha256()
+    if (config := getattr(model, "config", None)) is not None:
+        digest.update(json.dumps(_settings(config.to_diff_dict()), sort_keys=True, default=str).encode())
     for key, value in sorted(model.state_dict().items()):
         if key.endswith("num_batches_tracked"):
             continue

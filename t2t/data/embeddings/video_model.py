@@ -30,7 +30,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "videoprism_vision_model": {"pixels": "pixel_values_videos"},
     "vivit": {"classes": 1},
     # Its predictor is for training.
-    "vjepa2": {"pixels": "pixel_values_videos", "options": {"skip_predictor": True}, "unused": ("predictor.",)},
+    "vjepa2": {"pixels": "pixel_values_videos", "options": {"skip_predictor": True}, "unused": "predictor"},
 }
 # float16 ends here: an activation beyond it would become infinite and spoil every mean it enters.
 LARGEST = 65504
@@ -43,9 +43,6 @@ class VideoEncoder:
 
     On the CPU in float32, on CUDA in bfloat16. Labels of a clip do not depend on others, since none goes with it.
     """
-
-    # A clip's embedding is made of all its frames (`t2t.data.embeddings.encoders`).
-    by_clip = True
 
     def __init__(self, config: VideoConfig, device: str = "cpu"):
         from transformers import AutoModel
@@ -142,9 +139,9 @@ def _checkpoint(written: str) -> str:
     return str(folder)
 
 
-def _unused(checkpoint: str) -> tuple[str, ...]:
-    """Beginnings of the names of tensors that a checkpoint may lack, since nothing here uses them."""
-    return tuple(TYPES.get(model_type_of(checkpoint) or "", {}).get("unused", ()))
+def _unused(checkpoint: str) -> str:
+    """The part of a model that a checkpoint may lack, since nothing here uses it."""
+    return str(TYPES.get(model_type_of(checkpoint) or "", {}).get("unused", ""))
 
 
 def _preprocessing(checkpoint: str, revision: str | None) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ from t2t.core.host import find_device
 from t2t.core.progress import progress
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.decode import Unreadable
-from t2t.data.embeddings.embed import Batcher, decode_in_order
+from t2t.data.embeddings.embed import Batcher, Clips, decode_in_order
 from t2t.data.embeddings.encoders import build_encoder, by_clip, encoded, refuse_not_finite
 from t2t.data.embeddings.limits import Limits
 from t2t.data.embeddings.store import EmbeddingStore
@@ -130,8 +130,8 @@ class _Embedder:
         # An actor that died may have written the shard.
         self.store.refresh()
         missing = [(key, path) for key, path in files if key not in self.store]
-        whole = by_clip(self.encoder)
-        shard = Batcher(partial(encoded, self.encoder), None if whole else self.encoder.batch_size)
+        make = partial(encoded, self.encoder)
+        shard = Clips(make) if by_clip(self.encoder) else Batcher(make, self.encoder.batch_size)
         with closing(decode_in_order([path for _, path in missing], self.encoder, self.workers, self.limits)) as clips:
             for (key, _), clip in zip(missing, clips, strict=True):
                 if not isinstance(clip, Unreadable):

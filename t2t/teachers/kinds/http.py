@@ -33,6 +33,7 @@ NOT_IDENTITY = (
     "request_megabytes",
     "answer_megabytes",
 )
+STUDIO_ONLY = ("hard", "label_config", "model_version", "tag", "unnamed", "value")
 
 
 class Entry(TeacherEntry):
@@ -97,10 +98,21 @@ class Entry(TeacherEntry):
                 "url: http:// to another machine can be read and changed on its way; use https://, or "
                 "set `insecure: true` in a network that you trust"
             )
-        given = {"tag", "value", "label_config", "unnamed", "hard", "model_version"} & self.model_fields_set
+        # (Not what was written: an entry that comes back from the lake has all its keys.)
+        fields = type(self).model_fields
+        given = [name for name in STUDIO_ONLY if getattr(self, name) != fields[name].default]
         if self.dialect == "t2t" and given:
-            raise ValueError(f"{min(given)}: is for `dialect: label-studio` only")
+            raise ValueError(f"{given[0]}: is for `dialect: label-studio` only")
         return self
+
+    def ready(self) -> None:
+        if self.authorization is not None:
+            value = os.environ.get(self.authorization, "")
+            if not value or not value.isprintable() or not value.isascii():
+                raise T2TError(
+                    f"Teacher {self.id!r}: the variable {self.authorization} is not set, or is no header "
+                    "(`authorization`). Export it: one line such as `Bearer ...`."
+                )
 
 
 class Teacher:
@@ -114,15 +126,8 @@ class Teacher:
             if not path.is_file():
                 raise DataError(path, f"no such file (`label_config` of teacher {entry.id!r}).")
             self.config_source = SourceFile(path)
-        self._authorization: str | None = None
-        if entry.authorization is not None:
-            value = os.environ.get(entry.authorization, "")
-            if not value or not value.isprintable() or not value.isascii():
-                raise T2TError(
-                    f"Teacher {entry.id!r}: the variable {entry.authorization} is not set, or is no header "
-                    "(`authorization`). Export it: one line such as `Bearer ...`."
-                )
-            self._authorization = value
+        entry.ready()
+        self._authorization = os.environ[entry.authorization] if entry.authorization is not None else None
 
     @cached_property
     def asker(self) -> Asker:

@@ -14,7 +14,7 @@ from torch import Tensor
 from t2t.core.config import Config
 from t2t.core.errors import T2TError
 from t2t.core.files import sha256_file
-from t2t.data.embeddings.embed import embed
+from t2t.data.embeddings.embed import NoneReadable, embed
 from t2t.data.embeddings.encoders import FrameEncoder, build_encoder
 from t2t.data.embeddings.store import EmbeddingStore
 from t2t.students.base import known_topics
@@ -36,11 +36,11 @@ class Entry(TeacherEntry):
 
     kind: Literal["student"] = Field("student", description="A campaign's student; the engine writes these entries.")
     campaign: str = Field(description="The campaign that trained it.")
-    round: int = Field(description="The round that trained it.")
+    round: int = Field(ge=0, le=1_000_000, description="The round that trained it.")
     checkpoint: str = Field(description="Its folder, from the work folder.")
     weights_sha256: str = Field(description="SHA-256 of its weights.")
     tagging: TaggingConfig = Field(description="Which pairs it labels, and as whom.")
-    seed: int = Field(description="Of the pairs that it draws.")
+    seed: int = Field(ge=0, lt=1 << 63, description="Of the pairs that it draws.")
     parents: tuple[Parent, ...] = Field(description="The teachers that it learned from.")
 
 
@@ -78,9 +78,20 @@ class Teacher:
 
     def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
         """Student, encoder, store and the topics' texts are made once for all calls. A student that reads no texts
-        gives no row for topics that it was not trained on."""
-        topics = known_topics(self.student, topics)
-        embedded = embed(samples, self.encoder, self.store)
+        gives no row for topics that it was not trained on.
+
+        An unreadable video gets no row. Raises TooManyUnreadable, or NoneReadable, where it is not one alone: they
+        were read in training, so a disk may be gone.
+        """
+        topics = known_topics(self.student, topics) if topics and len(samples) else ()
+        if not topics:
+            return
+        try:
+            embedded = embed(samples, self.encoder, self.store)
+        except NoneReadable:
+            if len(samples) > 1:
+                raise
+            return
         if self._texts is None or self._texts[0] != tuple(topics):
             self._texts = tuple(topics), self.student.encode_topics(topics, self.entry.tagging.identity)
         yield from tag(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,16 +13,20 @@ import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 
 from t2t.core.errors import T2TError, listed
+from t2t.core.files import sha256
 from t2t.data.embeddings.config import CROP, Crop
+from t2t.data.embeddings.dual import DualEncoder
 from t2t.data.embeddings.embed import NoneReadable, embed
-from t2t.data.embeddings.hub import find_checkpoint, model_type_of
-from t2t.data.embeddings.image_text import ImageTextModel
+from t2t.data.embeddings.families import open_open_clip, open_transformers, refuse_entangled
+from t2t.data.embeddings.hub import find_checkpoint, find_open_clip
+from t2t.data.embeddings.open_clip_model import require_open_clip
+from t2t.data.embeddings.pairwise import XClipModel
 from t2t.data.embeddings.store import Embeddings, EmbeddingStore
 from t2t.data.labels import LABEL_SCHEMA
 from t2t.teachers.base import TeacherContext, TeacherEntry, entry_fingerprint
 
 # Raised whenever the same entry and files would give other labels.
-CODE_VERSION = 1
+CODE_VERSION = 2
 BATCH_ROWS = 1 << 18
 # What the prior is matched on: so many samples of the dataset are enough to find one number.
 PRIOR_SAMPLES = 1024
@@ -42,8 +47,8 @@ Background = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class Entry(TeacherEntry):
-    """An image-text model of transformers. A topic's name is put into each template, and the embeddings of these texts
-    are averaged; the confidence follows from the cosine between it and the frames' embeddings.
+    """An image-text or video-text model of transformers or open_clip. A topic's name is put into each template, and the
+    embeddings of these texts are averaged; the confidence follows from the cosine between it and the frames'.
 
     auto is `sigmoid` for models that have a bias (SigLIP), and `background` for others (CLIP).
 
@@ -60,6 +65,9 @@ class Entry(TeacherEntry):
         min_length=1,
         description="A folder as save_pretrained writes it (model, tokenizer, image processor; a relative one begins "
         "in the dataset's folder), or a name on the hub.",
+    )
+    library: Literal["transformers", "open_clip"] = Field(
+        "transformers", description="Whose checkpoint it is; open_clip: one with open_clip_config.json and safetensors."
     )
     revision: str | None = Field(None, description="Of a model on the hub: a commit or tag.")
     templates: tuple[Template, ...] = Field(
@@ -83,7 +91,12 @@ class Entry(TeacherEntry):
     pool: Literal["mean", "max"] = Field(
         "mean", description="mean: of the frames' embeddings; max: a clip's confidence is that of its best frame."
     )
-    frames: int = Field(8, ge=1, le=4096, description="Frames of each clip, at most.")
+    scale: float | None = Field(
+        None, gt=0, le=1000, description="What cosines are multiplied by, for a model without a scale (VideoPrism)."
+    )
+    frames: int | None = Field(
+        None, ge=1, le=4096, description="Frames of each clip, at most; null: 8, or what a model of clips was made for."
+    )
     crop: Crop | None = Field(None, description=f"{CROP} null: as the model's own processor does.")
     lowercase: bool | None = Field(
         None, description="Whether topics and templates are put in lower case; null: yes for SigLIP, no for others."
@@ -116,27 +129,51 @@ class Teacher:
     def __init__(self, entry: Entry, context: TeacherContext):
         self.entry = entry
         self.context = context
-        self.checkpoint = find_checkpoint(entry.model, context.data, entry.id)
-        _refuse_pairwise(self.checkpoint)
+        if entry.library == "open_clip":
+            require_open_clip(entry.id)
+            if Path(context.data / entry.model).is_dir():
+                find_open_clip(entry.model, None, context.data, entry.id)
+        else:
+            self.checkpoint = find_checkpoint(entry.model, context.data, entry.id)
+            refuse_entangled(self.checkpoint)
         self.remarks: list[str] = []
         self._texts: dict[str, np.ndarray] = {}
 
     @cached_property
-    def model(self) -> ImageTextModel:
-        entry = self.entry
-        model = ImageTextModel(
-            self.checkpoint, entry.revision, entry.frames, entry.crop, entry.batch_size, self.context.device
-        )
+    def model(self) -> DualEncoder:
+        entry, context = self.entry, self.context
+        settings = (entry.frames, entry.crop, entry.batch_size, context.device)
+        if entry.library == "open_clip":
+            folder = find_open_clip(entry.model, entry.revision, context.data, entry.id)
+            model = open_open_clip(folder, *settings)
+        else:
+            model = open_transformers(self.checkpoint, entry.revision, *settings)
+        about = f"Teacher {entry.id!r}: {model.checkpoint} ({model.model_type})"
         if entry.confidence == "sigmoid" and model.bias is None:
             raise T2TError(
-                f"Teacher {entry.id!r}: {self.checkpoint} ({model.model_type}) has no bias, and a sigmoid of its "
-                "cosines says about the same of everything. Take confidence: background, softmax or prior."
+                f"{about} has no bias, and a sigmoid of its cosines says about the same of everything. Take "
+                "confidence: background, softmax or prior."
             )
+        if model.scale is None and entry.scale is None:
+            raise T2TError(f"{about} has no scale of its own: set `scale`, what its cosines are multiplied by.")
+        if model.scale is not None and entry.scale is not None:
+            raise T2TError(f"{about} has a scale of its own, {model.scale:.4g}: leave `scale` out.")
+        if hasattr(model, "encode_clip") and entry.pool == "max":
+            raise T2TError(f"{about} has one embedding a clip, so that there is no best frame: leave `pool` out.")
         return model
+
+    @property
+    def scale(self) -> float:
+        return self.entry.scale if self.model.scale is None else self.model.scale  # type: ignore[return-value]
 
     @cached_property
     def store(self) -> EmbeddingStore:
         return EmbeddingStore(self.context.work / "embeddings", self.model.fingerprint)
+
+    @cached_property
+    def sentences(self) -> EmbeddingStore:
+        """Sentences' embeddings, which no process computes twice: float32, kept as twice as many float16."""
+        return EmbeddingStore(self.context.work / "embeddings" / "texts", self.model.text_fingerprint)
 
     @property
     def confidence(self) -> str:
@@ -155,7 +192,8 @@ class Teacher:
         if self.confidence == "prior":
             used += ["samples", *self._prior_samples()["sample_id"].to_pylist()]
         unused = [] if self.confidence == "background" else ["background"]
-        resolved = ["model", "revision", "crop", "batch_size", "lowercase", "confidence"]
+        # (The model's fingerprint has its frames, as many as are taken.)
+        resolved = ["model", "revision", "frames", "crop", "batch_size", "lowercase", "confidence"]
         return entry_fingerprint(self.entry, f"version {CODE_VERSION}", *used, exclude=[*resolved, *unused])
 
     def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
@@ -167,12 +205,12 @@ class Teacher:
             embedded = embed(samples, self.model, self.store, max_unreadable=1.0)
         except NoneReadable:
             return
-        texts = self._encoded(topics)
+        self._encoded([*topics, *(self.entry.background if self.confidence == "background" else ())])
         topic_names = pa.array(topics, pa.string())
         step = max(1, min(1024, BATCH_ROWS // len(topics)))
         for start in range(0, len(embedded.sample_ids), step):
             names = embedded.sample_ids[start : start + step]
-            scores = self._scores(embedded.embeddings, np.arange(start, start + len(names)), texts, topics)
+            scores = self._scores(embedded.embeddings, np.arange(start, start + len(names)), topics)
             rows = np.arange(len(names)).repeat(len(topics))
             columns = [
                 pa.array(names, pa.string()).take(pa.array(rows)),
@@ -186,33 +224,51 @@ class Teacher:
 
     @property
     def _lowercase(self) -> bool:
-        return self.model.is_siglip if self.entry.lowercase is None else self.entry.lowercase
+        return self.model.lowercase if self.entry.lowercase is None else self.entry.lowercase
 
     def _sentences(self, topic: str) -> list[str]:
         found = [template.replace("{}", topic) for template in self.entry.templates]
         return [text.lower() for text in found] if self._lowercase else found
 
     def _encoded(self, topics: Sequence[str]) -> np.ndarray:
-        """float64 [topics, dim] of length 1: the templates' mean. A topic is encoded once, and by itself, so that its
-        numbers do not depend on which others are asked."""
-        for topic in topics:
-            if topic not in self._texts:
-                mean = self.model.texts(self._sentences(topic)).astype(np.float64).mean(axis=0)
-                self._texts[topic] = _units(mean)
+        """float64 [topics, dim] of length 1: the templates' mean. Its numbers do not depend on which others are
+        asked. For a pairwise model the templates' features, float64 [topics, templates, dim]."""
+        new = {topic: self._sentences(topic) for topic in dict.fromkeys(topics) if topic not in self._texts}
+        vectors = self._vectors([text for texts in new.values() for text in texts])
+        for topic, texts in new.items():
+            rows = np.stack([vectors[text] for text in texts]).astype(np.float64)
+            pairwise = isinstance(self.model, XClipModel)
+            self._texts[topic] = rows if pairwise else self._units(rows.mean(axis=0))
         return np.stack([self._texts[topic] for topic in topics])
+
+    def _vectors(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """float32 [dim] of each text: what is kept, and of the others what the model makes of them now."""
+        keys = {sha256(text): text for text in texts}
+        if not keys:
+            return {}
+        self.sentences.refresh()
+        if missing := self.sentences.missing(keys):
+            made = self.model.texts([keys[key] for key in missing])
+            self.sentences.write(missing, [row.view(np.float16)[None] for row in made])
+        kept, _ = self.sentences.view(list(keys)).gather(np.arange(len(keys)))
+        rows = np.ascontiguousarray(kept[:, 0]).view(np.float32)
+        return dict(zip(keys.values(), rows, strict=True))
 
     def _remarks(self, topics: Sequence[str]) -> list[str]:
         """What the model's text side cannot tell, a sentence each."""
         model = self.model
-        unknown = model.tokenizer.unk_token_id
         long, strange = [], []
         for topic in topics:
             if max(len(model.tokens(text)) for text in self._sentences(topic)) > model.length:
                 long.append(topic)
-            words = model.tokenizer(topic.lower() if self._lowercase else topic, add_special_tokens=False)["input_ids"]
-            if not words or all(token == unknown for token in words):
+            if not model.knows(topic.lower() if self._lowercase else topic):
                 strange.append(topic)
         found = []
+        if isinstance(model, XClipModel):
+            found.append(
+                f"{model.model_type} is pairwise: every topic meets every sample anew, {len(topics):,} topics with "
+                "their templates and whatever they are compared with."
+            )
         if long:
             found.append(
                 f"{len(long):,} of {len(topics):,} topics are longer, with their templates, than the {model.length} "
@@ -224,36 +280,48 @@ class Teacher:
 
     # -- confidences -------------------------------------------------------------------------------------------------
 
-    def _scores(
-        self, embeddings: Embeddings, indices: np.ndarray, texts: np.ndarray, topics: Sequence[str]
-    ) -> np.ndarray:
+    def _scores(self, embeddings: Embeddings, indices: np.ndarray, topics: Sequence[str]) -> np.ndarray:
         """float64 [samples, topics] from 0 to 1; computed in float64, so that neighbours do not move a float32."""
         images, starts = self._images(embeddings, indices)
-        logits = self.model.scale * (images @ texts.T)
-        way = self.confidence
+        logits, way = self._logits(images, topics), self.confidence
         if way == "background":
             logits -= self._rivals(images, topics)
         elif way == "softmax":
-            every = self.model.scale * (images @ self._encoded(self.context.dataset.topics).T)
+            every = self._logits(images, self.context.dataset.topics)
             scores = np.exp(logits - _logsumexp(every)[:, None])
             return np.maximum.reduceat(scores, starts, axis=0).clip(0, 1)
         else:
             logits += self._prior_bias if way == "prior" else self.model.bias
         return np.maximum.reduceat(_sigmoid(logits), starts, axis=0)
 
+    def _logits(self, images: np.ndarray, topics: Sequence[str]) -> np.ndarray:
+        """float64 [rows, topics], without a bias."""
+        texts = self._encoded(topics)
+        if isinstance(self.model, XClipModel):
+            return self.scale * np.stack([self.model.meet(clip, texts) for clip in images])
+        return np.asarray(self.scale * (images @ texts.T))
+
     def _images(self, embeddings: Embeddings, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Unit vectors, float64 [rows, dim], and each sample's first row: one row a sample, or one a frame."""
+        """Unit vectors, float64 [rows, dim], and each sample's first row: one row a sample, or one a frame. Of a
+        pairwise model what it keeps of a clip, float16 [samples, 1 + patches, dim]."""
         values, is_frame = embeddings.gather(indices)
-        frames = _units(values.astype(np.float64)) * is_frame[:, :, None]
+        if isinstance(self.model, XClipModel):
+            return values, np.arange(len(indices))
+        frames = self._units(values.astype(np.float64)) * is_frame[:, :, None]
         if self.entry.pool == "mean":
-            return _units(frames.sum(axis=1)), np.arange(len(indices))
+            return self._units(frames.sum(axis=1)), np.arange(len(indices))
         return frames[is_frame], np.cumsum(is_frame.sum(axis=1)) - is_frame.sum(axis=1)
+
+    def _units(self, values: np.ndarray) -> np.ndarray:
+        """Of length 1, where the model compares cosines."""
+        length = np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12)
+        return np.asarray(values / length) if self.model.unit else values
 
     def _rivals(self, images: np.ndarray, topics: Sequence[str]) -> np.ndarray:
         """log of the background's summed odds, float64 [rows, topics]. A topic that is itself among the background
         prompts does not compete with itself."""
         background = self.entry.background
-        logits = self.model.scale * (images @ self._encoded(background).T)
+        logits = self._logits(images, background)
         rivals = np.repeat(_logsumexp(logits)[:, None], len(topics), axis=1)
         plain = np.array([_plain(text) for text in background])
         for column, topic in enumerate(topics):
@@ -275,26 +343,12 @@ class Teacher:
         chosen = np.unique(np.linspace(0, len(samples) - 1, min(PRIOR_SAMPLES, len(samples))).round().astype(np.int64))
         embedded = embed(samples.take(pa.array(chosen)), self.model, self.store, max_unreadable=1.0)
         images, starts = self._images(embedded.embeddings, np.arange(len(embedded.sample_ids)))
-        logits = self.model.scale * (images @ self._encoded(self.context.dataset.topics).T)
-        logits = np.maximum.reduceat(logits, starts, axis=0)
+        logits = np.maximum.reduceat(self._logits(images, self.context.dataset.topics), starts, axis=0)
         low, high = -float(logits.max()) - 20, -float(logits.min()) + 20
         for _ in range(60):
             middle = (low + high) / 2
             low, high = (low, middle) if _sigmoid(logits + middle).mean() > self.entry.prior else (middle, high)
         return (low + high) / 2
-
-
-def _refuse_pairwise(checkpoint: str) -> None:
-    """Refuses, before anything is loaded, model types whose texts depend on the video."""
-    if (kind := model_type_of(checkpoint)) in ("xclip", "blip-2"):
-        raise T2TError(
-            f"{checkpoint}: {kind} is pairwise: it embeds a text anew for each video, so that nothing can be kept. "
-            "Take a dual encoder, such as CLIP or SigLIP."
-        )
-
-
-def _units(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12))
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
