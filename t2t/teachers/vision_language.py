@@ -69,14 +69,30 @@ class VisionLanguageModel:
         if self.tokenizer is None or not hasattr(self.processor, "image_processor"):
             raise T2TError(f"{checkpoint}: its processor cannot be loaded: it lacks a tokenizer or an image processor.")
         refuse_empty(checkpoint, self.tokenizer)
-        self.media = str(getattr(self.processor, "image_token", None) or "<image>")
-        self.media_id = int(self.tokenizer.convert_tokens_to_ids(self.media))
+        self.media = self._placeholder()
+        token = self.tokenizer.convert_tokens_to_ids(self.media)
+        self.media_id = -1 if token is None else int(token)
         added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
         self.commands = {
             self.media,
             *map(str, self.tokenizer.all_special_tokens),
             *(str(t) for t in added if t.special),
         }
+
+    def _placeholder(self) -> str:
+        """What stands for a picture in a prompt. Refuses a template that shows fewer pictures than it is given: the
+        model would answer without having seen them."""
+        names = [getattr(self.processor, name, None) for name in ("image_token", "boi_token")]
+        known = [*(str(name) for name in names if name), "<image>"]
+        self.media = known[0]
+        text = self.text("?", 2)
+        # (Gemma's template writes where a picture begins, and its processor the rest.)
+        media = next((name for name in known if name in text), known[0])
+        if (shown := text.count(media)) < 2:
+            raise T2TError(
+                f"{self.checkpoint}: its chat template has no place for a picture ({media}): it shows {shown} of 2."
+            )
+        return media
 
     def identity(self) -> str:
         """SHA-256 of what changes its answers: weights, tokenizer, template and preprocessing."""
