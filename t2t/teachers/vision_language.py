@@ -162,6 +162,25 @@ class VisionLanguageModel:
         taken = {key: value for key, value in inputs.items() if isinstance(value, torch.Tensor) and key != "labels"}
         return {key: value.to(self.device) for key, value in taken.items()}
 
+    def logits(self, text: str, frames: np.ndarray) -> torch.Tensor:
+        """The next token's logits behind a prompt, float32 [vocabulary], without a cache."""
+        import torch
+
+        with torch.inference_mode():
+            return self.model(**self.inputs(text, frames), use_cache=False, logits_to_keep=1).logits[0, -1].float()
+
+    def refuse_blind(self, size: int) -> None:
+        """Raises T2TError for a model to which noise and a black picture are the same: of a family whose pictures do
+        not reach it in this way, or with a part that was never trained."""
+        noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
+        text = self.text("What is shown?", 1)
+        seen = self.logits(text, noise) - self.logits(text, np.zeros_like(noise))
+        if not bool(seen.any()):
+            raise T2TError(
+                f"{self.checkpoint}: it does not see pictures: noise and a black one are the same to it. Take a model "
+                "of another family, such as SmolVLM, LLaVA or Qwen-VL."
+            )
+
     # -- free text ---------------------------------------------------------------------------------------------------
 
     def ending(self) -> list[int]:

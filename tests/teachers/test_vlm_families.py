@@ -57,6 +57,16 @@ def test_a_template_that_shows_too_few_pictures_is_refused(tmp_path, media):
     refused(lambda: VisionLanguageModel(str(tmp_path)))
 
 
+def test_a_model_that_does_not_see_is_refused(tmp_path):
+    """Gemma 3's projector before any training: zeros."""
+    import torch
+
+    model, _ = tiny("gemma", tmp_path)
+    torch.nn.init.zeros_(model.model.multi_modal_projector.mm_input_projection_weight)
+    model.save_pretrained(tmp_path)
+    refused(lambda: closed(tmp_path))
+
+
 def test_an_encoder_decoder_is_refused(tmp_path):
     tiny("blip2", tmp_path)
     refused(lambda: VisionLanguageModel(str(tmp_path)))
