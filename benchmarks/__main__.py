@@ -17,6 +17,7 @@ from benchmarks.harness import Guarded, Result, guard, stamped
 
 BENCHMARKS = (
     "training", "quality", "labels", "tagging", "embedding", "evaluation", "engine", "listing", "startup", "gpu",
+    "vlm",
 )  # fmt: skip
 MEASURED = Path(__file__).parent / "measured"
 

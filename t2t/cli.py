@@ -260,6 +260,9 @@ def plan(
     from t2t.campaign.entries import read_campaign
 
     config = read_campaign(context.obj, campaign, name, settings or [])
+    from t2t.campaign.preflight import tell_refusal
+
+    tell_refusal(context.obj, config)
     from t2t.commands.plan.estimate import plan
     from t2t.commands.plan.show import plan_json, print_plan
 

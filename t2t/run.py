@@ -21,6 +21,7 @@ from rich.markup import escape
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import CampaignConfig
 from t2t.campaign.decision import command, question
+from t2t.campaign.loop import next_round
 from t2t.campaign.loop import run as run_loop
 from t2t.campaign.observer import Observer, open_observers
 from t2t.campaign.record import Record, champion
@@ -81,11 +82,24 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
     teachers = outside_teachers(opened)
     for teacher in teachers if not opened.ledger.records() else ():
         # One without a key, a budget or its package says so here, and not after Prefect's server is up.
-        getattr(teacher, "ready", lambda: None)()
+        teacher.entry.ready()
     open_observers(opened)  # an unknown one, or none of a plug-in's; the flow opens its own
     # The flow holds the lock; here it is only asked for, so that a second run is refused before a server starts.
     with opened.lock:
         pass
+    if next_round(opened) is None and not os.environ.get("PREFECT_API_URL"):
+        # Nothing is left to schedule: what may have come meanwhile (videos, a retraction) needs no server of its own.
+        run_loop(opened, open_observers(opened))
+    else:
+        _run_flow(opened, workspace)
+    print_rounds(workspace, opened.config.name)
+    console.print()
+    for what, where in hints(opened).items():
+        console.print(f"{what + ':':<30} [bold]{escape(where)}[/bold]", soft_wrap=True)
+
+
+def _run_flow(opened: Campaign, workspace: Workspace) -> None:
+    """The flow in Prefect: on the server of the environment, else on one for as long as it lasts."""
     os.environ.setdefault("DO_NOT_TRACK", "true")
     # Prefect's own lines go to its server, where its UI shows them; the terminal has the engine's, and errors once.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
@@ -99,10 +113,6 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
         if server:
             make_limit()
         self_training(opened.config, workspace=workspace)
-    print_rounds(workspace, opened.config.name)
-    console.print()
-    for what, where in hints(opened).items():
-        console.print(f"{what + ':':<30} [bold]{escape(where)}[/bold]", soft_wrap=True)
 
 
 def hints(campaign: Campaign) -> dict[str, str]:

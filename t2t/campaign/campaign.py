@@ -53,6 +53,7 @@ class Campaign:
         self.folder = workspace.work / "campaigns" / config.name
         self.layout = CampaignLayout(config.dataset, config.name)
         self.lock = Exclusive(self.folder / "run.lock", f"Campaign {config.name!r}")
+        self._said: set[str] = set()
 
     @classmethod
     def open(
@@ -91,6 +92,12 @@ class Campaign:
             if frozen.get("recipe") == "manual":
                 return given.model_copy(update={"recipe": "manual"})
         return given
+
+    def is_news(self, line: str) -> bool:
+        """Whether something is said for the first time: what holds in every round is told once a run."""
+        news = line not in self._said
+        self._said.add(line)
+        return news
 
     # -- the lake ------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from t2t.core.config import Written, expand, parse, read_yaml
 from t2t.core.errors import T2TError, expect
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset, DatasetConfig, read_dataset
-from t2t.teachers import TeacherEntry, parse_entry
+from t2t.teachers import QUICK, TeacherEntry, parse_entry
 
 
 def dataset_config(workspace: Workspace, name: str) -> DatasetConfig:
@@ -62,6 +62,19 @@ def teacher_entry(workspace: Workspace, teacher_id: str, data: Path | None = Non
     path = workspace.file("teachers", teacher_id)
     variables = {"data": str(data) if data else "${data}"}
     return parse_entry(expand(_named(path, read_yaml(path), "id"), variables, path), path)
+
+
+def quick_entry(workspace: Workspace, teacher_id: str) -> TeacherEntry | None:
+    """A teacher's entry, where its kind loads within a moment; None where that takes longer and is for later."""
+    kind = read_yaml(workspace.file("teachers", teacher_id)).get("kind")
+    return teacher_entry(workspace, teacher_id) if isinstance(kind, str) and kind in QUICK else None
+
+
+def refuse_unready(workspace: Workspace, teacher_id: str) -> None:
+    """Raises T2TError, within a moment, where a teacher's entry is bad or it cannot be asked: a key, a budget or a
+    package is missing."""
+    if (entry := quick_entry(workspace, teacher_id)) is not None:
+        entry.ready()
 
 
 def _named(path: Path, content: Written, key: str) -> Written:

@@ -5,8 +5,10 @@ The run itself checks all of it again, and more; this is for whoever waits at a 
 
 from __future__ import annotations
 
+import logging
+
 from t2t.campaign.config import CampaignConfig
-from t2t.campaign.entries import dataset_config
+from t2t.campaign.entries import dataset_config, quick_entry, refuse_unready
 from t2t.campaign.find import check_lake, lake_of
 from t2t.campaign.freeze import read_frozen, refuse_changes
 from t2t.campaign.ledger import Ledger
@@ -17,10 +19,12 @@ from t2t.core.workspace import Workspace
 from t2t.data.dataset import dataset_root
 from t2t.data.labels import HUMAN
 
+log = logging.getLogger("t2t")
+
 
 def preflight(workspace: Workspace, config: CampaignConfig) -> None:
-    """Raises T2TError for data that are not there, teachers without a readable entry, a campaign that is under way with
-    other settings or in another lake, and for a shell that allows too little memory."""
+    """Raises T2TError for data that are not there, teachers without a readable entry or a key, a campaign that is under
+    way with other settings or in another lake, and for a shell that allows too little memory."""
     check_memory()
     data = dataset_config(workspace, config.dataset)
     root = dataset_root(data, workspace.data)
@@ -31,14 +35,33 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
     check_lake(folder, config.lake)
     lake = lake_of(workspace, config.name)
     out: dict[str, str] = {}
+    begun = False
     if lake is not None:
         ledger = Ledger(lake, config.dataset, config.name)
         frozen = read_frozen(ledger)
         if frozen:
             out = ledger.retracted()
+            begun = bool(ledger.records())
             taught = {teacher.id for record in ledger.records() for teacher in record.teachers} - {HUMAN}
-            begun = config.model_copy(update={"recipe": "manual"}) if frozen.get("recipe") == "manual" else config
-            refuse_changes(frozen, begun, ledger.layout, out, taught)
+            same = config.model_copy(update={"recipe": "manual"}) if frozen.get("recipe") == "manual" else config
+            refuse_changes(frozen, same, ledger.layout, out, taught)
     for name in config.teachers:
-        if name not in out and not isinstance(read_yaml(workspace.file("teachers", name)).get("kind"), str):
+        if name in out:
+            continue
+        if not isinstance(read_yaml(workspace.file("teachers", name)).get("kind"), str):
             raise T2TError(f"{workspace.file('teachers', name)}: key 'kind' is missing.")
+        if not begun:  # once there is a round, those that labeled everything are asked nothing
+            refuse_unready(workspace, name)
+
+
+def tell_refusal(workspace: Workspace, config: CampaignConfig) -> None:
+    """Says at once why a run would be refused for want of a key, a budget or a package: a plan can do without them.
+
+    Raises T2TError for an entry that is bad.
+    """
+    for entry in [quick_entry(workspace, name) for name in config.teachers]:
+        try:
+            if entry is not None:
+                entry.ready()
+        except T2TError as error:
+            log.warning("A run would be refused: %s", error)

@@ -12,7 +12,7 @@ import yaml
 from rich.markup import escape
 from rich.text import Text
 
-from t2t.campaign.entries import open_dataset, teacher_entry
+from t2t.campaign.entries import open_dataset, refuse_unready, teacher_entry
 from t2t.campaign.find import lakes, readable_entry
 from t2t.commands.schemas import FILES, schema_line
 from t2t.commands.tables import console, table_of
@@ -132,6 +132,7 @@ def _check(
         return {"fingerprint": fingerprint[:12], "labels": labels, "result": result}
 
     try:
+        refuse_unready(workspace, name)  # before the dataset is read, which may take long
         if not place:
             teacher_entry(workspace, name)
             return outcome("", "", "no campaign uses it: name a dataset with --dataset"), []

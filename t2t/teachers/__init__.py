@@ -22,6 +22,8 @@ KINDS = {
     "vlm": "t2t.teachers.kinds.vlm",
     "zero-shot": "t2t.teachers.kinds.zero_shot",
 }
+# Kinds whose modules load within a moment, without torch: their entries are read whole before a run begins to load.
+QUICK = {"annotations", "command", "http", "labels", "openai"}
 
 __all__ = ["Teacher", "TeacherContext", "TeacherEntry", "build", "kind_names", "parse_entry"]
 

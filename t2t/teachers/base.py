@@ -41,6 +41,10 @@ class TeacherEntry(Config):
             raise ValueError("'human' is reserved for the ground truth (kind: annotations); choose another id")
         return value
 
+    def ready(self) -> None:
+        """Raises T2TError where the teacher cannot be asked for want of something that is in no file of its own: a key
+        in the environment, a budget, a package. Takes milliseconds and asks nobody."""
+
 
 @dataclass(frozen=True)
 class TeacherContext:
@@ -61,7 +65,7 @@ class Cost:
     """What a teacher that pays for its answers will ask, and for how much; amounts are in its prices' currency.
 
     about, most: by experience, and at most. spent, budget: so far, and altogether (None: no budget). priced: whether
-    the entry has prices at all.
+    the entry has prices at all. in_files: whether they are asked as batch files, which are answered within a day.
     """
 
     requests: int
@@ -70,6 +74,7 @@ class Cost:
     spent: float
     budget: float | None
     priced: bool
+    in_files: bool = False
 
     @staticmethod
     def sum(costs: Sequence[Cost]) -> Cost | None:
@@ -77,18 +82,17 @@ class Cost:
         if not costs:
             return None
         totals = [math.fsum(getattr(cost, name) for cost in costs) for name in ("requests", "about", "most")]
-        return replace(costs[-1], requests=int(totals[0]), about=totals[1], most=totals[2])
+        in_files = any(cost.in_files for cost in costs)
+        return replace(costs[-1], requests=int(totals[0]), about=totals[1], most=totals[2], in_files=in_files)
 
     @property
     def note(self) -> str:
         """In words."""
+        requests = f"{self.requests:,} requests" + (" in batch files" if self.in_files else "")
         if not self.priced:
-            return f"{self.requests:,} requests, without a price"
+            return f"{requests}, without a price"
         of = "no budget is set, so a run is refused" if self.budget is None else f"the budget is {self.budget:,.2f}"
-        return (
-            f"{self.requests:,} requests for about {self.about:,.4g} (at most {self.most:,.4g}); {self.spent:,.4g} are "
-            f"spent, {of}"
-        )
+        return f"{requests} for about {self.about:,.4g} (at most {self.most:,.4g}); {self.spent:,.4g} are spent, {of}"
 
 
 class Teacher(Protocol):
@@ -101,8 +105,8 @@ class Teacher(Protocol):
     One that has something to say of its labels, such as classes that no topic is meant by, has `remarks: list[str]`,
     a sentence each, once it has labeled something; `t2t teachers check` and a run tell them.
 
-    One that pays for its answers has `cost(samples, topics) -> Cost`: a plan asks that, and does not try it. One that
-    needs more than its entry, such as a key in the environment, may have `ready()`, which raises T2TError without it.
+    One that pays for its answers has `cost(samples, topics) -> Cost`: a plan asks that, and does not try it. What it
+    needs beside its files, such as a key in the environment, its entry's `ready()` is asked about.
     """
 
     entry: TeacherEntry

@@ -1,17 +1,10 @@
-"""A vision-language model that is asked yes or no about topics: one prefix for all topics of a clip.
-
-The prompt is media, instruction, topic, in this order. So media and instruction go through the model once a clip, and
-only a topic's few tokens are left; the same is asked without the shared prefix where a model cannot do it.
-"""
+"""A vision-language model: what every way of asking it needs. It is shown pictures and a question, and writes text."""
 
 from __future__ import annotations
 
-import copy
-import inspect
 import json
-import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,67 +16,38 @@ from t2t.data.embeddings.hub import content_of, load_checkpoint, load_model, ref
 if TYPE_CHECKING:
     import torch
 
-# Two topics that share no letter at their beginning: what their prompts have in common is the instruction.
-PROBES = ("a dog", "zebra crossings")
-# How far log-odds with and without a shared prefix may be apart. (Right ones differ by 1e-6 in float32, ones at wrong
-# positions by 1e-2.)
-TOLERANCE = 1e-3
-
-log = logging.getLogger("t2t")
+# Ends a decoded text whose last character still lacks bytes.
+UNFINISHED = "\ufffd"
 
 
 @dataclass(frozen=True)
-class Prefix:
-    """What a model knows of a clip and its instruction, before the topic.
+class Spoken:
+    """What a model wrote.
 
-    cache: keys and values. length: tokens. start: the position of the next token.
+    ends: of each token, how many characters of `text` stand before its end, not decreasing. logprobs: of each token,
+    natural logarithm, at most 0, with float32's digits. ended: whether the model came to an end by itself; else the
+    text is cut.
     """
 
-    cache: Any
-    length: int
-    start: int
-
-
-@dataclass
-class Answers:
-    """Per topic: p(yes), 0 to 1, as it counts, and mass, the probability of yes and no together; float64 [topics]."""
-
-    score: list[float] = field(default_factory=list)
-    mass: list[float] = field(default_factory=list)
+    text: str
+    ends: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    ended: bool
 
 
 class VisionLanguageModel:
-    """A model on a device, in evaluation mode.
+    """A model on a device, in evaluation mode and float32.
 
     Args:
-        checkpoint: a folder, or a name on the hub. prompt: with {} where the topic goes, best at its end.
-        yes, no: how answers may be written. prefill: what the model's answer begins with.
-        normalised: p(yes) of yes and no; else of all tokens. block: topics of one forward pass.
-
-    Attributes:
-        shared: whether one prefix serves all topics of a clip. yes, no: the first tokens of answers.
+        checkpoint: a folder, or a name on the hub. prefill: what the model's answer begins with.
     """
 
-    def __init__(
-        self,
-        checkpoint: str,
-        revision: str | None,
-        prompt: str,
-        yes: Sequence[str],
-        no: Sequence[str],
-        *,
-        prefill: str = "",
-        normalised: bool = True,
-        block: int = 32,
-        size: int = 336,
-        device: str = "cpu",
-    ):
+    def __init__(self, checkpoint: str, revision: str | None = None, *, prefill: str = "", device: str = "cpu"):
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
         from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-        self.checkpoint, self.prompt, self.prefill = checkpoint, prompt, prefill
-        self.normalised, self.block, self.size = normalised, block, size
+        self.checkpoint, self.prefill = checkpoint, prefill
         self.device = torch.device(device)
         self.model = load_model(
             AutoModelForImageTextToText,
@@ -92,6 +56,14 @@ class VisionLanguageModel:
             MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
             dtype=torch.float32,
         ).to(self.device)
+        words = self.model.config.get_text_config()
+        if self.model.config.is_encoder_decoder or getattr(words, "is_encoder_decoder", False):
+            raise T2TError(
+                f"{checkpoint}: {self.model.config.model_type} reads by one half and writes by another (an "
+                "encoder-decoder), and cannot be asked so. Take a model that goes on with its prompt, such as SmolVLM, "
+                "LLaVA or Qwen-VL."
+            )
+        self.longest = int(getattr(words, "max_position_embeddings", None) or 1 << 31)
         self.processor = load_checkpoint(AutoProcessor, checkpoint, revision, "its processor")
         self.tokenizer: Any = getattr(self.processor, "tokenizer", None)
         if self.tokenizer is None or not hasattr(self.processor, "image_processor"):
@@ -99,19 +71,12 @@ class VisionLanguageModel:
         refuse_empty(checkpoint, self.tokenizer)
         self.media = str(getattr(self.processor, "image_token", None) or "<image>")
         self.media_id = int(self.tokenizer.convert_tokens_to_ids(self.media))
-        self.yes, self.no = self._answer_tokens(yes, no), self._answer_tokens(no, yes)
-        both = set(self.yes) & set(self.no)
-        self.yes, self.no = sorted(set(self.yes) - both), sorted(set(self.no) - both)
-        if not self.yes or not self.no:
-            raise T2TError(
-                f"{checkpoint}: the answers {list(yes)} and {list(no)} begin with the same tokens here, or with none "
-                "of their own: take other `yes_words` and `no_words`."
-            )
-        first, second = (self._tail(topic, 1) for topic in PROBES)
-        pairs = enumerate(zip(first, second, strict=False))
-        self.instruction = first[: next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))]
-        with torch.inference_mode():
-            self.shared = self._self_test()
+        added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
+        self.commands = {
+            self.media,
+            *map(str, self.tokenizer.all_special_tokens),
+            *(str(t) for t in added if t.special),
+        }
 
     def identity(self) -> str:
         """SHA-256 of what changes its answers: weights, tokenizer, template and preprocessing."""
@@ -126,9 +91,16 @@ class VisionLanguageModel:
 
     # -- prompts -----------------------------------------------------------------------------------------------------
 
-    def _text(self, topic: str, frames: int) -> str:
+    def harmless(self, topic: str) -> str:
+        """A topic that holds one of the model's own commands (`<image>`, `<|im_end|>`) with a blank in it: then the
+        tokenizer takes it for the text that it is."""
+        for command in self.commands:
+            if len(command) > 1 and command in topic:
+                topic = topic.replace(command, f"{command[0]} {command[1:]}")
+        return topic
+
+    def text(self, question: str, frames: int) -> str:
         """The whole prompt, with one placeholder a frame, up to where the answer begins."""
-        question = self.prompt.replace("{}", topic)
         template = getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)
         if template:
             content = [*[{"type": "image"}] * frames, {"type": "text", "text": question}]
@@ -146,37 +118,16 @@ class VisionLanguageModel:
             text = self.media * frames + "\n" + question + "\n"
         return str(text) + self.prefill
 
-    def _ids(self, text: str) -> list[int]:
+    def ids(self, text: str) -> list[int]:
+        """The tokens of a prompt, as it is written."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _tail(self, topic: str, frames: int) -> list[int]:
-        """The tokens behind the last frame."""
-        ids = self._ids(self._text(topic, frames))
-        if self.media_id not in ids:
-            raise T2TError(f"{self.checkpoint}: its chat template has no place for a picture ({self.media}).")
-        return ids[len(ids) - ids[::-1].index(self.media_id) :]
+    def inputs(self, text: str, frames: np.ndarray, room: int = 1) -> dict[str, torch.Tensor]:
+        """What the model takes, of one prompt and its pictures, uint8 [F, height, width, 3].
 
-    def _answer_tokens(self, own: Iterable[str], others: Iterable[str]) -> list[int]:
-        """The tokens with which an answer begins, in the prompt's context, in several ways of writing it."""
-        text = self._text(PROBES[0], 1)
-        before = self._ids(text)
-        other = [form for word in others for form in _forms(word)]
-        found = []
-        for word in own:
-            for form in _forms(word):
-                after = self._ids(text + form)
-                # (The surface may melt into the prompt's last token: then what differs stands before its end.)
-                at = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), len(before))
-                if at >= len(after) or at < len(before):
-                    continue
-                token = after[at]
-                written = str(self.tokenizer.decode([token])).strip()
-                ambiguous = any(form.strip().startswith(written) for form in other)
-                if token != self.tokenizer.unk_token_id and written and not ambiguous:
-                    found.append(token)
-        return found
-
-    def _inputs(self, text: str, frames: np.ndarray) -> dict[str, torch.Tensor]:
+        Pixels are handed over, never a path or a URL. Raises T2TError where the prompt and `room` more tokens are more
+        than the model reads.
+        """
         import torch
 
         try:
@@ -185,109 +136,56 @@ class VisionLanguageModel:
             raise T2TError(
                 f"{self.checkpoint}: its processor refuses pictures: {one_line(error).rstrip('.')}."
             ) from None
-        return {key: value.to(self.device) for key, value in inputs.items() if isinstance(value, torch.Tensor)}
+        length = inputs["input_ids"].shape[1]
+        if length + room > self.longest:
+            raise T2TError(
+                f"{self.checkpoint}: pictures and prompt are {length:,} tokens, with {room:,} for the answer, and the "
+                f"model reads {self.longest:,}. Take fewer `frames`, a smaller `size` or a shorter prompt."
+            )
+        # (Some processors give what a training would need, too.)
+        taken = {key: value for key, value in inputs.items() if isinstance(value, torch.Tensor) and key != "labels"}
+        return {key: value.to(self.device) for key, value in taken.items()}
 
-    # -- answers -----------------------------------------------------------------------------------------------------
+    # -- free text ---------------------------------------------------------------------------------------------------
 
-    def ask(self, frames: np.ndarray, topics: Sequence[str]) -> Answers:
-        """uint8 [F, size, size, 3], one clip, to an answer for each topic."""
+    def ending(self) -> list[int]:
+        """The tokens by which the model ends its answer, increasing."""
+        configured = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        every = configured if isinstance(configured, list) else [configured]
+        return sorted({int(token) for token in (*every, self.tokenizer.eos_token_id) if token is not None})
+
+    def say(self, frames: np.ndarray, question: str, most: int) -> Spoken:
+        """The likeliest token after the other, `most` of them at most, with nothing of the checkpoint's own settings
+        for sampling or repetition.
+
+        Args:
+            frames: uint8 [F, height, width, 3], one clip.
+        """
         import torch
+        from transformers import GenerationConfig
 
-        with torch.inference_mode():
-            return self._ask(frames, topics)
-
-    def _ask(self, frames: np.ndarray, topics: Sequence[str]) -> Answers:
-        answers = Answers()
-        instruction = len(self.instruction)
-        tails = [self._tail(topic, len(frames)) for topic in topics]
-        fits = [self.shared and tail[:instruction] == self.instruction and len(tail) > instruction for tail in tails]
-        logits: dict[int, torch.Tensor] = {}
-        numbers = [number for number, fit in enumerate(fits) if fit]
-        if numbers:
-            prefix = self._prefix(frames)
-            for start in range(0, len(numbers), self.block):
-                chosen = numbers[start : start + self.block]
-                suffixes = [tails[number][instruction:] for number in chosen]
-                logits |= dict(zip(chosen, self._with_prefix(prefix, suffixes), strict=True))
-        for number, topic in enumerate(topics):
-            if number not in logits:
-                logits[number] = self._plainly(frames, topic)
-            score, mass = self._score(logits[number])
-            answers.score.append(score)
-            answers.mass.append(mass)
-        return answers
-
-    def _score(self, logits: torch.Tensor) -> tuple[float, float]:
-        z = logits.double()
-        yes, no, every = z[self.yes].logsumexp(0), z[self.no].logsumexp(0), z.logsumexp(0)
-        mass = float(((yes - every).exp() + (no - every).exp()).clamp(0, 1))
-        return float((yes - no).sigmoid() if self.normalised else (yes - every).exp().clamp(0, 1)), mass
-
-    def _plainly(self, frames: np.ndarray, topic: str) -> torch.Tensor:
-        """The next token's logits, float32 [vocabulary], everything anew."""
-        inputs = self._inputs(self._text(topic, len(frames)), frames)
-        return self.model(**inputs, use_cache=False, logits_to_keep=1).logits[0, -1].float()
-
-    def _prefix(self, frames: np.ndarray) -> Prefix:
-        inputs = self._inputs(self._text(PROBES[0], len(frames)), frames)
-        ids, tail = inputs["input_ids"], self._tail(PROBES[0], len(frames))
-        if ids[0, -len(tail) :].tolist() != tail:
-            raise ValueError("the processor writes text behind the pictures in its own way")
-        length = ids.shape[1] - len(tail) + len(self.instruction)
-        inputs = {key: value[:, :length] if value.shape == ids.shape else value for key, value in inputs.items()}
-        start = self._start(inputs, length)
-        cache = self.model(**inputs, use_cache=True, logits_to_keep=1).past_key_values
-        return Prefix(cache, length, start)
-
-    def _start(self, inputs: dict[str, torch.Tensor], length: int) -> int:
-        """The position behind the prefix: its length, or, where pictures have positions in time, height and width,
-        one more than the last text token has on all three."""
-        index = getattr(getattr(self.model, "model", None), "get_rope_index", None)
-        if index is None:
-            return length
-        takes = inspect.signature(index).parameters
-        positions, _ = index(**{key: value for key, value in inputs.items() if key in takes})
-        return int(positions[..., -1].max()) + 1
-
-    def _with_prefix(self, prefix: Prefix, suffixes: Sequence[list[int]]) -> list[torch.Tensor]:
-        """The next token's logits behind each suffix, float32 [vocabulary] each. The block is always filled up, so that
-        its shape depends on the longest suffix only."""
-        import torch
-
-        rows, longest = self.block, max(map(len, suffixes))
-        pad = self.tokenizer.pad_token_id or 0
-        ids = torch.full((rows, longest), pad, dtype=torch.long, device=self.device)
-        mask = torch.ones((rows, prefix.length + longest), dtype=torch.long, device=self.device)
-        for row in range(rows):
-            suffix = suffixes[min(row, len(suffixes) - 1)]
-            ids[row, : len(suffix)] = torch.tensor(suffix, device=self.device)
-            mask[row, prefix.length + len(suffix) :] = 0
-        positions = (prefix.start + torch.arange(longest, device=self.device)).expand(rows, -1)
-        if hasattr(getattr(self.model, "model", None), "get_rope_index"):
-            positions = positions.expand(3, rows, -1)
-        cache = copy.deepcopy(prefix.cache)
-        cache.batch_repeat_interleave(rows)
-        logits = self.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        ).logits
-        return [logits[row, len(suffix) - 1].float() for row, suffix in enumerate(suffixes)]
-
-    def _self_test(self) -> bool:
-        """Whether answers with a shared prefix are those without one, tried on noise."""
-        noise = np.random.default_rng(0).integers(0, 256, (2, self.size, self.size, 3), np.uint8)
-        plain = [self._plainly(noise, topic) for topic in PROBES]
+        inputs = self.inputs(self.text(question, len(frames)), frames, most)
+        ending = self.ending()
+        pad = self.tokenizer.pad_token_id
+        plain = GenerationConfig(
+            do_sample=False, num_beams=1, max_new_tokens=most, eos_token_id=ending or None,
+            pad_token_id=(ending or [0])[0] if pad is None else pad, output_logits=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        own, self.model.generation_config = self.model.generation_config, plain
         try:
-            suffixes = [self._tail(topic, len(noise))[len(self.instruction) :] for topic in PROBES]
-            cached = self._with_prefix(self._prefix(noise), suffixes)
-            apart = max(float((a - b).abs().max()) for a, b in zip(plain, cached, strict=True))
-            fault = "" if apart < TOLERANCE else f"logits are {apart:.2g} apart"
-        except Exception as error:  # whatever a family of models does not do
-            fault = one_line(error, 200)
-        if fault:
-            log.warning("%s: no prefix is shared between topics (%s): asking is slower.", self.checkpoint, fault)
-        return not fault
+            with torch.inference_mode():
+                made = self.model.generate(**inputs, generation_config=plain)
+        finally:
+            self.model.generation_config = own
+        tokens = made.sequences[0, made.sequences.shape[1] - len(made.logits) :].tolist()
+        steps = [step[0].double() for step in made.logits]
+        logprobs = [float(np.float32(z[token] - z.logsumexp(0))) for z, token in zip(steps, tokens, strict=True)]
+        ended = bool(tokens) and tokens[-1] in ending
+        if ended:
+            tokens, logprobs = tokens[:-1], logprobs[:-1]
+        texts = [self._written(tokens[: i + 1]) for i in range(len(tokens))]
+        ends = accumulate((len(text.rstrip(UNFINISHED)) for text in texts), max)
+        return Spoken(texts[-1] if texts else "", tuple(ends), tuple(logprobs), ended)
 
-
-def _forms(word: str) -> list[str]:
-    cases = dict.fromkeys([word, word.lower(), word.capitalize(), word.upper()])
-    return [before + case for case in cases for before in ("", " ", "\n")]
+    def _written(self, tokens: list[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,18 @@ def test_controls_can_be_left_out(world: Path, tmp_path: Path, done: Campaign) -
     assert records[1].control is None
     assert "over control" not in rounds_rows(records)
     assert [record.weights_sha256 for record in records] == [r.weights_sha256 for r in done.ledger.records()]
+
+
+def test_what_holds_in_every_round_is_told_once_a_run(
+    done: Campaign, world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "embeddings").symlink_to(done.workspace.work / "embeddings")
+    with caplog.at_level(logging.INFO, "t2t"):
+        assert len(run(tiny(world, tmp_path, **AUTO, rounds={"max": 2, "control": False}))) == 2
+    lines = [record.getMessage() for record in caplog.records]
+    told = [line for line in lines if line.startswith(("Recipe: ", "Teacher "))]
+    assert [line for line in told if line.startswith("Recipe: ")]
+    assert len(told) == len(set(told))
 
 
 def test_topics_that_only_people_keep_silent_about_are_learned_from_teachers(world: Path, tmp_path: Path) -> None:

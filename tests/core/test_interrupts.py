@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import weakref
 
@@ -51,3 +52,21 @@ def test_who_listens_already_is_left_alone() -> None:
 def test_parts_of_silent_work_say_nothing() -> None:
     with silent(), progress("Part", 1, "steps", part=True) as advance:
         advance(1)
+
+
+def test_one_that_comes_while_the_command_line_is_imported_is_answered_too() -> None:
+    """As a finder of modules sends it: at a moment that no clock has to hit."""
+    code = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 't2t.cli':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "sys.argv = ['t2t', 'run', 'demo']\n"
+        "from t2t.__main__ import main\n"
+        "main()\n"
+    )
+    start = [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{code}"]
+    done = subprocess.run(start, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, "Stopped. Go on with: t2t run demo\n")

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.helpers.openai_batches import SHARE, Desk
+
 KEY = "sk-test-0123456789abcdef"
 IMAGE_TOKENS = 85
 # What a script may say of the n-th request (counted from 0): the name of a fault, or "" for a good answer.
@@ -38,9 +40,32 @@ class Fake:
     output: int = 0
     bytes_in: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    desk: Desk = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.desk = Desk(self.line)
 
     def bill(self, price_in: float, price_out: float) -> float:
-        return (self.input * price_in + self.output * price_out) / 1e6
+        read, wrote = (mine + SHARE * theirs for mine, theirs in self._counts)
+        return (read * price_in + wrote * price_out) / 1e6
+
+    @property
+    def _counts(self) -> list[tuple[int, int]]:
+        return [(self.input, self.desk.input), (self.output, self.desk.output)]
+
+    def line(self, body: dict[str, Any]) -> tuple[int | None, Any, tuple[int, int]]:
+        """A request of a batch, which the script may spoil, too: `missing` leaves it out."""
+        number = len(self.requests)
+        self.requests.append(body)
+        fault = self.script(number, body)
+        if fault == "missing":
+            return None, None, (tokens_of(body), 1)
+        if fault.isdigit():
+            return int(fault), {"error": {"message": f"no, {KEY}", "code": "x"}}, (0, 0)
+        if fault == "refused":
+            return 400, {"error": {"message": "filtered", "code": "content_filter"}}, (0, 0)
+        answer, wrote = answer_to(body, fault)
+        return 200, {"choices": []} if fault == "cut answer" else answer, (tokens_of(body), wrote)
 
 
 def text_of(body: dict[str, Any]) -> str:
@@ -97,8 +122,22 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *arguments: Any) -> None:
         pass
 
+    def do_GET(self) -> None:
+        self._desk(b"")
+
+    def do_DELETE(self) -> None:
+        self._desk(b"")
+
+    def _desk(self, raw: bytes) -> None:
+        with self.fake.lock:
+            self.fake.bytes_in += len(raw)
+            status, content = self.fake.desk.handle(self.command, self.path, self.headers, raw)
+        self._send(status, content)
+
     def do_POST(self) -> None:
-        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        raw = self._body()
+        if not self.path.endswith("/chat/completions"):
+            return self._desk(raw)
         body, fake = json.loads(raw), self.fake
         with fake.lock:
             number = len(fake.requests)
@@ -124,8 +163,18 @@ class _Handler(BaseHTTPRequestHandler):
                 fake.answered.append(text_of(body) + str(body.get("seed", "")))
         self._send(200, answer, cut=fault == "cut", drop=fault == "drop")
 
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        pieces = []
+        while size := int(self.rfile.readline(), 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
+
     def _send(self, status: int, content: Any, wait: str = "", cut: bool = False, drop: bool = False) -> None:
-        raw = json.dumps(content).encode()
+        raw = content if isinstance(content, bytes) else json.dumps(content).encode()
         if cut:
             raw = raw[: len(raw) // 2]
         self.send_response(status)

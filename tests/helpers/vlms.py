@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -95,7 +97,7 @@ def qwen(words: Any) -> tuple[Any, Any]:
 
 
 def smol(words: Any) -> tuple[Any, Any]:
-    """Idefics3, whose processor and model SmolVLM took over (SmolVLM's own needs the package num2words)."""
+    """SmolVLM, with the processor of Idefics3 (its own does the same to pictures, and needs the package num2words)."""
     text = hf.LlamaConfig(
         vocab_size=len(words) + 80, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, pad_token_id=0, bos_token_id=2, eos_token_id=3,
@@ -109,19 +111,58 @@ def smol(words: Any) -> tuple[Any, Any]:
         words, image_seq_len=4, chat_template=TEMPLATE.replace("IMAGE", "<image>"),
     )  # fmt: skip
     image = processor.tokenizer.convert_tokens_to_ids("<image>")
-    model = hf.Idefics3ForConditionalGeneration(
-        hf.Idefics3Config(text_config=text, vision_config=vision, scale_factor=2, image_token_id=image, pad_token_id=0)
+    model = hf.SmolVLMForConditionalGeneration(
+        hf.SmolVLMConfig(text_config=text, vision_config=vision, scale_factor=2, image_token_id=image, pad_token_id=0)
     )
     return model, processor
 
 
+def paligemma(words: Any) -> tuple[Any, Any]:
+    """Every token of its prompt sees every other one, so that no prefix is the same for two topics."""
+    pictures = hf.SiglipImageProcessor(size={"height": SIDE, "width": SIDE})
+    pictures.image_seq_length = 16
+    processor = hf.PaliGemmaProcessor(pictures, words)  # adds more than a thousand tokens, for places and masks
+    text = {
+        "vocab_size": len(processor.tokenizer), "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "pad_token_id": 0, "bos_token_id": 2,
+        "eos_token_id": 3, "model_type": "gemma",
+    }  # fmt: skip
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+              "image_size": SIDE, "patch_size": 8, "model_type": "siglip_vision_model"}  # fmt: skip
+    model = hf.PaliGemmaForConditionalGeneration(
+        hf.PaliGemmaConfig(
+            vision_config=vision, text_config=text, image_token_index=SPECIAL.index("<image>"), projection_dim=64,
+            hidden_size=64, pad_token_id=0,
+        )
+    )  # fmt: skip
+    return model, processor
+
+
+def blip2(words: Any) -> tuple[Any, Any]:
+    """An encoder-decoder: BLIP-2 with a T5."""
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = hf.Blip2Config(
+        vision_config={**shape, "image_size": SIDE, "patch_size": 8},
+        qformer_config={**shape, "encoder_hidden_size": 32},
+        text_config={
+            "model_type": "t5", "vocab_size": len(words), "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 1,
+            "num_heads": 2, "decoder_start_token_id": 0,
+        },
+        num_query_tokens=4,
+    )  # fmt: skip
+    pictures = hf.BlipImageProcessor(size={"height": SIDE, "width": SIDE})
+    return hf.Blip2ForConditionalGeneration(config), hf.Blip2Processor(pictures, words)
+
+
+# Those that share a prefix, and others.
 FAMILIES = {"llava": llava, "qwen": qwen, "smol": smol}
+OTHERS = {"paligemma": paligemma, "blip2": blip2}
 
 
 def tiny(family: str, folder: Path | None, style: str = "bytes", seed: int = 0) -> tuple[Any, Any]:
     """A model with random weights and its processor; saved, where a folder is given."""
     torch.manual_seed(seed)
-    model, processor = FAMILIES[family](tokenizer(style))
+    model, processor = (FAMILIES | OTHERS)[family](tokenizer(style))
     if folder is not None:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
@@ -137,8 +178,18 @@ def coloured(generator: np.random.Generator, colour: str) -> np.ndarray:
     return np.clip(np.array(COLOURS[colour]) + noise, 0, 255).astype(np.uint8)
 
 
-def taught(folder: Path) -> None:
-    """Saves a LLaVA that was trained until it answers yes or no to each of three colours, in about twenty steps."""
+NAMES = {"red": "red square", "green": "a green square", "blue": "blue square"}
+WHAT, WHICH = "what", "which"
+
+
+def taught(folder: Path, more: Mapping[str, Mapping[str, str]] = MappingProxyType({})) -> Path:
+    """Saves a LLaVA that was trained until it answers three kinds of questions about one of three colours, in some
+    seconds: a colour's name by yes or no, WHAT by the name of what is shown, WHICH by two names, one a line.
+
+    Args:
+        more: further questions, each with its answer to each colour.
+    """
+    fixed = {WHAT: NAMES, WHICH: {shown: f"{name}\nzebra" for shown, name in NAMES.items()}, **more}
     torch.manual_seed(0)
     words = tokenizer()
     model, processor = llava(words)
@@ -148,17 +199,23 @@ def taught(folder: Path) -> None:
     generator = np.random.default_rng(0)
     texts, frames, answers = [], [], []
     for shown in COLOURS:
-        for asked in COLOURS:
+        for asked in [*COLOURS, *fixed]:
             content = [{"type": "image"}, {"type": "text", "text": asked}]
             prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-            for _ in range(2):
+            answer = fixed[asked][shown] if asked in fixed else "yes" if shown == asked else "no"
+            for _ in range(3):
                 texts.append(prompt)
                 frames.append(coloured(generator, shown))
-                answers.append(words.encode("yes" if shown == asked else "no", add_special_tokens=False)[0])
+                answers.append([*words.encode(answer, add_special_tokens=False), words.eos_token_id])
     batch = processor(text=texts, images=frames, return_tensors="pt", padding=True, padding_side="left")
+    longest, start = max(map(len, answers)), batch["input_ids"].shape[1]
+    goal = torch.tensor([answer + [-100] * (longest - len(answer)) for answer in answers])
+    batch["input_ids"] = torch.cat([batch["input_ids"], goal.clamp_min(0)], dim=1)
+    batch["attention_mask"] = torch.cat([batch["attention_mask"], torch.ones_like(goal)], dim=1)
     optimizer = torch.optim.AdamW(model.parameters(), 4e-3)
-    for _ in range(60):
-        loss = torch.nn.functional.cross_entropy(model(**batch, logits_to_keep=1).logits[:, -1], torch.tensor(answers))
+    for _ in range(150):
+        logits = model(**batch).logits[:, start - 1 : -1]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), goal.flatten())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -167,3 +224,4 @@ def taught(folder: Path) -> None:
             break
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    return folder

@@ -54,6 +54,25 @@ def test_a_campaign_that_was_opened_is_run_and_names_its_champion(world: Path, t
     assert t2t.load_student(campaign.checkpoint(best), "cpu").teachers == ["human", "vendor"]
 
 
+def test_a_finished_campaign_is_looked_after_without_a_server_of_its_own(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("T2T_OBSERVERS", "")
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    campaign = tiny(world, tmp_path, training={"steps": 2, "evaluate_every": 1}, rounds={"max": 1})
+
+    def no_server(*_: Any, **__: Any) -> None:
+        raise AssertionError("a server starts")
+
+    monkeypatch.setattr(t2t.run, "prefect_server", no_server)
+    with pytest.raises(AssertionError, match="a server starts"):
+        t2t.run.run_campaign(campaign.workspace, campaign.config)
+    run(campaign)
+    capsys.readouterr()
+    t2t.run.run_campaign(campaign.workspace, campaign.config)
+    assert "Stopped: all 1 rounds are done" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "keywords", "words"),
     [

@@ -115,7 +115,7 @@ def test_the_wheel_has_one_package_and_nothing_beside_it(wheel: Path) -> None:
     others = [name for name in names if not name.startswith("t2t/commands/skeleton/")]
     assert not [name for name in others if "test" in name or name.endswith((".pyc", ".csv", ".mp4"))]
     assert "teacher2task-0.1.0.dist-info/licenses/LICENSE" in about
-    assert points.split("\n", 1)[1].strip() == "t2t = t2t.cli:main"
+    assert points.split("\n", 1)[1].strip() == "t2t = t2t.__main__:main"
     assert metadata["Name"] == "teacher2task"
     extras = set(metadata.get_all("Provides-Extra", []))
     assert {"lakefs", "mlflow", "prefect", "video", "ray", "postgres", "kubernetes"} <= extras

@@ -27,7 +27,7 @@ from tests.helpers.worlds import ROOT
 pytestmark = [NEEDS_PACKAGE, pytest.mark.usefixtures("quick")]
 FAULTS = [
     "", "429", "500", "cut", "drop", "no yes", "content filter", "refused", "bad answer", "no usage", "zero usage",
-    "negative usage", "words as usage",
+    "negative usage", "words as usage", "missing",
 ]  # fmt: skip
 
 
@@ -78,6 +78,8 @@ def test_a_count_above_what_is_possible_stops_at_once(tmp_path):
     budgets=st.lists(st.floats(0, 4), min_size=1, max_size=3),
     concurrency=st.integers(1, 8),
     score=st.sampled_from(["logprobs", "hard", "number"]),
+    batch=st.sampled_from([None, {"least": 1, "poll": 0.05, "requests": 4}]),
+    ending=st.sampled_from(["completed", "expired", "cancelled", "failed:token_limit_exceeded"]),
 )
 def test_whatever_the_server_does_money_never_passes_the_cap(
     tmp_path_factory,
@@ -85,14 +87,16 @@ def test_whatever_the_server_does_money_never_passes_the_cap(
     budgets,
     concurrency,
     score,
+    batch,
+    ending,
 ):
     work = tmp_path_factory.mktemp("work")
     samples = table(work, 5)
     with fake_server(lambda n, body: faults[n % len(faults)]) as fake:
+        fake.desk.ending = ending
         for budget in budgets:
-            asked = teacher(
-                work, samples, fake.url, price=PRICE, budget=budget, concurrency=concurrency, score=score, retries=1
-            )
+            settings = {"budget": budget, "concurrency": concurrency, "score": score, "batch": batch}
+            asked = teacher(work, samples, fake.url, price=PRICE, retries=1, **settings)
             before = asked.kept.spent()
             with contextlib.suppress(T2TError):
                 labels(asked, samples)
@@ -182,5 +186,5 @@ def test_a_kill_at_any_request_loses_and_doubles_nothing(tmp_path):
 
 
 def _keys(kept: Kept) -> list[str]:
-    with kept._transaction() as connection:
+    with kept.transaction() as connection:
         return [key for (key,) in connection.execute("SELECT key FROM answers")]

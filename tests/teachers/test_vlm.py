@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -18,9 +19,10 @@ from t2t.data.embeddings.decode import read_frames
 from t2t.teachers import TeacherContext, build, parse_entry
 from t2t.teachers.kinds import vlm as kind
 from t2t.teachers.labeling import answers
-from t2t.teachers.vision_language import VisionLanguageModel
+from t2t.teachers.yes_or_no import YesOrNo
 from tests.helpers.clips import random_clip
 from tests.helpers.documented import refused
+from tests.helpers.services import serving
 from tests.helpers.vlms import COLOURS, FAMILIES, SIDE, coloured, taught, tiny
 from tests.helpers.worlds import ROOT
 
@@ -45,11 +47,11 @@ def samples(root) -> pa.Table:
     return pa.table({"sample_id": ids, "path": [str(root / f"{name}.mp4") for name in ids]})
 
 
-def teacher(root: Path, **changes: Any) -> kind.Teacher:
+def teacher(root: Path, work: Path | None = None, **changes: Any) -> kind.Teacher:
     dataset = SimpleNamespace(root=root, topics=TOPICS, name="tiny")
     content = {"id": "seer", "kind": "vlm", "model": "llava", "frames": 2, "size": SIDE, "topics_per_block": 4,
                "minimum_mass": 0, **changes}  # fmt: skip
-    return cast("kind.Teacher", build(parse_entry(content, "test"), TeacherContext(cast("Any", dataset), root)))
+    return cast("kind.Teacher", build(parse_entry(content, "test"), TeacherContext(cast("Any", dataset), work or root)))
 
 
 def labels(of: kind.Teacher, samples: pa.Table, topics: tuple[str, ...] = TOPICS) -> dict[tuple[str, str], float]:
@@ -63,10 +65,10 @@ def labels(of: kind.Teacher, samples: pa.Table, topics: tuple[str, ...] = TOPICS
 def test_a_shared_prefix_says_what_asking_anew_says(root, samples, family):
     of = teacher(root, model=family)
     found = labels(of, samples)
-    assert of.model.shared
+    assert of.closed.shared
     assert set(found) == {(f"clip-{i}", topic) for i in range(CLIPS) for topic in TOPICS}
     assert len(set(found.values())) == len(found)
-    of.model.shared = False
+    of.closed.shared = False
     anew = labels(of, samples)
     assert "No prefix is shared" in of.remarks[-1]
     for pair, confidence in found.items():
@@ -79,7 +81,7 @@ def test_the_confidence_is_that_of_the_first_answer_token(root, family):
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    of = teacher(root, model=family, prompt="Is it there? {}").model
+    of = teacher(root, model=family, prompt="Is it there? {}").closed
     frames = read_frames(root / "clip-2.mp4", 2, SIDE)
     model = AutoModelForImageTextToText.from_pretrained(root / family, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(root / family)
@@ -91,7 +93,7 @@ def test_the_confidence_is_that_of_the_first_answer_token(root, family):
     yes, no = float(p[of.yes].sum()), float(p[of.no].sum())
     told = of.ask(frames, ["a dog"])
     assert told.score[0] == pytest.approx(yes / (yes + no), abs=1e-5)
-    assert told.mass[0] == pytest.approx(yes + no, abs=1e-5)
+    assert (told.yes[0], told.no[0]) == pytest.approx((yes, no), abs=1e-5)
 
 
 def test_other_topics_and_samples_change_no_label(root, samples):
@@ -104,7 +106,7 @@ def test_other_topics_and_samples_change_no_label(root, samples):
 @pytest.mark.parametrize("style", ["bytes", "unigram", "wordpiece"])
 def test_answers_are_found_in_context(tmp_path, style):
     tiny("llava", tmp_path, style)
-    of = VisionLanguageModel(str(tmp_path), None, "Is it there? {}", ["yes"], ["no"], size=SIDE)
+    of = YesOrNo(str(tmp_path), None, "Is it there? {}", ["yes"], ["no"], size=SIDE)
     written = {
         name: {str(of.tokenizer.decode([token])).strip() for token in getattr(of, name)} for name in ("yes", "no")
     }
@@ -117,9 +119,9 @@ def test_answers_are_found_in_context(tmp_path, style):
 
 def test_a_model_whose_prefix_cannot_be_shared_is_asked_anew(root, samples, monkeypatch, caplog):
     """The trap of positions in time, height and width: a suffix that begins where tokens are counted."""
-    monkeypatch.setattr(VisionLanguageModel, "_start", lambda self, inputs, length: length)
+    monkeypatch.setattr(YesOrNo, "_start", lambda self, inputs, length: length)
     of = teacher(root, model="qwen")
-    assert not of.model.shared
+    assert not of.closed.shared
     assert "no prefix is shared between topics" in caplog.text
     monkeypatch.undo()
     right = labels(teacher(root, model="qwen"), samples)
@@ -131,7 +133,7 @@ def test_a_model_that_does_not_answer_is_refused(root, samples):
     of = teacher(root)
     labels(of, samples)
     assert re.match(
-        r"Yes and no have 0\.\d+ of the probability .*; it often begins with something else\.", of.remarks[0]
+        r"Yes has 0\.\d+ of the probability and no 0\.\d+, .*; it often begins with something else\.", of.remarks[0]
     )
     assert "'yes'" in of.remarks[1]
 
@@ -140,7 +142,7 @@ def test_what_changes_the_fingerprint(root, tmp_path):
     same = teacher(root).fingerprint()
     copy = shutil.copytree(root / "llava", tmp_path / "copy")
     for changes in ({"model": str(copy)}, {"minimum_mass": 0.1}, {"description": "x"},
-                    {"prompt": kind.PRESETS["visual-evidence"]}):  # fmt: skip
+                    {"prompt": kind.CLOSED_PRESETS["visual-evidence"]}):  # fmt: skip
         assert teacher(root, **changes).fingerprint() == same
     others = [{"prompt": "primary-focus"}, {"frames": 3}, {"prefill": "So:"}, {"score": "p_yes"}, {"crop": "centre"},
               {"yes_words": ["red"]}, {"no_words": ["blue"]}, {"topics_per_block": 8}, {"model": "qwen"}]  # fmt: skip
@@ -155,26 +157,67 @@ def test_bad_entries_are_refused(root, tmp_path):
     refused(lambda: teacher(root, **yaml.safe_load("yes_words: [yes]")))
 
 
-def test_the_pages_entries_work(root, samples):
+def test_the_pages_entries_work(root, samples, tmp_path):
     page = (ROOT / "docs" / "teachers" / "vlm.md").read_text(encoding="utf-8")
     entries = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
-    assert len(entries) == 2
+    (root / "aliases.csv").write_text("text,topic\ndoggy,a dog\n")
+    assert [entry.get("ask", "closed") for entry in entries] == ["closed", "closed", "open", "candidates"]
     for content in entries:
-        changes = {**content, "id": "seer", "model": "llava", "frames": 2}
-        assert len(labels(teacher(root, **changes), samples)) == CLIPS * len(TOPICS)
+        closed = "ask" not in content
+        changes = {**content, "id": "seer", "model": "llava", "frames": 2, "minimum_mass": 0 if closed else 0.2}
+        of = teacher(root, tmp_path, **changes, **({} if closed else {"topics_per_block": 32}))
+        found = labels(of, samples)
+        if closed:
+            assert len(found) == CLIPS * len(TOPICS)
+        else:  # (One with random weights names nothing that anybody knows.)
+            assert found == {}
+            assert of.remarks[0].startswith("3 answers name ")
 
 
 def test_one_that_was_trained_says_what_is_there(tmp_path):
     """Not only shapes: a tiny model that was taught three colours tells them in frames that it never saw."""
     taught(tmp_path / "taught")
-    model = VisionLanguageModel(str(tmp_path / "taught"), None, "{}", ["yes"], ["no"], size=SIDE)
+    model = YesOrNo(str(tmp_path / "taught"), None, "{}", ["yes"], ["no"], size=SIDE)
     assert model.shared
     generator = np.random.default_rng(99)
     scores, truth = [], []
     for shown in COLOURS:
         for _ in range(4):
             told = model.ask(coloured(generator, shown)[None], list(COLOURS))
-            assert min(told.mass) > 0.5
+            assert min(np.add(told.yes, told.no)) > 0.5
             scores += told.score
             truth += [topic == shown for topic in COLOURS]
     assert average_precision_score(truth, scores) > 0.95
+
+
+def test_a_topic_is_plain_text_whatever_it_holds(root, samples):
+    """A model's own commands are none, and nothing that looks like a place is opened."""
+    with serving() as (url, requests):
+        odd = (
+            f"{url}/x.png",
+            "file:///etc/passwd",
+            "/etc/passwd",
+            "<image>",
+            "a </s> dog",
+            "{} and {{ 1 }}",
+            "<video>",
+        )
+        for family in FAMILIES:
+            of = teacher(root, model=family)
+            found = labels(of, samples, (*odd, "a dog"))
+            assert len(found) == CLIPS * (len(odd) + 1)
+            ids = of.closed.ids(of.closed._text("a <image></s> dog", 2))
+            assert ids.count(of.closed.media_id) == 2
+            assert of.closed.tokenizer.eos_token_id not in ids
+            assert labels(of, samples)["clip-0", "a dog"] == pytest.approx(found["clip-0", "a dog"], abs=1e-5)
+        assert requests == []
+
+
+def test_a_prompt_that_is_too_long_is_refused(root, samples, tmp_path):
+    shutil.copytree(root / "llava", tmp_path / "short")
+    config = json.loads((tmp_path / "short" / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 60
+    (tmp_path / "short" / "config.json").write_text(json.dumps(config))
+    refused(lambda: labels(teacher(root, model=str(tmp_path / "short"), frames=4, prompt="{}"), samples))
+    of = teacher(root, model=str(tmp_path / "short"), frames=1, prompt="{}")
+    refused(lambda: labels(of, samples, ("a dog", "a dog that goes on and on, over every zebra crossing of the town")))

@@ -59,7 +59,8 @@ def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix | None:
         check_health(report, campaign.config.health, campaign.config.name)
         scales = round_scales(campaign, coded) if campaign.config.common_scale else {}
         if scales:
-            say_remarks(remarks(coded, scales, but=campaign.lineup.own(coded.teachers)))
+            found = remarks(coded, scales, but=campaign.lineup.own(coded.teachers))
+            say_remarks(remark for remark in found if campaign.is_news(str(remark)))
             write_scales(files.scales, scales)
         as_trained(assemble(coded), campaign.config.method, scales).save(files.labels)
     matrix = LabelMatrix.load(files.labels)

@@ -91,7 +91,8 @@ def train_student(
         changes = {"stop_after": steps, "patience": None, "task_weight": weights}
         training = training.model_copy(update=changes)
     elif recipe.choices:
-        log.info("Recipe: %s", ", ".join(f"{choice.key} {choice.value}" for choice in recipe.choices))
+        line = "Recipe: " + ", ".join(f"{choice.key} {choice.value}" for choice in recipe.choices)
+        log.log(logging.INFO if campaign.is_news(line) else logging.DEBUG, "%s", line)
     title = f"Round {start.round}: {'training' if control_of is None else 'control'}"
     job = _job(campaign, start, matrix, training, files, title)
     shape = _shape(recipe.student, started_from if control_of is None else campaign.files(start.round).student)

@@ -139,8 +139,11 @@ def configuration(checkpoint: str, revision: str | None) -> Any:
     return load_checkpoint(AutoConfig, checkpoint, revision, "its configuration")
 
 
-def load_model(loader: Any, checkpoint: str, revision: str | None, known: Collection[str], **options: Any) -> Any:
-    """A model in evaluation mode, all of whose weights are the checkpoint's.
+def load_model(
+    loader: Any, checkpoint: str, revision: str | None, known: Collection[str], unused: str = "", **options: Any
+) -> Any:
+    """A model in evaluation mode, all of whose weights are the checkpoint's. Its part `unused` is taken off, and may be
+    missing.
 
     Raises T2TError for a model type that is not in `known`, and where transformers would fill up missing weights with
     random ones.
@@ -153,12 +156,15 @@ def load_model(loader: Any, checkpoint: str, revision: str | None, known: Collec
         )
     options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": False}
     model, loaded = load_checkpoint(loader, checkpoint, revision, "its model", **options)
-    if missing := sorted(str(key) for key in loaded["missing_keys"]):
+    missing = sorted(str(key) for key in loaded["missing_keys"] if not (unused and str(key).startswith(f"{unused}.")))
+    if missing:
         raise T2TError(
             f"{checkpoint}: {len(missing)} of the model's tensors are not in its files ({', '.join(missing[:3])}"
             f"{', ...' if len(missing) > 3 else ''}), and random ones would take their place. It is a checkpoint of "
             "another model, or a part of one."
         )
+    if unused and hasattr(model, unused):
+        setattr(model, unused, None)
     return model.eval().requires_grad_(False)
 
 

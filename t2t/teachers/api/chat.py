@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 from t2t.core.errors import T2TError, one_line
-from t2t.teachers.api.config import Entry
+from t2t.teachers.api.keys import cleaned, key_of
 from t2t.teachers.api.question import Question
-from t2t.teachers.api.reading import REFUSED
-from t2t.teachers.api.sending import Reply, redacted
+from t2t.teachers.api.replies import Reply, cut
 
-# Servers that need no key are sent this one: the package wants some.
-NO_KEY = "none"
+# What no further try mends: how a connection failed, or of what kind an answer is, and what to do.
+UNREACHABLE = {
+    "CERTIFICATE_VERIFY_FAILED": "if an authority of your own signed its certificate, name its file in SSL_CERT_FILE",
+    "WRONG_VERSION_NUMBER": "it may speak http:// and not https://, look at base_url",
+    "Name or service not known": "look at the host's name in base_url, and at HTTP_PROXY and HTTPS_PROXY",
+}
+NO_API = {
+    "text/html": ("answers with a web page", "look at base_url, which ends in /v1 mostly"),
+    "text/event-stream": ("streams its answer, which was not asked for", "turn that off at the server"),
+}
 
 
 class Chat:
@@ -26,83 +32,73 @@ class Chat:
     @property
     def key(self) -> str:
         """Raises T2TError where the variable is empty."""
-        if self.key_variable is None:
-            return NO_KEY
-        # A header with a newline in it, which editors put at a file's end, is none.
-        key = os.environ.get(self.key_variable, "").strip()
-        if not key:
-            raise T2TError(
-                f"Teacher {self.teacher!r}: the environment variable {self.key_variable} is empty; it must hold the "
-                "server's key. (`api_key_env: null` for a server that asks for none.)"
-            )
-        if not key.isascii() or not key.isprintable():
-            raise T2TError(
-                f"Teacher {self.teacher!r}: the environment variable {self.key_variable} holds no key: there are signs "
-                "in it that no header can have."
-            )
-        return key
+        return key_of(self.teacher, self.key_variable)
 
     @cached_property
     def client(self) -> Any:
         key = self.key
-        try:
-            import openai
-        except ImportError:
-            raise T2TError(
-                f"Teacher {self.teacher!r} needs the package openai: pip install 'teacher2task[openai]'."
-            ) from None
-        return openai.OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=0)
-
-    def ready(self) -> None:
-        """Raises T2TError where no request could be sent: no key, no package."""
-        _ = self.client
-
-    def ask(self, question: Question) -> Reply:
-        messages = question.messages()
         import openai
 
         try:
-            response = self.client.chat.completions.with_raw_response.create(
+            # What is asked, and the key, go to no other address than the entry's.
+            web = openai.DefaultHttpxClient(follow_redirects=False, timeout=self.timeout)
+        except (ImportError, OSError, ValueError) as error:
+            # A proxy's address may have a password in it.
+            reason = type(error).__name__ if "@" in str(error) else one_line(error, 200).rstrip(".")
+            raise T2TError(
+                f"Teacher {self.teacher!r}: no connection can be made ({reason}): look at "
+                "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE in the environment."
+            ) from None
+        return openai.OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=0, http_client=web)
+
+    def clean(self, body: bytes) -> bytes:
+        """Without the key, whoever repeated it."""
+        return cleaned(body, self.teacher, self.key_variable)
+
+    def ask(self, question: Question) -> Reply:
+        messages = question.messages()
+        return self.call(
+            lambda: self.client.chat.completions.with_raw_response.create(
                 model=question.model, messages=messages, extra_body=question.parameters
-            )
-            body = response.http_response.content
-            return Reply(200, response.headers, body, problem=_cut(body))
+            ),
+            lambda response: self._reply(200, response.http_response, completion=True),
+        )
+
+    def call(self, send: Callable[[], Any], reads: Callable[[Any], Reply]) -> Reply:
+        """What `send` of the package brings, as a Reply; it raises nothing for what a server or a network does."""
+        import openai
+
+        try:
+            return reads(send())
         except openai.APIStatusError as error:
-            text = redacted(error.response.text, self.key)
-            return Reply(error.status_code, error.response.headers, text.encode())
+            return self._reply(error.status_code, error.response)
         except openai.APIError as error:
             # A time limit, a connection that broke or was never made, a body that is no JSON.
             cause = error.__cause__ or error
-            sent = type(cause).__name__ not in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol")
-            problem = redacted(one_line(f"{type(cause).__name__}: {cause}", 200).rstrip(".: "), self.key)
+            sent = type(cause).__name__ not in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol", "ProxyError")
+            problem = self._told(f"{type(cause).__name__}: {cause}").rstrip(": ")
+            if type(cause).__name__ == "ConnectError":
+                for sign, remedy in UNREACHABLE.items():
+                    if sign in str(cause):
+                        return Reply(0, {}, b"", False, f"cannot be reached ({problem})", remedy)
             return Reply(0, {}, b"", sent, problem)
         except ValueError as error:
-            return Reply(0, {}, b"", True, f"an answer that cannot be read: {one_line(error, 100).rstrip('.')}")
+            return Reply(0, {}, b"", True, f"an answer that cannot be read: {self._told(error)}")
+
+    def _reply(self, status: int, response: Any, completion: bool = False) -> Reply:
+        body = self.clean(response.content)
+        headers = {name.lower(): self.clean(value.encode()).decode() for name, value in response.headers.items()}
+        if not completion:
+            return Reply(status, headers, body)
+        for kind, (problem, remedy) in NO_API.items():
+            if headers.get("content-type", "").startswith(kind):
+                return Reply(status, headers, body, True, problem, remedy)
+        return Reply(status, headers, body, problem=cut(body))
+
+    def _told(self, error: object) -> str:
+        return self.clean(one_line(error, 200).rstrip(".").encode()).decode()
 
     def close(self) -> None:
         if "client" in self.__dict__:
             self.client.close()
             del self.client
-
-
-def refuse_secret(entry: Entry) -> None:
-    """Raises T2TError where an entry holds its key, for instance by `${NAME}`: entries are written into the lake."""
-    key = os.environ.get(entry.api_key_env or "", "").strip()
-    if len(key) >= 8 and key in entry.model_dump_json():
-        raise T2TError(
-            f"Teacher {entry.id!r}: its entry holds the key of {entry.api_key_env}, and entries are written into the "
-            "lake: take it out. `api_key_env` is all that is needed."
-        )
-
-
-def _cut(body: bytes) -> str:
-    """Why a body is no chat completion; empty where it is one."""
-    try:
-        content = json.loads(body)
-    except ValueError:
-        return "an answer that is no JSON, or half of it"
-    whole = isinstance(content, dict) and REFUSED not in content
-    choices = content.get("choices") if whole else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return "an answer without choices"
-    return "" if isinstance(choices[0].get("message"), dict) else "an answer without a message"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from t2t.core.config import Config
-from t2t.teachers.api.money import MOST, Price
+from t2t.core.errors import T2TError
+from t2t.teachers.api.keys import key_of, refuse_secret
+from t2t.teachers.api.money import MOST, Price, cap_of
 from t2t.teachers.api.reading import Score
 from t2t.teachers.base import TeacherEntry
 
@@ -21,7 +25,7 @@ OURS = {
 # What changes where, how fast or for how much is asked, and no label.
 NO_IDENTITY = (
     "base_url", "api_key_env", "price", "budget", "image_tokens", "concurrency", "requests_per_minute",
-    "tokens_per_minute", "timeout", "retries",
+    "tokens_per_minute", "timeout", "retries", "batch",
 )  # fmt: skip
 Word = Annotated[str, Field(min_length=1, max_length=40)]
 Column = Annotated[str, Field(min_length=1, max_length=200)]
@@ -38,6 +42,21 @@ class AnswerWords(Config):
         if both := {word.casefold() for word in self.yes} & {word.casefold() for word in self.no}:
             raise ValueError(f"{sorted(both)[0]!r} stands for yes and for no")
         return self
+
+
+class BatchFiles(Config):
+    """Requests are sent as files, which the server answers within a day, for less."""
+
+    price: float = Field(0.5, ge=0, le=1, description="What a request costs so, as a share of `price`.")
+    window: str = Field(
+        "24h", pattern=r"^[1-9][0-9]{0,2}[hd]$", description="The time in which the server is to answer a file."
+    )
+    requests: int = Field(10_000, ge=1, le=50_000, description="Requests of one file at most.")
+    megabytes: int = Field(100, ge=1, le=200, description="Millions of bytes of one file at most.")
+    poll: float = Field(60, ge=0.05, le=3600, description="Seconds between two looks at what is done.")
+    least: int = Field(
+        50, ge=1, le=1_000_000, description="Samples with something to ask, below which each question is asked at once."
+    )
 
 
 class Entry(TeacherEntry):
@@ -96,6 +115,9 @@ class Entry(TeacherEntry):
     image_tokens: int | None = Field(
         None, ge=1, le=100_000, description="Tokens that one frame counts as at most; needed where frames cost money."
     )
+    batch: BatchFiles | None = Field(
+        None, description="Send files that are answered within a day, for half the money; {}: as is usual."
+    )
     concurrency: int = Field(8, ge=1, le=256, description="Requests at once, at most; fewer where the server says so.")
     requests_per_minute: float | None = Field(None, gt=0, le=1e7, description="Requests a minute; null: no limit.")
     tokens_per_minute: float | None = Field(None, gt=0, le=1e10, description="Tokens a minute; null: no limit.")
@@ -143,3 +165,16 @@ class Entry(TeacherEntry):
         if self.price is not None and self.price.input and self.frames and self.image_tokens is None:
             raise ValueError("image_tokens: say how many tokens a frame counts as at most, so that the budget holds")
         return self
+
+    def ready(self) -> None:
+        refuse_secret(self.id, self.api_key_env, self.model_dump_json())
+        if self.price is not None and cap_of(self.id, self.budget) is None:
+            raise T2TError(
+                f"Teacher {self.id!r} costs money and has no budget: set `budget` in its entry, or run with "
+                "--budget. `t2t plan` says what a campaign will cost."
+            )
+        key_of(self.id, self.api_key_env)
+        with suppress(ValueError):  # what Python says of a package without a name of its own
+            if find_spec("openai") is not None:
+                return
+        raise T2TError(f"Teacher {self.id!r} needs the package openai: pip install 'teacher2task[openai]'.")

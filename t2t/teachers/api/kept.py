@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from t2t.core.errors import T2TError, one_line
 from t2t.teachers.api.money import Cap
 
 # answers: `body` is the JSON as it came, compressed. requests: `state` is open, settled, or lost (nobody knows whether
 # the server charged for it). totals: the sums of `amount`, kept since adding up millions for each request is slow.
+# batches, batch_items: the batch files that are under way, see `t2t.teachers.api.underway`.
 TABLES = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT NOT NULL, attempt INTEGER NOT NULL, teacher TEXT NOT NULL, at REAL NOT NULL, body BLOB NOT NULL,
@@ -32,6 +34,15 @@ CREATE TABLE IF NOT EXISTS requests (
     input INTEGER, output INTEGER, at REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS totals (teacher TEXT PRIMARY KEY, amount INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS batches (
+    tag TEXT PRIMARY KEY, teacher TEXT NOT NULL, server TEXT NOT NULL, digest TEXT NOT NULL, remote TEXT,
+    input_price INTEGER NOT NULL, output_price INTEGER NOT NULL, at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS batch_items (
+    tag TEXT NOT NULL, key TEXT NOT NULL, amount INTEGER NOT NULL, least_input INTEGER NOT NULL,
+    most_input INTEGER NOT NULL, most_output INTEGER NOT NULL, PRIMARY KEY (tag, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS batch_keys ON batch_items (key);
 """
 
 
@@ -71,7 +82,7 @@ class Kept:
         return self._connection
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             try:
                 connection = self._open()
@@ -102,15 +113,21 @@ class Kept:
     def answers(self, key: str) -> list[bytes]:
         """What was answered to a question: the JSON of each attempt, oldest first."""
         with self._lock:
+            try:
+                rows = self.rows("SELECT body FROM answers WHERE key = ? ORDER BY attempt", (key,))
+                return [zlib.decompress(body) for (body,) in rows]
+            except zlib.error as error:
+                raise self._broken(sqlite3.DatabaseError(str(error))) from None
+
+    def rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """What a query finds; nothing where the file is not there yet, and then it is not made."""
+        with self._lock:
             if self._connection is None and not self.file.is_file():
                 return []
             try:
-                rows = (
-                    self._open().execute("SELECT body FROM answers WHERE key = ? ORDER BY attempt", (key,)).fetchall()
-                )
-                return [zlib.decompress(body) for (body,) in rows]
-            except (sqlite3.Error, zlib.error) as error:
-                raise self._broken(sqlite3.DatabaseError(str(error))) from None
+                return self._open().execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise self._broken(error) from None
 
     def keep(
         self,
@@ -123,43 +140,40 @@ class Kept:
     ) -> None:
         """Keeps an answer behind those that there are, and settles its reservation at `amount` units."""
         now, (read, wrote) = time.time(), tokens or (None, None)
-        with self._transaction() as connection:
-            connection.execute(
-                "INSERT INTO answers SELECT ?, COALESCE(MAX(attempt) + 1, 0), ?, ?, ? FROM answers WHERE key = ?",
-                (key, teacher, now, zlib.compress(body, 6), key),
-            )
+        with self.transaction() as connection:
+            add_answer(connection, teacher, key, body, now)
             if reservation is not None:
                 connection.execute(
                     "UPDATE requests SET state = 'settled', amount = ?, input = ?, output = ? WHERE id = ?",
                     (amount, read, wrote, reservation.id),
                 )
-                _add(connection, teacher, amount - reservation.amount)
+                add_to(connection, teacher, amount - reservation.amount)
 
     # -- money ---------------------------------------------------------------------------------------------------
 
     def reserve(self, teacher: str, key: str, amount: int, cap: Cap) -> Reservation:
         """Sets money aside. Raises NoMoney, and sets nothing aside, where the cap would be passed."""
-        with self._transaction() as connection:
-            spent = _spent(connection, cap.whose)
+        with self.transaction() as connection:
+            spent = spent_of(connection, cap.whose)
             if spent + amount > cap.most:
                 raise NoMoney(spent, cap)
             row = connection.execute(
                 "INSERT INTO requests (teacher, key, state, amount, at) VALUES (?, ?, 'open', ?, ?)",
                 (teacher, key, amount, time.time()),
             )
-            _add(connection, teacher, amount)
+            add_to(connection, teacher, amount)
             assert row.lastrowid is not None
             return Reservation(row.lastrowid, amount)
 
     def release(self, teacher: str, reservation: Reservation) -> None:
         """Gives back what was set aside for a request that cost nothing: it was refused, or never left."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute("DELETE FROM requests WHERE id = ?", (reservation.id,))
-            _add(connection, teacher, -reservation.amount)
+            add_to(connection, teacher, -reservation.amount)
 
     def lose(self, reservation: Reservation) -> None:
         """Notes that nobody knows whether the server charges for a request: what was set aside counts as spent."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute("UPDATE requests SET state = 'lost' WHERE id = ?", (reservation.id,))
 
     def spent(self, teacher: str | None = None) -> int:
@@ -168,18 +182,26 @@ class Kept:
             if self._connection is None and not self.file.is_file():
                 return 0
             try:
-                return _spent(self._open(), teacher)
+                return spent_of(self._open(), teacher)
             except sqlite3.Error as error:
                 raise self._broken(error) from None
 
 
-def _spent(connection: sqlite3.Connection, teacher: str | None) -> int:
+def add_answer(connection: sqlite3.Connection, teacher: str, key: str, body: bytes, now: float) -> None:
+    """Keeps an answer behind those that there are."""
+    connection.execute(
+        "INSERT INTO answers SELECT ?, COALESCE(MAX(attempt) + 1, 0), ?, ?, ? FROM answers WHERE key = ?",
+        (key, teacher, now, zlib.compress(body, 6), key),
+    )
+
+
+def spent_of(connection: sqlite3.Connection, teacher: str | None) -> int:
     query = "SELECT COALESCE(SUM(amount), 0) FROM totals"
     where, values = (" WHERE teacher = ?", (teacher,)) if teacher is not None else ("", ())
     return int(connection.execute(query + where, values).fetchone()[0])
 
 
-def _add(connection: sqlite3.Connection, teacher: str, amount: int) -> None:
+def add_to(connection: sqlite3.Connection, teacher: str, amount: int) -> None:
     connection.execute(
         "INSERT INTO totals VALUES (?, ?) ON CONFLICT (teacher) DO UPDATE SET amount = amount + excluded.amount",
         (teacher, amount),

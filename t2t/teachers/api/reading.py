@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,9 @@ Score = Literal["logprobs", "number", "sampled", "hard"]
 REFUSED = "t2t_refused"
 # What may stand around a word without changing it; the marks of vocabularies' blanks among them.
 AROUND = " \t\n\r\"'`*_.,:;!()[]{}▁Ġ"
+
+# By how much probabilities may add up to more than 1: some servers compute them with half precision.
+ROUNDING = 0.02
 
 
 @dataclass(frozen=True)
@@ -69,16 +73,40 @@ def _read(
     start, end = content.find("{"), content.rfind("}")
     if start < 0 or end < start:
         return Reading(nothing, "cut" if choice.get("finish_reason") == "length" else "unreadable")
-    found = json.loads(content[start : end + 1])
+    found = json.loads(content[start : end + 1], object_pairs_hook=_once)
     cells = [found.get(str(number)) for number in range(1, topics + 1)]
-    values = tuple(_number(cell) if score == "number" else _cell_word(cell, yes, no) for cell in cells)
+    values = _numbers(cells) if score == "number" else tuple(_cell_word(cell, yes, no) for cell in cells)
     return Reading(values, "unreadable" if any(value is None for value in values) else "")
 
 
-def _number(cell: Any) -> float | None:
-    """A whole number from 0 to 100 as a confidence. 0.85 is refused: it may mean 85 of 100, or less than one."""
-    whole = isinstance(cell, int) or (isinstance(cell, float) and cell.is_integer())
-    return cell / 100 if whole and not isinstance(cell, bool) and 0 <= cell <= 100 else None
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which what is answered twice, and differently, is not answered."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        found[name] = value if found.get(name, value) == value else None
+    return found
+
+
+def _numbers(cells: Sequence[Any]) -> tuple[float | None, ...]:
+    """Whole numbers from 0 to 100 as confidences, with or without a sign of percent. 0.85 is refused, and with it all
+    that stands beside it: shares of one were meant, or nobody knows what was. So is 1.0, which may be one or all."""
+    numbers = [_written(cell) for cell in cells]
+    if any(number is not None and not number.is_integer() for number in numbers):
+        return (None,) * len(cells)
+    unclear = [isinstance(cell, float | str) and str(cell).strip() == "1.0" for cell in cells]
+    return tuple(
+        None if number is None or vague or not 0 <= number <= 100 else number / 100
+        for number, vague in zip(numbers, unclear, strict=True)
+    )
+
+
+def _written(cell: Any) -> float | None:
+    if isinstance(cell, bool):
+        return None
+    if isinstance(cell, int | float):
+        return float(cell) if math.isfinite(cell) else None
+    match = re.fullmatch(r"\s*(\d{1,3}(?:\.\d{1,9})?)\s*%?\s*", cell, re.ASCII) if isinstance(cell, str) else None
+    return float(match[1]) if match else None
 
 
 def _cell_word(cell: Any, yes: Sequence[str], no: Sequence[str]) -> float | None:
@@ -86,14 +114,20 @@ def _cell_word(cell: Any, yes: Sequence[str], no: Sequence[str]) -> float | None
 
 
 def _word(text: str, yes: Sequence[str], no: Sequence[str]) -> float | None:
-    """1 for an answer that begins with a yes, 0 for one that begins with a no."""
-    plain = text.strip(AROUND).casefold()
+    """1 for an answer that begins with a yes, 0 for one that begins with a no; None for one that says both."""
+    value, rest = _first_word(text, yes, no)
+    other, _ = _first_word(re.sub(r"^(or|and|und|oder|et|ou|y|o)\b", "", rest.strip(AROUND + "/")), yes, no)
+    return None if other is not None and other != value else value
+
+
+def _first_word(text: str, yes: Sequence[str], no: Sequence[str]) -> tuple[float | None, str]:
+    plain = text.strip(AROUND + "/").casefold()
     for words, value in ((yes, 1.0), (no, 0.0)):
         for word in words:
             rest = plain.removeprefix(word.casefold())
             if rest != plain and not rest[:1].isalnum():
-                return value
-    return None
+                return value, rest
+    return None, plain
 
 
 def _yes_of(listed: Sequence[dict[str, Any]], yes: Sequence[str], no: Sequence[str]) -> Reading:
@@ -103,13 +137,15 @@ def _yes_of(listed: Sequence[dict[str, Any]], yes: Sequence[str], no: Sequence[s
     least likely listed one has, and all of them what is left of 1. The confidence is the middle of the two ends then.
     """
     mass, least, total = {"yes": 0.0, "no": 0.0}, 1.0, 0.0
-    for item in listed:
-        probability = math.exp(min(float(item["logprob"]), 0.0))
-        if not math.isfinite(probability):
-            raise ValueError("no logprob")
+    distinct = {(str(item["token"]), str(item.get("bytes")), float(item["logprob"])) for item in listed}
+    for token, _, logprob in distinct:
+        probability = math.exp(min(logprob, 1.0))
         least, total = min(least, probability), total + probability
-        if side := _side(str(item["token"]), yes, no):
+        if side := _side(token, yes, no):
             mass[side] += probability
+    # (A NaN is in no order with anything.)
+    if not total <= 1 + ROUNDING:
+        raise ValueError("probabilities that are none")
     both = mass["yes"] + mass["no"]
     if both <= 0:
         return Reading((None,), "", 0.0)

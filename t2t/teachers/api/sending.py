@@ -7,39 +7,20 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from t2t.core.errors import T2TError, one_line
+from t2t.core.errors import T2TError
 from t2t.data.embeddings.decode import Unreadable
 from t2t.teachers.api.kept import Kept, NoMoney, Reservation
-from t2t.teachers.api.money import Cap, Price, Tokens
+from t2t.teachers.api.money import Cap, Price
 from t2t.teachers.api.pace import Pace, asked_wait, backoff
 from t2t.teachers.api.question import Question
 from t2t.teachers.api.reading import REFUSED
+from t2t.teachers.api.replies import Reply, counts_more, message_of, refuse, used_tokens
 
 log = logging.getLogger("t2t")
-
-# Seconds that a server may ask to wait; one that asks for more is left for another run.
-PATIENCE = 600.0
-# Codes of errors by which servers refuse to answer a question, for what it is about.
-FILTERS = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation", "moderation_blocked")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back. body: JSON of a chat completion, or as it came; None where nothing that can be used did.
-
-    sent: whether the request may have reached the server, which then may charge for it.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    sent: bool = True
-    problem: str = ""
 
 
 class Server(Protocol):
@@ -62,11 +43,13 @@ class Counts:
     again: int = 0
     lost: int = 0
     guessed: int = 0
+    missing: int = 0
+    batches: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, number: int = 1) -> None:
         with self.lock:
-            setattr(self, name, getattr(self, name) + 1)
+            setattr(self, name, getattr(self, name) + number)
 
 
 @dataclass(frozen=True)
@@ -100,7 +83,7 @@ class Sender:
             done = False
             try:
                 reply = self.server.ask(question)
-                done = reply.status == 200 and not reply.problem
+                done = reply.done
             except BaseException:
                 # Unreadable frames, for instance: nothing was sent.
                 self._release(reservation)
@@ -108,10 +91,10 @@ class Sender:
             finally:
                 self.pace.leave(done)
             self.counts.add("sent")
-            if done or _refused(reply):
+            if done or reply.refused:
                 return self._keep(question, reply, reservation)
             self._give_up(reply, reservation)
-            last = reply.problem or f"{reply.status} {_message(reply.body)}"
+            last = reply.told
             self.counts.add("again")
             self._wait(reply, attempt)
         raise T2TError(f"its server does not answer after {self.retries + 1} tries (the last one: {last}).")
@@ -119,11 +102,11 @@ class Sender:
     def _keep(self, question: Question, reply: Reply, reservation: Reservation | None) -> bytes:
         if reply.status != 200:
             # Servers do not charge for what they refuse to begin.
-            body = json.dumps({REFUSED: _message(reply.body)}).encode()
+            body = json.dumps({REFUSED: message_of(reply.body)}).encode()
             self.kept.keep(self.teacher, question.key, body, reservation, 0)
             self._settled(reservation)
             return body
-        used = used_tokens(reply.body, question)
+        used = used_tokens(reply.body, question.least_input)
         amount, over = 0, False
         if reservation is not None:
             assert self.price is not None
@@ -136,11 +119,7 @@ class Sender:
         self._settled(reservation)
         if over and used is not None:
             self.stopped.set()
-            raise T2TError(
-                f"its server counts {used.input:,} + {used.output:,} tokens for a request that was taken for at most "
-                f"{question.most.input:,} + {question.most.output:,}: raise `image_tokens`, or look what the server "
-                "adds. Nothing more was sent, so that the budget holds; the answer is kept."
-            )
+            raise counts_more(used, question.most)
         return reply.body
 
     # -- money ---------------------------------------------------------------------------------------------------
@@ -168,7 +147,7 @@ class Sender:
         """After a request without an answer: what was set aside is given back only where it surely cost nothing."""
         if reservation is None:
             return
-        if not reply.sent or (400 <= reply.status < 500 and reply.status != 408):
+        if reply.costs_nothing:
             self._release(reservation)
         else:
             self.counts.add("lost")
@@ -190,16 +169,8 @@ class Sender:
 
     def _wait(self, reply: Reply, attempt: int) -> None:
         """Waits before the next try. Raises T2TError for what no further try mends."""
-        message = _message(reply.body)
-        if reply.status in (401, 403):
-            raise T2TError(f"its server does not let us in ({reply.status}: {message}); look at the key.")
-        if reply.status == 429 and "insufficient_quota" in reply.body.decode(errors="replace"):
-            raise T2TError(f"its account has no money left ({message}).")
-        if 400 <= reply.status < 500 and reply.status not in (408, 409, 429):
-            raise T2TError(f"its server refuses the request ({reply.status}: {message}).")
+        refuse(reply)
         asked = asked_wait(reply.headers)
-        if asked is not None and asked > PATIENCE:
-            raise T2TError(f"its server asks to come back in {asked:,.0f} s ({reply.status}: {message}).")
         if attempt >= self.retries:
             return
         if reply.status == 429:
@@ -207,40 +178,6 @@ class Sender:
         seconds = (asked or 0.0) + backoff(attempt)
         if self.stopped.wait(seconds):
             raise Stopped
-
-
-def _refused(reply: Reply) -> bool:
-    text = reply.body.decode(errors="replace")
-    return reply.status in (400, 403) and any(f'"{code}"' in text for code in FILTERS)
-
-
-def _message(body: bytes) -> str:
-    """An error's own words, for people."""
-    try:
-        content = json.loads(body)
-        error = content.get("error", content) if isinstance(content, dict) else content
-        text = error.get("message", error) if isinstance(error, dict) else error
-    except ValueError:
-        text = body.decode(errors="replace")
-    return one_line(text, 200).rstrip(".") or "no message"
-
-
-def used_tokens(body: bytes, question: Question) -> Tokens | None:
-    """What a server says it counted; None where it says nothing, or nothing that can be true."""
-    try:
-        usage = json.loads(body)["usage"]
-        tokens = Tokens(usage["prompt_tokens"], usage["completion_tokens"])
-        whole = all(type(count) is int for count in (tokens.input, tokens.output))
-        total = usage.get("total_tokens", tokens.input + tokens.output)
-        believed = (
-            whole
-            and tokens.input >= question.least_input
-            and tokens.output >= 1
-            and total == tokens.input + tokens.output
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return tokens if believed and max(tokens.input, tokens.output) < 10**9 else None
 
 
 class Workers:
@@ -281,9 +218,3 @@ class Workers:
         until = time.monotonic() + patience
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
-
-
-def redacted(text: Any, secret: str | None) -> str:
-    """A text without a key that a server's message may hold."""
-    plain = str(text)
-    return plain.replace(secret, "***") if secret else plain

@@ -57,6 +57,13 @@ class Tally:
         counts, found = self.counts, []
         if counts.sent or counts.kept:
             found.append(f"{counts.sent:,} requests sent, {counts.kept:,} answers were kept from before.")
+        if counts.batches:
+            found.append(f"{counts.batches:,} batch files were sent.")
+        if counts.missing:
+            found.append(
+                f"{counts.missing:,} requests have no line in their batch's files: they are booked at their highest "
+                "price, and were asked again."
+            )
         if counts.again:
             found.append(f"{counts.again:,} requests failed and were sent again.")
         if counts.lost:

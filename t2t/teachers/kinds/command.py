@@ -102,6 +102,10 @@ class Entry(TeacherEntry):
                 raise ValueError(f"{value[:40]!r} is no name of a variable; write names, never values")
         return values
 
+    def ready(self) -> None:
+        if missing := [name for name in self.environment if name not in os.environ]:
+            raise T2TError(f"Teacher {self.id!r}: the variable {missing[0]} is not set (`environment`). Export it.")
+
 
 class Teacher:
     def __init__(self, entry: Entry, context: TeacherContext):
@@ -115,9 +119,7 @@ class Teacher:
                 f"Teacher {entry.id!r}: no program {self.command[0]!r} (`command`). Install it, give its full path, or "
                 "name it in `files` and make it executable."
             )
-        missing = [name for name in entry.environment if name not in os.environ]
-        if missing:
-            raise T2TError(f"Teacher {entry.id!r}: the variable {missing[0]} is not set (`environment`). Export it.")
+        entry.ready()
         for path in entry.writable:
             if not Path(path).is_absolute() or not Path(path).exists():
                 raise T2TError(f"Teacher {entry.id!r}: `writable`: {path}: no such path. Give full paths that exist.")

@@ -105,6 +105,15 @@ class Entry(TeacherEntry):
             raise ValueError(f"{given[0]}: is for `dialect: label-studio` only")
         return self
 
+    def ready(self) -> None:
+        if self.authorization is not None:
+            value = os.environ.get(self.authorization, "")
+            if not value or not value.isprintable() or not value.isascii():
+                raise T2TError(
+                    f"Teacher {self.id!r}: the variable {self.authorization} is not set, or is no header "
+                    "(`authorization`). Export it: one line such as `Bearer ...`."
+                )
+
 
 class Teacher:
     def __init__(self, entry: Entry, context: TeacherContext):
@@ -117,15 +126,8 @@ class Teacher:
             if not path.is_file():
                 raise DataError(path, f"no such file (`label_config` of teacher {entry.id!r}).")
             self.config_source = SourceFile(path)
-        self._authorization: str | None = None
-        if entry.authorization is not None:
-            value = os.environ.get(entry.authorization, "")
-            if not value or not value.isprintable() or not value.isascii():
-                raise T2TError(
-                    f"Teacher {entry.id!r}: the variable {entry.authorization} is not set, or is no header "
-                    "(`authorization`). Export it: one line such as `Bearer ...`."
-                )
-            self._authorization = value
+        entry.ready()
+        self._authorization = os.environ[entry.authorization] if entry.authorization is not None else None
 
     @cached_property
     def asker(self) -> Asker:

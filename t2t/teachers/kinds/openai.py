@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -18,18 +19,23 @@ from t2t.core.progress import progress
 from t2t.data.embeddings.decode import Decoder, Unreadable
 from t2t.data.embeddings.limits import limits_of
 from t2t.data.labels import LABEL_SCHEMA
-from t2t.teachers.api.chat import Chat, refuse_secret
+from t2t.teachers.api.batch_server import BatchServer
+from t2t.teachers.api.batches import Batches
+from t2t.teachers.api.chat import Chat
 from t2t.teachers.api.config import NO_IDENTITY, Entry
 from t2t.teachers.api.kept import Kept, NoMoney
+from t2t.teachers.api.keys import refuse_secret
 from t2t.teachers.api.money import UNITS, Cap, Price, cap_of, written
 from t2t.teachers.api.pace import Pace
 from t2t.teachers.api.question import Pictures, Question, numbered
 from t2t.teachers.api.reading import Reading, read
 from t2t.teachers.api.sending import Sender, Stopped, Workers
 from t2t.teachers.api.tally import Tally
+from t2t.teachers.api.underway import Underway
 from t2t.teachers.base import Cost, TeacherContext, entry_fingerprint
 
 __all__ = ["Entry", "Teacher"]
+log = logging.getLogger("t2t")
 
 ONE = "Is this shown in the picture or video, or said in the text? Answer with {yes} or {no} only. Topic: {topic}"
 MANY = {
@@ -55,9 +61,6 @@ class _Asked:
 
 
 class Teacher:
-    # What a kill costs is not the answers, which are kept one by one, but reading them again.
-    shard_samples = 256
-
     def __init__(self, entry: Entry, context: TeacherContext):
         # (Not `context`: parts are not handed to a cluster, since rates and money are one account's.)
         self.entry, self._context = entry, context
@@ -68,10 +71,12 @@ class Teacher:
                     f"Teacher {entry.id!r}: the samples of dataset {context.dataset.name!r} have no column {column!r}."
                     + nearest(column, known)
                 )
-        refuse_secret(entry)
+        refuse_secret(entry.id, entry.api_key_env, entry.model_dump_json())
         self.kept = Kept(context.work)
         self.chat = Chat(entry.id, entry.base_url, entry.api_key_env, entry.timeout)
         self.tally = Tally()
+        # Of files that were read for their key: with batches they are asked about several times.
+        self._contents: dict[str, str] = {}
 
     def fingerprint(self) -> str:
         """Covers the entry; not where the server is, how fast it is asked, and what it costs."""
@@ -83,17 +88,11 @@ class Teacher:
 
     def ready(self) -> None:
         """Raises T2TError where nothing can be asked: no key, no package, a price without a budget."""
-        self._cap()
-        self.chat.ready()
+        self.entry.ready()
+        cap_of(self.entry.id, self.entry.budget)
 
     def _cap(self) -> Cap | None:
-        cap = cap_of(self.entry.id, self.entry.budget)
-        if self.entry.price is not None and cap is None:
-            raise T2TError(
-                f"Teacher {self.entry.id!r} costs money and has no budget: set `budget` in its entry, or run with "
-                "--budget. `t2t plan` says what a campaign will cost."
-            )
-        return cap
+        return cap_of(self.entry.id, self.entry.budget)
 
     # -- labels --------------------------------------------------------------------------------------------------
 
@@ -106,7 +105,25 @@ class Teacher:
         if not len(samples) or not topics:
             return
         self.ready()
-        entry, number = self.entry, len(samples)
+        try:
+            if (batches := self._batches()) is not None:
+                batches.ask(partial(self._missing, samples, topics))
+            else:
+                self._tell_of_batches()
+            yield from self._at_once(samples, topics)
+            self.tally.judge(self.entry.id)
+        except NoMoney as error:
+            raise self._spent(error) from None
+        except T2TError as error:
+            named = repr(self.entry.id) in str(error)
+            raise (error if named else T2TError(f"Teacher {self.entry.id!r}: {error}")) from None
+        finally:
+            self.chat.close()
+            self.kept.close()
+
+    def _at_once(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
+        """A table for each sample, of kept answers and of those that are asked for now, many at once."""
+        entry = self.entry
         pace = Pace(entry.concurrency, entry.requests_per_minute, entry.tokens_per_minute)
         sender = Sender(
             entry.id, self.chat, self.kept, pace, entry.price, self._cap(), entry.retries, self.tally.counts
@@ -114,7 +131,7 @@ class Teacher:
         workers = Workers(sender, entry.concurrency)
         patience = GRACE
         try:
-            with progress(f"Labeling as {entry.id}", number, "samples", part=True) as advance:
+            with progress(f"Labeling as {entry.id}", len(samples), "samples", part=True) as advance:
                 waiting: deque[_Asked] = deque()
                 under_way: dict[str, Future[bytes]] = {}
                 for row in _rows(samples, entry.columns):
@@ -126,20 +143,44 @@ class Teacher:
                     yield self._table(waiting.popleft(), workers)
                     advance()
             patience = 0.0
-            self.tally.judge(entry.id)
         except (NoMoney, Stopped, T2TError) as error:
             # Whoever was told to stop says nothing of why.
-            patience, cause = entry.timeout, workers.failure or error
-            if isinstance(cause, NoMoney):
-                raise self._spent(cause) from None
-            if not isinstance(cause, T2TError):
-                raise cause from None
-            named = repr(entry.id) in str(cause)
-            raise (cause if named else T2TError(f"Teacher {entry.id!r}: {cause}")) from None
+            patience = entry.timeout
+            raise (workers.failure or error) from None
         finally:
             workers.end(patience)
-            self.chat.close()
-            self.kept.close()
+
+    # -- batches -------------------------------------------------------------------------------------------------
+
+    @property
+    def shard_samples(self) -> int:
+        """Samples of a part. What a kill costs is not the answers, which are kept one by one, but reading them again;
+        and parts are made one behind the other, which batches that take a day should not be."""
+        return 256 if self.entry.batch is None else 1_000_000
+
+    def _batches(self) -> Batches | None:
+        entry, options = self.entry, self.entry.batch
+        if options is None:
+            return None
+        price = entry.price and Price(
+            input=entry.price.input * options.price, output=entry.price.output * options.price
+        )
+        server = BatchServer(self.chat, entry.retries)
+        where = entry.base_url or "the package's own server"
+        return Batches(entry.id, server, where, self.kept, options, price, self._cap(), self.tally.counts)
+
+    def _missing(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[tuple[str, Question]]:
+        for row in _rows(samples, self.entry.columns):
+            for question in self._questions(row, samples, topics):
+                if self._is_missing(self.kept.answers(question.key), question):
+                    yield row["sample_id"], question
+
+    def _tell_of_batches(self) -> None:
+        if left := Underway(self.kept).batches(self.entry.id):
+            log.warning(
+                "Teacher %s: %d batches that it sent are under way, and what they ask is asked again: with `batch` in "
+                "its entry they are taken in.", self.entry.id, len(left),
+            )  # fmt: skip
 
     def _spent(self, error: NoMoney) -> T2TError:
         whose = f"Teacher {self.entry.id!r} has" if error.cap.whose else "The teachers of this work folder have"
@@ -158,6 +199,7 @@ class Teacher:
     ) -> _Asked:
         """Sends what is not answered yet of a sample. Equal questions of a run, of copies of a clip, are asked once."""
         asked = []
+        self.tally.cut_texts += sum(len(text) > self.entry.column_chars for text in self._columns(row).values())
         for question in self._questions(row, samples, topics):
             key = question.key
             before = self.kept.answers(key)
@@ -169,6 +211,7 @@ class Teacher:
             else:
                 self.tally.counts.add("kept")
             asked.append((question, before, future))
+        self.tally.without_text += not asked
         return _Asked(row["sample_id"], asked)
 
     def _is_missing(self, before: Sequence[bytes], question: Question) -> bool:
@@ -219,7 +262,6 @@ class Teacher:
         entry, texts = self.entry, self._texts(row)
         pictures = self._pictures(row["path"], samples) if entry.frames else None
         if pictures is None and not texts:
-            self.tally.without_text += 1
             return
         for start in range(0, len(topics), entry.topics_per_request):
             block = tuple(topics[start : start + entry.topics_per_request])
@@ -230,20 +272,18 @@ class Teacher:
                     draw, entry.image_tokens or 0, self._most_output(len(block)),
                 )  # fmt: skip
 
+    def _columns(self, row: Mapping[str, Any]) -> dict[str, str]:
+        texts = {column: "" if row[column] is None else str(row[column]).strip() for column in self.entry.columns}
+        return {column: text for column, text in texts.items() if text}
+
     def _texts(self, row: Mapping[str, Any]) -> list[str]:
-        texts = []
-        for column in self.entry.columns:
-            text = "" if row[column] is None else str(row[column]).strip()
-            if len(text) > self.entry.column_chars:
-                self.tally.cut_texts += 1
-                text = text[: self.entry.column_chars]
-            if text:
-                texts.append(f"{column}: {text}")
-        return texts
+        return [f"{column}: {text[: self.entry.column_chars]}" for column, text in self._columns(row).items()]
 
     def _pictures(self, path: str, samples: pa.Table) -> Pictures:
         entry = self.entry
-        content = f"{sha256_file(path)} {entry.frames} {entry.size} {entry.quality}"
+        if path not in self._contents:
+            self._contents[path] = sha256_file(path)
+        content = f"{self._contents[path]} {entry.frames} {entry.size} {entry.quality}"
         decode = partial(Decoder(limits_of(samples)).read, path, entry.frames, entry.size)
         return Pictures(content, entry.frames, decode, entry.quality)
 
@@ -287,18 +327,20 @@ class Teacher:
     def cost(self, samples: pa.Table, topics: Sequence[str]) -> Cost:
         """What the answers cost that are not kept yet. Sends nothing, and decodes nothing."""
         entry, requests, most, about = self.entry, 0, 0, 0
-        price = entry.price or Price(input=0, output=0)
-        for row in _rows(samples, entry.columns):
-            for question in self._questions(row, samples, topics):
-                if self._is_missing(self.kept.answers(question.key), question):
-                    requests += 1
-                    most += price.of(question.most)
-                    about += price.of(question.about)
+        batches = self._batches()
+        in_files = batches is not None and batches.pays(self._missing(samples, topics))
+        price = (batches.price if batches and in_files else entry.price) or Price(input=0, output=0)
+        for _, question in self._missing(samples, topics):
+            # What is under way is paid, or set aside.
+            if batches is None or not batches.underway.has(question.key):
+                requests += 1
+                most += price.of(question.most)
+                about += price.of(question.about)
         cap = cap_of(entry.id, entry.budget)
         spent = self.kept.spent(cap.whose if cap else entry.id)
         self.kept.close()
         budget = cap.most / UNITS if cap else None
-        return Cost(requests, about / UNITS, most / UNITS, spent / UNITS, budget, entry.price is not None)
+        return Cost(requests, about / UNITS, most / UNITS, spent / UNITS, budget, entry.price is not None, in_files)
 
 
 def _schema(entry: Entry, topics: int) -> dict[str, Any]:
