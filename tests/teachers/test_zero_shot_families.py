@@ -74,9 +74,7 @@ def test_the_pages_table_is_what_is_taken_and_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(REFUSED))
-def test_what_has_no_one_embedding_is_refused_with_the_reason(
-    root: Path, samples: pa.Table, tmp_path: Path, kind: str
-) -> None:
+def test_what_has_no_one_embedding_is_refused(root: Path, samples: pa.Table, tmp_path: Path, kind: str) -> None:
     folder = tiny("clip", tmp_path / "clip")
     (folder / "config.json").write_text(json.dumps({"model_type": kind}))
     assert REFUSED[kind] in refused(lambda: teacher(root, tmp_path, samples, model=str(folder)))

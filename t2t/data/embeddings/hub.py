@@ -139,6 +139,13 @@ def configuration(checkpoint: str, revision: str | None) -> Any:
     return load_checkpoint(AutoConfig, checkpoint, revision, "its configuration")
 
 
+def refuse_unknown_type(checkpoint: str, kind: str, known: Collection[str]) -> None:
+    if kind not in known:
+        raise T2TError(
+            f"{checkpoint}: model type {kind!r} is none that can be asked so. Known: {', '.join(sorted(known))}."
+        )
+
+
 def load_model(
     loader: Any, checkpoint: str, revision: str | None, known: Collection[str], unused: str = "", **options: Any
 ) -> Any:
@@ -149,11 +156,7 @@ def load_model(
     random ones.
     """
     config = configuration(checkpoint, revision)
-    if config.model_type not in known:
-        raise T2TError(
-            f"{checkpoint}: model type {config.model_type!r} is none that can be asked so. Known: "
-            f"{', '.join(sorted(known))}."
-        )
+    refuse_unknown_type(checkpoint, config.model_type, known)
     options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": False}
     model, loaded = load_checkpoint(loader, checkpoint, revision, "its model", **options)
     missing = sorted(str(key) for key in loaded["missing_keys"] if not (unused and str(key).startswith(f"{unused}.")))
