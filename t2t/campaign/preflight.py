@@ -15,7 +15,6 @@ from t2t.core.errors import DataError, T2TError
 from t2t.core.host import check_memory
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import dataset_root
-from t2t.data.labels import HUMAN
 
 
 def preflight(workspace: Workspace, config: CampaignConfig) -> None:
@@ -36,7 +35,7 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
         frozen = read_frozen(ledger)
         if frozen:
             out = ledger.retracted()
-            taught = {teacher.id for record in ledger.records() for teacher in record.teachers} - {HUMAN}
+            taught = {teacher.id for record in ledger.records() for teacher in record.teachers}
             begun = config.model_copy(update={"recipe": "manual"}) if frozen.get("recipe") == "manual" else config
             refuse_changes(frozen, begun, ledger.layout, out, taught)
     for name in config.teachers:

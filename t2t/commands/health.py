@@ -17,7 +17,7 @@ from t2t.campaign.freeze import frozen_config, read_frozen
 from t2t.campaign.steps.rows import next_rows, round_scales
 from t2t.commands.tables import console, records_of, table_of
 from t2t.core.workspace import Workspace
-from t2t.data.labels import HUMAN
+from t2t.data.labels import is_people
 from t2t.data.scales import Scale
 from t2t.evaluation.health import check_health, health
 from t2t.evaluation.worth import remarks
@@ -106,7 +106,7 @@ def _scale_table(names: Sequence[str], scales: Mapping[str, Scale], own: Collect
     for name in names:
         scale = scales.get(name)
         slope, worth, origin = (float("nan"), float("nan"), "raw: it has no labels")
-        if name == HUMAN or (name in own and scale is None):
+        if is_people(name) or (name in own and scale is None):
             origin = "the common one"
         elif name in own:
             origin = "that of whom it was asked as"
