@@ -145,7 +145,8 @@ def retractable_places(workspace: Workspace) -> dict[str, list[tuple[Lake, str]]
         for dataset in dict.fromkeys(dataset_of(entry.path) for entry in lake.list("main")):
             for annotator in annotators_of(lake, dataset):
                 places = by_teacher.setdefault(annotator, [])
-                places += [] if (lake, dataset) in places else [(lake, dataset)]
+                if (lake.uri("main"), dataset) not in [(other.uri("main"), name) for other, name in places]:
+                    places.append((lake, dataset))
     return by_teacher
 
 

@@ -78,8 +78,7 @@ def together(
 
     Raises T2TError for a model whose library is not installed.
     """
-    if out:
-        answers = answers.filter(pc.invert(pc.is_in(answers["annotator"], value_set=pa.array(out, pa.string()))))
+    answers = counted(answers, out)
     if config.combine == "mean":
         return mean_answer(answers)
     # Here, since most datasets never need it.
@@ -97,6 +96,13 @@ def together(
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_parquet(human, file)
     return human
+
+
+def counted(answers: pa.Table, out: Collection[str]) -> pa.Table:
+    """The answers without those of some annotators."""
+    if not out:
+        return answers
+    return answers.filter(pc.invert(pc.is_in(answers["annotator"], value_set=pa.array(out, pa.string()))))
 
 
 def mean_answer(answers: pa.Table) -> pa.Table:

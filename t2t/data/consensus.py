@@ -2,8 +2,8 @@
 
 Dawid and Skene's model is computed here and not by crowd-kit, whose matrix of errors is square: an abstention is then a
 truth as well, and on the votes of WRENCH's youtube accuracy is 79.6 where 83.2 is right (52.8 where abstentions are
-dropped); besides it takes pandas minutes where this takes seconds. Without abstentions both agree to 1e-6, which a test
-holds. MACE is crowd-kit's.
+dropped); besides a million answers take it 12 seconds and this 1.4. Without abstentions both agree, which a test holds.
+MACE is crowd-kit's (17 seconds for a million).
 """
 
 from __future__ import annotations
