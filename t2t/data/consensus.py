@@ -83,9 +83,10 @@ class Answers:
 class Consensus:
     """What people say together, and what they are worth.
 
-    yes: float64 [pairs], the probability that the truth is yes. competence: float64 [annotators]: for MACE, how often
-    somebody answers because they know; None for Dawid-Skene. errors: float64 [annotators, 3, 2], how often an annotator
-    says no, yes and nothing where the truth is no and yes; None for MACE.
+    yes: float64 [pairs], the probability that the truth is yes; NaN where nobody said anything. competence: float64
+    [annotators]: for MACE, how often somebody answers because they know; None for Dawid-Skene. errors: float64
+    [annotators, 3, 2], how often an annotator says no, yes and nothing where the truth is no and yes; None for MACE.
+    Both are NaN for whom nobody can check.
     """
 
     yes: np.ndarray
@@ -115,28 +116,52 @@ def posterior(answers: Answers, how: str) -> pa.Table:
 def dawid_skene(answers: Answers, usual: float = USUAL) -> Consensus:
     """Dawid and Skene's model (1979) of yes and no, with no answer as a third thing that people can say.
 
-    The errors of an annotator are of all topics together, and begin with those of all annotators (`usual` answers of
-    each truth), so that somebody with three answers is not believed, or disbelieved, for them. It begins with the share
-    of yes among the answers on a pair, and has no chance in it.
+    The errors of an annotator are of all topics together, learned where several were asked the same, and begin with
+    those of all annotators (`usual` answers of each truth), so that somebody with three answers is not believed, or
+    disbelieved, for them. It begins with the share of yes among the answers on a pair, and has no chance in it. Who was
+    never asked what somebody else was is taken at their word, since nobody can say how far to believe them.
     """
-    value = np.where(answers.answered, answers.yes.astype(np.int64), 2)
-    who, pair, people = answers.annotator, answers.pair, len(answers.annotators)
-    if not answers.answered.any():
-        return Consensus(np.full(answers.pairs, np.nan), errors=np.full((people, VALUES, 2), np.nan))
-    said = np.bincount(pair[answers.answered], minlength=answers.pairs)
-    yes = np.bincount(pair[answers.yes], minlength=answers.pairs) / np.maximum(said, 1)
-    yes[said == 0] = yes[said > 0].mean()
-    cell = who * VALUES + value
+    yes, (rows, several) = _mean(answers, answers.relevance), _checked(answers)
+    errors = np.full((len(answers.annotators), VALUES, 2), np.nan)
+    if not len(rows):
+        return Consensus(yes, errors=errors)
+    people, who = np.unique(answers.annotator[rows], return_inverse=True)
+    pairs, pair = np.unique(answers.pair[rows], return_inverse=True)
+    cell = who * VALUES + np.where(answers.answered, answers.yes.astype(np.int64), 2)[rows]
+    truth = _mean(answers, answers.yes)[pairs]
+    truth[np.isnan(truth)] = np.nanmean(truth)
     for _ in range(ROUNDS):
-        before = yes
-        errors = _errors(cell, yes[pair], people, usual)
-        ratio = np.log(errors[:, :, 1]) - np.log(errors[:, :, 0])
-        share = np.clip(yes.mean(), LEAST, 1 - LEAST)
-        evidence = np.bincount(pair, ratio.reshape(-1)[cell], answers.pairs) + np.log(share) - np.log1p(-share)
-        yes = 1 / (1 + np.exp(-np.clip(evidence, -500, 500)))
-        if np.abs(yes - before).max() < ENOUGH:
+        before = truth
+        found = _errors(cell[several], truth[pair[several]], len(people), usual)
+        ratio = np.log(found[:, :, 1]) - np.log(found[:, :, 0])
+        share = np.clip(truth.mean(), LEAST, 1 - LEAST)
+        evidence = np.bincount(pair, ratio.reshape(-1)[cell], len(pairs)) + np.log(share) - np.log1p(-share)
+        truth = 1 / (1 + np.exp(-np.clip(evidence, -500, 500)))
+        if np.abs(truth - before).max() < ENOUGH:
             break
-    return Consensus(yes, errors=_errors(cell, yes[pair], people, usual))
+    yes[pairs], errors[people] = truth, _errors(cell[several], truth[pair[several]], len(people), usual)
+    return Consensus(yes, errors=errors)
+
+
+def _mean(answers: Answers, values: np.ndarray) -> np.ndarray:
+    """The mean of the answers on each pair, float64 [pairs], NaN where there are none. Args: values: [rows]."""
+    pair = answers.pair[answers.answered]
+    said, total = (np.bincount(pair, of, answers.pairs) for of in (None, values[answers.answered]))
+    means: np.ndarray = np.where(said > 0, total / np.maximum(said, 1), np.nan)
+    return means
+
+
+def _checked(answers: Answers, of: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of annotators who share a pair with anybody, int64, and of each whether it is of such a pair, bool.
+
+    Args:
+        of: bool [rows], the rows that count; all where None.
+    """
+    counts = np.ones(len(answers.pair), bool) if of is None else of
+    several = (np.bincount(answers.pair[counts], minlength=answers.pairs)[answers.pair] > 1) & counts
+    known = np.bincount(answers.annotator[several], minlength=len(answers.annotators)) > 0
+    rows = np.flatnonzero(known[answers.annotator] & counts)
+    return rows, several[rows]
 
 
 def _errors(cell: np.ndarray, yes: np.ndarray, people: int, usual: float) -> np.ndarray:
@@ -159,25 +184,24 @@ def mace(answers: Answers) -> Consensus:
     """MACE (Hovy and others, 2013) by crowd-kit: an annotator knows the truth, or answers by a habit of theirs.
 
     No answer is left out: the habit takes care of one-sided annotators, and on WRENCH's youtube an abstention that is
-    an answer costs accuracy (78.9 for 81.7). One start is enough: those of crowd-kit draw the same numbers.
+    an answer costs accuracy (78.9 for 81.7). One start is enough: those of crowd-kit draw the same numbers. Who shares
+    no pair with anybody is taken at their word.
 
     Raises T2TError where crowd-kit is not installed.
     """
     need_crowdkit()
     from crowdkit.aggregation import MACE
 
-    rows = np.flatnonzero(answers.answered)
-    people = len(answers.annotators)
+    yes, (rows, _) = _mean(answers, answers.relevance), _checked(answers, answers.answered)
+    competence = np.full(len(answers.annotators), np.nan)
     if not len(rows):
-        return Consensus(np.full(answers.pairs, np.nan), competence=np.full(people, np.nan))
+        return Consensus(yes, competence=competence)
     frame = pd.DataFrame(
         {"task": answers.pair[rows], "worker": answers.annotator[rows], "label": answers.yes[rows].astype(np.int64)}
     )
     model = MACE(n_restarts=1, random_state=SEED)
     shares = model.fit_predict_proba(frame).reindex(columns=[0, 1], fill_value=0.0)
-    yes = np.full(answers.pairs, np.nan)
     yes[shares.index.to_numpy()] = np.clip(shares[1] / (shares[0] + shares[1]), 0, 1)
-    competence = np.full(people, np.nan)
     competence[pd.factorize(frame["worker"])[1].to_numpy()] = model.spamming_[:, 1]
     return Consensus(yes, competence=competence)
 

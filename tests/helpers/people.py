@@ -20,9 +20,7 @@ from tests.helpers.worlds import CAMPAIGN, ROOT
 def table(rows: Sequence[tuple[str, str, str, float | None]]) -> pa.Table:
     """Columns sample_id, topic, annotator, relevance."""
     names = ("sample_id", "topic", "annotator")
-    columns: dict[str, Any] = {
-        name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(names)
-    }
+    columns: dict[str, Any] = {name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(names)}
     return pa.table({**columns, "relevance": pa.array([row[3] for row in rows], pa.float64())})
 
 
