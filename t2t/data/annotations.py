@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from t2t.core.files import sha256
+from t2t.data import consensus
 from t2t.data.columns import refuse
 from t2t.data.labels import write_parquet
 from t2t.data.limits import TableLimits
@@ -81,9 +82,6 @@ def together(
     answers = counted(answers, out)
     if config.combine == "mean":
         return mean_answer(answers)
-    # Here, since most datasets never need it.
-    from t2t.data import consensus
-
     if config.combine == "mace":
         consensus.need_crowdkit()
     key = sha256(content, json.dumps([config.combine, config.unanswered, sorted(out), consensus.VERSION]))

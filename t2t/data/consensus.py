@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from t2t.core.errors import T2TError
@@ -36,7 +35,7 @@ NAMES = ("sample_id", "topic", "annotator")
 class Answers:
     """Who said what; one row an answer, in the file's order.
 
-    sample_ids, topics: of each distinct pair, in the order in which the pairs come. annotators: names.
+    sample_ids, topics: of each distinct pair, in the order in which their samples come. annotators: names.
     pair: int64 [rows], positions among the pairs. annotator: int64 [rows], positions in `annotators`.
     relevance: float64 [rows], 0..1, NaN where somebody was shown the pair and did not answer.
     """
@@ -53,7 +52,7 @@ class Answers:
         """Args: table: columns sample_id, topic, annotator, relevance (null where unanswered)."""
         sample, topic, who = (table[name].combine_chunks().dictionary_encode() for name in NAMES)
         sample_code, topic_code = (part.indices.to_numpy().astype(np.int64) for part in (sample, topic))
-        pair, keys = pd.factorize(sample_code * max(len(topic.dictionary), 1) + topic_code)
+        keys, pair = np.unique(sample_code * max(len(topic.dictionary), 1) + topic_code, return_inverse=True)
         at_sample, at_topic = np.divmod(keys, max(len(topic.dictionary), 1))
         return cls(
             sample.dictionary.take(pa.array(at_sample)),
@@ -196,13 +195,12 @@ def mace(answers: Answers) -> Consensus:
     competence = np.full(len(answers.annotators), np.nan)
     if not len(rows):
         return Consensus(yes, competence=competence)
-    frame = pd.DataFrame(
-        {"task": answers.pair[rows], "worker": answers.annotator[rows], "label": answers.yes[rows].astype(np.int64)}
-    )
+    columns = {"task": answers.pair, "worker": answers.annotator, "label": answers.yes.astype(np.int64)}
+    frame = pa.table({name: values[rows] for name, values in columns.items()}).to_pandas()
     model = MACE(n_restarts=1, random_state=SEED)
     shares = model.fit_predict_proba(frame).reindex(columns=[0, 1], fill_value=0.0)
     yes[shares.index.to_numpy()] = np.clip(shares[1] / (shares[0] + shares[1]), 0, 1)
-    competence[pd.factorize(frame["worker"])[1].to_numpy()] = model.spamming_[:, 1]
+    competence[frame["worker"].unique()] = model.spamming_[:, 1]
     return Consensus(yes, competence=competence)
 
 

@@ -29,6 +29,7 @@ from t2t.students.checkpoint import load
 from t2t.teachers.store import read_labels, registered
 from tests.helpers.campaigns import prepared, run, tiny_at
 from tests.helpers.people import peopled
+from tests.helpers.worlds import ROOT
 
 PEOPLE = {"identities": True, "least": 20}
 # Each by turns; the shortest list in which every kind of name is.
@@ -209,6 +210,43 @@ def test_names_are_data(place: Made, capsys: pytest.CaptureFixture[str]) -> None
         retract_teacher(made, name)
     assert "t2t teachers retract 'human/🦊 fox, red' --undo" in capsys.readouterr().out
     assert len(tiny_at(made).dataset.left_out) == len(ODD)
+
+
+def test_one_model_version_is_retracted_like_any_teacher(place: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    """What an import makes of a model's predictions: a teacher of kind `labels` for each version."""
+    made = place({})
+    labels = pd.read_csv(made.data / "demo" / "teachers" / "vendor.csv")
+    for version, half in (("v1", labels[::2]), ("v2", labels[1::2])):
+        half.to_csv(made.data / "demo" / "teachers" / f"model-{version}.csv", index=False)
+        entry = {"id": f"model-{version}", "kind": "labels", "path": f"${{data}}/teachers/model-{version}.csv"}
+        path = made.registry / "teachers" / f"model-{version}.yaml"
+        path.write_text(yaml.safe_dump(entry), encoding="utf-8")
+    both = ["model-v1", "model-v2"]
+    run(tiny_at(made, teachers=both, rounds={"max": 1}))
+    retract_teacher(made, "model-v1", reason="leaked")
+    assert "round 0: passed to retracted" in capsys.readouterr().out
+    at_work = tiny_at(made, teachers=both, rounds={"max": 1})
+    run(at_work)
+    assert taught(at_work) == [["human", *both], ["human", "model-v2"]]
+    retract_teacher(made, "model-v1", undo=True)
+    back = tiny_at(made, teachers=both, rounds={"max": 3})
+    assert [record.status for record in run(back)] == ["passed"] * 3
+    assert taught(back)[2][:3] == ["human", *both]
+
+
+def test_the_lines_of_the_page_are_read(place: Made) -> None:
+    page = (ROOT / "docs" / "teachers" / "annotations.md").read_text(encoding="utf-8")
+    people = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])["people"]
+    made = place(people)
+    path = made.data / "demo" / "annotations.csv"
+    frame = pd.read_csv(path)
+    frame.loc[frame["annotator"] == "ann", "relevance"] = frame["relevance"].where(frame.index % 7 > 0)
+    frame.to_csv(path, index=False)
+    dataset = tiny_at(made).dataset
+    assert list(dataset.annotators) == ["human/ann", "human/ben"]
+    rows = dataset.people_rows(dataset.split("train")["sample_id"].combine_chunks())
+    assert rows["human/ann"] < rows["human/ben"] == rows["human"]
+    assert 0 < dataset.human["confidence"][0].as_py() < 1
 
 
 def test_what_annotators_are_worth_is_told_in_every_mode(place: Made, capsys: pytest.CaptureFixture[str]) -> None:
