@@ -14,18 +14,21 @@ from t2t.core.config import read_yaml
 from t2t.core.errors import DataError, T2TError
 from t2t.core.host import check_memory
 from t2t.core.workspace import Workspace
+from t2t.data.consensus import need_crowdkit
 from t2t.data.dataset import dataset_root
 
 
 def preflight(workspace: Workspace, config: CampaignConfig) -> None:
     """Raises T2TError for data that are not there, teachers without a readable entry, a campaign that is under way with
-    other settings or in another lake, and for a shell that allows too little memory."""
+    other settings or in another lake, for a library that is missing, and for a shell that allows too little memory."""
     check_memory()
     data = dataset_config(workspace, config.dataset)
     root = dataset_root(data, workspace.data)
     for table in (data.samples, data.annotations, data.topics):
         if not (root / table).exists():
             raise DataError(root / table, "no such file.")
+    if data.people.combine == "mace":
+        need_crowdkit()
     folder = workspace.work / "campaigns" / config.name
     check_lake(folder, config.lake)
     lake = lake_of(workspace, config.name)

@@ -23,7 +23,7 @@ from t2t.data.tables import plain_text, refuse_bad_names
 
 # Annotators with few rows share this one.
 OTHER = f"{ANNOTATOR}other"
-# Bytes (UTF-8) of a name that is an identity as it stands: percent-encoded, a folder of the lake, it stays below 255.
+# Bytes (UTF-8) of a name that is an identity as it stands: encoded, a folder of the lake, it stays below 255.
 LONGEST = 64
 # Bytes of a longer one that are kept, before `~` and the beginning of its hash.
 KEPT = 48

@@ -11,8 +11,8 @@ One prefix for each teacher and round, so that merges are clean:
     <dataset>/campaigns/<campaign>/ledger/          one record a round
     <dataset>/campaigns/<campaign>/round-<k>/       what round k left; with `gate: manual` waiting.json, decision.json
 
-An annotator's identity (human/anna) has its folder beside the others', with every sign percent-encoded that another
-teacher's id cannot have: human%2Fanna.
+An annotator's identity (human/anna) has its folder beside the others', with every sign encoded that another teacher's
+id cannot have: human=2Fanna. (As in a URL, but with `=`: servers decode `%2F` on the way.)
 
 A key is what an operation that is repeated looks for in the log (`t2t.lake.base`).
 """
@@ -94,7 +94,7 @@ class TeacherLayout:
     @property
     def folder(self) -> str:
         """The id as one part of a path, which of all but annotators is the id itself."""
-        return quote(self.id, safe="")
+        return quote(self.id, safe="").replace("%", "=")
 
     @property
     def prefix(self) -> str:
@@ -239,7 +239,7 @@ def teacher_of(path: str, file: str = ENTRY) -> tuple[str, str] | None:
     """(dataset, teacher) whose file of that name is at `path`, or None."""
     parts = path.split("/")
     is_file = len(parts) == 4 and parts[1] == "teachers" and parts[3] == file
-    return (parts[0], unquote(parts[2])) if is_file else None
+    return (parts[0], unquote(parts[2].replace("=", "%"))) if is_file else None
 
 
 def campaign_of(path: str) -> CampaignLayout | None:

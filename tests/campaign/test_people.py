@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from t2t.campaign.campaign import Campaign
+from t2t.campaign.preflight import preflight
 from t2t.campaign.steps.rows import next_rows
 from t2t.commands.data import check_data
 from t2t.commands.health import health_json, print_health
@@ -102,7 +103,7 @@ def test_only_rows_of_the_training_split_and_of_seen_topics_are_trained_on(place
 def test_a_dataset_without_people_leaves_what_it_always_left(place: Made) -> None:
     at_work = prepared(tiny_at(place({})))
     paths = {entry.path for entry in at_work.lake.list("main")}
-    assert not any("people" in path or "%" in path for path in paths)
+    assert not any("people" in path or "=" in path for path in paths)
     assert at_work.lineup.of_round(0) == ["human", "vendor"]
     entry = registered(at_work.lake, "demo", "human")
     assert entry is not None
@@ -247,6 +248,21 @@ def test_the_lines_of_the_page_are_read(place: Made) -> None:
     rows = dataset.people_rows(dataset.split("train")["sample_id"].combine_chunks())
     assert rows["human/ann"] < rows["human/ben"] == rows["human"]
     assert 0 < dataset.human["confidence"][0].as_py() < 1
+
+
+def test_too_many_identities_are_refused_before_any_is_registered(place: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("t2t.campaign.steps.prepare.MOST_TEACHERS", 3)
+    at_work = tiny_at(place())
+    with pytest.raises(T2TError, match=r"2 annotators have an identity, and a round can have 3 at most: set `people"):
+        prepared(at_work)
+    assert [entry.path for entry in at_work.lake.list("main")] == []
+
+
+def test_a_missing_library_is_told_at_once(place: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = place({"combine": "mace"})
+    monkeypatch.setattr("t2t.data.consensus.has_crowdkit", lambda: False)
+    with pytest.raises(T2TError, match=r"pip install 'teacher2task\[people\]'"):
+        preflight(made, tiny_at(made).config)
 
 
 def test_what_annotators_are_worth_is_told_in_every_mode(place: Made, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,9 @@ from t2t.campaign.find import remember_lake
 from t2t.campaign.freeze import commit_data, freeze_campaign
 from t2t.campaign.lineup import refuse_retracted
 from t2t.campaign.observer import Observer
+from t2t.core.errors import T2TError
 from t2t.core.files import remove_leftovers
+from t2t.data.coding import MOST_TEACHERS
 from t2t.data.dataset import SPLITS
 from t2t.data.labels import HUMAN, is_people
 from t2t.data.soundness import MEASURED, refuse_no_positive, refuse_unsound, remarks
@@ -65,6 +67,11 @@ def outside_teachers(campaign: Campaign) -> list[Teacher]:
     """
     entries = [teacher_entry(campaign.workspace, name, campaign.dataset.root) for name in campaign.lineup.outside()]
     people = [HumanEntry(id=HUMAN), *annotator_entries(campaign.dataset.annotators)]
+    if len(people) + len(entries) > MOST_TEACHERS:
+        raise T2TError(
+            f"Dataset {campaign.dataset.name}: {len(people) - 1:,} annotators have an identity, and a round can have "
+            f"{MOST_TEACHERS:,} at most: set `people: {{least: N}}` higher in its file."
+        )
     return [build(entry, campaign.context) for entry in (*people, *entries)]
 
 
