@@ -19,7 +19,8 @@ QUICKLY = 100_000
 Z = 1.96
 # Answers from which somebody is looked at, and of the others' yes and no each.
 LOOKED_AT, OF_EACH = 20, 5
-# Youden's J below which, its interval's upper end, an annotator's answers have hardly to do with those of the others.
+# Youden's J below which, its interval's upper end, answers have hardly to do with the others'; below its negative they
+# are the opposite.
 UNLIKE = 0.25
 # Share of one answer from which somebody is one-sided, if chance does not explain it (four standard errors).
 ONE_SIDED, ERRORS = 0.95, 4.0
@@ -127,7 +128,7 @@ def people_remarks(dataset: Dataset) -> list[str]:
 
 def _unlike(table: pd.DataFrame) -> Iterator[str]:
     for row in table[table["youden"] + Z * table["error"] < UNLIKE].to_dict("records"):
-        how = "say the opposite of" if row["youden"] + Z * row["error"] < 0 else "have hardly to do with"
+        how = "say the opposite of" if row["youden"] + Z * row["error"] < -UNLIKE else "have hardly to do with"
         yield (
             f"Annotator {row['annotator']}: the answers {how} those of the others: agreement with their majority is "
             f"{row['agreement']:.0%} on {row['shared']:,} shared pairs, where yes and no alike are what counts "
