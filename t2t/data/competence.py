@@ -37,16 +37,34 @@ def answers_of(dataset: Dataset) -> Answers | None:
 
 
 def competence(answers: Answers, with_mace: bool | None = None) -> pd.DataFrame:
-    """One row an annotator, in the order of their names.
+    """`agreement`, and what the models say of each annotator.
 
     Args:
         with_mace: ask MACE, which needs crowd-kit; None: where that is installed and the answers are few.
 
+    Returns: further columns sensitivity and specificity, by Dawid-Skene, of the answers given; competence, by MACE.
+        They are shares, NaN of whom nobody can check, and where MACE was not asked.
+    """
+    errors = dawid_skene(answers).errors
+    assert errors is not None
+    given = errors[:, :2] / errors[:, :2].sum(axis=1, keepdims=True)
+    asked = with_mace if with_mace is not None else has_crowdkit() and answers.answered.sum() <= QUICKLY
+    worth = mace(answers).competence if asked else None
+    table = agreement(answers).assign(
+        sensitivity=given[:, 1, 1],
+        specificity=given[:, 0, 0],
+        competence=np.full(len(answers.annotators), np.nan) if worth is None else worth,
+    )
+    return table.sort_values("annotator", ignore_index=True)
+
+
+def agreement(answers: Answers) -> pd.DataFrame:
+    """One row an annotator, in the order of `answers.annotators`.
+
     Returns: the columns annotator, answers, unanswered, yes (share of the answers), shared (answers on pairs that
         others answered too), agreement with the majority of the others on these (a tie is half), low and high (95 %,
-        Wilson), youden (of the others' yes the share called yes, less that of their no; NaN without both), its error;
-        sensitivity and specificity by Dawid-Skene, of the answers given; competence by MACE (NaN where it was not
-        asked). All are shares, 0 to 1, but youden, -1 to 1.
+        Wilson), youden (of the others' yes the share called yes, less that of their no; NaN without both), its error.
+        All are shares, 0 to 1, but youden, -1 to 1.
     """
     people, rows = len(answers.annotators), np.flatnonzero(answers.answered)
     who, pair, yes = answers.annotator[rows], answers.pair[rows], answers.yes[rows]
@@ -59,34 +77,23 @@ def competence(answers: Answers, with_mace: bool | None = None) -> pd.DataFrame:
     share = (said_yes[pair] - yes) / np.maximum(others, 1)
     majority = np.where(share == POSITIVE, 0.5, share > POSITIVE)
     shared = per(others > 0)
-    agreement = _share(per((others > 0) * (1 - np.abs(majority - yes))), shared)
-    low, high = _wilson(agreement, shared)
+    agreed = _share(per((others > 0) * (1 - np.abs(majority - yes))), shared)
+    low, high = _wilson(agreed, shared)
     youden, error = _youden(who, yes, np.where(others > 0, majority, 0.5), people)
-    errors = dawid_skene(answers).errors
-    assert errors is not None
-    given = errors[:, :2] / errors[:, :2].sum(axis=1, keepdims=True)
-    # Of somebody who shares no pair the model knows what it began with.
-    known = np.where(shared > 0, 1.0, np.nan)
-    asked = with_mace if with_mace is not None else has_crowdkit() and len(rows) <= QUICKLY
-    worth = mace(answers).competence if asked else None
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "annotator": answers.annotators,
             "answers": per().astype(np.int64),
             "unanswered": np.bincount(answers.annotator, minlength=people) - per().astype(np.int64),
             "yes": _share(per(yes), per()),
             "shared": shared.astype(np.int64),
-            "agreement": agreement,
+            "agreement": agreed,
             "low": low,
             "high": high,
             "youden": youden,
             "error": error,
-            "sensitivity": given[:, 1, 1] * known,
-            "specificity": given[:, 0, 0] * known,
-            "competence": np.full(people, np.nan) if worth is None else worth,
         }
     )
-    return table.sort_values("annotator", ignore_index=True)
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -120,7 +127,7 @@ def people_remarks(dataset: Dataset) -> list[str]:
     answers = answers_of(dataset)
     if answers is None or not answers.answered.any():
         return []
-    table = competence(answers, with_mace=False)
+    table = agreement(answers).sort_values("annotator")
     table = table[table["answers"] >= LOOKED_AT]
     base = float(answers.yes[answers.answered].mean())
     return [*_unlike(table), *_always(table, base), *_one_sided(table, base), *_shifted(dataset)]
