@@ -41,7 +41,7 @@ LAZY = {
     )
 }
 # Not everybody has them, and those who have not can do the rest.
-OPTIONAL = {"openai", "open_clip", "psycopg", "playwright", "pwd", "faiss", "onnxruntime"}
+OPTIONAL = {"crowdkit", "openai", "open_clip", "psycopg", "playwright", "pwd", "faiss", "onnxruntime"}
 
 
 def name(path: Path) -> str:
