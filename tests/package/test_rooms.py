@@ -35,7 +35,15 @@ HEAVY = {"torch", "huggingface_hub", "transformers", "mlflow", "prefect", "ray"}
 # A training's helper measures nothing.
 LAZY = {
     ROOT / "t2t" / name
-    for name in ("cli.py", "deploy.py", "run.py", "training/job.py", "commands/asking.py", "commands/groups.py")
+    for name in (
+        "cli.py",
+        "deploy.py",
+        "run.py",
+        "training/job.py",
+        "commands/asking.py",
+        "commands/exchange.py",
+        "commands/groups.py",
+    )
 }
 # Not everybody has them, and those who have not can do the rest.
 OPTIONAL = {"openai", "psycopg", "playwright", "pwd", "faiss", "onnxruntime"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -104,6 +104,25 @@ class Content:
     asked: dict[str, tuple[str, ...]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     remarks: list[str] = field(default_factory=list)
+
+    def keep(self, samples: Collection[str]) -> None:
+        """Leaves out all other samples, and what was said of them."""
+        self.samples = {name: sample for name, sample in self.samples.items() if name in samples}
+        self.answers = [row for row in self.answers if row.sample_id in samples]
+        self.predictions = [row for row in self.predictions if row.sample_id in samples]
+        self.reviewed = {key: None for key in self.reviewed if key[0] in samples}
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Gives samples other ids; those that get one id become one sample, the first of them."""
+        samples: dict[str, Sample] = {}
+        for old, sample in self.samples.items():
+            sample.id = names[old]
+            samples.setdefault(sample.id, sample)
+        self.samples = samples
+        self.answers = [row._replace(sample_id=names[row.sample_id]) for row in self.answers]
+        self.predictions = [row._replace(sample_id=names[row.sample_id]) for row in self.predictions]
+        self.reviewed = {(names[sample], who): None for sample, who in self.reviewed}
+        self.asked = {names[sample]: topics for sample, topics in self.asked.items() if sample in names}
 
     def by_sample(self, rows: Iterable[Answer]) -> dict[str, dict[str, list[Answer]]]:
         """Answers by sample and, within, by who gave them."""
