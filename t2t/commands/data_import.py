@@ -91,7 +91,8 @@ def import_data(workspace: Workspace, request: Request) -> list[Path]:
             f"Dataset {at.config.name!r} is there ({at.root}): add to it by --add, replace its tables by --replace, or "
             "choose another name."
         )
-    content = FORMATS[request.format].read(request.source, replace(request.options, limits=at.config.table_limits))
+    options = replace(request.options, limits=at.config.table_limits, store=at.root / "media")
+    content = FORMATS[request.format].read(request.source, options)
     if not content.samples:
         raise T2TError(f"{request.source}: no sample in there.")
     said = [*content.remarks]
@@ -165,7 +166,9 @@ def _find(content: Content, at: Place, request: Request, said: list[str]) -> dic
             raise T2TError(f"--media {folder}: no such folder.")
     source = request.source if request.source.is_dir() else request.source.parent
     finder = Finder([*request.media, at.root, source])
-    found = {sample.id: path for sample in content.samples.values() if (path := finder.find(sample.media))}
+    found = {
+        sample.id: path for sample in content.samples.values() if (path := finder.find(sample.media, sample.others))
+    }
     missing = [sample for sample in content.samples.values() if sample.id not in found]
     if missing:
         first, total = missing[0], len(content.samples)

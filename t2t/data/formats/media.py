@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
 
@@ -31,12 +32,13 @@ class Finder:
         self.folders = list(dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir()))
         self.taken: dict[Path, tuple[str, bool]] = {}
 
-    def find(self, media: str) -> Path | None:
-        """The file that is meant, or None.
+    def find(self, media: str, others: Sequence[str] = ()) -> Path | None:
+        """The file that is meant, or None; `others` are names that it may have as well.
 
         Raises T2TError where two different names would, by their ends, be one file.
         """
-        for path, whole in self._candidates(media):
+        named = chain(self._candidates(media), *(self._candidates(other) for other in others))
+        for path, whole in named:
             found = self._inside(path)
             if found is None:
                 continue

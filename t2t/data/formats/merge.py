@@ -20,10 +20,11 @@ import pyarrow as pa
 from t2t.core.errors import T2TError, listed, one_line
 from t2t.core.files import atomic_file, sha256, staging
 from t2t.data.columns import is_parquet
-from t2t.data.csv_files import records
 from t2t.data.dataset import LONGEST_TOPIC, DatasetConfig, read_dataset
 from t2t.data.formats.model import OWN, Answer, Content
+from t2t.data.formats.records import csv_rows
 from t2t.data.labels import HUMAN, POSITIVE
+from t2t.data.limits import TableLimits
 from t2t.data.tables import plain_text, read_lines, read_table
 
 ANNOTATIONS = ("sample_id", "topic", "annotator", "relevance")
@@ -54,7 +55,7 @@ class Tables:
     def of(cls, config: DatasetConfig, root: Path) -> Tables:
         """Those of a dataset that is there and has been read without an error. Of teachers, none."""
         tables = cls()
-        tables.samples = {row["sample_id"]: row for row in raw_rows(root / config.samples)}
+        tables.samples = {row["sample_id"]: row for row in raw_rows(root / config.samples, config.table_limits)}
         tables.topics = dict.fromkeys(line.strip() for line in read_lines(root / config.topics, config.table_limits))
         columns = {name: pa.string() for name in ANNOTATIONS[:3]} | {"relevance": pa.float64()}
         rows = read_table(root / config.annotations, columns, config.table_limits)
@@ -79,14 +80,12 @@ class Tables:
         return len(sums), sum(total / count >= POSITIVE for total, count in sums.values())
 
 
-def raw_rows(path: Path) -> list[Cells]:
+def raw_rows(path: Path, limits: TableLimits) -> list[Cells]:
     """The cells of a table as they stand there: `007` stays so."""
     if is_parquet(path):
         rows = pd.read_parquet(path).to_dict("records")
         return [{str(key): _text(value) for key, value in row.items()} for row in rows]
-    lines = records(path)
-    _, header = next(lines)
-    return [{name: cell for name, cell in zip(header, cells, strict=False) if name.strip()} for _, cells in lines]
+    return [row for _, row in csv_rows(path, limits)]
 
 
 def _text(value: Any) -> str:

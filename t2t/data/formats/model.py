@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from t2t.core.errors import DataError, one_line
+from t2t.data.labels import POSITIVE
 from t2t.data.limits import TableLimits
 from t2t.data.listing import IMAGES
 from t2t.data.tables import control_character, plain_text
@@ -34,7 +35,8 @@ class Sample:
 
     id: "" where the file does not say: then it is named by its media, and `named` is False.
     media: where its file is, in the words of the file it was read from. record: which record of it that was, for
-    errors. group, split: "" where the file does not say. further: other columns of the table of samples.
+    errors. group, split: "" where the file does not say. further: other columns of the table of samples. others: what
+    the file may be called as well.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Sample:
     group: str = ""
     split: str = ""
     further: dict[str, str] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
     named: bool = True
 
     def __post_init__(self) -> None:
@@ -70,7 +73,8 @@ class Options:
     has labels by names alone (FiftyOne's fields). media_key: the key of a record with its file.
     labels: the columns with labels, where a table has others. rating_max, number_max: what is a relevance of 1.
     spans: whether a topic that is marked in a part of a clip holds for the clip, or by the part's share of it.
-    taxonomy: whether a place in a tree is named by its last name, or by its path.
+    taxonomy: whether a place in a tree is named by its last name, or by its path. store: the folder for media that are
+    inside of a file; they are named by their content.
     """
 
     complete: bool = False
@@ -84,6 +88,7 @@ class Options:
     spans: Literal["any", "share"] = "any"
     taxonomy: Literal["leaf", "path"] = "leaf"
     limits: TableLimits = field(default_factory=TableLimits)
+    store: Path | None = None
 
 
 @dataclass
@@ -123,6 +128,17 @@ class Content:
         self.predictions = [row._replace(sample_id=names[row.sample_id]) for row in self.predictions]
         self.reviewed = {(names[sample], who): None for sample, who in self.reviewed}
         self.asked = {names[sample]: topics for sample, topics in self.asked.items() if sample in names}
+
+    def positives(self) -> dict[str, list[str]]:
+        """Of each sample the topics that people say are there, by their mean."""
+        values: dict[tuple[str, str], list[float]] = {}
+        for row in self.answers:
+            values.setdefault((row.sample_id, row.topic), []).append(row.value)
+        found: dict[str, list[str]] = {sample: [] for sample in self.samples}
+        for (sample, topic), given in values.items():
+            if sum(given) / len(given) >= POSITIVE:
+                found[sample].append(topic)
+        return found
 
     def by_sample(self, rows: Iterable[Answer]) -> dict[str, dict[str, list[Answer]]]:
         """Answers by sample and, within, by who gave them."""

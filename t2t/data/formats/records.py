@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from xml.parsers import expat
 
 from t2t.core.errors import DataError, one_line
 from t2t.core.progress import progress
+from t2t.data.csv_files import Dialect, beginning_of
 from t2t.data.limits import TableLimits
 
 BLOCK = 1 << 20
@@ -99,6 +101,49 @@ def _size(path: Path) -> int:
     if not path.is_file():
         raise DataError(path, "no such file.")
     return path.stat().st_size
+
+
+def csv_rows(path: Path, limits: TableLimits) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line of a text editor, cells by column) of a CSV file's rows; blank ones are passed over.
+
+    Raises DataError for one that is no CSV or too large, a column without a name, or twice, and a row with another
+    number of cells than the header has.
+    """
+    _size(path)
+    limits.refuse_text(path)
+    dialect = Dialect.of(beginning_of(path))
+    header: list[str] = []
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            for _ in range(dialect.before):
+                file.readline()
+            reader, line = csv.reader(file, delimiter=dialect.delimiter), 1 + dialect.before
+            csv.field_size_limit(limits.line_kilobytes << 10)
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    if not header:
+                        header = _header(path, cells)
+                        line = reader.line_num + 1 + dialect.before
+                        continue
+                    if any(cell.strip() for cell in cells[len(header) :]) or len(cells) < len(header):
+                        raise DataError(path, f"{len(cells)} cells, but the header has {len(header)}.", line)
+                    yield line, dict(zip(header, cells, strict=False))
+                line = reader.line_num + 1 + dialect.before
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"not UTF-8 text: {error}.") from None
+    except csv.Error as error:
+        raise DataError(path, f"not readable as a table: {one_line(error)}.") from None
+
+
+def _header(path: Path, cells: list[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    for name in names:
+        if not name or names.count(name) > 1:
+            what = f"column {name!r} stands twice." if name else "a column without a name."
+            raise DataError(path, what)
+    return names
 
 
 class Element:
