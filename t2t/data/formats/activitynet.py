@@ -14,7 +14,7 @@ from typing import Any
 
 from t2t.core.errors import DataError, one_line
 from t2t.core.files import atomic_file
-from t2t.data.formats.model import Content, Options, Reader, Sample, name_of
+from t2t.data.formats.model import Content, Options, Reader, Sample, modality_of, name_of
 from t2t.data.formats.records import csv_rows, json_file
 from t2t.data.labels import POSITIVE
 
@@ -31,9 +31,11 @@ def read_activitynet(source: Path, options: Options) -> Content:
     reading = _Reading(source, options)
     if not isinstance(content, dict):
         raise reading.refused("", "is no object with videos.")
-    for item in content.get("taxonomy") or []:
-        if isinstance(item, dict):
-            reading.taxonomy.add(str(item.get("nodeName")))
+    nodes = [node for node in content.get("taxonomy") or [] if isinstance(node, dict)]
+    inner = {node.get("parentName") for node in nodes}
+    for node in nodes:
+        if node.get("nodeName") not in inner:
+            reading.topic(node.get("nodeName"), "taxonomy")
     for video, entry in (content.get("database") or ({} if "results" in content else content)).items():
         reading.video(video, entry)
     version = name_of(content.get("t2t_model")) or source.stem
@@ -43,10 +45,6 @@ def read_activitynet(source: Path, options: Options) -> Content:
 
 
 class _Reading(Reader):
-    def __init__(self, path: Path, options: Options):
-        super().__init__(path, options)
-        self.taxonomy: set[str] = set()
-
     def video(self, video: str, entry: Any) -> None:
         record = f"video {one_line(video, 60)}"
         if not isinstance(entry, dict):
@@ -152,7 +150,15 @@ def read_kinetics(source: Path, options: Options) -> Content:
             reading.content.counts["rows of the test split without a label, taken for unlabeled"] += 1
             split = "unlabeled"
         sample = reading.content.samples.get(name) or reading.sample(
-            Sample(name, files[0], record, "video", row.get("group", "").strip() or video, split, others=files[1:])
+            Sample(
+                name,
+                files[0],
+                record,
+                modality_of(files[0]),
+                row.get("group", "").strip() or video,
+                split,
+                others=files[1:],
+            )
         )
         if label:
             who = name_of(row.get("annotator")) or options.annotator
@@ -179,8 +185,6 @@ def write_activitynet(content: Content, out: Path, options: Options) -> list[Pat
                     below.setdefault(who, {})[row.topic] = row.value
                 else:
                     annotations.append({"label": row.topic, "annotator": who})
-                    if row.value != 1:
-                        content.counts["relevances of 0.5 or more, which are 1 there"] += 1
         subset = subsets.get(sample.split, sample.split)
         database[sample.id] = {
             "subset": subset,
@@ -204,6 +208,7 @@ def write_activitynet(content: Content, out: Path, options: Options) -> list[Pat
         with atomic_file(files[-1]) as temporary:
             told = {"version": "t2t", "t2t_model": version, "results": results, "external_data": {}}
             temporary.write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
+    content.lost(below=False)
     return files
 
 
@@ -220,8 +225,5 @@ def write_kinetics(content: Content, out: Path, options: Options) -> list[Path]:
                 writer.writerow([row.topic, *own, row.who, sample.media])
             if not rows:
                 writer.writerow(["", *own, "", sample.media])
-    if lost := sum(row.value < POSITIVE for row in content.answers):
-        content.counts["answers that a topic is not there"] += lost
-    if content.predictions:
-        content.counts["predictions"] += len(content.predictions)
+    content.lost(predictions=True)
     return [out]

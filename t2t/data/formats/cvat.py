@@ -16,6 +16,8 @@ from t2t.data.labels import POSITIVE
 
 # Who made what CVAT says its models made.
 AUTOMATIC = "auto"
+# The attribute of such a tag with the model's version.
+MODEL = "model"
 TRUTH = {"true": 1.0, "false": 0.0}
 
 
@@ -104,7 +106,8 @@ class _Reading(Reader):
     def _label(self, element: Element, sample: Sample, who: str) -> None:
         topic = self.topic(element.attributes.get("label", ""), sample.record)
         if element.attributes.get("source") == AUTOMATIC:
-            self.prediction(sample.id, topic, AUTOMATIC, 1.0)
+            versions = [child.text for child in element.all("attribute") if child.attributes.get("name") == MODEL]
+            self.prediction(sample.id, topic, name_of("".join(versions)) or AUTOMATIC, 1.0)
             return
         self.answer(sample.id, topic, who, 1.0)
         for attribute in (child for child in element.every() if child.tag == "attribute"):
@@ -130,7 +133,6 @@ def write(content: Content, out: Path, options: Options) -> list[Path]:
         f"<task><id>{number}</id><name>{escape(who)}</name><assignee><username>{escape(who)}</username></assignee></task>"
         for number, who in enumerate([*people, *versions], start=1)
     )
-    written = 0
     with atomic_file(out) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n')
         file.write(f"<meta><project><name>t2t</name><tasks>{tasks}</tasks><labels>{labels}</labels></project></meta>\n")
@@ -141,13 +143,15 @@ def write(content: Content, out: Path, options: Options) -> list[Path]:
                 if rows is None and (number > 1 or any(answers[sample.id].values())):
                     continue  # a sample without an answer stands in the first task, which loses none
                 topics = [row.topic for row in rows or () if row.value >= POSITIVE]
-                written += len(topics)
+                model = f'<attribute name="{MODEL}">{escape(who)}</attribute>' if source == AUTOMATIC else ""
                 subset = f" subset={quoteattr(sample.split)}" if sample.split else ""
                 file.write(f'<image id="{position}" name={quoteattr(sample.media)} task_id="{number}"{subset}>')
-                file.writelines(f'<tag label={quoteattr(topic)} source="{source}"></tag>' for topic in topics)
+                file.writelines(f'<tag label={quoteattr(topic)} source="{source}">{model}</tag>' for topic in topics)
                 file.write("</image>\n")
         file.write("</annotations>\n")
-    content.counts["answers and confidences below 0.5"] += len(content.answers) + len(content.predictions) - written
+    content.lost(ids=True)
+    if content.predictions:
+        content.counts["confidences, of which those of 0.5 or more are a tag"] += len(content.predictions)
     videos = sum(sample.modality == "video" for sample in content.samples.values())
     if videos:
         content.remarks.append(f"{videos:,} videos are written as pictures are: CVAT itself has one file a video.")

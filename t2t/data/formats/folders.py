@@ -64,13 +64,7 @@ def write(content: Content, out: Path, options: Options) -> list[Path]:
             place = place / topics[0] if topics else folder / "unlabeled"
             place.mkdir(parents=True, exist_ok=True)
             _put(Path(sample.media), place)
-    for what, count in (
-        ("annotators' names", len({row.who for row in content.answers})),
-        ("predictions", len(content.predictions)),
-        ("answers that a topic is not there", sum(row.value < 0.5 for row in content.answers)),
-    ):
-        if count:
-            content.counts[what] += count
+    content.lost(ids=True, answers=True, predictions=True)
     return [out]
 
 

@@ -144,7 +144,7 @@ class _Reading(Reader):
             if not labels and PREDICTIONS not in names:
                 raise DataError(path, f"no column of class labels; name one of {listed(names)} by --labels.")
             self.used |= dict.fromkeys(labels)
-            for name in labels:
+            for name in classes if labels == [ANSWERS] else labels:
                 for topic in classes.get(name, ()):
                     self.topic(topic, name)
             for row in batch.to_pylist():

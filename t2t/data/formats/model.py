@@ -140,6 +140,20 @@ class Content:
                 found[sample].append(topic)
         return found
 
+    def lost(self, ids: bool = False, answers: bool = False, predictions: bool = False, below: bool = True) -> None:
+        """Counts what a format that has been written does not hold: columns of the samples; ids and groups; who
+        answered; predictions; relevances that are neither 0 nor 1, and, with `below`, those below 0.5."""
+        values = [row.value for row in self.answers]
+        told = {
+            "columns of the samples": len({key for sample in self.samples.values() for key in sample.further}),
+            "ids and groups of samples": len(self.samples) if ids else 0,
+            "annotators' names": len({row.who for row in self.answers}) if answers else 0,
+            "predictions": len(self.predictions) if predictions else 0,
+            "answers that a topic is not there": sum(value < POSITIVE for value in values) if below else 0,
+            "relevances from 0.5 to 1, which are 1 there": sum(POSITIVE <= value < 1 for value in values),
+        }
+        self.counts.update({what: count for what, count in told.items() if count})
+
     def by_sample(self, rows: Iterable[Answer]) -> dict[str, dict[str, list[Answer]]]:
         """Answers by sample and, within, by who gave them."""
         found: dict[str, dict[str, list[Answer]]] = {sample: {} for sample in self.samples}
@@ -155,13 +169,15 @@ class Reader:
         self.path = path
         self.options = options
         self.content = Content()
+        self.plain: dict[str, str] = {}
 
     def refused(self, record: str, message: str) -> DataError:
         return DataError(f"{self.path}, {record}" if record else self.path, message)
 
     def sample(self, sample: Sample) -> Sample:
         """Adds a sample, or finds the one of the same id. Raises DataError where that is of another file."""
-        if not sample.id or sample.id != sample.id.strip() or control_character(sample.id):
+        bad = not sample.id or sample.id != sample.id.strip()
+        if bad or (not sample.id.isprintable() and control_character(sample.id)):
             raise self.refused(sample.record, f"the sample's id {one_line(repr(sample.id), 80)} is no name.")
         there = self.content.samples.setdefault(sample.id, sample)
         if there.media != sample.media:
@@ -176,10 +192,11 @@ class Reader:
         """A topic as it is kept: composed characters, single blanks, nothing invisible."""
         if not isinstance(name, str | int) or isinstance(name, bool):
             raise self.refused(record, f"{one_line(repr(name), 80)} is no label; a text is needed.")
-        topic = plain_text(str(name))
+        text = str(name)
+        topic = self.plain.get(text) or self.plain.setdefault(text, plain_text(text))
         if not topic:
             raise self.refused(record, "a label without a name.")
-        if topic != name:
+        if topic != text:
             self.content.counts["labels whose blanks or Unicode form were made plain"] += 1
         self.content.topics.setdefault(topic)
         return topic
