@@ -18,9 +18,10 @@ from t2t.commands.teachers import commented
 from t2t.core.config import parse
 from t2t.core.errors import DataError, T2TError, listed, nearest, one_line
 from t2t.core.files import sha256, sha256_file, write_text
+from t2t.core.progress import progress
 from t2t.core.workspace import Workspace
 from t2t.data.copies import same_videos
-from t2t.data.dataset import Dataset, DatasetConfig, read_dataset
+from t2t.data.dataset import MODALITIES, Dataset, DatasetConfig, read_dataset
 from t2t.data.formats.media import Finder, written
 from t2t.data.formats.merge import TEACHERS, Tables, answers_of, plain_topics, predictions_of, write_tables
 from t2t.data.formats.model import SPLITS, Content, Options, Sample
@@ -159,17 +160,24 @@ def _noted(root: Path) -> list[str]:
 # -- media -----------------------------------------------------------------------------------------------------------
 
 
+def _folder(request: Request) -> Path:
+    """The source's own folder."""
+    return request.source if request.source.is_dir() else request.source.parent
+
+
 def _find(content: Content, at: Place, request: Request, said: list[str]) -> dict[str, Path]:
     """The file of each sample; those without one are taken out of the content."""
     for folder in request.media:
         if not folder.is_dir():
             raise T2TError(f"--media {folder}: no such folder.")
-    source = request.source if request.source.is_dir() else request.source.parent
-    finder = Finder([*request.media, at.root, source])
-    found = {
-        sample.id: path for sample in content.samples.values() if (path := finder.find(sample.media, sample.others))
-    }
-    missing = [sample for sample in content.samples.values() if sample.id not in found]
+    finder = Finder([*request.media, at.root, _folder(request)])
+    samples, found = content.samples.values(), {}
+    with progress("Looking for media", len(samples), "files") as advance:
+        for sample in samples:
+            if (path := finder.find(sample.media, sample.others)) is not None:
+                found[sample.id] = path
+            advance()
+    missing = [sample for sample in samples if sample.id not in found]
     if missing:
         first, total = missing[0], len(content.samples)
         where = f"{first.record}: " if first.record else ""
@@ -186,7 +194,7 @@ def _find(content: Content, at: Place, request: Request, said: list[str]) -> dic
     return found
 
 
-def _rename(content: Content, paths: dict[str, Path], at: Place, folders: Sequence[Path]) -> dict[str, Path]:
+def _rename(content: Content, paths: dict[str, Path], at: Place, request: Request) -> dict[str, Path]:
     """Names each sample that its file did not name: as the dataset's one with the same file, else by its path."""
     known: dict[str, str] = {}
     if at.opened is not None:
@@ -196,10 +204,11 @@ def _rename(content: Content, paths: dict[str, Path], at: Place, folders: Sequen
         for sample in content.samples.values():
             if sample.named and by_id.get(sample.id, str(paths[sample.id])) != str(paths[sample.id]):
                 raise DataError(
-                    sample.record,
+                    f"{request.source}, {sample.record}",
                     f"sample {sample.id!r} is {paths[sample.id]} here and {by_id[sample.id]} in the dataset; give one "
                     "of the two another id.",
                 )
+    folders = [folder.resolve() for folder in (at.root, *request.media, _folder(request))]
     names, taken = {}, {sample.id for sample in content.samples.values() if sample.named} | set(known.values())
     for sample in content.samples.values():
         if sample.named:
@@ -220,9 +229,7 @@ def _rename(content: Content, paths: dict[str, Path], at: Place, folders: Sequen
 
 
 def _tables(content: Content, paths: dict[str, Path], at: Place, request: Request, said: list[str]) -> Tables:
-    source = request.source if request.source.is_dir() else request.source.parent
-    folders = [folder.resolve() for folder in (at.root, *request.media, source)]
-    paths = _rename(content, paths, at, folders)
+    paths = _rename(content, paths, at, request)
     listed_topics = read_lines(request.topics, at.config.table_limits) if request.topics else []
     first = {topic.strip(): None for topic in listed_topics if topic.strip()}
     content.topics = first | content.topics
@@ -261,12 +268,14 @@ def _place_samples(
     before = at.before.samples
     new = [sample for sample in content.samples.values() if sample.id not in before]
     for sample in new:
+        place_of = f"{request.source}, {sample.record}"
         if sample.split and sample.split.lower() not in SPLITS:
-            raise DataError(
-                f"{request.source}, {sample.record}", f"unknown split {sample.split!r}.{nearest(sample.split, SPLITS)}"
-            )
+            raise DataError(place_of, f"unknown split {sample.split!r}.{nearest(sample.split, SPLITS)}")
+        if sample.modality not in MODALITIES:
+            raise DataError(place_of, f"unknown modality {sample.modality!r}.{nearest(sample.modality, MODALITIES)}")
         sample.split = SPLITS[sample.split.lower()] if sample.split else ""
     told = place(
+        request.source,
         new,
         {sample.id: written(paths[sample.id], at.root) for sample in new},
         _copies(new, paths, at),

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from t2t.core.errors import T2TError
 
 # As t2t.data.formats.table has them; tests/commands/test_exchange.py compares the two.
 NAMES = "label-studio, cvat, coco, fiftyone, folders, activitynet, kinetics, wide-csv, huggingface"
 Complete = Annotated[
     bool,
     typer.Option("--complete", help="A topic that an annotator did not give to what they looked at is a negative."),
+]
+
+Exclusive = Annotated[
+    bool, typer.Option("--exclusive", help="Classes exclude each other: who names one denies the others.")
 ]
 
 
@@ -23,12 +30,10 @@ def data_import(
     into: Annotated[str, typer.Option(help="Its folder in the data root; its name if left out.")] = "",
     media: Annotated[list[Path] | None, typer.Option(help="A folder to look for media in; may be repeated.")] = None,
     add: Annotated[bool, typer.Option("--add", help="Add to the dataset that is there.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Write its tables anew.")] = False,
+    anew: Annotated[bool, typer.Option("--replace", help="Write its tables anew.")] = False,
     take: Annotated[bool, typer.Option("--take", help="Of answers that differ, take the new ones.")] = False,
     complete: Complete = False,
-    exclusive: Annotated[
-        bool, typer.Option("--exclusive", help="Classes exclude each other: who names one denies the others.")
-    ] = False,
+    exclusive: Exclusive = False,
     split: Annotated[str, typer.Option(help="Put samples without a split into this one.")] = "",
     split_by_hash: Annotated[str, typer.Option(help="Or into train, validation, test.")] = "0.7,0.1,0.2",
     group_by: Annotated[str, typer.Option(help="What a group is where none is said: file or folder.")] = "file",
@@ -49,20 +54,16 @@ def data_import(
     For instance: t2t data import label-studio export.json --dataset birds --media ~/clips
     """
     from t2t.commands.data_import import Request, import_data
-    from t2t.core.errors import T2TError
     from t2t.data.formats.model import NOBODY, Options
     from t2t.data.formats.places import Rule
 
-    if add and replace:
+    if add and anew:
         raise T2TError("Choose one of --add and --replace.")
     if spans not in ("any", "share") or taxonomy not in ("leaf", "path"):
         raise T2TError("--spans is any or share, and --taxonomy is leaf or path.")
-    renamed = {}
-    for item in teacher or []:
-        version, equals, teacher_id = item.rpartition("=")
-        if not equals:
-            raise T2TError(f"--teacher {item}: write VERSION=ID.")
-        renamed[version] = teacher_id
+    options = Options(complete=complete, exclusive=exclusive, annotator=annotator or NOBODY, media_key=media_key)
+    options = replace(options, human=tuple(human or options.human), labels=tuple(labels or ()), spans=spans)
+    options = replace(options, rating_max=rating_max, number_max=number_max, taxonomy=taxonomy)
     import_data(
         context.obj,
         Request(
@@ -71,26 +72,26 @@ def data_import(
             dataset=dataset,
             into=into,
             media=tuple(media or ()),
-            mode="add" if add else "replace" if replace else "",
+            mode="add" if add else "replace" if anew else "",
             take=take,
             allow_missing=allow_missing,
             topics=topics,
-            teachers=renamed,
+            teachers=_ids(teacher or []),
             rule=Rule.of(split, split_by_hash, group_by),
-            options=Options(
-                complete=complete,
-                exclusive=exclusive,
-                annotator=annotator or NOBODY,
-                human=tuple(human or ("ground_truth",)),
-                media_key=media_key,
-                labels=tuple(labels or ()),
-                rating_max=rating_max,
-                number_max=number_max,
-                spans="share" if spans == "share" else "any",
-                taxonomy="path" if taxonomy == "path" else "leaf",
-            ),
+            options=options,
         ),
     )
+
+
+def _ids(named: list[str]) -> dict[str, str]:
+    """Ids by version. A version may have an equals sign in it, an id has none."""
+    renamed = {}
+    for item in named:
+        version, equals, teacher_id = item.rpartition("=")
+        if not equals:
+            raise T2TError(f"--teacher {item}: write VERSION=ID.")
+        renamed[version] = teacher_id
+    return renamed
 
 
 def data_export(

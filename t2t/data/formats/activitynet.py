@@ -57,19 +57,15 @@ class _Reading(Reader):
             self.content.counts["videos of the test subset without labels, taken for unlabeled"] += 1
             split = "unlabeled"
         names = _names(video, entry.get("path"))
-        sample = self.sample(
-            Sample(video, names[0], record, "video", str(entry.get("group") or ""), split, others=names[1:])
-        )
+        group = str(entry.get("group") or "")
+        sample = self.sample(Sample(video, names[0], record, modality_of(names[0]), group, split, others=names[1:]))
         spans: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for annotation in annotations:
             if not isinstance(annotation, dict):
                 raise self.refused(record, "an annotation that is no object.")
             who = name_of(annotation.get("annotator")) or self.options.annotator
             topic = self.topic(annotation.get("label"), record)
-            span = annotation.get("segment")
-            spans.setdefault((topic, who), []).append(
-                tuple(span) if isinstance(span, list) and len(span) == 2 else (0, 0)
-            )
+            spans.setdefault((topic, who), []).append(self._span(annotation.get("segment"), record))
         for (topic, who), parts in spans.items():
             self.review(sample.id, who)
             self.answer(sample.id, topic, who, self._value(parts, entry, record))
@@ -80,13 +76,10 @@ class _Reading(Reader):
     def _span(self, segment: Any, record: str) -> tuple[float, float]:
         if segment is None:
             return 0.0, math.inf
-        if (
-            not isinstance(segment, list)
-            or len(segment) != 2
-            or not all(isinstance(end, int | float) for end in segment)
-        ):
+        ends = segment if isinstance(segment, list) else []
+        if len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
             raise self.refused(record, f"segment {one_line(repr(segment), 60)} is no pair of seconds.")
-        return float(segment[0]), float(segment[1])
+        return float(ends[0]), float(ends[1])
 
     def _value(self, parts: list[tuple[float, float]], entry: Mapping[str, Any], record: str) -> float:
         if self.options.spans == "any":

@@ -32,7 +32,7 @@ def read(source: Path, options: Options) -> Content:
     if not isinstance(content, dict) or not isinstance(content.get("categories"), list):
         raise reading.refused(
             "",
-            "no COCO annotations: no `categories`. A file of results has none; t2t imports annotations with a score.",
+            "no COCO annotations: it has no `categories`. (A file of results has none; annotations may have a score.)",
         )
     for key in ("images", "videos", "annotations", "categories"):
         records = content.get(key) or []

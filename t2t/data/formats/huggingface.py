@@ -29,6 +29,7 @@ ANSWERS, PREDICTIONS = "annotations", "predictions"
 # How a file begins, and the ending that it gets.
 BEGINNINGS = {b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
 ROWS = 1024
+MOST = " Say what stands for 1 by --number-max."
 
 
 def read(source: Path, options: Options) -> Content:
@@ -107,7 +108,7 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
         with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
             yield from stream
     except (pa.ArrowException, OSError) as error:
-        raise DataError(path, f"cannot be read: {one_line(error, 120)}.") from None
+        raise DataError(path, f"cannot be read: {one_line(error, 120).rstrip('.')}.") from None
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ class _Reading(Reader):
 
     def _label(self, sample: Sample, column: str, value: Any, names: list[str] | None, who: str, record: str) -> None:
         if isinstance(value, bool | float) or (isinstance(value, int) and names is None):
-            answer = self.number(float(value), record, f"{column}:", self.options.number_max)
+            answer = self.number(float(value), record, f"{column}:", self.options.number_max, MOST)
             self.answer(sample.id, self.topic(column, record), who, answer)
             return
         for item in value if isinstance(value, list) else [value]:

@@ -8,11 +8,12 @@ so (`Options.complete`).
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from t2t.core.errors import DataError, one_line
 from t2t.data.labels import POSITIVE
@@ -85,8 +86,8 @@ class Options:
     labels: tuple[str, ...] = ()
     rating_max: float = 5.0
     number_max: float = 1.0
-    spans: Literal["any", "share"] = "any"
-    taxonomy: Literal["leaf", "path"] = "leaf"
+    spans: str = "any"
+    taxonomy: str = "leaf"
     limits: TableLimits = field(default_factory=TableLimits)
     store: Path | None = None
 
@@ -179,6 +180,9 @@ class Reader:
         bad = not sample.id or sample.id != sample.id.strip()
         if bad or (not sample.id.isprintable() and control_character(sample.id)):
             raise self.refused(sample.record, f"the sample's id {one_line(repr(sample.id), 80)} is no name.")
+        sample.group = sample.group.strip()
+        if not sample.group.isprintable() and control_character(sample.group):
+            raise self.refused(sample.record, f"the group {one_line(repr(sample.group), 80)} is no name.")
         there = self.content.samples.setdefault(sample.id, sample)
         if there.media != sample.media:
             raise self.refused(
@@ -222,7 +226,8 @@ class Reader:
 
 def modality_of(media: str) -> str:
     """video or image, by the ending."""
-    return "image" if Path(media.partition("?")[0].replace("\\", "/")).suffix.lower() in IMAGES else "video"
+    path = media.partition("?d=")[2] or media.partition("?")[0]
+    return "image" if os.path.splitext(path.replace("\\", "/"))[1].lower() in IMAGES else "video"
 
 
 def name_of(who: object) -> str:

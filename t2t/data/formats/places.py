@@ -9,7 +9,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from t2t.core.errors import DataError, T2TError, nearest
@@ -56,6 +56,7 @@ class Rule:
 
 
 def place(
+    source: Path,
     samples: Sequence[Sample],
     paths: Mapping[str, str],
     copies: Mapping[str, str],
@@ -66,9 +67,9 @@ def place(
     """Gives each sample a group and a split, where it has none.
 
     Args:
-        paths: as the table will have them, by sample. copies: the group of samples whose files are the same as
-        others, byte for byte. answered: samples that people answered; a group without any is unlabeled. before: the
-        split of each group that the dataset has already.
+        source: the file that they come from, for errors. paths: as the table will have them, by sample.
+        copies: the group of samples whose files are the same as others, byte for byte. answered: samples that people
+        answered; a group without any is unlabeled. before: the split of each group that the dataset has already.
 
     Returns: sentences on what was decided.
 
@@ -88,7 +89,7 @@ def place(
         said = {sample.split for sample in members if sample.split} | ({before[group]} if group in before else set())
         if len(said) > 1:
             raise DataError(
-                members[0].record,
+                f"{source}, {members[0].record}",
                 f"group {group!r} is to be in two splits, {' and '.join(sorted(said))}; a group lies in one only. Give "
                 "all of it one split (--split), or take those out.",
             )

@@ -41,25 +41,29 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
         if text.startswith("["):
             place, closing = 1, "]"
         elif text and not text.startswith("{"):
-            raise DataError(path, f"not JSON: it begins with {one_line(repr(text[:20]))}.")
+            raise DataError(path, f"not readable as JSON: it begins with {one_line(repr(text[:20]))}.")
         while True:
             place = _behind(text, place)
             if place < len(text) and text[place] == closing:
                 if text[place + 1 :].strip() or file.read(BLOCK).strip():
-                    raise DataError(f"{path}, record {number}", "not JSON: something stands behind the list's end.")
+                    raise DataError(
+                        f"{path}, record {number}", "not readable as JSON: something stands behind the list's end."
+                    )
                 return
             try:
                 record, end = decoder.raw_decode(text, place)
                 # A number or word at the end of what was read may go on.
                 whole = ended or end < len(text)
             except RecursionError:
-                raise DataError(f"{path}, record {number + 1}", "not JSON: nested too deeply.") from None
+                raise _broken(path, number + 1, "nested too deeply") from None
             except ValueError as error:
                 whole = False
                 if ended or len(text) - place > LONGEST:
                     if not closing and not text[place:].strip():
                         return
-                    raise DataError(f"{path}, record {number + 1}", f"not JSON: {one_line(error, 120)}.") from None
+                    raise DataError(
+                        f"{path}, record {number + 1}", f"not readable as JSON: {one_line(error, 120)}."
+                    ) from None
             if whole:
                 number += 1
                 yield number, record
@@ -70,6 +74,10 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
             ended = not more
             advance(len(more.encode("utf-8", "replace")))
             text, place = text[place:] + more, 0
+
+
+def _broken(path: Path, number: int, reason: str) -> DataError:
+    return DataError(f"{path}, record {number}", f"not readable as JSON: {reason}.")
 
 
 def _behind(text: str, place: int) -> int:
@@ -88,9 +96,9 @@ def json_file(path: Path, limits: TableLimits) -> Any:
             advance(1)
         return content
     except RecursionError:
-        raise DataError(path, "not JSON: nested too deeply.") from None
+        raise DataError(path, "not readable as JSON: nested too deeply.") from None
     except ValueError as error:
-        raise DataError(path, f"not JSON: {one_line(error, 120)}.") from None
+        raise DataError(path, f"not readable as JSON: {one_line(error, 120)}.") from None
 
 
 def _open(path: Path) -> Any:
@@ -204,7 +212,7 @@ def xml_file(path: Path, limits: TableLimits) -> Element:
         with open(path, "rb") as file:
             parser.ParseFile(file)
     except expat.ExpatError as error:
-        raise DataError(path, f"not XML: {one_line(error, 120)}.") from None
+        raise DataError(path, f"not readable as XML: {one_line(error, 120)}.") from None
     except (ValueError, LookupError) as error:
-        raise DataError(path, f"not XML: {one_line(error, 120)}.") from None
+        raise DataError(path, f"not readable as XML: {one_line(error, 120)}.") from None
     return root.children[0]
