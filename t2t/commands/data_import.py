@@ -234,6 +234,9 @@ def _tables(content: Content, paths: dict[str, Path], at: Place, request: Reques
     first = {topic.strip(): None for topic in listed_topics if topic.strip()}
     content.topics = first | content.topics
     names = plain_topics(content, at.before.topics)
+    if request.options.complete or request.options.exclusive:
+        table = at.root / at.config.annotations
+        at.config.table_limits.refuse_rows(table, len(content.reviewed) * len(set(names.values())))
     answers, told = answers_of(content, names, request.options.complete, request.options.exclusive)
     labels, versions = predictions_of(content.predictions, names, request.teachers)
     before = at.before
@@ -304,7 +307,7 @@ def _copies(new: Sequence[Sample], paths: Mapping[str, Path], at: Place) -> dict
 
 def _add_labels(teacher: str, tables: Tables, before: Tables, file: Path, mode: str) -> None:
     """Puts a teacher's labels behind those that its file has. Raises T2TError where one of these would change."""
-    if mode != "add" or not file.is_file():
+    if mode == "replace" or not file.is_file():
         return
     there = Tables.labels(file)
     before.teachers[teacher] = there

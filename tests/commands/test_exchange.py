@@ -264,6 +264,14 @@ def test_a_group_in_two_splits_or_a_sample_of_two_files_is_refused(workspace: Wo
     documented(failed(workspace, *imported, "--add"))
 
 
+def test_more_answers_than_a_table_may_have_are_refused(workspace: Workspace, tmp_path: Path) -> None:
+    source = tasks(tmp_path / "tasks.json")
+    entry = "name: pets\nroot: pets\ntable_limits: {rows: 5}\n"
+    (workspace.registry / "datasets" / "pets.yaml").write_text(entry, encoding="utf-8")
+    documented(failed(workspace, "data", "import", "label-studio", source, "--dataset", "pets", "--complete"))
+    assert not (workspace.data / "pets").exists()
+
+
 def test_topics_that_nobody_can_tell_apart_are_one(workspace: Workspace, tmp_path: Path) -> None:
     source = tasks(tmp_path / "tasks.json")
     content = json.loads(source.read_text())

@@ -31,20 +31,30 @@ def read_activitynet(source: Path, options: Options) -> Content:
     reading = _Reading(source, options)
     if not isinstance(content, dict):
         raise reading.refused("", "is no object with videos.")
-    nodes = [node for node in content.get("taxonomy") or [] if isinstance(node, dict)]
-    inner = {node.get("parentName") for node in nodes}
-    for node in nodes:
-        if node.get("nodeName") not in inner:
-            reading.topic(node.get("nodeName"), "taxonomy")
-    for video, entry in (content.get("database") or ({} if "results" in content else content)).items():
-        reading.video(video, entry)
+    with reading.at("taxonomy"):
+        reading.topics(content.get("taxonomy") or [])
+    with reading.at("database"):
+        videos = list((content.get("database") or ({} if "results" in content else content)).items())
+        results = list((content.get("results") or {}).items())
+    for video, entry in videos:
+        with reading.at(f"video {one_line(video, 60)}"):
+            reading.video(video, entry)
     version = name_of(content.get("t2t_model")) or source.stem
-    for video, entries in (content.get("results") or {}).items():
-        reading.results(video, entries, version)
+    for video, entries in results:
+        with reading.at(f"video {one_line(video, 60)}"):
+            reading.results(video, entries, version)
     return reading.content
 
 
 class _Reading(Reader):
+    def topics(self, taxonomy: Any) -> None:
+        """The leaves of a taxonomy."""
+        nodes = [node for node in taxonomy if isinstance(node, dict)]
+        inner = {node.get("parentName") for node in nodes}
+        for node in nodes:
+            if node.get("nodeName") not in inner:
+                self.topic(node.get("nodeName"), "taxonomy")
+
     def video(self, video: str, entry: Any) -> None:
         record = f"video {one_line(video, 60)}"
         if not isinstance(entry, dict):

@@ -41,12 +41,10 @@ def read(source: Path, options: Options) -> Content:
     for category in content["categories"]:
         record = f"category {one_line(category.get('id'), 40)}"
         reading.categories[_id(category.get("id"))] = reading.topic(category.get("name"), record)
-    for video in content.get("videos") or []:
-        reading.video(video)
-    for image in content.get("images") or []:
-        reading.image(image)
-    for annotation in content.get("annotations") or []:
-        reading.annotation(annotation)
+    for key, take in (("videos", reading.video), ("images", reading.image), ("annotations", reading.annotation)):
+        for record in content.get(key) or []:
+            with reading.at(f"{key} {one_line(record.get('id'), 40)}"):
+                take(record)
     looked = {sample for sample, _ in reading.content.reviewed}
     for picture in reading.images.values():
         if picture.id not in looked:
@@ -54,7 +52,8 @@ def read(source: Path, options: Options) -> Content:
     for (sample, topic, version), value in reading.best.items():
         reading.prediction(sample, topic, version, value)
     for image in content.get("images") or []:
-        reading.below(image)
+        with reading.at(f"images {one_line(image.get('id'), 40)}"):
+            reading.below(image)
     return reading.content
 
 

@@ -47,9 +47,11 @@ def read(source: Path, options: Options) -> Content:
         raise reading.refused("", "no samples of FiftyOne: it has no `samples`; export as FiftyOneDataset.")
     beside = path.parent / "metadata.json"
     for about in (content, json_file(beside, options.limits) if beside.is_file() else {}):
-        reading.names(about)
+        with reading.at("classes"):
+            reading.names(about)
     for number, sample in enumerate(content["samples"], start=1):
-        reading.entry(sample, f"sample {number}")
+        with reading.at(f"sample {number}"):
+            reading.entry(sample, f"sample {number}")
     return reading.settle()
 
 

@@ -89,6 +89,8 @@ def _files(source: Path) -> Iterator[tuple[str, Path, Features]]:
 def _saved(folder: Path, split: str) -> Iterator[tuple[str, Path, Features]]:
     state = json_file(folder / "state.json", Options().limits)
     info = json_file(folder / "dataset_info.json", Options().limits)
+    if not isinstance(state, dict) or not isinstance(info, dict):
+        raise DataError(folder / "state.json", "is built otherwise than this format has it: it is no object.")
     for entry in state.get("_data_files") or []:
         name = str(entry.get("filename"))
         if Path(name).name != name:
@@ -150,7 +152,8 @@ class _Reading(Reader):
                     self.topic(topic, name)
             for row in batch.to_pylist():
                 number += 1
-                self.row(row, media, labels, classes, split, f"{path.name}, row {number}")
+                with self.at(f"{path.name}, row {number}"):
+                    self.row(row, media, labels, classes, split, f"{path.name}, row {number}")
 
     def _media(self, names: list[str], path: Path) -> list[str]:
         keys = [self.options.media_key] if self.options.media_key else [name for name in MEDIA if name in names]
@@ -261,7 +264,8 @@ def _with_table(source: Path, first: Path, options: Options) -> Content:
             reading.used |= dict.fromkeys(labels)
             named = {**row, "file_name": f"{folder}/{row['file_name']}" if folder != "." else row["file_name"]}
             labelled = {name: value if value != "" else None for name, value in named.items()}
-            reading.row(labelled, ["file_name"], labels, {}, split, record)
+            with reading.at(record):
+                reading.row(labelled, ["file_name"], labels, {}, split, record)
     return reading.settle()
 
 

@@ -41,7 +41,8 @@ def read(source: Path, options: Options) -> Content:
     """
     reading = _Reading(source, options)
     for number, task in json_records(source, options.limits):
-        reading.task(task, f"task {number}")
+        with reading.at(f"task {number}"):
+            reading.task(task, f"task {number}")
     return reading.settle()
 
 

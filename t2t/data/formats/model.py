@@ -7,15 +7,15 @@ so (`Options.complete`).
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from t2t.core.errors import DataError, one_line
+from t2t.core.errors import DataError, one_line, told
 from t2t.data.labels import POSITIVE
 from t2t.data.limits import TableLimits
 from t2t.data.listing import IMAGES
@@ -175,6 +175,15 @@ class Reader:
     def refused(self, record: str, message: str) -> DataError:
         return DataError(f"{self.path}, {record}" if record else self.path, message)
 
+    @contextmanager
+    def at(self, record: str) -> Iterator[None]:
+        """Within, what breaks because a record is built otherwise than the format says is told with its name."""
+        try:
+            yield
+        except (AttributeError, TypeError, LookupError, ValueError, OverflowError) as error:
+            what = told(error)
+            raise self.refused(record, f"is built otherwise than this format has it: {what}") from error
+
     def sample(self, sample: Sample) -> Sample:
         """Adds a sample, or finds the one of the same id. Raises DataError where that is of another file."""
         bad = not sample.id or sample.id != sample.id.strip()
@@ -208,7 +217,7 @@ class Reader:
     def number(self, value: object, record: str, what: str, most: float = 1.0, remedy: str = "") -> float:
         """A number from 0 to `most`, divided by it. Raises DataError for what is none."""
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or not 0 <= value <= most:  # type: ignore[operator,arg-type]
+        if not is_number or not 0 <= value <= most:  # type: ignore[operator]
             raise self.refused(
                 record, f"{what} {one_line(repr(value), 60)} is not a number from 0 to {most:g}.{remedy}"
             )
