@@ -5,69 +5,34 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 from rich.markup import escape
 
-from t2t.campaign.entries import dataset_config, teacher_entry
+from t2t.campaign.entries import teacher_entry
+from t2t.commands.import_request import NOTE, Place, Request, key_of, noted, place_of
 from t2t.commands.schemas import FILES, schema_line
 from t2t.commands.tables import console
 from t2t.commands.teachers import commented
 from t2t.core.config import parse
 from t2t.core.errors import DataError, T2TError, listed, nearest, one_line
-from t2t.core.files import sha256, sha256_file, write_text
+from t2t.core.files import sha256, write_text
 from t2t.core.progress import progress
 from t2t.core.workspace import Workspace
 from t2t.data.copies import same_videos
-from t2t.data.dataset import MODALITIES, Dataset, DatasetConfig, read_dataset
+from t2t.data.dataset import MODALITIES
 from t2t.data.formats.media import Finder, written
 from t2t.data.formats.merge import TEACHERS, Tables, answers_of, plain_topics, predictions_of, write_tables
-from t2t.data.formats.model import SPLITS, Content, Options, Sample
-from t2t.data.formats.places import Rule, place
+from t2t.data.formats.model import SPLITS, Content, Sample
+from t2t.data.formats.places import place
 from t2t.data.formats.table import FORMATS
 from t2t.data.tables import read_lines
 from t2t.teachers.kinds.labels import Entry
 
 # Share of a file's media that may be missing without anybody's saying so.
 MISSING = 0.05
-# What was imported into a dataset, so that importing it again does nothing.
-NOTE = "imports.json"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks for.
-
-    mode: "" for a new dataset, "add" to one that is there, "replace" it. into: the dataset's folder in the data root.
-    media: folders to look for files in, before the dataset's and the source's own. topics: a file with topics, one a
-    line, which come first. teachers: ids for versions. take: of answers that differ, the new ones instead of the old.
-    """
-
-    format: str
-    source: Path
-    dataset: str
-    into: str = ""
-    media: tuple[Path, ...] = ()
-    mode: str = ""
-    take: bool = False
-    allow_missing: bool = False
-    topics: Path | None = None
-    teachers: Mapping[str, str] = field(default_factory=dict)
-    rule: Rule = field(default_factory=Rule)
-    options: Options = field(default_factory=Options)
-
-
-@dataclass
-class Place:
-    """Where a dataset is, or comes to be; `before` has its tables and `opened` itself where it is added to."""
-
-    config: DatasetConfig
-    root: Path
-    entry: Path
-    opened: Dataset | None = None
-    before: Tables = field(default_factory=Tables)
 
 
 def import_data(workspace: Workspace, request: Request) -> list[Path]:
@@ -82,10 +47,10 @@ def import_data(workspace: Workspace, request: Request) -> list[Path]:
         raise T2TError(f"{one_line(request.format, 40)}: no format that is read.{nearest(request.format, FORMATS)}")
     if not request.source.exists():
         raise T2TError(f"{request.source}: no such file or folder.")
-    at = _place(workspace, request)
-    key = _key(request)
+    at = place_of(workspace, request)
+    key = key_of(request)
     if at.before.samples and not request.mode:
-        if key in _noted(at.root):
+        if key in noted(at.root):
             console.print(f"{escape(str(request.source))} is imported into {at.config.name} already: nothing to do.")
             return []
         raise T2TError(
@@ -102,59 +67,9 @@ def import_data(workspace: Workspace, request: Request) -> list[Path]:
     _check_teachers(workspace, at.config.name, tables)
     files = write_tables(tables, at.before, at.config, at.root, workspace.data)
     files += _write_entries(workspace, at, tables, request)
-    write_text(at.root / NOTE, json.dumps([*_noted(at.root), key] if key not in _noted(at.root) else _noted(at.root)))
+    write_text(at.root / NOTE, json.dumps([*noted(at.root), key] if key not in noted(at.root) else noted(at.root)))
     _print(at, tables, content, said, files)
     return files
-
-
-# -- the dataset -----------------------------------------------------------------------------------------------------
-
-
-def _place(workspace: Workspace, request: Request) -> Place:
-    name, entry = request.dataset, workspace.registry / "datasets" / f"{request.dataset}.yaml"
-    if not workspace.registry.is_dir():
-        raise T2TError(f"{workspace.registry}: no registry here. Run t2t where `registry/` is, or set T2T_REGISTRY.")
-    new = {"name": name, "root": request.into or name, "description": f"Imported from {request.source.name}."}
-    config = parse(DatasetConfig, new, f"--dataset {one_line(name, 80)}")
-    if entry.is_file():
-        config = dataset_config(workspace, name)
-        if request.into and (workspace.data / request.into).resolve() != (workspace.data / config.root).resolve():
-            raise T2TError(f"--into {request.into}: {entry} has the folder {config.root!r}; leave --into out.")
-    root = (workspace.data / config.root).resolve()
-    if root.exists() and not root.is_dir():
-        raise T2TError(f"{root}: is a file; name another folder by --into.")
-    place = Place(config, root, entry)
-    if (root / config.samples).is_file():
-        if request.mode == "add":
-            place.opened = read_dataset(config, workspace.data)
-            place.before = Tables.of(config, root)
-        else:
-            # Its rows do not count: either they are replaced, or nothing is done.
-            place.before.samples = {"": {}} if not request.mode else {}
-    elif request.mode == "add":
-        raise T2TError(f"Dataset {name!r} is not there ({root / config.samples}); leave --add out to make it.")
-    return place
-
-
-def _key(request: Request) -> str:
-    """What tells an import from another one: the source's content, and what was asked for."""
-    source = request.source
-    if source.is_file():
-        content = sha256_file(source)
-    else:
-        files = sorted(path for path in source.rglob("*") if path.is_file())
-        content = sha256(*(f"{path.relative_to(source)} {path.stat().st_size}" for path in files))
-    asked = replace(request, source=Path(), mode="", media=(), topics=None, allow_missing=False)
-    topics = sha256_file(request.topics) if request.topics and request.topics.is_file() else ""
-    return sha256(content, topics, repr(asked))
-
-
-def _noted(root: Path) -> list[str]:
-    try:
-        noted = json.loads((root / NOTE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [str(key) for key in noted] if isinstance(noted, list) else []
 
 
 # -- media -----------------------------------------------------------------------------------------------------------
@@ -271,11 +186,11 @@ def _place_samples(
     before = at.before.samples
     new = [sample for sample in content.samples.values() if sample.id not in before]
     for sample in new:
-        place_of = f"{request.source}, {sample.record}"
+        where = f"{request.source}, {sample.record}"
         if sample.split and sample.split.lower() not in SPLITS:
-            raise DataError(place_of, f"unknown split {sample.split!r}.{nearest(sample.split, SPLITS)}")
+            raise DataError(where, f"unknown split {sample.split!r}.{nearest(sample.split, SPLITS)}")
         if sample.modality not in MODALITIES:
-            raise DataError(place_of, f"unknown modality {sample.modality!r}.{nearest(sample.modality, MODALITIES)}")
+            raise DataError(where, f"unknown modality {sample.modality!r}.{nearest(sample.modality, MODALITIES)}")
         sample.split = SPLITS[sample.split.lower()] if sample.split else ""
     told = place(
         request.source,

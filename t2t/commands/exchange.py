@@ -53,7 +53,8 @@ def data_import(
 
     For instance: t2t data import label-studio export.json --dataset birds --media ~/clips
     """
-    from t2t.commands.data_import import Request, import_data
+    from t2t.commands.data_import import import_data
+    from t2t.commands.import_request import Request
     from t2t.data.formats.model import NOBODY, Options
     from t2t.data.formats.places import Rule
 

@@ -272,6 +272,15 @@ def test_more_answers_than_a_table_may_have_are_refused(workspace: Workspace, tm
     assert not (workspace.data / "pets").exists()
 
 
+def test_a_folder_for_it_that_cannot_be_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    imported = ("data", "import", "label-studio", tasks(tmp_path / "tasks.json"), "--dataset", "pets")
+    (workspace.data / "taken").write_text("x")
+    documented(failed(workspace, *imported, "--into", "taken"))
+    done(workspace, *imported, "--into", "deep/pets")
+    assert (workspace.data / "deep" / "pets" / "samples.csv").is_file()
+    documented(failed(workspace, *imported, "--into", "elsewhere", "--add"))
+
+
 def test_topics_that_nobody_can_tell_apart_are_one(workspace: Workspace, tmp_path: Path) -> None:
     source = tasks(tmp_path / "tasks.json")
     content = json.loads(source.read_text())

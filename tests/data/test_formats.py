@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t2t.data.formats.model import Content, Options
+from t2t.data.formats.model import Content, Options, Sample
 from t2t.data.formats.table import FORMATS
 from tests.helpers.documented import refused
 from tests.helpers.exchange import picture
@@ -125,6 +125,19 @@ def test_json_min_is_read_with_what_it_has(tmp_path: Path) -> None:
         ("a.mp4", "n", "2", 0.5)
     }
     assert content.samples["a.mp4"].further == {"title": "Cat"}
+
+
+def test_what_a_task_asks_for_is_written_and_comes_back(tmp_path: Path) -> None:
+    content = Content(topics={"cat": None, "dog": None, "bird": None})
+    content.samples = {"1": Sample("1", "a.mp4", modality="video"), "2": Sample("2", "b.png", modality="image")}
+    content.asked = {"1": ("dog", "cat"), "2": ("bird",)}
+    json_file, config = FORMATS["label-studio"].write(content, tmp_path / "ask.json", Options())
+    assert 'choice="multiple" value="$topics"' in config.read_text()
+    assert json.loads(json_file.read_text())[0]["data"]["topics"] == [{"value": "dog"}, {"value": "cat"}]
+    back = read("label-studio", json_file)
+    assert back.asked == content.asked
+    assert list(back.topics) == ["cat", "dog", "bird"]
+    assert not back.answers
 
 
 def test_a_long_file_is_read_record_by_record(tmp_path: Path) -> None:
