@@ -9,6 +9,7 @@ from t2t.core.config import Written, expand, parse, read_yaml
 from t2t.core.errors import T2TError, expect
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset, DatasetConfig, read_dataset
+from t2t.data.remote import open_remote
 from t2t.teachers import TeacherEntry, parse_entry
 
 
@@ -20,8 +21,10 @@ def dataset_config(workspace: Workspace, name: str) -> DatasetConfig:
 
 
 def open_dataset(workspace: Workspace, name: str) -> Dataset:
-    """The dataset, read and checked."""
-    return read_dataset(dataset_config(workspace, name), workspace.data)
+    """The dataset, read and checked; files of other machines can be fetched from now on."""
+    dataset = read_dataset(dataset_config(workspace, name), workspace.data)
+    open_remote(dataset.machines, dataset.config.remote, workspace.work / "remote")
+    return dataset
 
 
 def load_dataset(name: str, workspace: Workspace | None = None) -> Dataset:

@@ -38,7 +38,7 @@ LAZY = {
     for name in ("cli.py", "deploy.py", "run.py", "training/job.py", "commands/asking.py", "commands/groups.py")
 }
 # Not everybody has them, and those who have not can do the rest.
-OPTIONAL = {"openai", "psycopg", "playwright", "pwd", "faiss", "onnxruntime"}
+OPTIONAL = {"aiohttp", "fsspec", "openai", "psycopg", "playwright", "pwd", "faiss", "onnxruntime"}
 
 
 def name(path: Path) -> str:
