@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from t2t.core.files import sha256, sha256_file
-from t2t.data.remote import is_remote, known
+from t2t.data.remote import is_remote, last_seen
 
 # Bytes at both ends of a file that are looked at before it is hashed as a whole.
 ENDS = 1 << 16
@@ -24,7 +24,7 @@ def same_videos(paths: Sequence[str]) -> list[list[int]]:
     groups = [[path for path in by_path if not is_remote(path)]]
     for key in (os.path.getsize, _ends, sha256_file):
         groups = [same for group in groups for same in _alike(group, key)]
-    groups += _alike(far, lambda path: known(path) or 0)
+    groups += _alike(far, lambda path: last_seen(path) or 0)
     grouped = {path for group in groups for path in group}
     groups += [[path] for path in by_path if path not in grouped]
     same = ([position for path in group for position in by_path[path]] for group in groups)

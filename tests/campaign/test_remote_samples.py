@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -19,7 +20,7 @@ from tests.helpers.documented import refused
 from tests.helpers.elsewhere import Elsewhere, elsewhere
 
 pytest.importorskip("aiohttp", reason="the extra `remote` is not installed")
-ENTRY = {"schemes": ["file", "http"], "remote": {"private": ["127.0.0.1"], "attempts": 1}}
+ENTRY: dict[str, Any] = {"schemes": ["file", "http"], "remote": {"private": ["127.0.0.1"], "attempts": 1}}
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_files_that_are_gone_are_quarantined_without_their_signature(world: Path
 
 
 def test_one_video_in_two_splits_is_found_once_it_is_fetched(world: Path, tmp_path: Path, there: Elsewhere):
-    place = moved(world, tmp_path, there)
+    place = moved(world, tmp_path, there, remote={**ENTRY["remote"], "recheck_hours": 0})
     samples = open_dataset(place, "demo").samples.to_pandas()
     first = {split: samples[samples["split"] == split]["path"].iloc[0] for split in ("train", "test")}
     train, test = (f"/{path.partition('/clips/')[2].partition('?')[0]}" for path in first.values())

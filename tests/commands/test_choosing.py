@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from t2t.commands.annotate.choose import RANDOM, Caps, Pool, choose, disputed, draw, uncertainty
+from t2t.commands.annotate.choose import RANDOM, Caps, Likeliest, Pool, choose, disputed, draw, uncertainty
 
 
 def pool(why: str, pairs: list[tuple[int, int]]) -> Pool:
@@ -73,3 +73,18 @@ def test_where_the_caps_leave_too_few_pairs_they_give_way():
     best = pool("a", [(0, topic) for topic in range(10)])
     assert len(choose(Pool.empty(RANDOM), [best], np.zeros(1, int), 8, Caps(2, 2, 2))[1]) == 8
     assert len(choose(Pool.empty(RANDOM), [best], np.zeros(1, int), 99, Caps(2, 2, 2))[1]) == 10
+
+
+def test_the_likeliest_samples_of_a_topic_are_found_block_by_block():
+    confidence = np.random.default_rng(0).random((50, 4)).astype(np.float32)
+    confidence[:48, 3] = -1  # answered: two are left
+    found = Likeliest(3, 4)
+    for start in range(0, 50, 7):
+        found.add(confidence[start : start + 7], start)
+    chosen = found.pool(np.array([5, 6, 7, 8]), np.array([1.0, 0.5, 0.25, 0.1]))
+    best = [np.argsort(-confidence[:, topic], kind="stable")[:3].tolist() for topic in range(4)]
+    for topic in range(4):
+        rows = chosen.topic == topic + 5
+        assert chosen.sample[rows].tolist() == (best[topic] if topic < 3 else best[topic][:2])
+    assert chosen.priority.tolist() == sorted(chosen.priority.tolist(), reverse=True)
+    assert chosen.priority[0] == 1

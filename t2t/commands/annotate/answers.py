@@ -82,17 +82,18 @@ def next_step(campaign: Campaign) -> str:
     """What a run of a campaign makes of other annotations, in a sentence."""
     name, records = campaign.config.name, campaign.ledger.records()
     k = len(records)
+    run = f"t2t run {name}" if name in campaign.workspace.names("campaigns") else f"t2t run CAMPAIGN --name {name}"
     if why := campaign.lineup.stop(records):
         return (
-            f"The campaign has ended: {why}. One more round learns from them: t2t run {name} --set "
+            f"The campaign has ended: {why}. One more round learns from them: {run} --set "
             f"rounds.max={k + 1} --set rounds.patience={k + 1}"
         )
     if campaign.files(k).begun.is_file():
         return (
             f"Round {k} has begun and ends with the annotations that it began with; the one after it learns from "
-            f"these: t2t run {name}"
+            f"these: {run}"
         )
-    return f"Round {k} learns from them: t2t run {name}"
+    return f"Round {k} learns from them: {run}"
 
 
 def _answers(file: Path, annotator: str | None, dataset: Dataset) -> tuple[list[Answer], int]:

@@ -46,10 +46,46 @@ class Pool:
         return cls(why, np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
 
     @classmethod
-    def of(cls, why: str, priority: np.ndarray, start: int = 0) -> Pool:
-        """Of a block of samples from `start` on. Args: priority: float32 [block, topics], negative for what is out."""
-        sample, topic = np.nonzero(priority >= 0)
+    def of(cls, why: str, priority: np.ndarray, start: int, above: float) -> Pool:
+        """The pairs of a block of samples, from `start` on, whose priority is above a value.
+
+        Args:
+            priority: float32 [block, topics].
+        """
+        sample, topic = np.nonzero(priority > above)
         return cls(why, sample + start, topic, priority[sample, topic])
+
+
+class Likeliest:
+    """Of each of some topics the samples with the highest confidences, as blocks of samples come.
+
+    Args:
+        each: how many of a topic.
+    """
+
+    def __init__(self, each: int, topics: int):
+        self.each = each
+        self.confidence = np.full((each, topics), -1, np.float32)
+        self.sample = np.zeros((each, topics), np.int64)
+
+    def add(self, confidence: np.ndarray, start: int) -> None:
+        """Args: confidence: float32 [block, topics], of samples from `start` on, negative for what is out."""
+        samples = np.broadcast_to(start + np.arange(len(confidence))[:, None], confidence.shape)
+        every, names = np.concatenate([self.confidence, confidence]), np.concatenate([self.sample, samples])
+        order = np.argsort(-every, axis=0, kind="stable")[: self.each]
+        self.confidence, self.sample = np.take_along_axis(every, order, 0), np.take_along_axis(names, order, 0)
+
+    def pool(self, topics: np.ndarray, weight: np.ndarray) -> Pool:
+        """All of them, a topic's first one with its weight, 0..1, the next ones with less: by rank, since a topic that
+        the student has seen little of has low confidences everywhere.
+
+        Args:
+            topics: the position of each topic among all.
+        """
+        rank, column = np.nonzero(self.confidence >= 0)
+        priority = (weight[column] * (1 - rank / self.each)).astype(np.float32)
+        found = Pool("rare", self.sample[rank, column], topics[column], priority)
+        return found.best(len(found))
 
 
 @dataclass(frozen=True)

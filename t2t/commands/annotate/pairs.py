@@ -13,7 +13,7 @@ import pyarrow as pa
 from t2t.campaign.best import Best
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.steps.rows import groups_of, round_scales, training_rows
-from t2t.commands.annotate.choose import Caps, Pool, choose, disputed, draw, uncertainty
+from t2t.commands.annotate.choose import Caps, Likeliest, Pool, choose, disputed, draw, uncertainty
 from t2t.commands.annotate.wanted import Wanted
 from t2t.commands.health import reopen
 from t2t.commands.predict import open_scorer
@@ -104,7 +104,7 @@ class _Place:
         levels = self.best.thresholds().of(self.topics)
         rare = np.flatnonzero(self.short > 0)
         each = max(PER_CLIP, -(-pairs // max(len(rare), 1)))
-        uncertain, likely = Pool.empty("uncertain"), [Pool.empty("rare") for _ in rare]
+        uncertain, likely = Pool.empty("uncertain"), Likeliest(each, len(rare))
         block = int(max(1, min(4096, CONFIDENCES // topics)))
         with progress("Looking for pairs", len(where), "samples") as advance:
             for start in range(0, len(where), block):
@@ -115,17 +115,12 @@ class _Place:
                 known = self.answered[first:last] - start * topics
                 priority = uncertainty(confidence, levels)
                 priority.reshape(-1)[known], confidence.reshape(-1)[known] = -1, -1
-                uncertain = (uncertain + Pool.of("uncertain", priority, start)).best(DEPTH * pairs)
-                for number, topic in enumerate(rare):
-                    some = Pool.of("rare", confidence[:, topic : topic + 1], start)
-                    likely[number] = (likely[number] + some).best(each)
+                # Of what is no better than the last of a full pool none would stay.
+                worst = uncertain.priority[-1] if len(uncertain) == DEPTH * pairs else -1
+                uncertain = (uncertain + Pool.of("uncertain", priority, start, worst)).best(DEPTH * pairs)
+                likely.add(confidence[:, rare], start)
                 advance(len(here))
-        found = Pool.empty("rare")
-        for topic, some in zip(rare, likely, strict=True):
-            # By rank, since a topic that nobody has shown the student yet has low confidences everywhere.
-            rank = self.short[topic] * (1 - np.arange(len(some)) / each)
-            found = found + Pool("rare", some.sample, np.full(len(some), topic), rank.astype(np.float32))
-        return [uncertain, found.best(len(found))]
+        return [uncertain, likely.pool(rare, self.short[rare])]
 
     def by_teachers(self, pairs: int) -> Pool:
         """The pairs whose teachers lie furthest apart, on the common scale."""

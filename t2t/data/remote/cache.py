@@ -67,6 +67,11 @@ class Cache:
         entry = self._entries.get(_key(uri))
         return entry.sha256 if entry is not None and self._fresh(entry) else None
 
+    def last(self, uri: str) -> str | None:
+        """The content's SHA-256 as it was last seen, however long ago; asks nobody."""
+        entry = self._entries.get(_key(uri))
+        return None if entry is None else entry.sha256
+
     def sha256(self, uri: str) -> str:
         """The content's SHA-256; fetched or checked where that is due. Raises Unreachable."""
         with self._turn(uri):
@@ -236,9 +241,17 @@ def _cache(uri: str) -> Cache:
 
 
 def known(uri: str) -> str | None:
-    """The content's SHA-256 where it is known; asks nobody."""
+    """The content's SHA-256 where it is known and need not be checked; asks nobody."""
     try:
         return _cache(uri).known(uri)
+    except Unreachable:
+        return None
+
+
+def last_seen(uri: str) -> str | None:
+    """The content's SHA-256 as it was last seen, however long ago; asks nobody."""
+    try:
+        return _cache(uri).last(uri)
     except Unreachable:
         return None
 
