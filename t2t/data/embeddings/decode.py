@@ -115,11 +115,10 @@ class Decoder:
         """As `read_frames`."""
         if frames < 1:
             raise ValueError(f"frames must be 1 or more, not {frames}")
-        if remote.is_remote(str(path)):
-            try:
-                path = remote.local(str(path))
-            except OSError as error:
-                raise Unreadable(one_line(error.strerror or error)) from None
+        try:
+            path = remote.local(str(path))
+        except OSError as error:
+            raise Unreadable(one_line(error)) from None
         question = {
             "path": os.path.abspath(path),
             "frames": frames,

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from t2t.core.errors import one_line
 from t2t.core.files import fsync, remove_leftovers, sha256, sha256_file, write_text
-from t2t.data.remote.addresses import RemoteConfig, identity
+from t2t.data.remote.addresses import RemoteConfig, identity, is_remote
 from t2t.data.remote.fetching import Source, Unreachable
 
 log = logging.getLogger("t2t")
@@ -261,6 +261,6 @@ def sha256_of(uri: str) -> str:
     return _cache(uri).sha256(uri)
 
 
-def local(uri: str) -> str:
-    """A local file with what an address has. Raises Unreachable, an OSError."""
-    return str(_cache(uri).local(uri))
+def local(path: str) -> str:
+    """A local file with what an address has; a path of this machine as it is. Raises Unreachable, an OSError."""
+    return str(_cache(path).local(path)) if is_remote(path) else path
