@@ -15,6 +15,7 @@ from t2t.campaign.entries import open_dataset
 from t2t.commands.data import check_data
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
+from t2t.data.remote.addresses import missing_module
 from tests.helpers.campaigns import run, tiny, tiny_at
 from tests.helpers.documented import refused
 from tests.helpers.elsewhere import Elsewhere, elsewhere
@@ -116,4 +117,8 @@ def test_a_scheme_whose_library_is_not_there_is_refused(
 ):
     place = moved(world, tmp_path, there)
     monkeypatch.setattr("t2t.data.remote.addresses.find_spec", lambda name: None)
-    assert "pip install 'teacher2task[remote]'" in refused(lambda: open_dataset(place, "demo"))
+    missing_module.cache_clear()
+    try:
+        assert "pip install 'teacher2task[remote]'" in refused(lambda: open_dataset(place, "demo"))
+    finally:
+        missing_module.cache_clear()

@@ -72,8 +72,10 @@ class Likeliest:
         """Args: confidence: float32 [block, topics], of samples from `start` on, negative for what is out."""
         samples = np.broadcast_to(start + np.arange(len(confidence))[:, None], confidence.shape)
         every, names = np.concatenate([self.confidence, confidence]), np.concatenate([self.sample, samples])
-        order = np.argsort(-every, axis=0, kind="stable")[: self.each]
-        self.confidence, self.sample = np.take_along_axis(every, order, 0), np.take_along_axis(names, order, 0)
+        # A partition is a tenth of the work of a sort; only what it leaves is sorted.
+        best = np.argpartition(-every, self.each - 1, axis=0)[: self.each]
+        best = np.take_along_axis(best, np.argsort(-np.take_along_axis(every, best, 0), axis=0, kind="stable"), 0)
+        self.confidence, self.sample = np.take_along_axis(every, best, 0), np.take_along_axis(names, best, 0)
 
     def pool(self, topics: np.ndarray, weight: np.ndarray) -> Pool:
         """All of them, a topic's first one with its weight, 0..1, the next ones with less: by rank, since a topic that

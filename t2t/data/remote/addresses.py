@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
@@ -90,6 +91,7 @@ def fault(uri: str, config: RemoteConfig) -> str | None:
     return None
 
 
+@cache
 def missing_module(scheme: str) -> str | None:
     """How to install what a scheme needs; None where it is there."""
     module, extra = NEEDED[scheme]
