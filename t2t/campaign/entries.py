@@ -12,6 +12,7 @@ from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset, DatasetConfig, read_dataset
 from t2t.data.labels import ANNOTATOR
 from t2t.data.people import PeopleConfig
+from t2t.data.remote import open_remote
 from t2t.lake import Lake
 from t2t.teachers import QUICK, TeacherEntry, parse_entry
 from t2t.teachers.retraction import marks
@@ -25,7 +26,7 @@ def dataset_config(workspace: Workspace, name: str) -> DatasetConfig:
 
 
 def open_dataset(workspace: Workspace, name: str, lake: Callable[[], Lake | None] | None = None) -> Dataset:
-    """The dataset, read and checked.
+    """The dataset, read and checked; files of other machines can be fetched from now on.
 
     Args:
         lake: gives the lake, if there is one, whose retracted annotators' answers are not to count. It is asked where
@@ -34,7 +35,9 @@ def open_dataset(workspace: Workspace, name: str, lake: Callable[[], Lake | None
     config, marked = dataset_config(workspace, name), set[str]()
     if config.people != PeopleConfig() and lake is not None and (place := lake()) is not None:
         marked = {teacher for teacher in marks(place, name) if teacher.startswith(ANNOTATOR)}
-    return read_dataset(config, workspace.data, marked, workspace.work / "people")
+    dataset = read_dataset(config, workspace.data, marked, workspace.work / "people")
+    open_remote(dataset.machines, config.remote, workspace.work / "remote")
+    return dataset
 
 
 def load_dataset(name: str, workspace: Workspace | None = None) -> Dataset:

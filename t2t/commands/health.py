@@ -58,14 +58,20 @@ def health_json(workspace: Workspace, campaign: str) -> dict[str, Any]:
     }
 
 
-def _measure(workspace: Workspace, campaign: str) -> Health:
+def reopen(workspace: Workspace, campaign: str) -> Campaign:
+    """A campaign that has begun, with the settings that its next round would have. Raises T2TError for another one."""
     ledger = ledger_of(workspace, campaign)
     if campaign in workspace.names("campaigns"):
         # What the next round would read, in the lake where the campaign began.
         config = campaign_config(workspace, campaign).model_copy(update={"lake": read_frozen(ledger)["lake"]})
     else:
         config = frozen_config(ledger)
-    opened = Campaign(config, workspace, LocalEngine("cpu"))
+    return Campaign(config, workspace, LocalEngine("cpu"))
+
+
+def _measure(workspace: Workspace, campaign: str) -> Health:
+    opened = reopen(workspace, campaign)
+    config = opened.config
     head = opened.lake.resolve("main")
     names = opened.lineup.of_round(len(opened.ledger.records()), head)
     coded = next_rows(opened, head, names)

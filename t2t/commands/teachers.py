@@ -26,7 +26,7 @@ from t2t.data.labels import HUMAN
 from t2t.lake.layout import dataset_of
 from t2t.teachers import TeacherContext, TeacherEntry, build, parse_entry
 from t2t.teachers.base import Registration
-from t2t.teachers.labeling import answers
+from t2t.teachers.labeling import answers, labeled
 from t2t.teachers.retraction import retracted
 from t2t.teachers.store import registrations
 
@@ -141,7 +141,7 @@ def _check(
         opened = datasets[place]
         teacher = build(teacher_entry(workspace, name, opened.root), TeacherContext(opened, workspace.work))
         fingerprint = teacher.fingerprint()
-        samples = opened.samples.slice(0, FEW)
+        samples = labeled(teacher, opened.samples).slice(0, FEW)
         tables = [table for table in islice(answers(teacher, samples, opened.topics), 4) if len(table)]
         remarks = list(getattr(teacher, "remarks", ()))
         if not tables:

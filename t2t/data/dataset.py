@@ -28,6 +28,7 @@ from t2t.data.embeddings.limits import Limits, with_limits
 from t2t.data.labels import HUMAN
 from t2t.data.limits import TableLimits
 from t2t.data.people import PeopleConfig, left_out
+from t2t.data.remote.addresses import RemoteConfig, fault, is_remote, missing_module, shown
 from t2t.data.source import SourceFile
 from t2t.data.tables import (
     control_character,
@@ -41,7 +42,6 @@ from t2t.data.tables import (
 
 SPLITS = ("train", "unlabeled", "validation", "test")
 MODALITIES = ("video", "image")
-ALLOWED_SCHEMES = ("file",)
 # A dataset's name is a folder of the lake.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 # A topic is a name or a sentence; what is longer is another file by mistake.
@@ -119,13 +119,17 @@ class DatasetConfig(Config):
     people: PeopleConfig = Field(
         PeopleConfig(), description="Who annotates: an identity for each, and how their answers become `human`."
     )
+    schemes: tuple[Literal["file", "https", "http", "s3", "gs"], ...] = Field(
+        ("file",), description="Schemes that a sample's path may have; files of other machines are fetched and kept."
+    )
+    remote: RemoteConfig = Field(RemoteConfig(), description="How files of other machines are fetched and kept.")
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A checked dataset.
 
-    samples: columns sample_id, path (absolute), modality, group, split and whatever else the file had.
+    samples: columns sample_id, path (absolute, or an address), modality, group, split and whatever else the file had.
     human: columns sample_id, topic, confidence (float32): what people say together (`people.combine`).
     content: hex SHA-256 of the samples, annotations and topics files as they were read; hashed when needed if empty.
     answers: columns sample_id, topic, annotator, relevance (float64, null where unanswered), one row an answer; None
@@ -174,6 +178,15 @@ class Dataset:
     def copies(self) -> list[list[int]]:
         """Of each video that stands more than once, its rows in `samples`, from 0."""
         return same_videos(self.samples["path"].to_pylist())
+
+    @property
+    def machines(self) -> list[tuple[str, str]]:
+        """Scheme and host of every other machine that samples are on."""
+        if self.config.schemes == ("file",):
+            return []
+        begins = pc.extract_regex(self.samples["path"], r"^(?P<place>[a-z0-9]+://[^/?#]+)")
+        places = pc.unique(pc.struct_field(begins, "place")).drop_null().to_pylist()
+        return [(scheme, host) for scheme, _, host in (place.partition("://") for place in places)]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -260,7 +273,7 @@ def read_dataset(
     files = [SourceFile(root / name) for name in (config.samples, config.annotations, config.topics)]
     limits = config.table_limits
     topics = _read_topics(files[2], limits)
-    samples = with_limits(_read_samples(files[0], root, limits), config.limits)
+    samples = with_limits(_read_samples(files[0], root, config), config.limits)
     answers = read_annotations(files[1], samples, topics, config.people, limits)
     try:
         unseen = config.unseen.draw(topics)
@@ -305,10 +318,10 @@ def _read_topics(file: SourceFile, limits: TableLimits) -> tuple[str, ...]:
     return tuple(topics)
 
 
-def _read_samples(file: SourceFile, root: Path, limits: TableLimits) -> pa.Table:
+def _read_samples(file: SourceFile, root: Path, config: DatasetConfig) -> pa.Table:
     path = file.path
     names = ("sample_id", "path", "modality", "group", "split")
-    table = read_table(file, {name: pa.string() for name in names}, limits)
+    table = read_table(file, {name: pa.string() for name in names}, config.table_limits)
     if not len(table):
         raise DataError(path, "no samples.")
     # In an id they break joins with other systems' tables; in a group they let one source into two splits.
@@ -328,22 +341,28 @@ def _read_samples(file: SourceFile, root: Path, limits: TableLimits) -> pa.Table
             "a group lies in one split only."
         ),
     )
-    resolved = [_resolve(path, index, written, root) for index, written in enumerate(table["path"].to_pylist())]
+    resolved = [_resolve(path, index, written, root, config) for index, written in enumerate(table["path"].to_pylist())]
     return table.set_column(table.column_names.index("path"), "path", pa.array(resolved, pa.string()))
 
 
-def _resolve(manifest: Path, index: int, written: str, root: Path) -> str:
-    """A sample's absolute path. Relative paths must stay under `root`; URIs must have an allowed scheme."""
+def _resolve(manifest: Path, index: int, written: str, root: Path, config: DatasetConfig) -> str:
+    """A sample's absolute path, or its address on another machine. Relative paths must stay under `root`, and URIs must
+    have an allowed scheme."""
 
     def refused(message: str) -> DataError:
-        shown = written if len(written) <= 200 else f"{written[:200]}..."
-        return DataError(manifest, f"{shown!r}{message}", first_row(manifest, index), "path")
+        seen = shown(written)
+        seen = seen if len(seen) <= 200 else f"{seen[:200]}..."
+        return DataError(manifest, f"{seen!r}{message}", first_row(manifest, index), "path")
 
     try:
         if "://" in written:
             uri = urlparse(written)
-            if uri.scheme not in ALLOWED_SCHEMES:
-                raise refused(f": allowed schemes are {', '.join(ALLOWED_SCHEMES)}.")
+            if uri.scheme not in config.schemes:
+                raise refused(f": allowed schemes are {', '.join(config.schemes)}.")
+            if is_remote(written):
+                if (wrong := missing_module(uri.scheme) or fault(written, config.remote)) is not None:
+                    raise refused(f" {wrong}")
+                return written
             if uri.netloc not in ("", "localhost"):
                 raise refused(f": files of another machine ({uri.netloc}) cannot be read; copy them here.")
             target = Path(unquote(uri.path))

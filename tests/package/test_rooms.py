@@ -41,7 +41,9 @@ LAZY = {
     )
 }
 # Not everybody has them, and those who have not can do the rest.
-OPTIONAL = {"crowdkit", "openai", "open_clip", "psycopg", "playwright", "pwd", "faiss", "onnxruntime"}
+OPTIONAL = {
+    *("aiohttp", "crowdkit", "faiss", "fsspec", "onnxruntime", "openai", "open_clip", "playwright", "psycopg", "pwd")
+}
 
 
 def name(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.entries import teacher_entry
@@ -45,6 +46,8 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
     _open_text_encoder(campaign)
     for split in MEASURED:  # unreadable samples are out now
         refuse_no_positive(campaign.dataset, split, bool(campaign.human_pairs(split).positive.any()))
+    if campaign.dataset.machines:
+        refuse_unsound(replace(campaign.dataset))  # what the videos of other machines hold is known only now
     remember_lake(campaign.folder, config.lake)
     taught = {teacher.id for record in campaign.ledger.records() for teacher in record.teachers}
     freeze_campaign(campaign.lake, campaign.layout, config, out, taught)

@@ -42,7 +42,7 @@ from t2t.students import build_student
 from t2t.teachers import Teacher, TeacherContext, build
 from t2t.teachers.asked import Asked
 from t2t.teachers.base import Registration
-from t2t.teachers.labeling import shard_samples
+from t2t.teachers.labeling import labeled, shard_samples
 from t2t.teachers.store import asked, registered
 
 # A label file up to this size is read for its rows; of a larger one it is said how many there can be at most.
@@ -222,7 +222,7 @@ class Estimates:
                 f"Teacher {name!r} is registered with other content (fingerprint {registration.fingerprint[:12]}, now "
                 f"{now[:12]}), so a run would be refused: choose a new id."
             )
-        samples, topics = self._samples(), self.dataset.topics
+        samples, topics = labeled(teacher, self._samples()), self.dataset.topics
         ids = samples["sample_id"].to_pylist()
         missing = Asked(tuple(ids), topics) - self._asked(name)
         left = sum(len(block.samples) * len(block.topics) for block in missing)
@@ -334,7 +334,8 @@ class Estimates:
         if name not in self._read:
             ids = self._samples("train", "unlabeled")["sample_id"].combine_chunks()
             topics, total, trained = pa.array(self._topics, pa.string()), 0, 0
-            for table in self._built[name].label(self._samples(), self.dataset.topics):
+            teacher = self._built[name]
+            for table in teacher.label(labeled(teacher, self._samples()), self.dataset.topics):
                 of_samples = pc.is_in(table["sample_id"], value_set=ids)
                 kept = pc.and_(of_samples, pc.is_in(table["topic"], value_set=topics))
                 total, trained = total + len(table), trained + int(pc.sum(kept).as_py() or 0)
