@@ -13,7 +13,7 @@ from t2t.core.files import atomic_folder
 from t2t.core.progress import progress
 from t2t.data.demo.image_text import train_image_text
 from t2t.data.demo.language import Clips
-from t2t.data.demo.teachers import same_threads, train_frame_expert, vendor_labels
+from t2t.data.demo.teachers import on_threads, train_frame_expert, vendor_labels
 from t2t.data.demo.vlm import train_vlm
 from t2t.data.demo.world import all_topics, draw_things, render, write_video
 
@@ -65,8 +65,9 @@ def make(root: Path, splits: dict[str, int] | None = None, effort: float = 1.0, 
 
 def _train_readers(folder: Path, effort: float, seed: int) -> None:
     """Trains the teachers that are asked in words, on clips of their own; the second sees through the first's eyes."""
+    # Such small blocks gain little by a second thread, and lose much where another program has that core.
     clips = Clips.draw(max(64, round(1000 * effort)), seed + 4)
-    with torch.random.fork_rng(devices=[]), same_threads():
+    with torch.random.fork_rng(devices=[]), on_threads(1):
         model = train_image_text(folder / "tiny-align", clips, max(8, round(450 * effort)), seed + 5)
         # Below that its answer would not even begin with a yes or a no.
         train_vlm(folder / "tiny-vlm", clips, model, max(40, round(320 * effort)), seed + 6)

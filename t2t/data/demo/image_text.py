@@ -25,6 +25,8 @@ LENGTH = 16
 DIM = 96
 BATCH = 64
 RATE = 4e-3
+# Of the first weights of the text side: with the usual 0.02 all texts begin as the same one, and stay so for long.
+SPREAD = 0.15
 CONVOLUTIONS = {
     "kernel_sizes": [3, 5, 5, 3],
     "in_channels": [32, 24, 32, 64],
@@ -113,6 +115,7 @@ def _fresh(words: int) -> Any:
         eos_token_id=SPECIAL.index(END),
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
+        initializer_range=SPREAD,
     )
     vision = transformers.AlignVisionConfig(hidden_dim=DIM, drop_connect_rate=0.0, **CONVOLUTIONS)
     return transformers.AlignModel(

@@ -49,10 +49,10 @@ def own_clips(clips: int, seed: int) -> tuple[list[np.ndarray], list[list[Thing]
 
 
 @contextmanager
-def same_threads() -> Iterator[None]:
-    """As many threads on every machine."""
+def on_threads(count: int) -> Iterator[None]:
+    """Torch's arithmetic on so many threads."""
     before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
@@ -70,7 +70,7 @@ def train_frame_expert(folder: Path, name: str, attribute: str, clips: int, epoc
     y = torch.tensor(
         [[float(name_of_class in those) for name_of_class in classes] for those in present]
     ).repeat_interleave(len(chosen), 0)
-    with torch.random.fork_rng(devices=[]), same_threads():
+    with torch.random.fork_rng(devices=[]), on_threads(THREADS):
         torch.manual_seed(seed)
         model = timm.create_model(MODEL, num_classes=len(classes))
         rate = 3e-3
