@@ -19,7 +19,7 @@ from t2t.core.workspace import Workspace
 from t2t.data.demo import CHECKPOINTS, image_text, make, vlm
 from t2t.data.demo.language import Clips, captions, evenly, mirrors, simple_sayings
 from t2t.data.demo.teachers import on_threads
-from t2t.data.demo.world import COLOURS, DIRECTIONS, FRAMES, Thing, all_topics, render
+from t2t.data.demo.world import DIRECTIONS, FRAMES, Thing, all_topics, render
 from t2t.data.embeddings.decode import read_frames
 from t2t.data.embeddings.image_text import ImageTextModel
 from t2t.teachers import TeacherContext, build
@@ -106,11 +106,11 @@ def test_a_demo_of_an_older_version_gets_what_it_lacks_and_says_so_until_then(wo
 
 
 def plain_clips(count: int, seed: int) -> Clips:
-    """One large thing in the middle, one of two shapes."""
+    """One large thing in the middle, of one of two colours and two shapes."""
     frames, things = [], []
     for number in range(count):
         generator = np.random.default_rng([seed, number])
-        colour, shape = generator.choice(list(COLOURS)), generator.choice(["circle", "star"])
+        colour, shape = generator.choice(["red", "blue"]), generator.choice(["circle", "star"])
         x, y = generator.uniform(24, 40, 2)
         things.append([Thing(str(colour), str(shape), "still", x, y, 13, -np.pi / 2, 0.3)])
         frames.append(render(things[-1], 1000 * seed + number, generator))
@@ -124,7 +124,7 @@ def test_they_are_better_than_chance_on_clips_that_they_never_saw(tmp_path, capl
     with torch.random.fork_rng(devices=[]), on_threads(1):
         model = image_text.train_image_text(tmp_path / "align", clips, 60, 0)
         vlm.train_vlm(tmp_path / "vlm", clips, model, 60, 0)
-    topics = [f"{colour} {shape}" for colour in COLOURS for shape in ("circle", "star")]
+    topics = [f"{colour} {shape}" for colour in ("red", "blue") for shape in ("circle", "star")]
     true = others.truth(topics).numpy()
     dual = ImageTextModel(str(tmp_path / "align"), None, frames=1)
     images = dual.encode(others.frames[:, 5].numpy())
@@ -135,5 +135,4 @@ def test_they_are_better_than_chance_on_clips_that_they_never_saw(tmp_path, capl
     found["vlm"] = np.array([one.score for one in answer])
     assert np.median([one.mass for one in answer]) > 0.9
     worth = {name: average_precision_score(true.ravel(), score.ravel()) for name, score in found.items()}
-    print(worth)
-    assert min(worth.values()) > 3 * true.mean()
+    assert min(worth.values()) > 1.6 * true.mean(), worth
