@@ -1,7 +1,9 @@
 """The demo's vision-language model: a FastVLM of transformers' own classes, trained to answer questions about clips.
 
 It looks through the eyes of the image-text model, as most such models do: that one's convolutions are taken over as
-they are. What is trained is a little Llama behind them, by the next token: Yes or No behind each question.
+they are. What is trained is a little Llama behind them, by the next token: Yes or No behind each question. It is given
+several frames, but in so short a training it learns colours and shapes; of motion hardly more than that the shape is
+there.
 """
 
 from __future__ import annotations
