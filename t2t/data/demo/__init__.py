@@ -68,9 +68,9 @@ def _train_readers(folder: Path, effort: float, seed: int) -> None:
     # Such small blocks gain little by a second thread, and lose much where another program has that core.
     clips = Clips.draw(max(64, round(1000 * effort)), seed + 4)
     with torch.random.fork_rng(devices=[]), on_threads(1):
-        model = train_image_text(folder / "tiny-align", clips, max(8, round(400 * effort)), seed + 5)
+        model = train_image_text(folder / "tiny-align", clips, max(8, round(330 * effort)), seed + 5)
         # Below that its answer would not even begin with a yes or a no.
-        train_vlm(folder / "tiny-vlm", clips, model, max(40, round(300 * effort)), seed + 6)
+        train_vlm(folder / "tiny-vlm", clips, model, max(40, round(320 * effort)), seed + 6)
 
 
 def _clips(folder: Path, splits: dict[str, int], seed: int) -> tuple[list[np.ndarray], pd.DataFrame, pd.DataFrame]:
