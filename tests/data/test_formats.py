@@ -72,6 +72,7 @@ STUDIO = [
                    "ranges": [{"start": 1, "end": 20}, {"start": 11, "end": 30}]}}]}],
     },
 ]  # fmt: skip
+STUDIO[0]["data"] |= {"modality": "MRI", "topics": ["news"]}
 A, C = "/data/upload/1/abcdef01-a.mp4", "c.mp4"
 
 

@@ -84,7 +84,7 @@ class _Reading(Reader):
                 own["sample_id"],
                 media,
                 f"{name} ({one_line(media, 80)})",
-                own["modality"] or modality_of(media),
+                modality_of(media, own["modality"]),
                 own["group"] or group,
                 own["split"],
                 further,

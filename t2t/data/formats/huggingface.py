@@ -178,7 +178,7 @@ class _Reading(Reader):
                 given["sample_id"],
                 place,
                 record,
-                given["modality"] or modality_of(place),
+                modality_of(place, given["modality"]),
                 given["group"],
                 given["split"] or split.lower(),
                 further,

@@ -109,15 +109,15 @@ class _Reading(Reader):
             for name, value in data.items()
             if name not in (*OWN, key) and isinstance(value, str | int | float)
         }
-        modality = own["modality"] or ("image" if key in ("image", "img") else modality_of(media))
+        modality = "image" if key in ("image", "img") else modality_of(media, own["modality"])
         return Sample(own["sample_id"], media.strip(), record, modality, own["group"], own["split"], further)
 
     def _asked(self, data: Mapping[str, Any], record: str) -> tuple[str, ...] | None:
         asked = data.get(ASKED)
-        if not isinstance(asked, list):
+        # Other files may have texts there, which are about the clip and no question.
+        if not isinstance(asked, list) or not all(isinstance(item, dict) and "value" in item for item in asked):
             return None
-        values = [item.get("value") if isinstance(item, dict) else item for item in asked]
-        return tuple(self.topic(value, record) for value in values)
+        return tuple(self.topic(item["value"], record) for item in asked)
 
     def _newest(self, annotations: Any, record: str) -> Iterator[dict[str, Any]]:
         if not isinstance(annotations, list):

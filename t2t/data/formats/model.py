@@ -233,8 +233,10 @@ class Reader:
         self.content.reviewed[sample_id, who] = None
 
 
-def modality_of(media: str) -> str:
-    """video or image, by the ending."""
+def modality_of(media: str, said: str = "") -> str:
+    """video or image, as it is `said`, else by the ending. (Other programs call other things a modality.)"""
+    if said in ("video", "image"):
+        return said
     path = media.partition("?d=")[2] or media.partition("?")[0]
     return "image" if os.path.splitext(path.replace("\\", "/"))[1].lower() in IMAGES else "video"
 

@@ -90,8 +90,8 @@ def place(
         if len(said) > 1:
             raise DataError(
                 f"{source}, {members[0].record}",
-                f"group {group!r} is to be in two splits, {' and '.join(sorted(said))}; a group lies in one only. Give "
-                "all of it one split (--split), or take those out.",
+                f"group {group!r} is to be in two splits, {' and '.join(sorted(said))}; a group lies in one only. Mend "
+                "that in the file.",
             )
         split = next(iter(said), "")
         if not split:
