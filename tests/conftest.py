@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.lakefs import lakefs_environment, lakefs_process, lakefs_server  # noqa: F401
-from tests.helpers.worlds import CAMPAIGN, DEMO_TEACHERS, ROOT, TINY, Command, command
+from tests.helpers.worlds import CAMPAIGN, ROOT, TINY, Command, command
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -59,9 +59,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("world")
     (folder / "data").mkdir()
-    assert make(folder / "data" / "demo", TINY, effort=0.05)
+    assert make(folder / "data" / "demo", TINY, effort=0.05, readers=False)
     registry = folder / "registry"
-    for kind, names in {"datasets": ["demo"], "teachers": list(DEMO_TEACHERS)}.items():
+    for kind, names in {"datasets": ["demo"], "teachers": ["colour-expert", "shape-expert", "vendor"]}.items():
         (registry / kind).mkdir(parents=True)
         for name in names:
             (registry / kind / f"{name}.yaml").write_text((ROOT / "registry" / kind / f"{name}.yaml").read_text())

@@ -16,10 +16,6 @@ ROOT = Path(__file__).parents[2]
 TINY = {"train": 12, "validation": 12, "test": 16, "unlabeled": 16}
 
 
-# The demo's own, in the order of its campaign.
-DEMO_TEACHERS = ("colour-expert", "shape-expert", "vendor", "tiny-align", "tiny-vlm")
-
-
 CAMPAIGN = """
 dataset: demo
 teachers: [colour-expert, shape-expert, vendor]
