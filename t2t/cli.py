@@ -228,7 +228,7 @@ def lineage(
 
 @app.command()
 def demo(context: typer.Context) -> None:
-    """Render the demo's clips and train its teachers, into the data folder. Does nothing when they are there."""
+    """Render the demo's clips and train its teachers, into the data folder. Makes only what is not there."""
     from t2t.data.demo import make
 
     make(context.obj.data / "demo")

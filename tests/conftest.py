@@ -59,7 +59,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("world")
     (folder / "data").mkdir()
-    assert make(folder / "data" / "demo", TINY, effort=0.05)
+    assert make(folder / "data" / "demo", TINY, effort=0.05, readers=False)
     registry = folder / "registry"
     for kind, names in {"datasets": ["demo"], "teachers": ["colour-expert", "shape-expert", "vendor"]}.items():
         (registry / kind).mkdir(parents=True)

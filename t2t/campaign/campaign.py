@@ -133,7 +133,7 @@ class Campaign:
     @cached_property
     def dataset(self) -> Dataset:
         """The dataset; reading it checks it."""
-        return open_dataset(self.workspace, self.config.dataset)
+        return open_dataset(self.workspace, self.config.dataset, lambda: self.lake)
 
     @cached_property
     def context(self) -> TeacherContext:

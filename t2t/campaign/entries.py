@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from t2t.campaign.config import CampaignConfig, override
@@ -9,7 +10,12 @@ from t2t.core.config import Written, expand, parse, read_yaml
 from t2t.core.errors import T2TError, expect
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset, DatasetConfig, read_dataset
+from t2t.data.labels import ANNOTATOR
+from t2t.data.people import PeopleConfig
+from t2t.data.remote import open_remote
+from t2t.lake import Lake
 from t2t.teachers import QUICK, TeacherEntry, parse_entry
+from t2t.teachers.retraction import marks
 
 
 def dataset_config(workspace: Workspace, name: str) -> DatasetConfig:
@@ -19,9 +25,19 @@ def dataset_config(workspace: Workspace, name: str) -> DatasetConfig:
     return parse(DatasetConfig, content, path)
 
 
-def open_dataset(workspace: Workspace, name: str) -> Dataset:
-    """The dataset, read and checked."""
-    return read_dataset(dataset_config(workspace, name), workspace.data)
+def open_dataset(workspace: Workspace, name: str, lake: Callable[[], Lake | None] | None = None) -> Dataset:
+    """The dataset, read and checked; files of other machines can be fetched from now on.
+
+    Args:
+        lake: gives the lake, if there is one, whose retracted annotators' answers are not to count. It is asked where
+            the dataset's annotators may be retracted at all.
+    """
+    config, marked = dataset_config(workspace, name), set[str]()
+    if config.people != PeopleConfig() and lake is not None and (place := lake()) is not None:
+        marked = {teacher for teacher in marks(place, name) if teacher.startswith(ANNOTATOR)}
+    dataset = read_dataset(config, workspace.data, marked, workspace.work / "people")
+    open_remote(dataset.machines, config.remote, workspace.work / "remote")
+    return dataset
 
 
 def load_dataset(name: str, workspace: Workspace | None = None) -> Dataset:

@@ -16,7 +16,8 @@ from t2t.core.errors import T2TError
 from t2t.core.files import write_text
 from t2t.core.workspace import Workspace
 from t2t.lake import Lake, UnknownLake, open_lake
-from t2t.lake.layout import CampaignLayout, campaign_of, teacher_of
+from t2t.lake.layout import CampaignLayout, campaign_of, dataset_of, teacher_of
+from t2t.teachers.store import annotators_of
 
 log = logging.getLogger("t2t")
 
@@ -134,6 +135,18 @@ def teacher_places(workspace: Workspace) -> dict[str, list[tuple[Lake, str]]]:
     for lake in lakes(workspace):
         for dataset, teacher in filter(None, (teacher_of(entry.path) for entry in lake.list("main"))):
             by_teacher.setdefault(teacher, []).append((lake, dataset))
+    return by_teacher
+
+
+def retractable_places(workspace: Workspace) -> dict[str, list[tuple[Lake, str]]]:
+    """`teacher_places`, and those of annotators whose answers are no labels of their own: few, or not to train on."""
+    by_teacher = teacher_places(workspace)
+    for lake in lakes(workspace):
+        for dataset in dict.fromkeys(dataset_of(entry.path) for entry in lake.list("main")):
+            for annotator in annotators_of(lake, dataset):
+                places = by_teacher.setdefault(annotator, [])
+                if (lake.uri("main"), dataset) not in [(other.uri("main"), name) for other, name in places]:
+                    places.append((lake, dataset))
     return by_teacher
 
 

@@ -17,11 +17,13 @@ from t2t.core.config import fixed, parse
 from t2t.core.errors import T2TError
 from t2t.core.files import sha256, staging
 from t2t.data.dataset import Dataset
-from t2t.data.labels import write_parquet
+from t2t.data.labels import is_people, write_parquet
+from t2t.data.people import identity_of
 from t2t.lake import Lake
 from t2t.lake.base import gone
 from t2t.lake.layout import CampaignLayout, DatasetLayout
 from t2t.lake.tables import latest_commit, read_json
+from t2t.teachers.store import annotators_of
 
 
 def read_frozen(ledger: Ledger) -> dict[str, Any]:
@@ -49,10 +51,12 @@ def commit_data(lake: Lake, dataset: Dataset, quarantine: pa.Table, work: Path) 
     # Paths are this machine's own; the lake keeps what identifies a sample.
     quarantine = quarantine.select(["sample_id", "reason"])
     unreadable = sha256(json.dumps(quarantine.to_pylist()))
+    people = {identity_of(name): identity for name, identity in dataset.identity_of.items()}
     facts = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "quarantine": unreadable}
     latest = latest_commit(lake, "main", layout.data_keys)
     if latest is not None and latest.metadata == facts:
         written = {layout.table(name) for name in ("samples", "human", "quarantine")} | {layout.topics}
+        written |= {layout.people} if people else set()
         missing = written - {entry.path for entry in lake.list("main", f"{layout.data}/")}
         if missing:
             raise gone(lake, "main", latest, missing)
@@ -68,6 +72,8 @@ def commit_data(lake: Lake, dataset: Dataset, quarantine: pa.Table, work: Path) 
             files[layout.table(name)] = folder / f"{name}.parquet"
         topics = [{"topic": topic, "unseen": topic in dataset.unseen} for topic in dataset.topics]
         files[layout.topics] = json.dumps(topics, indent=1, ensure_ascii=False).encode()
+        if people or annotators_of(lake, dataset.name):
+            files[layout.people] = json.dumps(people, indent=1, ensure_ascii=False).encode()
         return lake.commit(
             "main",
             files,
@@ -92,7 +98,8 @@ def freeze_campaign(
     their branches would be the same.
 
     Args:
-        taught: the teachers that the rounds so far learned from; they may not be taken out either.
+        taught: the teachers that the rounds so far learned from; they may not be taken out either (people aside: who
+            annotates is said by the dataset).
     """
     current = json.loads(config.model_dump_json())
     frozen = read_json(lake, "main", layout.config)
@@ -124,7 +131,8 @@ def refuse_changes(
     with suppress(T2TError):
         frozen = json.loads(parse(CampaignConfig, as_begun(frozen), layout.config).model_dump_json())
     students = {teacher for teacher in taught if config.is_own(teacher)}
-    grown = {*frozen["teachers"], *taught} - students - set(retracted) <= set(current["teachers"])
+    named = {*frozen["teachers"], *(teacher for teacher in taught if not is_people(teacher))}
+    grown = named - students - set(retracted) <= set(current["teachers"])
     before, now = (fixed(CampaignConfig, settings) for settings in (frozen, current))
     changed = {key for key in {*before, *now} if before.get(key) != now.get(key)} - ({"teachers"} if grown else set())
     if changed:

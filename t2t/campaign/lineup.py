@@ -11,7 +11,7 @@ from t2t.core.errors import T2TError
 from t2t.data.labels import HUMAN
 from t2t.evaluation.collapse import collapse
 from t2t.teachers.base import TeacherRef
-from t2t.teachers.store import label_commits, registered
+from t2t.teachers.store import annotators, label_commits, registered
 
 
 class Lineup:
@@ -32,14 +32,20 @@ class Lineup:
         names = [name for name in self.config.teachers if name not in out]
         return [name for name in names if ref is None or registered(self.lake, self.config.dataset, name, ref)]
 
+    def annotators(self, ref: str = "main") -> list[str]:
+        """The identities of annotators that had labels at a commit and are not retracted."""
+        names = annotators(self.lake, self.config.dataset, ref)
+        out = self.retracted() if names else {}
+        return [name for name in names if name not in out and registered(self.lake, self.config.dataset, name, ref)]
+
     def of_round(self, k: int, ref: str = "main") -> list[str]:
-        """The identities that round k trains on: `human`, the campaign's teachers, retained self-training teachers.
+        """The identities that round k trains on: `human`, annotators, the campaign's teachers, retained students.
 
         A round that has begun knows what its branch point `ref` knows: a teacher that is added later is the next one's.
         Retracted teachers, students that learned from one, and those that collapsed are left out.
         """
         students = self.config.self_training.retained(self.students(k, ref))
-        return [HUMAN, *self.outside(ref), *students]
+        return [HUMAN, *self.annotators(ref), *self.outside(ref), *students]
 
     def students(self, k: int, ref: str = "main") -> list[str]:
         """The students of the rounds before k that teach, oldest first, whatever the retention."""

@@ -16,21 +16,24 @@ from t2t.core.config import read_yaml
 from t2t.core.errors import DataError, T2TError
 from t2t.core.host import check_memory
 from t2t.core.workspace import Workspace
+from t2t.data.consensus import need_crowdkit
 from t2t.data.dataset import dataset_root
-from t2t.data.labels import HUMAN
 
 log = logging.getLogger("t2t")
 
 
 def preflight(workspace: Workspace, config: CampaignConfig) -> None:
     """Raises T2TError for data that are not there, teachers without a readable entry or a key, a campaign that is under
-    way with other settings or in another lake, and for a shell that allows too little memory."""
+    way with other settings or in another lake, for a library that is missing, and for a shell that allows too little
+    memory."""
     check_memory()
     data = dataset_config(workspace, config.dataset)
     root = dataset_root(data, workspace.data)
     for table in (data.samples, data.annotations, data.topics):
         if not (root / table).exists():
             raise DataError(root / table, "no such file.")
+    if data.people.combine == "mace":
+        need_crowdkit()
     folder = workspace.work / "campaigns" / config.name
     check_lake(folder, config.lake)
     lake = lake_of(workspace, config.name)
@@ -42,7 +45,7 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
         if frozen:
             out = ledger.retracted()
             begun = bool(ledger.records())
-            taught = {teacher.id for record in ledger.records() for teacher in record.teachers} - {HUMAN}
+            taught = {teacher.id for record in ledger.records() for teacher in record.teachers}
             same = config.model_copy(update={"recipe": "manual"}) if frozen.get("recipe") == "manual" else config
             refuse_changes(frozen, same, ledger.layout, out, taught)
     for name in config.teachers:

@@ -22,7 +22,7 @@ from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.embed import probe
-from t2t.data.labels import HUMAN
+from t2t.data.labels import HUMAN, is_people
 from t2t.lake import Lake, open_lake
 from t2t.lake.layout import DatasetLayout
 from t2t.lake.tables import latest_commit
@@ -140,8 +140,8 @@ def tag_new(workspace: Workspace, config: TagConfig, device: str = "cpu") -> Tag
 
     Raises T2TError for a teacher that is unknown, retracted, the ground truth, or registered with other content.
     """
-    dataset, engine = open_dataset(workspace, config.dataset), open_engine(config.engine, device)
-    lake, layout = open_lake(config.lake, workspace.work), DatasetLayout(dataset.name)
+    lake, engine = open_lake(config.lake, workspace.work), open_engine(config.engine, device)
+    dataset, layout = open_dataset(workspace, config.dataset, lambda: lake), DatasetLayout(config.dataset)
     entry = _standing(workspace, lake, dataset, config.teacher)
     teacher = build(entry, TeacherContext(dataset, workspace.work, engine.device))
     topics = dataset.taught if entry.kind == "student" else dataset.topics
@@ -167,8 +167,8 @@ def _rows(lake: Lake, dataset: Dataset, teacher: str) -> int:
 
 def _standing(workspace: Workspace, lake: Lake, dataset: Dataset, name: str) -> TeacherEntry:
     """The entry of a teacher: the registry's, or the lake's for a student that became one."""
-    if name == HUMAN:
-        raise T2TError("'human' is the ground truth: people annotate, and a campaign's next run reads it.")
+    if is_people(name):
+        raise T2TError(f"{name!r} is the ground truth: people annotate, and a campaign's next run reads it.")
     out = retracted(lake, dataset.name)
     if name in out:
         raise T2TError(

@@ -1,4 +1,4 @@
-"""The command line's words for asking a champion: predict, tag, search, export. What they need is imported inside."""
+"""The command line's words for asking a champion, and people. What they need is imported inside."""
 
 from __future__ import annotations
 
@@ -174,7 +174,62 @@ def export(
         typer.echo(f"Compared with torch by ONNX Runtime {done.runtime}: {same}.")
 
 
+def annotate(
+    context: typer.Context,
+    campaign: Name,
+    n: Annotated[int, typer.Option("--n", min=1, max=1_000_000, help="So many pairs of a clip and a topic.")] = 200,
+    out: Annotated[Path | None, typer.Option(help="A new folder; in the work folder if left out.")] = None,
+    topics: Topics = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="train or unlabeled, both if left out; validation, which measures, needs --reason."),
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why people's time goes into validation.")] = "",
+    random: Annotated[float, typer.Option(min=0, max=1, help="Share that is drawn from all pairs, and marked.")] = 0.15,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of that draw.")] = 0,
+    read: Annotated[
+        Path | None, typer.Option(help="Add the answers of a file to the annotations: CSV, or Label Studio's JSON.")
+    ] = None,
+    annotator: Annotated[
+        str | None, typer.Option(help="With --read: who answered, where the file does not say.")
+    ] = None,
+    move: Annotated[
+        bool,
+        typer.Option("--move", help="With --read: make answered clips of split unlabeled, and their groups, train."),
+    ] = False,
+) -> None:
+    """Write the pairs that people should answer next, for Label Studio and as CSV; read the answers back with --read.
+
+    Asked are pairs that the champion is uncertain of, that the teachers dispute, that topics short of positives need,
+    and some drawn at random, never one that somebody answered.
+    """
+    from t2t.core.errors import T2TError
+
+    if read is None and (annotator is not None or move):
+        raise T2TError("--annotator and --move go with --read FILE.")
+    if read is not None:
+        from t2t.commands.annotate.read import read_back
+
+        if not read_back(context.obj, campaign, read, annotator, move):
+            raise typer.Exit(1)
+        return
+    from t2t.campaign.best import Best
+    from t2t.campaign.entries import open_dataset
+    from t2t.commands.annotate.wanted import Wanted, check_folder
+
+    best = Best.of(context.obj, campaign)
+    best.check(topics)
+    named = None if topics is None else tuple(topic.strip() for topic in topics)
+    wanted = Wanted(n, split, named, reason, seed, random).checked()
+    if named is not None:
+        wanted.of(open_dataset(context.obj, best.dataset))
+    folder = check_folder(context.obj, campaign, out)
+    from t2t.commands.annotate.ask import ask
+
+    ask(context.obj, campaign, wanted, folder)
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
-    for command in (predict, tag, search, export):
+    for command in (predict, tag, search, export, annotate):
         app.command()(command)

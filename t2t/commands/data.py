@@ -16,6 +16,7 @@ from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset
 from t2t.data.embeddings.embed import probe
+from t2t.data.remote import is_remote
 from t2t.data.soundness import refuse_unsound, remarks
 
 
@@ -69,7 +70,9 @@ def _print(dataset: Dataset, rows: list[dict[str, Any]], told: Sequence[str], un
         console.print(f"[yellow]{escape(remark)}[/yellow]")
     if len(unreadable):
         # As the samples table writes them: short enough to stay whole in a terminal.
-        unreadable["path"] = [os.path.relpath(path, dataset.root) for path in unreadable["path"]]
+        unreadable["path"] = [
+            path if is_remote(path) else os.path.relpath(path, dataset.root) for path in unreadable["path"]
+        ]
         console.print(
             table_of(unreadable[["sample_id", "path", "reason"]].head(20), "Unreadable, would be quarantined")
         )

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from t2t.commands.exchange import data_export, data_import
+
 Campaign = Annotated[str, typer.Argument(help="A campaign: the name of a file in registry/campaigns/.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 Reason = Annotated[str, typer.Option(help="Why, for those who come later.")]
@@ -45,6 +47,10 @@ def data_check(
     from t2t.commands.data import check_data
 
     check_data(context.obj, name, as_json)
+
+
+data_app.command("import")(data_import)
+data_app.command("export")(data_export)
 
 
 @teachers_app.callback()

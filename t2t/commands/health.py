@@ -17,10 +17,14 @@ from t2t.campaign.freeze import frozen_config, read_frozen
 from t2t.campaign.steps.rows import next_rows, round_scales
 from t2t.commands.tables import console, records_of, table_of
 from t2t.core.workspace import Workspace
-from t2t.data.labels import HUMAN
+from t2t.data.competence import answers_of, competence
+from t2t.data.labels import is_people
 from t2t.data.scales import Scale
 from t2t.evaluation.health import check_health, health
 from t2t.evaluation.worth import remarks
+
+# Annotators that a terminal is told of.
+MOST_SHOWN = 30
 
 
 @dataclass(frozen=True)
@@ -28,36 +32,46 @@ class Health:
     """What was measured of the labels that a campaign's next round would train on.
 
     report: as `t2t.evaluation.health.health` makes it. scales: columns teacher, slope, worth, scale; None where
-    confidences are not brought to one scale. missing: teachers without labels yet. remarks: sentences.
+    confidences are not brought to one scale. missing: teachers without labels yet. remarks: sentences. people: the
+    annotators, as `t2t.data.competence.competence` makes it; None where there are fewer than two.
     """
 
     report: pd.DataFrame
     scales: pd.DataFrame | None
     missing: list[str]
     remarks: list[str]
+    people: pd.DataFrame | None
     config: CampaignConfig
 
 
 def health_json(workspace: Workspace, campaign: str) -> dict[str, Any]:
-    """`t2t teachers health --json`: {labels, scales, missing, remarks}: a list with a teacher each, the same of their
-    maps to the common scale (null where it is not used), teachers without labels, sentences for people."""
+    """`t2t teachers health --json`: {labels, scales, people, missing, remarks}: a list with a teacher each, the same of
+    their maps to the common scale (null where it is not used), a list with an annotator each (null where there are not
+    two), teachers without labels, sentences for people."""
     measured = _measure(workspace, campaign)
     return {
         "labels": records_of(measured.report),
         "scales": None if measured.scales is None else records_of(measured.scales),
+        "people": None if measured.people is None else records_of(measured.people),
         "missing": measured.missing,
         "remarks": measured.remarks,
     }
 
 
-def _measure(workspace: Workspace, campaign: str) -> Health:
+def reopen(workspace: Workspace, campaign: str) -> Campaign:
+    """A campaign that has begun, with the settings that its next round would have. Raises T2TError for another one."""
     ledger = ledger_of(workspace, campaign)
     if campaign in workspace.names("campaigns"):
         # What the next round would read, in the lake where the campaign began.
         config = campaign_config(workspace, campaign).model_copy(update={"lake": read_frozen(ledger)["lake"]})
     else:
         config = frozen_config(ledger)
-    opened = Campaign(config, workspace, LocalEngine("cpu"))
+    return Campaign(config, workspace, LocalEngine("cpu"))
+
+
+def _measure(workspace: Workspace, campaign: str) -> Health:
+    opened = reopen(workspace, campaign)
+    config = opened.config
     head = opened.lake.resolve("main")
     names = opened.lineup.of_round(len(opened.ledger.records()), head)
     coded = next_rows(opened, head, names)
@@ -66,7 +80,10 @@ def _measure(workspace: Workspace, campaign: str) -> Health:
     missing = [name for name in config.teachers if name not in names and name not in opened.lineup.retracted()]
     table = _scale_table(names, scales, own) if config.common_scale else None
     words = [str(remark) for remark in remarks(coded, scales, config.common_scale, own)]
-    return Health(report, table, missing, words, config)
+    combine = opened.dataset.config.people.combine
+    answers = answers_of(opened.dataset)
+    people = None if answers is None else competence(answers, True if combine == "mace" else None)
+    return Health(report, table, missing, words, people, config)
 
 
 def print_health(workspace: Workspace, campaign: str) -> None:
@@ -89,11 +106,32 @@ def print_health(workspace: Workspace, campaign: str) -> None:
             " and worth, the share of people's answers that they explain"
         )
         console.print(table_of(measured.scales, title, slope=".2f", worth=".3f"))
+    if measured.people is not None:
+        _print_people(measured.people)
     if measured.missing:
         console.print(f"Not labeled yet, the next run does it: {', '.join(measured.missing)}")
     for remark in measured.remarks:
         console.print(remark, markup=False, soft_wrap=True)
     check_health(measured.report, measured.config.health.model_copy(update={"constant": "warn"}), campaign)
+
+
+def _print_people(people: pd.DataFrame) -> None:
+    """The annotators with most answers; all are in the JSON."""
+    shown = people.sort_values("answers", ascending=False, kind="stable").head(MOST_SHOWN)
+    shown = shown.drop(columns=["youden", "error"])
+    empty = [name for name in ("unanswered", "competence") if not shown[name].fillna(0).any()]
+    title = (
+        "Annotators: agreement with the others' majority on the pairs they share (95 % from low to high); sensitivity "
+        "and specificity by Dawid-Skene"
+    )
+    if "competence" not in empty:
+        title += "; competence by MACE, the share of answers given by knowing"
+    counts = dict.fromkeys(("answers", "unanswered", "shared"), ",d")
+    shares = dict.fromkeys(("yes", "agreement", "low", "high", "sensitivity", "specificity", "competence"), ".3f")
+    formats = {name: form for name, form in {**counts, **shares}.items() if name not in empty}
+    console.print(table_of(shown.drop(columns=empty), title, **formats))
+    if len(people) > len(shown):
+        console.print(f"{len(people) - len(shown):,} more annotators, with fewer answers, are in --json.")
 
 
 def _scale_table(names: Sequence[str], scales: Mapping[str, Scale], own: Collection[str]) -> pd.DataFrame:
@@ -106,7 +144,7 @@ def _scale_table(names: Sequence[str], scales: Mapping[str, Scale], own: Collect
     for name in names:
         scale = scales.get(name)
         slope, worth, origin = (float("nan"), float("nan"), "raw: it has no labels")
-        if name == HUMAN or (name in own and scale is None):
+        if is_people(name) or (name in own and scale is None):
             origin = "the common one"
         elif name in own:
             origin = "that of whom it was asked as"

@@ -17,6 +17,8 @@ ENTRIES = (
     "datasets/demo.yaml",
     "teachers/colour-expert.yaml",
     "teachers/shape-expert.yaml",
+    "teachers/tiny-align.yaml",
+    "teachers/tiny-vlm.yaml",
     "teachers/vendor.yaml",
 )
 # What lies beside the registry, by its name here; a dot would hide it from the wheel.
@@ -64,7 +66,7 @@ def print_init(folder: Path) -> None:
     for name in written:
         console.print(f"  {name}", markup=False)
     steps = {
-        "t2t demo": "renders the demo's clips and trains its teachers: a minute",
+        "t2t demo": "renders the demo's clips and trains its teachers: a minute or two",
         "t2t run demo": "four rounds, a few minutes on two cores",
         "t2t rounds demo": "the table of rounds",
     }

@@ -15,7 +15,7 @@ from t2t.campaign.ledger import Ledger
 from t2t.commands.tables import console
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
-from t2t.data.labels import HUMAN
+from t2t.data.labels import HUMAN, is_people
 from t2t.lake import Change, Commit, Lake, UnknownRef, open_lake
 
 SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
@@ -26,14 +26,16 @@ FACTS = ("round", "status", "teacher", "rows", "pr_auc", "fingerprint", "weights
 def commits_of(ledger: Ledger, campaign: str) -> Iterator[Commit]:
     """The commits of `main` that a campaign stands on, newest first: its own, its data's and its teachers'."""
     dataset = ledger.layout.dataset
-    teachers = {HUMAN, *read_frozen(ledger).get("teachers", ())}
+    teachers = set(read_frozen(ledger).get("teachers", ()))
     teachers |= {teacher.id for record in ledger.records() for teacher in record.teachers}
     for commit in ledger.lake.log("main"):
         facts = commit.metadata
         if "campaign" in facts:
             if facts["campaign"] == campaign:
                 yield commit
-        elif facts.get("dataset") == dataset and facts.get("teacher", HUMAN) in teachers:
+            continue
+        teacher = facts.get("teacher", HUMAN)
+        if facts.get("dataset") == dataset and (teacher in teachers or is_people(teacher)):
             yield commit
 
 

@@ -20,7 +20,7 @@ from t2t.commands.tables import console
 from t2t.core.errors import T2TError, nearest
 from t2t.core.files import sha256_file
 from t2t.core.workspace import Workspace
-from t2t.data.labels import HUMAN
+from t2t.data.labels import is_people
 from t2t.lake import Commit, Lake
 from t2t.lake.layout import DatasetLayout
 from t2t.lake.tables import latest_commit
@@ -103,7 +103,7 @@ class Ancestry:
                 if layout.is_first(commit.key, fingerprint):
                     break
         # People's labels are replaced, not added to, when they change.
-        return commits[:1] if teacher == HUMAN else commits
+        return commits[:1] if is_people(teacher) else commits
 
     def _labels(self, commit: Commit) -> Node:
         facts = {"rows": int(commit.metadata.get("rows", 0)), "commit": commit.id, "time": commit.time.isoformat()}

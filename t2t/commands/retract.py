@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Any
 
 from rich.markup import escape
@@ -9,7 +10,7 @@ from rich.tree import Tree
 
 from t2t.campaign.config import RoundsConfig
 from t2t.campaign.decision import waiting
-from t2t.campaign.find import campaigns, readable_entry, teacher_places
+from t2t.campaign.find import campaigns, readable_entry, retractable_places
 from t2t.campaign.freeze import read_frozen
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import RETRACTED, Record, champion, stop_reason
@@ -17,6 +18,7 @@ from t2t.commands.tables import console
 from t2t.core.config import parse
 from t2t.core.errors import T2TError, nearest
 from t2t.core.workspace import Workspace
+from t2t.data.labels import ANNOTATOR
 from t2t.lake import Lake
 from t2t.teachers.retraction import marks, retract, retracted
 
@@ -28,14 +30,20 @@ def retract_teacher(
 
     Raises T2TError for an unknown teacher, one of several datasets when none is named, and for `human`.
     """
-    places = teacher_places(workspace)
+    places = retractable_places(workspace)
     if teacher not in places:
         if teacher in workspace.names("teachers"):
             raise T2TError(
                 f"Teacher {teacher!r} has no labels in a lake yet, so there is nothing to retract: take it out of the "
                 "campaign's `teachers`."
             )
-        raise T2TError(f"No teacher {teacher!r} has labels here.{nearest(teacher, places)}")
+        hint = nearest(teacher, places)
+        if teacher.startswith(ANNOTATOR) and not any(name.startswith(ANNOTATOR) for name in places):
+            hint = (
+                " Annotators are teachers once a campaign has run on a dataset whose file says `people: {identities: "
+                "true}`."
+            )
+        raise T2TError(f"No teacher {teacher!r} has labels here.{hint}")
     datasets = sorted({name for _, name in places[teacher]})
     if dataset is not None and dataset not in datasets:
         raise T2TError(f"Teacher {teacher!r} has no labels of dataset {dataset!r}.{nearest(dataset, datasets)}")
@@ -76,7 +84,11 @@ def _retract(workspace: Workspace, lake: Lake, dataset: str, teacher: str, reaso
         _add_campaign(tree, workspace, name, before[name], ledger.records(), read_frozen(ledger))
     console.print(tree)
     if not undo:
-        console.print(f"Nothing was deleted. Take it back: t2t teachers retract {teacher} --undo")
+        again = f"Nothing was deleted. Take it back: t2t teachers retract {quote(teacher)} --undo"
+        console.print(again, markup=False, soft_wrap=True)
+    if changed and teacher.startswith(ANNOTATOR):
+        how = "with" if undo else "without"
+        console.print(f"With the next `t2t run`, human is put together {how} these answers, in every split.")
     if changed:
         console.print("MLflow's champion and marks follow with the campaign's next `t2t run`.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,8 @@ from t2t.core.progress import progress
 from t2t.core.workspace import Workspace
 from t2t.data.embeddings.decode import Unreadable, read_frames
 from t2t.data.embeddings.store import EmbeddingStore
+from t2t.data.remote import is_remote
+from t2t.data.remote import shown as without_secrets
 from t2t.students.scorer import Scorer
 from t2t.students.search import EXACT, nearest
 
@@ -96,6 +99,9 @@ def search(
     chosen = clips.take(pa.array(places))
     table = pd.DataFrame({"sample_id": chosen["sample_id"].to_pylist(), "path": chosen["path"].to_pylist()})
     table = table.assign(confidence=confidence, yes=confidence >= limit)
+    if any(map(is_remote, table["path"])):
+        with suppress(T2TError):
+            open_dataset(place, best.dataset)  # so that their pictures can be fetched
     threshold = None if np.isinf(limit) else limit
     return Found(query, campaign, best.record.round, scorer.identity, table, len(clips), threshold)
 
@@ -149,7 +155,12 @@ def _vectors(scorer: Scorer, clips: pa.Table, best: Best, folder: Path) -> tuple
 def rows_of(found: Found) -> dict[str, Any]:
     """What was found, as JSON."""
     rows = [
-        {**row, "confidence": round(float(row["confidence"]), 6), "yes": bool(row["yes"])}
+        {
+            **row,
+            "path": without_secrets(row["path"]),
+            "confidence": round(float(row["confidence"]), 6),
+            "yes": bool(row["yes"]),
+        }
         for row in found.table.to_dict("records")
     ]
     facts = {"query": found.query, "campaign": found.campaign, "round": found.round, "identity": found.identity}
@@ -162,7 +173,7 @@ def write_page(found: Found, out: Path) -> Path:
     rows = []
     for row in found.table.to_dict("records"):
         picture, problem = still(row["path"])
-        rows.append({**row, "picture": picture, "problem": problem})
+        rows.append({**row, "path": without_secrets(row["path"]), "picture": picture, "problem": problem})
     write_text(out, environment().get_template("search.html.j2").render(found=found, rows=rows))
     return out
 
@@ -171,7 +182,7 @@ def print_found(found: Found) -> None:
     frame = found.table[["confidence", "yes", "sample_id", "path"]].copy()
     frame["yes"] = ["yes" if value else "no" for value in frame["yes"]]
     for column in ("sample_id", "path"):
-        frame[column] = [shown(name) for name in frame[column]]
+        frame[column] = [shown(without_secrets(name)) for name in frame[column]]
     console.print(table_of(frame, confidence=".3f"))
     known = found.threshold is not None
     limit = f"yes from {found.threshold:.3f} on" if known else "no threshold keeps the wished precision"

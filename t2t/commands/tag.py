@@ -31,6 +31,7 @@ from t2t.core.workspace import Workspace
 from t2t.data.embeddings.embed import QUARANTINE_SCHEMA, Embedded, embed
 from t2t.data.embeddings.store import EmbeddingStore
 from t2t.data.listing import list_files
+from t2t.data.remote import shown as without_secrets
 from t2t.evaluation.thresholds import Thresholds
 from t2t.students.base import known_topics
 from t2t.students.scorer import Scorer
@@ -116,7 +117,7 @@ def tag(
     note_source(place.work / "campaigns" / campaign, name, found.sample_ids, where, found.keys)
     tagged = tags = 0
     with writer(out) as write:
-        for rows, having in _tags(scorer, found, where, names, thresholds, top):
+        for rows, having in _tags(scorer, found, [without_secrets(path) for path in where], names, thresholds, top):
             write(rows)
             tagged, tags = tagged + having, tags + len(rows)
     wished = thresholds.wished if top is None else None

@@ -26,7 +26,7 @@ from t2t.data.labels import HUMAN
 from t2t.lake.layout import dataset_of
 from t2t.teachers import TeacherContext, TeacherEntry, build, parse_entry
 from t2t.teachers.base import Registration
-from t2t.teachers.labeling import answers
+from t2t.teachers.labeling import answers, labeled
 from t2t.teachers.retraction import retracted
 from t2t.teachers.store import registrations
 
@@ -141,7 +141,7 @@ def _check(
         opened = datasets[place]
         teacher = build(teacher_entry(workspace, name, opened.root), TeacherContext(opened, workspace.work))
         fingerprint = teacher.fingerprint()
-        samples = opened.samples.slice(0, FEW)
+        samples = labeled(teacher, opened.samples).slice(0, FEW)
         tables = [table for table in islice(answers(teacher, samples, opened.topics), 4) if len(table)]
         remarks = list(getattr(teacher, "remarks", ()))
         if not tables:
@@ -153,7 +153,7 @@ def _check(
         return outcome("", "", str(error)), []
 
 
-def _commented(content: dict[str, Any], model: type[TeacherEntry], schema: bool) -> str:
+def commented(content: dict[str, Any], model: type[TeacherEntry], schema: bool) -> str:
     """An entry as YAML: what it is, and above each key what the key is for."""
     lines = [schema_line("teacher")] if schema else []
     about = (model.__doc__ or "").strip().partition("\n\n")[0]
@@ -194,7 +194,7 @@ def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: s
         if node is not None:
             content.nodes[(name.replace("-", "_"),)] = node
     entry = parse_entry(content, f"teacher {teacher_id!r}")
-    write_text(path, _commented(dict(content), type(entry), (workspace.registry / FILES["teacher"]).is_file()))
+    write_text(path, commented(dict(content), type(entry), (workspace.registry / FILES["teacher"]).is_file()))
     console.print(
         f"Wrote {escape(str(path))}. Check it: t2t teachers check {teacher_id}; then name it in a campaign's "
         "`teachers`."

@@ -69,9 +69,9 @@ def plain_column(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedAr
 
 
 def as_kind(
-    path: Path, column: pa.ChunkedArray, name: str, kind: pa.DataType, decimal_comma: bool = False
+    path: Path, column: pa.ChunkedArray, name: str, kind: pa.DataType, decimal_comma: bool = False, empty: bool = False
 ) -> pa.ChunkedArray:
-    """A plain column as text or numbers of `kind`, without an empty cell.
+    """A plain column as text or numbers of `kind`, without an empty cell; with `empty`, of numbers, with null in them.
 
     Numbers may be text with blanks around them, `True` and `False`, and have a decimal comma where the file allows no
     other reading. Names may be whole numbers and days; not truth values, fractions or times, whose text differs from
@@ -85,9 +85,12 @@ def as_kind(
         with suppress(pa.ArrowInvalid):
             column = column.cast(pa.string())
     if pa.types.is_string(column.type):
-        missing = pc.or_kleene(missing, pc.equal(pc.utf8_trim_whitespace(column), ""))
-        refuse(path, name, missing, lambda index: _empty(column[index].as_py(), kind))
-    else:
+        missing = pc.or_kleene(missing, pc.equal(pc.utf8_trim_whitespace(column), "")).fill_null(True)
+        if empty:
+            column = pc.if_else(missing, pa.scalar(None, pa.string()), column)
+        else:
+            refuse(path, name, missing, lambda index: _empty(column[index].as_py(), kind))
+    elif not empty:
         refuse(path, name, missing, lambda index: "is empty.")
     if column.type == kind:
         return column

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from t2t.core.files import sha256, sha256_file
+from t2t.data.remote import is_remote, last_seen
 
 # Bytes at both ends of a file that are looked at before it is hashed as a whole.
 ENDS = 1 << 16
@@ -15,13 +16,15 @@ ENDS = 1 << 16
 
 def same_videos(paths: Sequence[str]) -> list[list[int]]:
     """Positions of files with the same bytes, two or more each. Hashes only files whose size and ends agree; what is
-    empty or cannot be read is passed over."""
+    empty or cannot be read is passed over. Files of other machines are compared as far as they were fetched."""
     by_path: dict[str, list[int]] = defaultdict(list)
     for position, path in enumerate(paths):
         by_path[path].append(position)
-    groups = [list(by_path)]
+    far = [path for path in by_path if is_remote(path)]
+    groups = [[path for path in by_path if not is_remote(path)]]
     for key in (os.path.getsize, _ends, sha256_file):
         groups = [same for group in groups for same in _alike(group, key)]
+    groups += _alike(far, lambda path: last_seen(path) or 0)
     grouped = {path for group in groups for path in group}
     groups += [[path] for path in by_path if path not in grouped]
     same = ([position for path in group for position in by_path[path]] for group in groups)

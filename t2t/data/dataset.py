@@ -6,7 +6,8 @@ The files are a public contract (README, "Bring your own videos"): `samples`, `a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +21,14 @@ from pydantic import Field, model_validator
 from t2t.core.config import Config
 from t2t.core.errors import DataError, T2TError, nearest, one_line
 from t2t.core.files import sha256, sha256_file
+from t2t.data.annotations import mean_answer, of_pairs, read_annotations, together, trained_as
 from t2t.data.columns import first_row, refuse
 from t2t.data.copies import same_videos
 from t2t.data.embeddings.limits import Limits, with_limits
+from t2t.data.labels import HUMAN
 from t2t.data.limits import TableLimits
+from t2t.data.people import PeopleConfig, left_out
+from t2t.data.remote.addresses import RemoteConfig, fault, is_remote, missing_module, shown
 from t2t.data.source import SourceFile
 from t2t.data.tables import (
     control_character,
@@ -32,13 +37,11 @@ from t2t.data.tables import (
     read_table,
     refuse_bad_names,
     refuse_duplicates,
-    refuse_outside,
     refuse_unknown,
 )
 
 SPLITS = ("train", "unlabeled", "validation", "test")
 MODALITIES = ("video", "image")
-ALLOWED_SCHEMES = ("file",)
 # A dataset's name is a folder of the lake.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 # A topic is a name or a sentence; what is longer is another file by mistake.
@@ -113,15 +116,25 @@ class DatasetConfig(Config):
         "Then the student is measured on what it was trained on.",
     )
     limits: Limits = Field(Limits(), description="What decoding one file may cost; what needs more is unreadable.")
+    people: PeopleConfig = Field(
+        PeopleConfig(), description="Who annotates: an identity for each, and how their answers become `human`."
+    )
+    schemes: tuple[Literal["file", "https", "http", "s3", "gs"], ...] = Field(
+        ("file",), description="Schemes that a sample's path may have; files of other machines are fetched and kept."
+    )
+    remote: RemoteConfig = Field(RemoteConfig(), description="How files of other machines are fetched and kept.")
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A checked dataset.
 
-    samples: columns sample_id, path (absolute), modality, group, split and whatever else the file had.
-    human: columns sample_id, topic, confidence (float32, the mean over annotators).
+    samples: columns sample_id, path (absolute, or an address), modality, group, split and whatever else the file had.
+    human: columns sample_id, topic, confidence (float32): what people say together (`people.combine`).
     content: hex SHA-256 of the samples, annotations and topics files as they were read; hashed when needed if empty.
+    answers: columns sample_id, topic, annotator, relevance (float64, null where unanswered), one row an answer; None
+        where nobody knows them.
+    left_out: the annotators among them whose answers do not count, since they were retracted.
     """
 
     config: DatasetConfig
@@ -131,6 +144,8 @@ class Dataset:
     topics: tuple[str, ...]
     unseen: frozenset[str]
     content: tuple[str, ...] = ()
+    answers: pa.Table | None = None
+    left_out: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         samples, topics, unseen = (f"{len(these):,}" for these in (self.samples, self.topics, self.unseen))
@@ -164,11 +179,57 @@ class Dataset:
         """Of each video that stands more than once, its rows in `samples`, from 0."""
         return same_videos(self.samples["path"].to_pylist())
 
+    @property
+    def machines(self) -> list[tuple[str, str]]:
+        """Scheme and host of every other machine that samples are on."""
+        if self.config.schemes == ("file",):
+            return []
+        begins = pc.extract_regex(self.samples["path"], r"^(?P<place>[a-z0-9]+://[^/?#]+)")
+        places = pc.unique(pc.struct_field(begins, "place")).drop_null().to_pylist()
+        return [(scheme, host) for scheme, _, host in (place.partition("://") for place in places)]
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the three files' content and the topic split (not over the videos: those have their own)."""
         files = [self.root / self.config.samples, self.root / self.config.annotations, self.root / self.config.topics]
-        return sha256(*(self.content or map(sha256_file, files)), *sorted(self.unseen))
+        return sha256(*(self.content or map(sha256_file, files)), *sorted(self.unseen), *self._of_people)
+
+    @property
+    def _of_people(self) -> list[str]:
+        """What the fingerprint holds of how people's answers are used; nothing where that is as ever."""
+        if self.config.people == PeopleConfig():
+            return []
+        return [json.dumps([self.config.people.model_dump(), sorted(self.left_out)])]
+
+    @cached_property
+    def identity_of(self) -> dict[str, str | None]:
+        """Of each annotator the identity of their rows that may be trained on, None where there is none; those that are
+        left out have theirs. Empty where annotators have no identities."""
+        if not self.config.people.identities or self.answers is None:
+            return {}
+        return trained_as(self.config.people, self.answers, self.samples, self.seen)
+
+    @cached_property
+    def annotators(self) -> dict[str, list[str]]:
+        """Of each identity of annotators that may teach, in the order of their names, whose answers it has."""
+        members: dict[str, list[str]] = {}
+        for name, identity in self.identity_of.items():
+            if identity is not None and name not in self.left_out:
+                members.setdefault(identity, []).append(name)
+        return {identity: members[identity] for identity in sorted(members)}
+
+    def people_rows(self, train: pa.Array) -> dict[str, int]:
+        """The rows of `human`, and of each identity of annotators, that are of some samples and of seen topics."""
+        rows = {HUMAN: len(of_pairs(self.human, train, self.seen))}
+        if self.annotators and self.answers is not None:
+            answers = of_pairs(self.answers.filter(self.answers["relevance"].is_valid()), train, self.seen)
+            count = {row["values"]: row["counts"] for row in answers["annotator"].value_counts().to_pylist()}
+            for identity, names in self.annotators.items():
+                rows[identity] = sum(count.get(name, 0) for name in names)
+                if len(names) > 1:  # several may have answered a pair, which is one row
+                    shared = answers.filter(pc.is_in(answers["annotator"], value_set=pa.array(names, pa.string())))
+                    rows[identity] = len(mean_answer(shared))
+        return rows
 
 
 def without(table: pa.Table, samples: Sequence[str]) -> pa.Table:
@@ -196,8 +257,14 @@ def dataset_root(config: DatasetConfig, data_root: Path) -> Path:
     return root
 
 
-def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
+def read_dataset(
+    config: DatasetConfig, data_root: Path, marked: Collection[str] = (), kept: Path | None = None
+) -> Dataset:
     """Reads and checks everything but the videos' content.
+
+    Args:
+        marked: identities of annotators that were retracted: their answers do not count.
+        kept: a folder for what is long in the making, people's posterior, by its content.
 
     Raises DataError for the first fault found: unknown sample or topic, a number outside 0..1 or NaN, a duplicate,
     a group in two splits, a missing file, an empty cell. Nothing is written before all of it has been read.
@@ -206,13 +273,20 @@ def read_dataset(config: DatasetConfig, data_root: Path) -> Dataset:
     files = [SourceFile(root / name) for name in (config.samples, config.annotations, config.topics)]
     limits = config.table_limits
     topics = _read_topics(files[2], limits)
-    samples = with_limits(_read_samples(files[0], root, limits), config.limits)
-    human = _read_annotations(files[1], samples, topics, limits)
+    samples = with_limits(_read_samples(files[0], root, config), config.limits)
+    answers = read_annotations(files[1], samples, topics, config.people, limits)
     try:
         unseen = config.unseen.draw(topics)
     except ValueError as error:
         raise T2TError(f"Dataset {config.name!r}: {error}") from None
-    return Dataset(config, root, samples, human, topics, unseen, tuple(file.sha256() for file in files))
+    content = tuple(file.sha256() for file in files)
+    out: list[str] = []
+    if marked:
+        seen = [topic for topic in topics if topic not in unseen]
+        groups = trained_as(config.people, answers, samples, seen)
+        out = left_out(groups, groups, marked)
+    human = together(config.people, answers, out, content[1], kept)
+    return Dataset(config, root, samples, human, topics, unseen, content, answers, tuple(out))
 
 
 def _read_topics(file: SourceFile, limits: TableLimits) -> tuple[str, ...]:
@@ -244,10 +318,10 @@ def _read_topics(file: SourceFile, limits: TableLimits) -> tuple[str, ...]:
     return tuple(topics)
 
 
-def _read_samples(file: SourceFile, root: Path, limits: TableLimits) -> pa.Table:
+def _read_samples(file: SourceFile, root: Path, config: DatasetConfig) -> pa.Table:
     path = file.path
     names = ("sample_id", "path", "modality", "group", "split")
-    table = read_table(file, {name: pa.string() for name in names}, limits)
+    table = read_table(file, {name: pa.string() for name in names}, config.table_limits)
     if not len(table):
         raise DataError(path, "no samples.")
     # In an id they break joins with other systems' tables; in a group they let one source into two splits.
@@ -267,22 +341,28 @@ def _read_samples(file: SourceFile, root: Path, limits: TableLimits) -> pa.Table
             "a group lies in one split only."
         ),
     )
-    resolved = [_resolve(path, index, written, root) for index, written in enumerate(table["path"].to_pylist())]
+    resolved = [_resolve(path, index, written, root, config) for index, written in enumerate(table["path"].to_pylist())]
     return table.set_column(table.column_names.index("path"), "path", pa.array(resolved, pa.string()))
 
 
-def _resolve(manifest: Path, index: int, written: str, root: Path) -> str:
-    """A sample's absolute path. Relative paths must stay under `root`; URIs must have an allowed scheme."""
+def _resolve(manifest: Path, index: int, written: str, root: Path, config: DatasetConfig) -> str:
+    """A sample's absolute path, or its address on another machine. Relative paths must stay under `root`, and URIs must
+    have an allowed scheme."""
 
     def refused(message: str) -> DataError:
-        shown = written if len(written) <= 200 else f"{written[:200]}..."
-        return DataError(manifest, f"{shown!r}{message}", first_row(manifest, index), "path")
+        seen = shown(written)
+        seen = seen if len(seen) <= 200 else f"{seen[:200]}..."
+        return DataError(manifest, f"{seen!r}{message}", first_row(manifest, index), "path")
 
     try:
         if "://" in written:
             uri = urlparse(written)
-            if uri.scheme not in ALLOWED_SCHEMES:
-                raise refused(f": allowed schemes are {', '.join(ALLOWED_SCHEMES)}.")
+            if uri.scheme not in config.schemes:
+                raise refused(f": allowed schemes are {', '.join(config.schemes)}.")
+            if is_remote(written):
+                if (wrong := missing_module(uri.scheme) or fault(written, config.remote)) is not None:
+                    raise refused(f" {wrong}")
+                return written
             if uri.netloc not in ("", "localhost"):
                 raise refused(f": files of another machine ({uri.netloc}) cannot be read; copy them here.")
             target = Path(unquote(uri.path))
@@ -297,22 +377,3 @@ def _resolve(manifest: Path, index: int, written: str, root: Path) -> str:
         reason = one_line(getattr(error, "strerror", None) or error)
         raise refused(f": not a path that can be read: {reason}.") from None
     return str(target)
-
-
-def _read_annotations(file: SourceFile, samples: pa.Table, topics: Sequence[str], limits: TableLimits) -> pa.Table:
-    path = file.path
-    text = pa.string()
-    columns = {"sample_id": text, "topic": text, "annotator": text, "relevance": pa.float64()}
-    table = read_table(file, columns, limits)
-    refuse_unknown(path, table, "sample_id", samples["sample_id"].to_pylist(), "sample")
-    refuse_unknown(path, table, "topic", topics, "topic")
-    refuse_outside(path, table, "relevance")
-    refuse_duplicates(path, table, ["sample_id", "topic", "annotator"])
-    mean = table.group_by(["sample_id", "topic"], use_threads=False).aggregate([("relevance", "mean")])
-    return pa.table(
-        {
-            "sample_id": mean["sample_id"],
-            "topic": mean["topic"],
-            "confidence": mean["relevance_mean"].cast(pa.float32()),
-        }
-    )

@@ -12,10 +12,17 @@ import pyarrow.parquet as pq
 from t2t.core.files import atomic_file
 
 HUMAN = "human"
+# How the identities of single annotators begin: `human/anna`.
+ANNOTATOR = f"{HUMAN}/"
 
 
 # A pair is positive from this human relevance, or confidence, on.
 POSITIVE = 0.5
+
+
+def is_people(identity: str) -> bool:
+    """Whether an identity is people: all of them together, or one annotator."""
+    return identity == HUMAN or identity.startswith(ANNOTATOR)
 
 
 def stored(file: object) -> Iterator[pa.Table]:

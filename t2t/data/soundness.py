@@ -13,6 +13,7 @@ import pandas as pd
 
 from t2t.core.errors import DataError, T2TError, listed
 from t2t.data.columns import first_row
+from t2t.data.competence import people_remarks
 from t2t.data.dataset import SPLITS, Dataset
 from t2t.data.labels import POSITIVE
 from t2t.data.tables import plain_text
@@ -44,6 +45,7 @@ def remarks(dataset: Dataset) -> list[str]:
     return [
         *_shared_videos(dataset),
         *_one_sided(labels),
+        *people_remarks(dataset),
         *_topics(dataset, labels),
         *_unseen(dataset, labels),
         *_groups(dataset),

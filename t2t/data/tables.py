@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,10 +32,16 @@ INVISIBLE = dict.fromkeys(map(ord, "\u200b\ufeff\u00ad\u2060\u200e\u200f"))
 
 
 def read_table(
-    source: str | Path | SourceFile, columns: Mapping[str, pa.DataType], limits: TableLimits | None = None
+    source: str | Path | SourceFile,
+    columns: Mapping[str, pa.DataType],
+    limits: TableLimits | None = None,
+    empty: Collection[str] = (),
 ) -> pa.Table:
     """Reads a table that must have `columns`; further columns are kept. Every text column is `string`, whatever kind
     of text the file has; texts are stripped of nothing.
+
+    Args:
+        empty: columns of numbers that may have empty cells, which become null.
 
     Raises DataError for a missing or empty file, one that is larger than `limits`, one that changes while it is read,
     a missing column, an empty cell or a value of another type.
@@ -60,7 +66,7 @@ def read_table(
     for number, name in enumerate(table.column_names):
         column = plain_column(path, name, table.column(number))
         if name in columns:
-            column = as_kind(path, column, name, columns[name], comma)
+            column = as_kind(path, column, name, columns[name], comma, name in empty)
         table = table.set_column(number, name, column)
     limits.refuse_rows(path, len(table))
     return table
@@ -91,8 +97,8 @@ def _read_parquet(path: Path, content: bytes, limits: TableLimits) -> pa.Table:
 
 
 def refuse_outside(path: str | Path, table: pa.Table, column: str, low: float = 0.0, high: float = 1.0) -> None:
-    """Raises DataError for a number that is NaN or outside `low`..`high`."""
-    values = table.column(column).to_numpy()
+    """Raises DataError for a number that is NaN or outside `low`..`high`; null is neither."""
+    values = table.column(column).fill_null(low).to_numpy()
     refuse(
         path,
         column,

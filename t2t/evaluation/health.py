@@ -17,7 +17,7 @@ from sklearn.metrics import average_precision_score
 
 from t2t.core.errors import T2TError
 from t2t.data.coding import Coded
-from t2t.data.labels import HUMAN, POSITIVE
+from t2t.data.labels import HUMAN, POSITIVE, is_people
 from t2t.evaluation.config import HealthConfig
 
 log = logging.getLogger("t2t")
@@ -51,7 +51,7 @@ def health(coded: Coded) -> pd.DataFrame:
     Returns: one row a teacher, in the same order, with the columns of COLUMNS. `entropy` is in bits, of the
         histogram of confidences in 32 equal bins over 0..1 (0 to 5); `at_zero` and `at_one` are shares of the rows;
         PR-AUC, its chance level (the share of positives) and expected calibration error (10 equal bins) are over the
-        pairs that people labeled too, NaN where there are none, and for `human` itself.
+        pairs that people labeled too, NaN where there are none, and for people's identities.
     """
     people = people_of(coded)
     rows = []
@@ -59,7 +59,8 @@ def health(coded: Coded) -> pd.DataFrame:
         keys, confidence = pairs_of(coded, teacher)
         row = {"teacher": teacher, **_distribution(keys, confidence, len(coded.topics))}
         row |= {"human_pairs": 0, **dict.fromkeys(("pr_auc", "chance", "calibration_error"), float("nan"))}
-        if teacher != HUMAN and len(people[0]):
+        # An annotator would be held against what they said themselves.
+        if not is_people(teacher) and len(people[0]):
             common, truth = labeled_too(people, keys)
             row |= _against(truth >= POSITIVE, confidence[common])
         rows.append(row)
@@ -138,7 +139,7 @@ def nearly_constant(report: pd.DataFrame, config: HealthConfig) -> dict[str, str
     people may well have agreed about everything."""
     constant = {}
     for row in report.to_dict("records"):
-        if row["teacher"] == HUMAN:
+        if is_people(row["teacher"]):
             continue
         if not row["rows"]:
             constant[row["teacher"]] = "no label for any training sample and topic"

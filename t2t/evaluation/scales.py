@@ -20,7 +20,7 @@ from scipy.special import expit, logit  # type: ignore[import-untyped]
 from sklearn.isotonic import IsotonicRegression
 
 from t2t.data.coding import Coded
-from t2t.data.labels import HUMAN, POSITIVE
+from t2t.data.labels import POSITIVE, is_people
 from t2t.data.scales import Scale, scale_of
 from t2t.evaluation.health import labeled_too, pairs_of, people_of
 
@@ -96,7 +96,7 @@ def scales_of(coded: Coded, groups: np.ndarray, as_others: Mapping[str, str] | N
     people = people_of(coded)
     confidences, shared = {}, {}
     for name in coded.teachers:
-        if name == HUMAN or name in as_others:
+        if is_people(name) or name in as_others:
             continue
         pair, confidences[name] = pairs_of(coded, name)
         common, truth = labeled_too(people, pair)

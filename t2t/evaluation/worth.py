@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from t2t.data.coding import Coded
-from t2t.data.labels import HUMAN, POSITIVE
+from t2t.data.labels import POSITIVE, is_people
 from t2t.data.scales import Scale
 from t2t.evaluation.health import labeled_too, pairs_of, people_of
 
@@ -89,7 +89,7 @@ def remarks(coded: Coded, scales: Mapping[str, Scale], common: bool = True, but:
     people = people_of(coded)
     found: list[Remark] = []
     for name in coded.teachers:
-        if name == HUMAN or name in but or name not in scales:
+        if is_people(name) or name in but or name not in scales:
             continue
         pairs, values = pairs_of(coded, name)
         if len(values):

@@ -2,7 +2,7 @@
 
 One prefix for each teacher and round, so that merges are clean:
 
-    <dataset>/data/...                        samples, annotations, topics, quarantine
+    <dataset>/data/...                        samples, annotations, topics, quarantine, annotators' identities
     <dataset>/teachers/<id>/entry.json        the identity: entry, fingerprint
     <dataset>/teachers/<id>/labels.parquet    its labels
     <dataset>/teachers/<id>/asked.parquet     the samples it was asked for; the topics stand in entry.json
@@ -11,12 +11,16 @@ One prefix for each teacher and round, so that merges are clean:
     <dataset>/campaigns/<campaign>/ledger/          one record a round
     <dataset>/campaigns/<campaign>/round-<k>/       what round k left; with `gate: manual` waiting.json, decision.json
 
+An annotator's identity (human/anna) has its folder beside the others', with every sign encoded that another teacher's
+id cannot have: human=2Fanna. (As in a URL, but with `=`: servers decode `%2F` on the way.)
+
 A key is what an operation that is repeated looks for in the log (`t2t.lake.base`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import quote, unquote
 
 CONFIG, ENTRY, LABELS, MARK = "campaign.json", "entry.json", "labels.parquet", "retracted.json"
 
@@ -45,6 +49,11 @@ class DatasetLayout:
     @property
     def topics(self) -> str:
         return f"{self.data}/topics.json"
+
+    @property
+    def people(self) -> str:
+        """Of each annotator's own identity the one that their rows are trained under, where they have any."""
+        return f"{self.data}/people.json"
 
     @property
     def data_keys(self) -> str:
@@ -83,8 +92,13 @@ class TeacherLayout:
     id: str
 
     @property
+    def folder(self) -> str:
+        """The id as one part of a path, which of all but annotators is the id itself."""
+        return quote(self.id, safe="").replace("%", "=")
+
+    @property
     def prefix(self) -> str:
-        return f"{self.dataset}/teachers/{self.id}/"
+        return f"{self.dataset}/teachers/{self.folder}/"
 
     @property
     def entry(self) -> str:
@@ -105,7 +119,7 @@ class TeacherLayout:
     @property
     def label_keys(self) -> str:
         """How the keys of its label commits begin."""
-        return f"teacher:{self.dataset}:{self.id}:"
+        return f"teacher:{self.dataset}:{self.folder}:"
 
     def label_key(self, fingerprint: str, now: str | None = None, after: str | None = None) -> str:
         """The key of a commit of labels.
@@ -123,7 +137,7 @@ class TeacherLayout:
     @property
     def mark_keys(self) -> str:
         """How the keys of its retractions begin."""
-        return f"retract:{self.dataset}:{self.id}:"
+        return f"retract:{self.dataset}:{self.folder}:"
 
     def mark_key(self, after: str | None) -> str:
         """Args: after: the commit of the mark before; None for the first."""
@@ -224,7 +238,8 @@ class CampaignLayout:
 def teacher_of(path: str, file: str = ENTRY) -> tuple[str, str] | None:
     """(dataset, teacher) whose file of that name is at `path`, or None."""
     parts = path.split("/")
-    return (parts[0], parts[2]) if len(parts) == 4 and parts[1] == "teachers" and parts[3] == file else None
+    is_file = len(parts) == 4 and parts[1] == "teachers" and parts[3] == file
+    return (parts[0], unquote(parts[2].replace("=", "%"))) if is_file else None
 
 
 def campaign_of(path: str) -> CampaignLayout | None:

@@ -11,10 +11,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
-from pydantic import Field, field_validator
+import pyarrow.compute as pc
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from t2t.core.config import Config
 from t2t.core.files import sha256
@@ -33,6 +34,25 @@ class TeacherEntry(Config):
     )
     kind: str = Field(description="What the teacher is; it says which further keys there are.")
     description: str = Field("", description="One line for people.")
+    modalities: tuple[Literal["video", "image"], ...] | None = Field(
+        None,
+        min_length=1,
+        description="What it labels: an image teacher of a dataset that has both labels images only. All if left out.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `modalities` where it is left out: fingerprints and entries from before there was such a key stay."""
+        content: dict[str, Any] = plain(self)
+        if self.modalities is None:
+            content.pop("modalities", None)
+        return content
+
+    def labeled(self, samples: pa.Table) -> pa.Table:
+        """Those of some samples that this teacher labels."""
+        if self.modalities is None or "modality" not in samples.column_names:
+            return samples
+        return samples.filter(pc.is_in(samples["modality"], value_set=pa.array(self.modalities, pa.string())))
 
     @field_validator("id")
     @classmethod

@@ -23,7 +23,7 @@ from t2t.core.locks import held_folder
 from t2t.core.progress import whole
 from t2t.core.sums import crc32
 from t2t.data.labels import LABEL_SCHEMA, stored, write_parquet
-from t2t.teachers import Teacher
+from t2t.teachers import Teacher, TeacherEntry
 from t2t.teachers.answers import checked
 from t2t.teachers.asked import Asked
 
@@ -46,8 +46,15 @@ class Part:
 
 
 def answers(teacher: Teacher, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
-    """What a teacher answers, checked. Raises T2TError where it is not what it was asked for."""
+    """What a teacher answers, checked; samples that are not of its `modalities` are not asked about. Raises T2TError
+    where it is not what it was asked for."""
+    samples = labeled(teacher, samples)
     return checked(teacher.entry.id, teacher.label(samples, topics), samples["sample_id"].combine_chunks(), topics)
+
+
+def labeled(teacher: Teacher, samples: pa.Table) -> pa.Table:
+    """Those of some samples that a teacher labels. (A plug-in's entry may be a model of its own.)"""
+    return teacher.entry.labeled(samples) if isinstance(teacher.entry, TeacherEntry) else samples
 
 
 def _is_done(teacher: Teacher, file: Path) -> bool:
@@ -77,6 +84,7 @@ def label_blocks(
     """The calls that label all blocks: (samples, what is asked), `shard` samples at a time."""
     for block in blocks:
         table = samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(block.samples, pa.string())))
+        table = labeled(teacher, table)
         size = shard or max(len(table), 1)
         for start in range(0, len(table), size):
             yield table.slice(start, size), block

@@ -28,6 +28,7 @@ from t2t.teachers.labeling import (
     MakeParts,
     answers,
     label,
+    labeled,
     make_parts,
     parts_folder,
     parts_key,
@@ -103,7 +104,11 @@ class Registrar:
             reference = TeacherRef(id=teacher.entry.id, fingerprint=teacher.fingerprint())
             self._refuse_changed(teacher, reference)
             if registered(self.lake, self.dataset.name, reference.id, self.branch) is None:
-                for _ in answers(teacher, samples.slice(0, FEW), topics):
+                asked_of = labeled(teacher, samples)
+                if len(samples) and not len(asked_of):
+                    wanted = " and ".join(teacher.entry.modalities or ())
+                    raise T2TError(f"it labels {wanted} only (modalities), and no sample of the dataset is one.")
+                for _ in answers(teacher, asked_of.slice(0, FEW), topics):
                     pass
         except T2TError as error:
             if repr(teacher.entry.id) in str(error):

@@ -13,7 +13,7 @@ from t2t.data.labels import HUMAN
 from t2t.lake import Lake, UnknownRef
 from t2t.lake.layout import MARK, DatasetLayout
 from t2t.lake.tables import json_at, latest_commit
-from t2t.teachers.store import registrations
+from t2t.teachers.store import annotators_of, registrations
 
 
 class Mark(Config):
@@ -59,6 +59,9 @@ def retracted(lake: Lake, dataset: str, ref: str = "main") -> dict[str, str]:
 def retract(lake: Lake, dataset: str, teacher: str, reason: str = "", undo: bool = False) -> bool:
     """Marks a teacher as retracted, or takes the mark back, by a commit on `main`.
 
+    An annotator is retracted by their own identity, even while they share `human/other`; the next run puts `human`
+    together without their answers.
+
     Returns: False when it was so already, and nothing was written.
 
     Raises T2TError for `human`, or a teacher that the lake does not know.
@@ -69,7 +72,7 @@ def retract(lake: Lake, dataset: str, teacher: str, reason: str = "", undo: bool
             "annotations instead; the next run takes the new ones."
         )
     head = lake.resolve("main")
-    teachers = parents(lake, dataset, head)
+    teachers = {*parents(lake, dataset, head), *annotators_of(lake, dataset, head)}
     if teacher not in teachers:
         raise T2TError(f"Dataset {dataset!r} has no labels of a teacher {teacher!r}.{nearest(teacher, teachers)}")
     if (teacher in marks(lake, dataset, head)) is not undo:

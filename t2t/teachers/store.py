@@ -48,6 +48,16 @@ def asked(
     )
 
 
+def annotators(lake: Lake, dataset: str, ref: str = "main") -> list[str]:
+    """The identities that the annotators of a dataset have as of a commit, retracted ones too; mostly none."""
+    return sorted({identity for identity in annotators_of(lake, dataset, ref).values() if identity is not None})
+
+
+def annotators_of(lake: Lake, dataset: str, ref: str = "main") -> dict[str, str | None]:
+    """Of each annotator's own identity the one that their rows are trained under; None where there are none."""
+    return read_json(lake, ref, DatasetLayout(dataset).people) or {}
+
+
 def label_tables(lake: Lake, ref: str, dataset: str, teacher_id: str) -> Iterator[pa.Table]:
     """A registered teacher's labels at a commit in tables of about a million rows, their names as dictionaries."""
     with lake.read(ref, TeacherLayout(dataset, teacher_id).labels) as file:

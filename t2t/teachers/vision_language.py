@@ -69,14 +69,30 @@ class VisionLanguageModel:
         if self.tokenizer is None or not hasattr(self.processor, "image_processor"):
             raise T2TError(f"{checkpoint}: its processor cannot be loaded: it lacks a tokenizer or an image processor.")
         refuse_empty(checkpoint, self.tokenizer)
-        self.media = str(getattr(self.processor, "image_token", None) or "<image>")
-        self.media_id = int(self.tokenizer.convert_tokens_to_ids(self.media))
+        self.media = self._placeholder()
+        token = self.tokenizer.convert_tokens_to_ids(self.media)
+        self.media_id = -1 if token is None else int(token)
         added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
         self.commands = {
             self.media,
             *map(str, self.tokenizer.all_special_tokens),
             *(str(t) for t in added if t.special),
         }
+
+    def _placeholder(self) -> str:
+        """What stands for a picture in a prompt. Refuses a template that shows fewer pictures than it is given: the
+        model would answer without having seen them."""
+        names = [getattr(self.processor, name, None) for name in ("image_token", "boi_token")]
+        known = [*(str(name) for name in names if name), "<image>"]
+        self.media = known[0]
+        text = self.text("?", 2)
+        # (Gemma's template writes where a picture begins, and its processor the rest.)
+        media = next((name for name in known if name in text), known[0])
+        if (shown := text.count(media)) < 2:
+            raise T2TError(
+                f"{self.checkpoint}: its chat template has no place for a picture ({media}): it shows {shown} of 2."
+            )
+        return media
 
     def identity(self) -> str:
         """SHA-256 of what changes its answers: weights, tokenizer, template and preprocessing."""
@@ -145,6 +161,25 @@ class VisionLanguageModel:
         # (Some processors give what a training would need, too.)
         taken = {key: value for key, value in inputs.items() if isinstance(value, torch.Tensor) and key != "labels"}
         return {key: value.to(self.device) for key, value in taken.items()}
+
+    def logits(self, text: str, frames: np.ndarray) -> torch.Tensor:
+        """The next token's logits behind a prompt, float32 [vocabulary], without a cache."""
+        import torch
+
+        with torch.inference_mode():
+            return self.model(**self.inputs(text, frames), use_cache=False, logits_to_keep=1).logits[0, -1].float()
+
+    def refuse_blind(self, size: int) -> None:
+        """Raises T2TError for a model to which noise and a black picture are the same: of a family whose pictures do
+        not reach it in this way, or with a part that was never trained."""
+        noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
+        text = self.text("What is shown?", 1)
+        seen = self.logits(text, noise) - self.logits(text, np.zeros_like(noise))
+        if not bool(seen.any()):
+            raise T2TError(
+                f"{self.checkpoint}: it does not see pictures: noise and a black one are the same to it. Take a model "
+                "of another family, such as SmolVLM, LLaVA or Qwen-VL."
+            )
 
     # -- free text ---------------------------------------------------------------------------------------------------
 

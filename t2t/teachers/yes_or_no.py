@@ -94,6 +94,7 @@ class YesOrNo(VisionLanguageModel):
         first, second = (self._tail(topic, 1) for topic in PROBES)
         pairs = enumerate(zip(first, second, strict=False))
         self.instruction = first[: next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))]
+        self.refuse_blind(size)
         with torch.inference_mode():
             self.shared = self._self_test(frames, size)
 
@@ -168,8 +169,7 @@ class YesOrNo(VisionLanguageModel):
 
     def _plainly(self, frames: np.ndarray, topic: str) -> torch.Tensor:
         """The next token's logits, float32 [vocabulary], everything anew."""
-        inputs = self.inputs(self._text(topic, len(frames)), frames)
-        return self.model(**inputs, use_cache=False, logits_to_keep=1).logits[0, -1].float()
+        return self.logits(self._text(topic, len(frames)), frames)
 
     def _prefix(self, frames: np.ndarray) -> Prefix:
         inputs = self.inputs(self._text(PROBES[0], len(frames)), frames)

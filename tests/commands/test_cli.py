@@ -23,6 +23,7 @@ from tests.helpers.worlds import ROOT
 
 COMMANDS = ["", "run", "rounds", "predict", "compare", "demo", "ui", "data", "data check", "teachers", "teachers check"]
 COMMANDS += ["tag", "search", "export", "decide", "teachers add", "lake", "lake log", "lake diff", "report", "plan"]
+COMMANDS += ["data import", "data export"]
 
 
 def commands_of(page: Path, tool: str = "t2t") -> list[str]:

@@ -20,6 +20,7 @@ class Desk:
 
     looks: how often a batch is looked at until it ends. ending: how. hook: is told of each step, before and behind it,
     and may kill whoever asks. chunk: batches of one page.
+    drops: how many files break off while they are fetched.
     """
 
     answer: Callable[[dict[str, Any]], tuple[int | None, Any, tuple[int, int]]]
@@ -31,6 +32,7 @@ class Desk:
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     looked: dict[str, int] = field(default_factory=dict)
     answered: list[str] = field(default_factory=list)
+    drops: int = 0
     steps: list[str] = field(default_factory=list)
     input: int = 0
     output: int = 0

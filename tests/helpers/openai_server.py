@@ -132,7 +132,9 @@ class _Handler(BaseHTTPRequestHandler):
         with self.fake.lock:
             self.fake.bytes_in += len(raw)
             status, content = self.fake.desk.handle(self.command, self.path, self.headers, raw)
-        self._send(status, content)
+            drop = self.path.endswith("/content") and self.fake.desk.drops > 0
+            self.fake.desk.drops -= drop
+        self._send(status, content, drop=drop)
 
     def do_POST(self) -> None:
         raw = self._body()

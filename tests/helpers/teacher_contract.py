@@ -256,6 +256,65 @@ def http(folder: Path, stack: ExitStack) -> Case:
     )
 
 
+def with_keys(make: Make, stands_alone: bool = True, drop: tuple[str, ...] = (), **keys: Any) -> Make:
+    """The case of a kind, asked in another way; without the changes in `drop`, which would change nothing then, and
+    without those that build the teacher as the kind's own case has it."""
+
+    def made(folder: Path, stack: ExitStack) -> Case:
+        case = make(folder, stack)
+        same = {name: change for name, change in case.same.items() if not callable(change)}
+        other = {name: change for name, change in case.other.items() if name not in drop and not callable(change)}
+        return replace(case, entry={**case.entry, **keys}, same=same, other=other, topics_stand_alone=stands_alone)
+
+    return made
+
+
+def siglip(folder: Path, stack: ExitStack) -> Case:
+    context = place(folder)
+    image_text.tiny("siglip", context.data / "siglip")
+    other = {"templates": {"templates": ["{}"]}, "capitals": {"lowercase": False}, "a prior": {"confidence": "softmax"}}
+    entry = {"id": "seer", "kind": "zero-shot", "model": "siglip", "frames": 3, "pool": "max"}
+    return Case(entry, context, other=other, unreadable=["broken"])
+
+
+def label_studio(folder: Path, stack: ExitStack) -> Case:
+    """A Label Studio ML backend."""
+
+    def predict(asked: dict[str, Any], _: Any) -> Reply:
+        said = [
+            {"from_name": "topic", "to_name": "sample", "type": "choices", "score": len(task["data"]["sample_id"]) / 9,
+             "value": {"choices": [TOPICS[len(task["data"]["sample_id"]) % 2]]}}
+            for task in asked["tasks"]
+        ]  # fmt: skip
+        return say({"results": [{"result": [row], "score": row["score"]} for row in said]})
+
+    def backend(version: str) -> str:
+        def setup(*_: Any) -> Reply:
+            return say({"model_version": version})
+
+        up = say({"status": "UP"})
+        return stack.enter_context(serving(health=lambda *_: up, setup=setup, predict=predict))[0]
+
+    return Case(
+        {"id": "backend", "kind": "http", "dialect": "label-studio", "url": backend("1"), "unnamed": "zero"},
+        place(folder),
+        same={"another address": {"url": backend("1")}},
+        other={"its version": {"url": backend("2")}, "what it leaves out": {"unnamed": "none"}},
+    )
+
+
+# Other ways in which some kinds are asked.
+WAYS: dict[str, Make] = {
+    "http: label-studio": label_studio,
+    "openai: numbers, two topics a request": with_keys(
+        openai, False, ("the score", "the prompt"), score="number", topics_per_request=2
+    ),
+    "openai: sampled": with_keys(openai, score="sampled", draws=3),
+    "timm: sigmoid": with_keys(frames, drop=("sigmoids",), activation="sigmoid"),
+    "zero-shot: prior": with_keys(zero_shot, drop=("a softmax", "rivals"), confidence="prior", prior=0.2),
+    "zero-shot: siglip, the best frame": siglip,
+    "zero-shot: softmax": with_keys(zero_shot, drop=("a softmax", "rivals"), confidence="softmax"),
+}
 CASES: dict[str, Make] = {
     "annotations": annotations,
     "command": command,

@@ -117,6 +117,35 @@ def smol(words: Any) -> tuple[Any, Any]:
     return model, processor
 
 
+def gemma(words: Any) -> tuple[Any, Any]:
+    """Gemma 3: its template writes where a picture begins; every other layer looks back on eight tokens only."""
+    words = hf.PreTrainedTokenizerFast(
+        tokenizer_object=words.backend_tokenizer, pad_token="<pad>", unk_token="<unk>", bos_token="<s>",
+        eos_token="</s>", extra_special_tokens={
+            "image_token": "<image>", "boi_token": "<|vision_start|>", "eoi_token": "<|vision_end|>",
+        },
+    )  # fmt: skip
+    text = {
+        "vocab_size": len(words), "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "pad_token_id": 0, "bos_token_id": 2,
+        "eos_token_id": 3, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"],
+    }  # fmt: skip
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+              "image_size": SIDE, "patch_size": 8}  # fmt: skip
+    begin, end = SPECIAL.index("<|vision_start|>"), SPECIAL.index("<|vision_end|>")
+    model = hf.Gemma3ForConditionalGeneration(
+        hf.Gemma3Config(
+            text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_index=SPECIAL.index("<image>"),
+            boi_token_index=begin, eoi_token_index=end,
+        )
+    )  # fmt: skip
+    # (It begins as zeros, so that nothing would be seen.)
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, 0, 0.3)
+    pictures = hf.Gemma3ImageProcessor(size={"height": SIDE, "width": SIDE}, image_seq_length=4)
+    template = TEMPLATE.replace("IMAGE", "<|vision_start|>")
+    return model, hf.Gemma3Processor(pictures, words, image_seq_length=4, chat_template=template)
+
+
 def paligemma(words: Any) -> tuple[Any, Any]:
     """Every token of its prompt sees every other one, so that no prefix is the same for two topics."""
     pictures = hf.SiglipImageProcessor(size={"height": SIDE, "width": SIDE})
@@ -155,7 +184,7 @@ def blip2(words: Any) -> tuple[Any, Any]:
 
 
 # Those that share a prefix, and others.
-FAMILIES = {"llava": llava, "qwen": qwen, "smol": smol}
+FAMILIES = {"llava": llava, "qwen": qwen, "smol": smol, "gemma": gemma}
 OTHERS = {"paligemma": paligemma, "blip2": blip2}
 
 

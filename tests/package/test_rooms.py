@@ -36,12 +36,14 @@ HEAVY = {"torch", "huggingface_hub", "transformers", "mlflow", "prefect", "ray"}
 LAZY = {
     ROOT / "t2t" / name
     for name in (
-        *("__main__.py", "cli.py", "deploy.py", "run.py"),
-        *("training/job.py", "commands/asking.py", "commands/groups.py"),
+        *("__main__.py", "cli.py", "deploy.py", "run.py", "training/job.py"),
+        *("commands/asking.py", "commands/exchange.py", "commands/groups.py"),
     )
 }
 # Not everybody has them, and those who have not can do the rest.
-OPTIONAL = {"openai", "open_clip", "psycopg", "playwright", "pwd", "faiss", "onnxruntime"}
+OPTIONAL = {
+    *("aiohttp", "crowdkit", "faiss", "fsspec", "onnxruntime", "openai", "open_clip", "playwright", "psycopg", "pwd")
+}
 
 
 def name(path: Path) -> str:

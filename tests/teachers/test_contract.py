@@ -18,13 +18,13 @@ from t2t.data.labels import LABEL_SCHEMA
 from t2t.teachers import KINDS, contract
 from t2t.teachers.base import TeacherContext, TeacherEntry, entry_fingerprint
 from t2t.teachers.contract import CLAIMS, Case, small_dataset
-from tests.helpers.teacher_contract import CASES, SECRET
+from tests.helpers.teacher_contract import CASES, SECRET, WAYS
 
 
-@pytest.fixture(scope="module", params=sorted(CASES))
+@pytest.fixture(scope="module", params=sorted(CASES | WAYS))
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     with ExitStack() as stack:
-        yield CASES[request.param](tmp_path_factory.mktemp(request.param), stack)
+        yield (CASES | WAYS)[request.param](tmp_path_factory.mktemp("case"), stack)
 
 
 def test_every_kind_is_looked_at() -> None:

@@ -209,6 +209,26 @@ def test_ctrl_c_leaves_a_batch_at_the_server_and_the_next_run_takes_it_in(tmp_pa
         assert len(fake.desk.batches) == 1
 
 
+def test_a_server_that_fails_now_and_then_about_batches_is_asked_again(tmp_path):
+    samples = table(tmp_path, 9)
+    with fake_server() as fake:
+        handle, calls = fake.desk.handle, []
+
+        def sometimes(*arguments):
+            calls.append(arguments[:2])
+            failed = {1: 503, 3: 429, 5: 500}.get(len(calls))
+            return (failed, {"error": {"message": "later"}}) if failed else handle(*arguments)
+
+        fake.desk.handle = sometimes  # type: ignore[method-assign]
+        fake.desk.drops = 2
+        asked = of(tmp_path, samples, fake)
+        assert len(labels(asked, samples)) == 24
+        assert len(fake.desk.batches) == 1
+        assert len(fake.requests) == 24
+        assert asked.kept.spent() / UNITS == pytest.approx(fake.bill(1000, 4000))
+        assert fake.desk.drops == 0
+
+
 def test_the_rest_of_what_was_sent_in_files_is_no_too_small_file(tmp_path):
     samples = table(tmp_path, 9)
     with fake_server() as fake:

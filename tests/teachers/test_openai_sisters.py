@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from t2t.teachers.api import chat
 from t2t.teachers.api.reading import read
 from tests.helpers.documented import refused
 from tests.helpers.openai_server import KEY, answer_to, fake_server
@@ -105,6 +106,19 @@ def test_a_body_that_is_no_completion_is_tried_again_and_then_told(tmp_path, bod
         asked = teacher(tmp_path, samples, url, retries=1, concurrency=1)
         assert "does not answer after 2 tries" in refused(lambda: labels(asked, samples))
         assert len(came) == 2
+
+
+def test_a_body_without_end_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(chat, "MOST_BYTES", 10_000)
+    samples = table(tmp_path)
+    with server(lambda body: (200, {}, good(body)[:-1] + b" " * 20_000 + b"}")) as (url, _):
+        asked = teacher(tmp_path, samples, url, retries=0)
+        assert "more than 10,000 bytes" in refused(lambda: labels(asked, samples))
+    monkeypatch.setattr(chat, "MOST_BYTES", 10**6)
+    monkeypatch.setattr(chat, "WHOLE", 0)
+    with server(lambda body: (200, {}, good(body))) as (url, _):
+        asked = teacher(tmp_path, samples, url, retries=0)
+        assert "not whole after 0 s" in refused(lambda: labels(asked, samples))
 
 
 def test_retry_after_is_heard_as_seconds_and_as_a_date(tmp_path):

@@ -9,11 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
-from sklearn.metrics import average_precision_score
 
 from t2t.data.embeddings.decode import read_frames
 from t2t.teachers import TeacherContext, build, parse_entry
@@ -23,7 +21,7 @@ from t2t.teachers.yes_or_no import YesOrNo
 from tests.helpers.clips import random_clip
 from tests.helpers.documented import refused
 from tests.helpers.services import serving
-from tests.helpers.vlms import COLOURS, FAMILIES, SIDE, coloured, taught, tiny
+from tests.helpers.vlms import FAMILIES, SIDE, tiny
 from tests.helpers.worlds import ROOT
 
 TOPICS = ("red square", "a dog", "zebra crossings")
@@ -172,22 +170,6 @@ def test_the_pages_entries_work(root, samples, tmp_path):
         else:  # (One with random weights names nothing that anybody knows.)
             assert found == {}
             assert of.remarks[0].startswith("3 answers name ")
-
-
-def test_one_that_was_trained_says_what_is_there(tmp_path):
-    """Not only shapes: a tiny model that was taught three colours tells them in frames that it never saw."""
-    taught(tmp_path / "taught")
-    model = YesOrNo(str(tmp_path / "taught"), None, "{}", ["yes"], ["no"], size=SIDE)
-    assert model.shared
-    generator = np.random.default_rng(99)
-    scores, truth = [], []
-    for shown in COLOURS:
-        for _ in range(4):
-            told = model.ask(coloured(generator, shown)[None], list(COLOURS))
-            assert min(np.add(told.yes, told.no)) > 0.5
-            scores += told.score
-            truth += [topic == shown for topic in COLOURS]
-    assert average_precision_score(truth, scores) > 0.95
 
 
 def test_a_topic_is_plain_text_whatever_it_holds(root, samples):

@@ -14,7 +14,7 @@ from t2t.core.errors import T2TError
 from t2t.teachers.vision_language import VisionLanguageModel
 from t2t.teachers.yes_or_no import YesOrNo
 from tests.helpers.documented import documented, refused
-from tests.helpers.vlms import FAMILIES, SIDE, tiny
+from tests.helpers.vlms import FAMILIES, SIDE, TEMPLATE, tiny
 
 PROMPT = "Is it there? {}"
 TOPICS = ("a dog", "zebra crossings", "red square")
@@ -45,6 +45,26 @@ def test_one_whose_prompt_sees_itself_both_ways_is_asked_anew(tmp_path, caplog):
         p = z.softmax(-1)
         assert told.yes[number] == pytest.approx(float(p[of.yes].sum()), abs=1e-6)
         assert told.no[number] == pytest.approx(float(p[of.no].sum()), abs=1e-6)
+
+
+@pytest.mark.parametrize("media", ["", "{% if loop.first %}<image>{% endif %}"])
+def test_a_template_that_shows_too_few_pictures_is_refused(tmp_path, media):
+    """A model that answers without having seen them says something all the same."""
+    _, processor = tiny("llava", None)
+    tiny("llava", tmp_path)
+    processor.chat_template = TEMPLATE.replace("IMAGE", media)
+    processor.save_pretrained(tmp_path)
+    refused(lambda: VisionLanguageModel(str(tmp_path)))
+
+
+def test_a_model_that_does_not_see_is_refused(tmp_path):
+    """Gemma 3's projector before any training: zeros."""
+    import torch
+
+    model, _ = tiny("gemma", tmp_path)
+    torch.nn.init.zeros_(model.model.multi_modal_projector.mm_input_projection_weight)
+    model.save_pretrained(tmp_path)
+    refused(lambda: closed(tmp_path))
 
 
 def test_an_encoder_decoder_is_refused(tmp_path):

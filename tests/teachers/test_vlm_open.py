@@ -180,6 +180,24 @@ def test_a_killed_run_asks_nothing_twice_and_counts_nothing_twice(dataset, tmp_p
     assert not (work / "labeling").exists()
 
 
+def test_a_kill_between_answers_and_their_table_loses_nothing(dataset, tmp_path, monkeypatch):
+    def dying(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    how = {"ask": "candidates", "prompt": WHICH}
+    first = teacher(dataset, tmp_path, **how)
+    monkeypatch.setattr("t2t.teachers.naming.counts.Counts.write", dying)
+    with pytest.raises(KeyboardInterrupt):
+        labels(first)
+    monkeypatch.undo()
+    assert not (tmp_path / "proposed" / "pictures" / "seer.csv").exists()
+    of = teacher(dataset, tmp_path, **how)
+    times = asked(of)
+    assert set(labels(of)) == expected()
+    assert times == []
+    assert [row[:2] for row in proposed(tmp_path)[1:]] == [["zebra", "6"]]
+
+
 def test_a_proposed_topic_that_is_added_costs_no_question(dataset, tmp_path):
     how = {"ask": "candidates", "prompt": WHICH}
     first = teacher(dataset, tmp_path, **how)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +76,7 @@ def test_the_pages_table_is_what_is_taken_and_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(REFUSED))
-def test_what_has_no_one_embedding_is_refused_with_the_reason(
-    root: Path, samples: pa.Table, tmp_path: Path, kind: str
-) -> None:
+def test_what_has_no_one_embedding_is_refused(root: Path, samples: pa.Table, tmp_path: Path, kind: str) -> None:
     folder = tiny("clip", tmp_path / "clip")
     (folder / "config.json").write_text(json.dumps({"model_type": kind}))
     assert REFUSED[kind] in refused(lambda: teacher(root, tmp_path, samples, model=str(folder)))
@@ -193,6 +193,21 @@ def test_open_clip_says_what_its_own_model_says(root: Path, samples: pa.Table, t
     ours = [found["clip-1", topic] for topic in TOPICS]
     np.testing.assert_allclose(ours, logits.softmax(-1)[0].numpy(), atol=5e-3)
     assert np.ptp(ours) > 0.05
+
+
+@NEEDS_OPEN_CLIP
+def test_open_clip_leaves_no_handler_behind(tmp_path: Path) -> None:
+    """Its own lines go to the root of all logs, which gets a handler by that, and ours would come twice."""
+    code = f"""
+import logging
+from pathlib import Path
+from t2t.data.embeddings.open_clip_model import OpenClipModel
+OpenClipModel(Path({str(open_clip_folder(tmp_path / "open"))!r})).texts(["a dog"])
+assert logging.getLogger().handlers == [], logging.getLogger().handlers
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "No pretrained weights" not in done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.entries import teacher_entry
@@ -10,14 +11,17 @@ from t2t.campaign.find import remember_lake
 from t2t.campaign.freeze import commit_data, freeze_campaign
 from t2t.campaign.lineup import refuse_retracted
 from t2t.campaign.observer import Observer
+from t2t.core.errors import T2TError
 from t2t.core.files import remove_leftovers
+from t2t.data.coding import MOST_TEACHERS
 from t2t.data.dataset import SPLITS
-from t2t.data.labels import HUMAN
+from t2t.data.labels import HUMAN, is_people
 from t2t.data.soundness import MEASURED, refuse_no_positive, refuse_unsound, remarks
 from t2t.students.towers import pretrained
 from t2t.teachers import Teacher, build, parse_entry
 from t2t.teachers.asked import Asked
 from t2t.teachers.kinds.annotations import Entry as HumanEntry
+from t2t.teachers.kinds.annotations import annotator_entries
 from t2t.teachers.store import asked, registered
 
 log = logging.getLogger("t2t")
@@ -42,9 +46,11 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
     _open_text_encoder(campaign)
     for split in MEASURED:  # unreadable samples are out now
         refuse_no_positive(campaign.dataset, split, bool(campaign.human_pairs(split).positive.any()))
+    if campaign.dataset.machines:
+        refuse_unsound(replace(campaign.dataset))  # what the videos of other machines hold is known only now
     remember_lake(campaign.folder, config.lake)
     taught = {teacher.id for record in campaign.ledger.records() for teacher in record.teachers}
-    freeze_campaign(campaign.lake, campaign.layout, config, out, taught - {HUMAN})
+    freeze_campaign(campaign.lake, campaign.layout, config, out, taught)
     refuse_retracted(config, out)
     for name in config.teachers:
         if name in out:
@@ -58,12 +64,18 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
 
 
 def outside_teachers(campaign: Campaign) -> list[Teacher]:
-    """`human` and the campaign's other teachers that are not retracted, from the registry.
+    """`human`, annotators, and the campaign's other teachers that are not retracted, from the registry.
 
     Raises T2TError where an entry or a file of one is missing or wrong.
     """
     entries = [teacher_entry(campaign.workspace, name, campaign.dataset.root) for name in campaign.lineup.outside()]
-    return [build(entry, campaign.context) for entry in (HumanEntry(id=HUMAN), *entries)]
+    people = [HumanEntry(id=HUMAN), *annotator_entries(campaign.dataset.annotators)]
+    if len(people) + len(entries) > MOST_TEACHERS:
+        raise T2TError(
+            f"Dataset {campaign.dataset.name}: {len(people) - 1:,} annotators have an identity, and a round can have "
+            f"{MOST_TEACHERS:,} at most: set `people: {{least: N}}` higher in its file."
+        )
+    return [build(entry, campaign.context) for entry in (*people, *entries)]
 
 
 def _open_text_encoder(campaign: Campaign) -> None:
@@ -79,7 +91,7 @@ def _label_later_samples(campaign: Campaign) -> None:
     samples, name, lake = campaign.samples("unlabeled"), campaign.config.dataset, campaign.lake
     wanted = Asked(tuple(samples["sample_id"].to_pylist()), campaign.dataset.taught)
     for teacher in campaign.lineup.of_round(len(campaign.ledger.records())):
-        if teacher in (HUMAN, *campaign.config.teachers):
+        if is_people(teacher) or teacher in campaign.config.teachers:
             continue
         before = asked(lake, "main", name, teacher, wanted.topics)
         registration = registered(lake, name, teacher)

@@ -16,7 +16,7 @@ from t2t.campaign.record import Record
 from t2t.core.errors import T2TError
 from t2t.core.files import write_text
 from t2t.core.host import cpu_threads
-from t2t.data.labels import HUMAN
+from t2t.data.labels import is_people
 from t2t.evaluation.collapse import after_collapse
 from t2t.evaluation.watch import watch_student
 from t2t.students.config import TaggingConfig
@@ -44,7 +44,7 @@ def register_student(campaign: Campaign, record: Record) -> Record:
     teacher = _register(campaign, record)
     k, dataset, lineup, lake = record.round, campaign.dataset, campaign.lineup, campaign.lake
     names = [reference.id for reference in record.teachers]
-    outside = [name for name in names if name != HUMAN and name not in lineup.own(names)]
+    outside = [name for name in names if not is_people(name) and name not in lineup.own(names)]
     read = partial(read_labels, lake, lake.resolve(record.branch), dataset.name)
     measures, shares = watch_student(read, teacher, outside, lineup.students(k, record.branch), dataset.taught)
     path = campaign.files(k).class_share

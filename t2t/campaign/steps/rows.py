@@ -20,7 +20,7 @@ from t2t.core.files import remove_folder, write_text
 from t2t.core.sums import damaged
 from t2t.data.coding import Coded, code, codes, positions, strings
 from t2t.data.dataset import Dataset
-from t2t.data.labels import HUMAN
+from t2t.data.labels import is_people
 from t2t.data.scales import Scale, write_scales
 from t2t.evaluation.health import check_health, health
 from t2t.evaluation.scales import scales_of
@@ -130,7 +130,7 @@ def _ids(readable: pa.Table, *splits: str) -> pa.Array:
 
 def _tables(lake: Lake, dataset: Dataset, readable: pa.Table, commit: str, teacher: str) -> Iterator[pa.Table]:
     for table in label_tables(lake, commit, dataset.name, teacher):
-        if teacher == HUMAN:
+        if is_people(teacher):
             # Human labels of the unlabeled split would be an accident of the annotation tool: that split has none.
             sample = codes(table["sample_id"], _ids(readable, "train"))
             table = table.filter(pa.array((sample >= 0) & (codes(table["topic"], dataset.seen) >= 0)))

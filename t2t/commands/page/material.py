@@ -23,7 +23,7 @@ from t2t.core.workspace import Workspace
 from t2t.data.coding import positions, strings
 from t2t.data.dataset import Dataset
 from t2t.data.embeddings.embed import Embedded
-from t2t.data.labels import HUMAN
+from t2t.data.labels import HUMAN, is_people
 from t2t.data.pairs import Pairs, pairs_of, teacher_scores
 from t2t.evaluation.figures import Style, teacher_styles
 from t2t.evaluation.gate import judge
@@ -163,8 +163,8 @@ class Material:
         return made is not None and made[0] == self.campaign
 
     def outside(self, record: Record) -> list[str]:
-        """The teachers of a round that are neither `human` nor the campaign's own students."""
-        return [teacher.id for teacher in record.teachers if teacher.id != HUMAN and not self.is_own(teacher.id)]
+        """The teachers of a round that are neither people nor the campaign's own students."""
+        return [teacher.id for teacher in record.teachers if not is_people(teacher.id) and not self.is_own(teacher.id)]
 
     @cached_property
     def teachers(self) -> list[str]:
@@ -177,7 +177,7 @@ class Material:
     @cached_property
     def styles(self) -> dict[str, Style]:
         """Each outside teacher's colour and dashes, the same in all pictures and tables."""
-        return teacher_styles(name for name in self.teachers if name != HUMAN and not self.is_own(name))
+        return teacher_styles(name for name in self.teachers if not is_people(name) and not self.is_own(name))
 
     def _scores(self, teacher: str, k: int, split: str) -> np.ndarray:
         """A teacher's confidences for the pairs of round k, as that round left them in the lake: float [P], NaN where
@@ -200,7 +200,7 @@ class Material:
     @cached_property
     def opened(self) -> Dataset:
         """The dataset as its files are now."""
-        return open_dataset(self.workspace, self.dataset)
+        return open_dataset(self.workspace, self.dataset, lambda: self.lake)
 
     @cached_property
     def config(self) -> CampaignConfig:

@@ -42,7 +42,7 @@ from t2t.students import build_student
 from t2t.teachers import Teacher, TeacherContext, build
 from t2t.teachers.asked import Asked
 from t2t.teachers.base import Registration
-from t2t.teachers.labeling import shard_samples
+from t2t.teachers.labeling import labeled, shard_samples
 from t2t.teachers.store import asked, registered
 
 # A label file up to this size is read for its rows; of a larger one it is said how many there can be at most.
@@ -59,7 +59,6 @@ class Estimates:
         self.workspace, self.config, self.work = workspace, config, workspace.work
         self.layout = DatasetLayout(config.dataset)
         self.device = find_device()
-        self.dataset = open_dataset(workspace, config.dataset)
         check_lake(self.work / "campaigns" / config.name, config.lake)
         self.lake: Lake | None = None
         self.head = ""
@@ -74,6 +73,7 @@ class Estimates:
             self.lake = lake
             ledger = Ledger(lake, config.dataset, config.name)
             self.records, self.lineup = ledger.records(), Lineup(config, ledger)
+        self.dataset = open_dataset(workspace, config.dataset, lambda: self.lake)
         self.outside = self.lineup.outside() if self.lineup else list(config.teachers)
         self.tried: dict[str, float] = {}
         self._counted: dict[str, tuple[int, bool]] = {}
@@ -91,7 +91,7 @@ class Estimates:
             for planned, passed in zip(rounds, taken, strict=True):
                 planned.seconds = passed
         if self.config.with_control:
-            measured = with_controls(rounds, 1 + len(self.outside), measured)
+            measured = with_controls(rounds, len(self._people_rows) + len(self.outside), measured)
         labeling = [self._human(), *teachers, *self._students(len(rounds))]
         recipe = self._recipe() if rounds else None
         unseen = unseen_note(self.dataset, recipe) if recipe else None
@@ -113,7 +113,7 @@ class Estimates:
 
     def _recipe(self) -> Recipe:
         """The next round's, if every label is there that it may train on."""
-        rows = {HUMAN: self._human_rows} | {name: self._rows_of(name)[0] for name in self.outside}
+        rows = self._people_rows | {name: self._rows_of(name)[0] for name in self.outside}
         if self.encoder:
             return planned(self.config, self.dataset, most_steps(self.encoder), self.encoder.dim, rows)
         # What goes by the embeddings is not known without their encoder.
@@ -190,12 +190,9 @@ class Estimates:
         return self.dataset.topics if self.config.teachers_see_unseen else self.dataset.taught
 
     @cached_property
-    def _human_rows(self) -> int:
-        """People's rows that students train on: those of the training split and the seen topics."""
-        human, train = self.dataset.human, self._samples("train")["sample_id"].combine_chunks()
-        in_train = pc.is_in(human["sample_id"], value_set=train)
-        seen = pc.is_in(human["topic"], value_set=pa.array(self.dataset.seen, pa.string()))
-        return int(pc.sum(pc.and_(in_train, seen)).as_py() or 0)
+    def _people_rows(self) -> dict[str, int]:
+        """The rows that students train on of `human` and each annotator's identity."""
+        return self.dataset.people_rows(self._samples("train")["sample_id"].combine_chunks())
 
     def _human(self) -> Work:
         registration, rows = self._registered(HUMAN), len(without(self.dataset.human, self._quarantine))
@@ -225,7 +222,7 @@ class Estimates:
                 f"Teacher {name!r} is registered with other content (fingerprint {registration.fingerprint[:12]}, now "
                 f"{now[:12]}), so a run would be refused: choose a new id."
             )
-        samples, topics = self._samples(), self.dataset.topics
+        samples, topics = labeled(teacher, self._samples()), self.dataset.topics
         ids = samples["sample_id"].to_pylist()
         missing = Asked(tuple(ids), topics) - self._asked(name)
         left = sum(len(block.samples) * len(block.topics) for block in missing)
@@ -302,7 +299,7 @@ class Estimates:
         own_students = list(
             dict.fromkeys([*own_students, *map(self.config.self_teacher, [*earlier, *self._numbers[:at]])])
         )
-        rows = {HUMAN: self._human_rows} | {name: self._rows_of(name)[0] for name in self.outside}
+        rows = self._people_rows | {name: self._rows_of(name)[0] for name in self.outside}
         students = self.config.self_training.retained(own_students)
         return rows | dict.fromkeys(students, self._tags * len(self._unlabeled))
 
@@ -337,7 +334,8 @@ class Estimates:
         if name not in self._read:
             ids = self._samples("train", "unlabeled")["sample_id"].combine_chunks()
             topics, total, trained = pa.array(self._topics, pa.string()), 0, 0
-            for table in self._built[name].label(self._samples(), self.dataset.topics):
+            teacher = self._built[name]
+            for table in teacher.label(labeled(teacher, self._samples()), self.dataset.topics):
                 of_samples = pc.is_in(table["sample_id"], value_set=ids)
                 kept = pc.and_(of_samples, pc.is_in(table["topic"], value_set=topics))
                 total, trained = total + len(table), trained + int(pc.sum(kept).as_py() or 0)
@@ -385,7 +383,7 @@ class Estimates:
         student = self._recipe().student
         if self.encoder is None or getattr(getattr(student, "text", None), "pretrained", None) is not None:
             return None
-        teachers = [HUMAN, *self.outside]
+        teachers = [*self._people_rows, *self.outside]
         return build_student(student, self.encoder.dim, self.dataset.topics, teachers, 0)
 
 

@@ -5,6 +5,8 @@
 - `shape`: another one that knows shapes, and neither colour nor motion.
 - `vendor`: looks at whole clips and answers every topic, but it has seen few of them, so it is broad and weak. It is
   paid by the clip, so it has labeled only a part.
+
+Two more read what they are asked: `t2t.data.demo.image_text` and `t2t.data.demo.vlm`.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ def own_clips(clips: int, seed: int) -> tuple[list[np.ndarray], list[list[Thing]
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def on_threads(count: int) -> Iterator[None]:
+    """Torch's arithmetic on so many threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -67,7 +70,7 @@ def train_frame_expert(folder: Path, name: str, attribute: str, clips: int, epoc
     y = torch.tensor(
         [[float(name_of_class in those) for name_of_class in classes] for those in present]
     ).repeat_interleave(len(chosen), 0)
-    with torch.random.fork_rng(devices=[]), _threads(THREADS):
+    with torch.random.fork_rng(devices=[]), on_threads(THREADS):
         torch.manual_seed(seed)
         model = timm.create_model(MODEL, num_classes=len(classes))
         rate = 3e-3

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from t2t.core.errors import T2TError, one_line
+from t2t.data import remote
 from t2t.data.embeddings.config import Crop, Interpolation
 from t2t.data.embeddings.limits import Limits
 from t2t.data.embeddings.media.bounds import Unreadable, too_slow
@@ -114,6 +115,10 @@ class Decoder:
         """As `read_frames`."""
         if frames < 1:
             raise ValueError(f"frames must be 1 or more, not {frames}")
+        try:
+            path = remote.local(str(path))
+        except OSError as error:
+            raise Unreadable(one_line(error)) from None
         question = {
             "path": os.path.abspath(path),
             "frames": frames,

@@ -22,6 +22,7 @@ from t2t.data.embeddings.decode import Decoder, Unreadable
 from t2t.data.embeddings.encoders import FrameEncoder, Preprocessing, build_encoder, by_clip, encoded, refuse_not_finite
 from t2t.data.embeddings.limits import Limits, limits_of
 from t2t.data.embeddings.store import Embeddings, EmbeddingStore
+from t2t.data.remote import shown
 
 # A killed run loses this many samples at most. On two cores 256 clips take half a minute with MobileNetV2.
 SHARD_SAMPLES = 256
@@ -141,7 +142,7 @@ def embed(
     store.flush()
     good = [(sample_id, key) for sample_id, key, reason in zip(ids, keys, reasons, strict=True) if key and not reason]
     if ids and not good:
-        raise NoneReadable(f"None of the {len(ids)} samples can be read, for instance {paths[0]}: {reasons[0]}.")
+        raise NoneReadable(f"None of the {len(ids)} samples can be read, for instance {shown(paths[0])}: {reasons[0]}.")
     good_keys = [key for _, key in good]
     quarantine = _quarantine(ids, paths, reasons)
     return Embedded(
@@ -336,7 +337,7 @@ def _positions(keys: Sequence[str | None]) -> dict[str, list[int]]:
 
 def _quarantine(ids: Sequence[str], paths: Sequence[str], reasons: Sequence[str | None]) -> pa.Table:
     bad = [(i, reason) for i, reason in enumerate(reasons) if reason is not None]
-    columns = [[ids[i] for i, _ in bad], [paths[i] for i, _ in bad], [reason for _, reason in bad]]
+    columns = [[ids[i] for i, _ in bad], [shown(paths[i]) for i, _ in bad], [reason for _, reason in bad]]
     return pa.table([pa.array(column, pa.string()) for column in columns], schema=QUARANTINE_SCHEMA)
 
 

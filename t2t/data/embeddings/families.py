@@ -7,8 +7,8 @@ from pathlib import Path
 from t2t.core.errors import T2TError
 from t2t.data.embeddings.config import Crop
 from t2t.data.embeddings.dual import DualEncoder
-from t2t.data.embeddings.hub import configuration, model_type_of
-from t2t.data.embeddings.image_text import ImageTextModel
+from t2t.data.embeddings.hub import configuration, model_type_of, refuse_unknown_type
+from t2t.data.embeddings.image_text import MODEL_TYPES, ImageTextModel
 from t2t.data.embeddings.open_clip_model import OpenClipModel
 from t2t.data.embeddings.pairwise import XCLIP, XClipModel
 from t2t.data.embeddings.video_text import VIDEO_TYPES, VideoTextModel
@@ -32,6 +32,7 @@ def open_transformers(
     """A checkpoint of transformers, of pictures or of clips. frames: None for 8, or what a model of clips wants."""
     kind = str(configuration(checkpoint, revision).model_type)
     refuse_entangled(checkpoint, kind)
+    refuse_unknown_type(checkpoint, kind, MODEL_TYPES | VIDEO_TYPES | {XCLIP})
     if kind == XCLIP:
         return XClipModel(checkpoint, revision, frames, crop, batch_size, device)
     if kind in VIDEO_TYPES:

@@ -31,7 +31,8 @@ def find_checkpoint(written: str, data: Path, teacher: str) -> str:
     folder = Path(written) if Path(written).is_absolute() else data / written
     if not folder.is_dir():
         if Path(written).is_absolute() or not HUB_NAME.fullmatch(written):
-            raise T2TError(f"{folder}: no such folder (checkpoint of teacher {teacher!r}).")
+            made = " `t2t demo` makes it." if data.name == "demo" else ""
+            raise T2TError(f"{folder}: no such folder (checkpoint of teacher {teacher!r}).{made}")
         return written
     if not (folder / "config.json").is_file():
         other = " It is a checkpoint of open_clip: write `library: open_clip`."
@@ -95,7 +96,7 @@ def load_checkpoint(loader: Any, checkpoint: str, revision: str | None, what: st
     """What `loader.from_pretrained` makes of a checkpoint. Raises T2TError with the reason, in one line."""
     options |= {"local_files_only": True} if Path(checkpoint).is_dir() else _from_hub(checkpoint, revision)
     try:
-        with _quiet():
+        with quiet():
             return loader.from_pretrained(checkpoint, trust_remote_code=False, **options)
     except Exception as error:  # transformers raises many kinds: OSError, KeyError, SafetensorError
         raise T2TError(f"{checkpoint}: {what} cannot be loaded: {one_line(error).rstrip('.')}.") from None
@@ -139,6 +140,13 @@ def configuration(checkpoint: str, revision: str | None) -> Any:
     return load_checkpoint(AutoConfig, checkpoint, revision, "its configuration")
 
 
+def refuse_unknown_type(checkpoint: str, kind: str, known: Collection[str]) -> None:
+    if kind not in known:
+        raise T2TError(
+            f"{checkpoint}: model type {kind!r} is none that can be asked so. Known: {', '.join(sorted(known))}."
+        )
+
+
 def load_model(
     loader: Any, checkpoint: str, revision: str | None, known: Collection[str], unused: str = "", **options: Any
 ) -> Any:
@@ -149,11 +157,7 @@ def load_model(
     random ones.
     """
     config = configuration(checkpoint, revision)
-    if config.model_type not in known:
-        raise T2TError(
-            f"{checkpoint}: model type {config.model_type!r} is none that can be asked so. Known: "
-            f"{', '.join(sorted(known))}."
-        )
+    refuse_unknown_type(checkpoint, config.model_type, known)
     options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": False}
     model, loaded = load_checkpoint(loader, checkpoint, revision, "its model", **options)
     missing = sorted(str(key) for key in loaded["missing_keys"] if not (unused and str(key).startswith(f"{unused}.")))
@@ -185,8 +189,8 @@ def tokenizer_content(tokenizer: Any) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own report of what it loaded, which we read, and without what some models print."""
+def quiet() -> Iterator[None]:
+    """Without transformers' own reports and bars of what it loads and saves, and without what some models print."""
     from transformers.utils import logging as their
 
     log = logging.getLogger("transformers")

@@ -92,11 +92,11 @@ class OpenClipModel(DualEncoder):
         """The model, all of whose weights are the file's, and its tokenizer."""
         found = sorted(folder.glob("*.safetensors"), key=lambda path: (path.name not in WEIGHTS, path.name))
         try:
-            from open_clip import create_model, get_tokenizer
-            from open_clip.factory import load_checkpoint
-
             name = f"local-dir:{folder}"
             with _quiet():
+                from open_clip import create_model, get_tokenizer
+                from open_clip.factory import load_checkpoint
+
                 model = create_model(name, load_weights=False, pretrained_text=False, precision="fp32")
                 load_checkpoint(model, str(found[0]), strict=True)
                 tokenizer = get_tokenizer(name)
@@ -159,13 +159,16 @@ class OpenClipModel(DualEncoder):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without its warning, to the root of all logs, that no weights are loaded: we load them, from safetensors only."""
-    log = logging.getLogger()
+    """Without its lines to the root of all logs: that no weights are loaded, which we do, from safetensors only. A root
+    without a handler would get one by them, and then everybody's lines would come twice."""
+    log, silent = logging.getLogger(), logging.NullHandler()
     before = log.level
     log.setLevel(logging.ERROR)
+    log.addHandler(silent)
     try:
         yield
     finally:
+        log.removeHandler(silent)
         log.setLevel(before)
 
 

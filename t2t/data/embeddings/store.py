@@ -32,6 +32,7 @@ import numpy as np
 
 from t2t.core.errors import T2TError
 from t2t.core.files import sha256, sha256_file
+from t2t.data import remote
 from t2t.data.embeddings.shards import Shard, read_shard, write_shard
 
 log = logging.getLogger("t2t")
@@ -245,8 +246,11 @@ class EmbeddingStore:
         """Hex SHA-256 of a file, remembered for as long as path, size and time of change (in ns) stay the same.
 
         That is what this trusts: a program that changes a file and puts size and time back is not noticed. (Deleting
-        `files.jsonl` makes it forget.) Raises OSError when the file cannot be read.
+        `files.jsonl` makes it forget.) Raises OSError when the file cannot be read. Of files on other machines their
+        own cache knows (`t2t.data.remote`).
         """
+        if remote.is_remote(str(path)):
+            return remote.sha256_of(str(path))
         path = os.path.abspath(path)
         remembered = self.remembered(path)
         if remembered is not None:
@@ -263,6 +267,8 @@ class EmbeddingStore:
 
     def remembered(self, path: str | Path) -> str | None:
         """A file's hash where it is remembered and still holds, else None; its content is not read."""
+        if remote.is_remote(str(path)):
+            return remote.known(str(path))
         path = os.path.abspath(path)
         size, changed, digest = self._files.get(path, (None, None, ""))
         try:
@@ -273,6 +279,8 @@ class EmbeddingStore:
 
     def knows(self, path: str | Path) -> bool:
         """Whether the store remembers a hash of this path (which may have changed since)."""
+        if remote.is_remote(str(path)):
+            return remote.known(str(path)) is not None
         return os.path.abspath(path) in self._files
 
     def flush(self) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+from t2t.core.files import sha256
+from t2t.data.labels import ANNOTATOR, HUMAN
+
 # A campaign's lines by round, and the columns of its table of rounds.
 PR_AUC, SEEN, UNSEEN = "PR-AUC/test", "PR-AUC/test seen topics", "PR-AUC/test unseen topics"
 VALIDATION, CONTROL, CHANCE = "PR-AUC/validation", "PR-AUC/test control", "PR-AUC/test by chance"
@@ -49,12 +52,22 @@ BEFORE = {name: old for old, name in NAMES.items()}
 LETTERS = re.compile(r"[^\w\-. :/]")
 
 
+def teacher(identity: str) -> str:
+    """An identity as the last part of a metric's name, where `human/anna` would be a section of its own, and a name may
+    have signs that MLflow refuses: `human anna`, and with a hash behind it where something had to be changed."""
+    if not identity.startswith(ANNOTATOR):
+        return identity
+    name = identity.removeprefix(ANNOTATOR)
+    plain = LETTERS.sub("-", name).replace("/", "-")
+    return f"{HUMAN} {plain}" if plain == name else f"{HUMAN} {plain} {sha256(name)[:6]}"
+
+
 def readable(name: str) -> str:
     """What a metric is called: `pr_auc_seen` is `PR-AUC test seen topics`. One that has no words here keeps its name,
     with blanks."""
     prefix, slash, rest = name.partition("/")
     if slash and prefix in BY_TEACHER:
-        return f"{BY_TEACHER[prefix]}/{rest}"
+        return f"{BY_TEACHER[prefix]}/{teacher(rest)}"
     if not slash:
         return NAMES.get(name) or LETTERS.sub(" ", name.replace("_", " "))
     # What comes after a second slash is a name of somebody's own.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +12,8 @@ from t2t.teachers.api.keys import cleaned, key_of
 from t2t.teachers.api.question import Question
 from t2t.teachers.api.replies import Reply, cut
 
+# An answer is no larger, and is whole within so many times the longest silence.
+MOST_BYTES, WHOLE = 50_000_000, 10
 # What no further try mends: how a connection failed, or of what kind an answer is, and what to do.
 UNREACHABLE = {
     "CERTIFICATE_VERIFY_FAILED": "if an authority of your own signed its certificate, name its file in SSL_CERT_FILE",
@@ -57,12 +60,24 @@ class Chat:
 
     def ask(self, question: Question) -> Reply:
         messages = question.messages()
-        return self.call(
-            lambda: self.client.chat.completions.with_raw_response.create(
-                model=question.model, messages=messages, extra_body=question.parameters
-            ),
-            lambda response: self._reply(200, response.http_response, completion=True),
-        )
+
+        def send() -> tuple[Any, bytes]:
+            create = self.client.chat.completions.with_streaming_response.create
+            with create(model=question.model, messages=messages, extra_body=question.parameters) as response:
+                return response, self._bounded(response)
+
+        return self.call(send, lambda found: self._reply(200, found[0].headers, found[1], completion=True))
+
+    def _bounded(self, response: Any) -> bytes:
+        """The whole of a body; a server that sends without end is left."""
+        body, until = bytearray(), time.monotonic() + WHOLE * self.timeout
+        for piece in response.iter_bytes():
+            body += piece
+            if len(body) > MOST_BYTES:
+                raise ValueError(f"more than {MOST_BYTES:,} bytes")
+            if time.monotonic() > until:
+                raise ValueError(f"not whole after {WHOLE * self.timeout:,.0f} s")
+        return bytes(body)
 
     def call(self, send: Callable[[], Any], reads: Callable[[Any], Reply]) -> Reply:
         """What `send` of the package brings, as a Reply; it raises nothing for what a server or a network does."""
@@ -71,10 +86,15 @@ class Chat:
         try:
             return reads(send())
         except openai.APIStatusError as error:
-            return self._reply(error.status_code, error.response)
-        except openai.APIError as error:
-            # A time limit, a connection that broke or was never made, a body that is no JSON.
-            cause = error.__cause__ or error
+            return self._reply(error.status_code, error.response.headers, error.response.content)
+        except ValueError as error:
+            return Reply(0, {}, b"", True, f"an answer that cannot be read: {self._told(error)}")
+        except Exception as error:
+            # A time limit, a connection that broke or was never made, a body that is no JSON; in the midst of a body
+            # the errors of the package's own client come through.
+            if not isinstance(error, openai.APIError) and not type(error).__module__.startswith(("httpx", "httpcore")):
+                raise
+            cause = error.__cause__ if isinstance(error, openai.APIError) and error.__cause__ else error
             sent = type(cause).__name__ not in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol", "ProxyError")
             problem = self._told(f"{type(cause).__name__}: {cause}").rstrip(": ")
             if type(cause).__name__ == "ConnectError":
@@ -82,12 +102,10 @@ class Chat:
                     if sign in str(cause):
                         return Reply(0, {}, b"", False, f"cannot be reached ({problem})", remedy)
             return Reply(0, {}, b"", sent, problem)
-        except ValueError as error:
-            return Reply(0, {}, b"", True, f"an answer that cannot be read: {self._told(error)}")
 
-    def _reply(self, status: int, response: Any, completion: bool = False) -> Reply:
-        body = self.clean(response.content)
-        headers = {name.lower(): self.clean(value.encode()).decode() for name, value in response.headers.items()}
+    def _reply(self, status: int, came: Mapping[str, str], content: bytes, completion: bool = False) -> Reply:
+        body = self.clean(content)
+        headers = {name.lower(): self.clean(value.encode()).decode() for name, value in came.items()}
         if not completion:
             return Reply(status, headers, body)
         for kind, (problem, remedy) in NO_API.items():

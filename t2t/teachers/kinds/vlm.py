@@ -170,7 +170,9 @@ class Teacher:
     @cached_property
     def model(self) -> VisionLanguageModel:
         entry = self.entry
-        return VisionLanguageModel(self.checkpoint, entry.revision, prefill=entry.prefill, device=self.context.device)
+        model = VisionLanguageModel(self.checkpoint, entry.revision, prefill=entry.prefill, device=self.context.device)
+        model.refuse_blind(entry.size)
+        return model
 
     @cached_property
     def closed(self) -> YesOrNo:

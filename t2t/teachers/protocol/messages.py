@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from t2t.core.errors import T2TError, nearest, one_line
 from t2t.data.labels import LABEL_SCHEMA
+from t2t.data.remote import is_remote, local, shown
 
 PROTOCOL = "t2t-teacher/1"
 # Bytes of a line; a topic and an id are never so long.
@@ -174,4 +176,15 @@ def questions(samples: pa.Table, topics: Sequence[str], size: int, first: int = 
     columns = [name for name in ("sample_id", "path", "modality") if name in samples.column_names]
     size = max(1, min(size, PAIRS // max(1, len(topics))))
     for number, start in enumerate(range(0, len(samples), size)):
-        yield Question(first + number, samples.select(columns).slice(start, size).to_pylist(), topics)
+        rows = samples.select(columns).slice(start, size).to_pylist()
+        yield Question(first + number, [_here(row) for row in rows], topics)
+
+
+def _here(sample: dict[str, Any]) -> dict[str, Any]:
+    """A sample with a path that another program can open. One that cannot be fetched keeps its address, of which the
+    program says that it cannot read it."""
+    if not is_remote(sample.get("path", "")):
+        return sample
+    with suppress(OSError):
+        return {**sample, "path": local(sample["path"])}
+    return {**sample, "path": shown(sample["path"])}

@@ -11,7 +11,7 @@ import pytest
 
 from t2t.integrations.mlflow import names, runs
 from t2t.integrations.mlflow.store import create_store, store_path
-from t2t.integrations.mlflow.tracker import MLflowTracker, _rows
+from t2t.integrations.mlflow.tracker import DataInput, MLflowTracker, _rows
 
 Make = Callable[[], MLflowTracker]
 
@@ -122,3 +122,20 @@ def test_names_are_words_of_letters_that_mlflow_takes() -> None:
     everything = [*names.NAMES.values(), *names.BY_TEACHER.values()]
     assert len(set(everything)) == len(everything)
     assert not [name for name in everything if names.LETTERS.search(name)]
+
+
+def test_annotators_of_any_name_have_metrics_of_their_own(make: Make) -> None:
+    """MLflow refuses some signs and paths, and a slash makes a section of charts."""
+    tracker = started(make, 1)
+    people = [
+        f"human/{name}" for name in ("anna", "../x", "..", "a,b", "a;b", "🦊 fox", "team/anna", "team-anna", "Анна")
+    ]
+    metrics = {names.readable(f"rows/{name}"): float(at) for at, name in enumerate(people)}
+    assert len(metrics) == len(people)
+    assert names.readable("rows/human/anna") == "rows of teachers/human anna"
+    assert all(name.count("/") == 1 for name in metrics)
+    tracker.log_round(0, metrics, {}, {})
+    tracker.log_inputs(0, [DataInput(name, f"git:lake/{name}", "abc") for name in people])
+    run = client(tracker).get_run(tracker.run_id(0))
+    assert {name: run.data.metrics[name] for name in metrics} == metrics
+    assert {given.dataset.name for given in run.inputs.dataset_inputs} == set(people)
