@@ -7,7 +7,7 @@ bias of its own, since cosines of few numbers lie elsewhere, and all sizes are t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,6 @@ from torch import Tensor, nn
 
 from t2t.core.errors import T2TError
 from t2t.students.rows import cosines
-
-if TYPE_CHECKING:
-    from t2t.students.student import Student
 
 
 def sizes_of(student: Any) -> tuple[int, ...]:
@@ -46,7 +43,7 @@ def first_numbers(vectors: Tensor, size: int | None) -> Tensor:
     return vectors if size is None else F.normalize(vectors[..., :size], dim=-1)
 
 
-def scale_and_bias(student: Student) -> tuple[Tensor, Tensor]:
+def scale_and_bias(student: Any) -> tuple[Tensor, Tensor]:
     """The logarithm of the scale, and the bias, of the size that is asked."""
     if student.size is None or student.of_sizes is None:
         return student.scale, student.bias
@@ -55,7 +52,7 @@ def scale_and_bias(student: Student) -> tuple[Tensor, Tensor]:
 
 
 def logits_by_size(
-    student: Student, whole: Tensor, samples: Tensor, texts: Tensor, places: tuple[Tensor, Tensor, int]
+    student: Any, whole: Tensor, samples: Tensor, texts: Tensor, places: tuple[Tensor, Tensor, int]
 ) -> Tensor:
     """Logits of rows by size, float [sizes + 1, R], the whole first.
 

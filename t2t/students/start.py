@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
 from t2t.core.errors import T2TError, told
-
-if TYPE_CHECKING:
-    from t2t.students.student import Student
 
 # The table of identities, by its name in a student's weights.
 IDENTITY = "identity.weight"
 
 
 @torch.no_grad()
-def copy_weights(previous: Student, student: Student) -> None:
+def copy_weights(previous: Any, student: Any) -> None:
     """Copies weights; identities are matched by name, new ones keep their start.
 
     Raises T2TError when the two differ in shape.
