@@ -15,6 +15,8 @@ import pytest
 from t2t.campaign.entries import open_dataset
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
+from t2t.data.formats import label_studio
+from t2t.data.formats.model import Options
 from t2t.data.labels import HUMAN
 from tests.helpers.campaigns import run
 from tests.helpers.cli import invoke
@@ -161,6 +163,24 @@ def test_label_studios_export_is_read_with_its_annotators(asked: Asked, place: W
     assert "20 answers added by bo@example.org" in result.output
     lines = (place.data / "demo" / "annotations.csv").read_text().splitlines()
     assert all(",bo@example.org,1" in line for line in lines[-20:])
+
+
+def test_the_import_of_label_studios_files_understands_these_tasks_too(asked: Asked, place: Workspace):
+    batch = place.work / "batch"
+    assert asked("annotate", "tiny", "--n", 20, "--out", batch).exit_code == 0
+    wanted = set(pairs_of(batch)[["sample_id", "topic"]].itertuples(index=False, name=None))
+    for said, relevance in (("yes", 1.0), ("no", 0.0)):
+        file = exported(batch, said)
+        # Without the interface beside it, and with it, as Label Studio has it.
+        for beside in (False, True):
+            if beside:
+                shutil.copy(batch / "label-studio-video.xml", file.with_suffix(".xml"))
+            found = label_studio.read(file, Options())
+            assert {(row.sample_id, row.topic): row.value for row in found.answers} == dict.fromkeys(wanted, relevance)
+            assert {row.who for row in found.answers} == {"bo@example.org"}
+            assert set(found.topics) == {topic for _, topic in wanted}
+    unsure = label_studio.read(exported(batch, "unsure"), Options())
+    assert (len(unsure.answers), len(unsure.topics)) == (0, 0)
 
 
 @pytest.mark.parametrize(("said", "annotation"), [("unsure", {}), ("yes", {"was_cancelled": True})])

@@ -23,6 +23,8 @@ __all__ = ["read", "write"]
 
 # Words of a control that asks whether something is so; the control is what is asked.
 WORDS = {"yes": 1.0, "true": 1.0, "1": 1.0, "no": 0.0, "false": 0.0, "0": 0.0}
+# The word beside them of who cannot tell: no answer.
+UNSURE = "unsure"
 # Keys of a task's data, in the order in which its media is looked for.
 MEDIA = ("video", "image", "img", "media", "file", "path", "url")
 
@@ -55,6 +57,7 @@ class _Reading(Reader):
         self.unread: Counter[str] = Counter()
         self.paths: dict[str, str] = {}
         self.single: dict[str, list[str]] = {}
+        self.data: Mapping[str, Any] = {}
         config = path.with_suffix(".xml")
         if config.is_file():
             self._configuration(config)
@@ -64,8 +67,9 @@ class _Reading(Reader):
             name = element.attributes.get("name", "")
             if element.tag == "Choices":
                 values = [child.attributes.get("value", "") for child in element.every() if child.tag == "Choice"]
-                if {value.lower() for value in values} <= set(WORDS):
-                    values = [name] if values else []
+                if {value.lower() for value in values} <= {*WORDS, UNSURE}:
+                    # Of a control in the tasks of `t2t annotate` each task says what is asked.
+                    values = [name] if values and UNSURE not in {value.lower() for value in values} else []
                 elif element.attributes.get("choice", "single") != "multiple" and "value" not in element.attributes:
                     self.single[name] = [self.topic(value, f"{config.name}, {name}") for value in values]
                 for value in values:
@@ -80,7 +84,7 @@ class _Reading(Reader):
         data = _flat_data(task) if flat else task["data"]
         if not isinstance(data, dict):
             raise self.refused(record, "its data is no object.")
-        sample = self.sample(self._sample(data, record))
+        sample, self.data = self.sample(self._sample(data, record)), data
         if (asked := self._asked(data, record)) is not None:
             self.content.asked[sample.id] = asked
         annotations = [_flat_annotation(task)] if flat else task.get("annotations", task.get("completions")) or []
@@ -177,7 +181,14 @@ class _Reading(Reader):
             return
         if not predicted and self.options.spans == "share" and kind == "timelinelabels":
             confidence = self._share(value, record)
-        self.words[control] |= {name.strip().lower() for name in names}
+        said = {name.strip().lower() for name in names}
+        if kind == "choices" and UNSURE in said <= {*WORDS, UNSURE}:
+            self.content.counts["answers that are unsure"] += 1
+            return
+        asked = self.data.get(control)
+        if kind == "choices" and isinstance(asked, str) and asked.strip() and said <= set(WORDS):
+            control = asked
+        self.words[control] |= said
         self.chosen.append((sample.id, who, control, names, confidence, predicted))
 
     def _say(self, sample: Sample | str, topic: str, who: str, value: float, predicted: bool) -> None:
