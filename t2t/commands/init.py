@@ -67,7 +67,7 @@ def print_init(folder: Path) -> None:
         console.print(f"  {name}", markup=False)
     steps = {
         "t2t demo": "renders the demo's clips and trains its teachers: a minute or two",
-        "t2t run demo": "four rounds, a few minutes on two cores",
+        "t2t run demo": "up to four rounds, a few minutes on two cores",
         "t2t rounds demo": "the table of rounds",
     }
     console.print("\nNext:")

@@ -102,7 +102,7 @@ def test_the_vendor_labels_only_what_it_is_paid_for(world):
 
 def test_making_it_again_changes_nothing_and_the_same_seed_gives_the_same_clips(world, tmp_path):
     root = world / "data" / "demo"
-    assert make(root) is False
+    assert make(root, readers=False) is False
     sizes = {"train": 4, "validation": 4, "test": 4, "unlabeled": 4}
     for name in ("a", "b"):
         assert make(tmp_path / name, sizes, effort=0.01)
