@@ -229,6 +229,15 @@ def test_a_server_that_fails_now_and_then_about_batches_is_asked_again(tmp_path)
         assert fake.desk.drops == 0
 
 
+def test_batches_that_expire_unanswered_end_though_the_budget_is_short(tmp_path):
+    samples = table(tmp_path, 9)
+    with fake_server() as fake:
+        fake.desk.ending = "expired"
+        most = of(tmp_path, samples, fake).cost(samples, TOPICS).most / 24
+        refused(lambda: labels(of(tmp_path, samples, fake, budget=most * 1.2), samples))
+        assert len(fake.desk.batches) == 3
+
+
 def test_the_rest_of_what_was_sent_in_files_is_no_too_small_file(tmp_path):
     samples = table(tmp_path, 9)
     with fake_server() as fake:

@@ -48,6 +48,7 @@ class Batches:
     cap: Cap | None
     counts: Counts
     underway: Underway = field(init=False)
+    taken: int = 0
 
     def __post_init__(self) -> None:
         self.underway = Underway(self.kept)
@@ -73,8 +74,10 @@ class Batches:
                     if short is not None:
                         raise short
                     return
+                before = self.taken
                 self._wait()
-                rounds += short is None
+                # What the budget has no room for yet may follow without end, but not where nothing is answered.
+                rounds += short is None or self.taken == before
 
     def pays(self, missing: Iterable[tuple[str, Question]]) -> bool:
         """Whether so many samples wait that they are worth a file, or others are waited for anyhow."""
@@ -251,6 +254,7 @@ class Batches:
             outcomes.files.append(path)
         self.underway.settle(batch, outcomes.all())
         outcomes.tell(self.counts)
+        self.taken += outcomes.taken
         self._remove(batch, remote.sent, *files)
         if outcomes.failure is not None:
             raise outcomes.failure

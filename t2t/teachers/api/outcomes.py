@@ -34,6 +34,7 @@ class Outcomes:
     lost: int = 0
     guessed: int = 0
     missing: int = 0
+    taken: int = 0
 
     def all(self) -> Iterator[Outcome]:
         """One for each of the batch's requests. Lines about others, and second ones of one request, do not count."""
@@ -50,6 +51,7 @@ class Outcomes:
 
     def _of(self, item: Item, line: Mapping[str, Any]) -> Outcome:
         reply = _reply(line)
+        self.taken += reply.done or reply.refused
         if reply.done:
             return self._answer(item, reply.body)
         if reply.refused:
