@@ -159,6 +159,7 @@ def _tables(content: Content, paths: dict[str, Path], at: Place, request: Reques
         samples=dict(before.samples),
         topics=before.topics | dict.fromkeys(names.values()),
         annotations=dict(before.annotations),
+        noted=before.noted,
         teachers=labels,
         versions=versions,
     )
@@ -170,9 +171,13 @@ def _tables(content: Content, paths: dict[str, Path], at: Place, request: Reques
     if differ:
         kept = "the new ones were taken" if request.take else "the old ones were kept; --take takes the new ones"
         sample, topic, who = differ[0]
+        there, here = (
+            "unanswered" if value is None else f"{value:g}"
+            for value in (before.annotations[differ[0]], answers[differ[0]])
+        )
         said.append(
             f"Conflicts: {len(differ):,} answers differ from those in the dataset ({who!r} of {sample!r}, {topic!r}: "
-            f"{before.annotations[differ[0]]:g} there, {answers[differ[0]]:g} here); {kept}."
+            f"{there} there, {here} here); {kept}."
         )
     for teacher in labels:
         _add_labels(teacher, tables, before, at.root / TEACHERS / f"{teacher}.csv", request.mode)

@@ -33,7 +33,9 @@ TEACHER = ("sample_id", "topic", "confidence")
 TEACHERS = "teachers"
 
 Cells = dict[str, str]
-Answers = dict[tuple[str, str, str], float]
+Given = dict[tuple[str, str, str], float]
+# None: was shown the pair, and did not answer.
+Answers = dict[tuple[str, str, str], float | None]
 Labels = dict[tuple[str, str], float]
 
 
@@ -41,13 +43,15 @@ Labels = dict[tuple[str, str], float]
 class Tables:
     """A dataset's tables, row by row.
 
-    samples: by id, a cell a column. annotations: relevance by (sample, topic, annotator). teachers: of each label file,
-    by the teacher's id, confidence by (sample, topic). versions: what a teacher's id was called where it comes from.
+    samples: by id, a cell a column. annotations: relevance by (sample, topic, annotator). noted: of the annotations'
+    file the cells of its further columns, by the same. teachers: of each label file, by the teacher's id, confidence by
+    (sample, topic). versions: what a teacher's id was called where it comes from.
     """
 
     samples: dict[str, Cells] = field(default_factory=dict)
     topics: dict[str, None] = field(default_factory=dict)
     annotations: Answers = field(default_factory=dict)
+    noted: dict[tuple[str, str, str], Cells] = field(default_factory=dict)
     teachers: dict[str, Labels] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -58,9 +62,14 @@ class Tables:
         tables.samples = {row["sample_id"]: row for row in raw_rows(root / config.samples, config.table_limits)}
         tables.topics = dict.fromkeys(line.strip() for line in read_lines(root / config.topics, config.table_limits))
         columns = {name: pa.string() for name in ANNOTATIONS[:3]} | {"relevance": pa.float64()}
-        rows = read_table(root / config.annotations, columns, config.table_limits)
-        keys = zip(*(rows[name].to_pylist() for name in ANNOTATIONS[:3]), strict=True)
+        rows = read_table(root / config.annotations, columns, config.table_limits, empty=["relevance"])
+        keys = list(zip(*(rows[name].to_pylist() for name in ANNOTATIONS[:3]), strict=True))
         tables.annotations = dict(zip(keys, rows["relevance"].to_pylist(), strict=True))
+        if further := [name for name in rows.column_names if name not in ANNOTATIONS]:
+            cells = raw_rows(root / config.annotations, config.table_limits)
+            tables.noted = {
+                key: {name: row.get(name, "") for name in further} for key, row in zip(keys, cells, strict=True)
+            }
         return tables
 
     @staticmethod
@@ -74,6 +83,8 @@ class Tables:
         """Pairs that people answered, and those of them that are positive (the annotators' mean is 0.5 or more)."""
         sums: dict[tuple[str, str], list[float]] = {}
         for (sample, topic, _), value in self.annotations.items():
+            if value is None:
+                continue
             total = sums.setdefault((sample, topic), [0.0, 0.0])
             total[0] += value
             total[1] += 1
@@ -112,13 +123,13 @@ def plain_topics(content: Content, known: Iterable[str]) -> dict[str, str]:
 
 def answers_of(
     content: Content, topics: Mapping[str, str], complete: bool, exclusive: bool
-) -> tuple[Answers, list[str]]:
+) -> tuple[Given, list[str]]:
     """People's answers by (sample, topic, annotator), and sentences on what was decided.
 
     With `complete` a topic that an annotator did not give to a sample they looked at is 0, of those that its task asked
     for, or of all topics of the content. With `exclusive`, likewise, where they gave a positive one.
     """
-    found: Answers = {}
+    found: Given = {}
     counts: Counter[str] = Counter()
     for row in content.answers:
         key = (row.sample_id, topics[row.topic], row.who)
@@ -195,6 +206,7 @@ def write_tables(tables: Tables, before: Tables, config: DatasetConfig, root: Pa
     Raises DataError where it does not take them; then nothing is written.
     """
     columns = dict.fromkeys([*OWN, *(name for row in tables.samples.values() for name in row)])
+    further = dict.fromkeys(name for cells in tables.noted.values() for name in cells)
     # In this order what is there stays whole, should it end between two: each next one names things of those before.
     files: dict[str, tuple[bool, Sequence[str], Iterable[Sequence[str]]]] = {
         config.samples: (
@@ -204,8 +216,11 @@ def write_tables(tables: Tables, before: Tables, config: DatasetConfig, root: Pa
         ),
         config.annotations: (
             tables.annotations != before.annotations,
-            ANNOTATIONS,
-            ([*key, number(value)] for key, value in tables.annotations.items()),
+            [*ANNOTATIONS, *further],
+            (
+                [*key, "" if value is None else number(value), *(tables.noted.get(key, {}).get(n, "") for n in further)]
+                for key, value in tables.annotations.items()
+            ),
         ),
     }
     rows: Iterable[Sequence[str]]
@@ -240,8 +255,8 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     if is_parquet(path):
         frame = pd.DataFrame([list(row) for row in rows], columns=list(header), dtype=str)
-        if header[-1] in ("relevance", "confidence"):
-            frame[header[-1]] = frame[header[-1]].astype(float)
+        for name in {"relevance", "confidence"} & set(header):
+            frame[name] = frame[name].replace("", "nan").astype(float)
         frame.to_parquet(path, index=False)
         return
     with open(path, "w", encoding="utf-8", newline="") as file:
