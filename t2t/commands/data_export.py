@@ -88,7 +88,9 @@ def content_of(dataset: Dataset) -> Content:
         further = {key: cell for key, cell in row.items() if key not in OWN and cell}
         own = (row["modality"], row["group"], row["split"])
         content.samples[row["sample_id"]] = Sample(row["sample_id"], paths[row["sample_id"]], "", *own, further)
-    content.answers = [Answer(*key, value) for key, value in tables.annotations.items()]
+    content.answers = [Answer(*key, value) for key, value in tables.annotations.items() if value is not None]
+    if empty := len(tables.annotations) - len(content.answers):
+        content.counts["rows of annotators who were shown the pair and did not answer"] += empty
     return content
 
 

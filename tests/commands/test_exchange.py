@@ -6,8 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from t2t.campaign.entries import changing
 from t2t.commands.exchange import NAMES
 from t2t.core.workspace import Workspace
 from t2t.data.formats.table import FORMATS
@@ -145,6 +147,71 @@ def test_an_answer_that_differs_is_kept_or_taken_and_said(workspace: Workspace, 
     assert (*row, "1") in read_csv(workspace.data / "pets" / "annotations.csv")
     assert "the new ones were taken" in done(workspace, *again, "--take")
     assert (*row, "0.25") in read_csv(workspace.data / "pets" / "annotations.csv")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_what_else_a_table_holds_stays_as_it_is(kind: str, workspace: Workspace, tmp_path: Path) -> None:
+    root = dataset(workspace)
+    samples = pd.read_csv(root / "samples.csv").assign(year=range(2000, 2010))
+    answers = pd.read_csv(root / "annotations.csv", dtype={"annotator": str}).assign(note="by phone, at once")
+    entry = workspace.registry / "datasets" / "own.yaml"
+    if kind == "csv":
+        samples.to_csv(root / "samples.csv", index=False, lineterminator="\r\n")
+        answers.to_csv(root / "annotations.csv", sep=";", index=False)
+    else:
+        samples.to_parquet(root / "samples.parquet", index=False)
+        answers.to_parquet(root / "annotations.parquet", index=False)
+        entry.write_text(entry.read_text() + "samples: samples.parquet\nannotations: annotations.parquet\n")
+    before = {path: path.read_bytes() for path in root.glob(f"*.{kind}")}
+    source = tasks(tmp_path / "tasks.json", count=2)
+    content = json.loads(source.read_text())
+    result = [{"from_name": "red circle", "type": "number", "value": {"number": 1 / 3}}]
+    own = {"image": str(root / "media" / "1 é.png"), "sample_id": "s1"}
+    content.append({"id": 9, "data": own, "annotations": [{"completed_by": {"email": "anna"}, "result": result}]})
+    source.write_text(json.dumps(content), encoding="utf-8")
+    added = ("data", "import", "label-studio", source, "--dataset", "own", "--add")
+    assert "the old ones were kept" in done(workspace, *added)
+    if kind == "csv":
+        for path, content in before.items():
+            assert path.read_bytes().startswith(content)
+    else:
+        whole = pd.read_parquet(root / "samples.parquet")
+        assert whole["year"].tolist()[:10] == list(range(2000, 2010))
+        assert len(whole) == 12
+    assert "the new ones were taken" in done(workspace, *added, "--take")
+    table = root / f"annotations.{kind}"
+    now = pd.read_csv(table, sep=";", dtype={"annotator": str}) if kind == "csv" else pd.read_parquet(table)
+    assert now["note"].tolist()[: len(answers)] == ["by phone, at once"] * len(answers)
+    assert now["note"][len(answers) :].isna().all()
+    taken = now[(now["sample_id"] == "s1") & (now["topic"] == "red circle") & (now["annotator"] == "anna")]
+    assert taken["relevance"].tolist() == [1 / 3]
+
+
+def test_a_dataset_is_changed_by_one_at_a_time(workspace: Workspace, tmp_path: Path) -> None:
+    source = tasks(tmp_path / "tasks.json")
+    words = ("data", "import", "label-studio", source, "--dataset", "pets")
+    with changing(workspace, "pets"):
+        assert "A change of dataset 'pets' is being run by" in failed(workspace, *words)
+    done(workspace, *words)
+
+
+def test_rows_of_who_did_not_answer_are_no_answers(workspace: Workspace, tmp_path: Path) -> None:
+    root = dataset(workspace)
+    entry = workspace.registry / "datasets" / "own.yaml"
+    entry.write_text(entry.read_text() + "people: {unanswered: abstain}\n")
+    with open(root / "annotations.csv", "a", encoding="utf-8") as file:
+        file.write("s9,red circle,anna,\ns1,red circle,carl,\n")
+    printed = done(workspace, "data", "export", "own", "--format", "label-studio", "--out", tmp_path / "out.json")
+    assert "Not in this format: 2 rows of annotators who were shown the pair and did not answer." in printed
+    result = [{"from_name": "red circle", "type": "number", "value": {"number": 1}}]
+    own = {"image": str(root / "media" / "1 é.png"), "sample_id": "s1"}
+    content = [{"id": 1, "data": own, "annotations": [{"completed_by": {"email": "carl"}, "result": result}]}]
+    (tmp_path / "tasks.json").write_text(json.dumps(content), encoding="utf-8")
+    added = ("data", "import", "label-studio", tmp_path / "tasks.json", "--dataset", "own", "--add")
+    assert "('carl' of 's1', 'red circle': no answer there, 1 here); the old ones" in done(workspace, *added)
+    done(workspace, *added, "--take")
+    assert ("s1", "red circle", "carl", "1") in read_csv(root / "annotations.csv")
+    assert ("s9", "red circle", "anna", "") in read_csv(root / "annotations.csv")
 
 
 def test_absent_is_not_asked_unless_somebody_says_so(workspace: Workspace, tmp_path: Path) -> None:

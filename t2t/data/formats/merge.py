@@ -1,13 +1,15 @@
 """What was read from another program's file, as a dataset's tables: a new dataset's, or added to those that are there.
 
-Nothing that is there is changed by adding: topics, samples and answers are added behind it. The tables are written
-beside their places, read back by the dataset's own reader, and only then put there.
+Nothing that is there is changed by adding: topics, samples and answers are added behind it, in the tables' own format
+and beside further columns that they may have. The tables are written beside their places, read back by the dataset's
+own reader, and only then put there.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ import pyarrow as pa
 
 from t2t.core.errors import T2TError, listed, one_line
 from t2t.core.files import atomic_file, sha256, staging
+from t2t.data.answers import append_rows, change, number, row_of
 from t2t.data.columns import is_parquet
 from t2t.data.dataset import LONGEST_TOPIC, DatasetConfig, read_dataset
 from t2t.data.formats.model import OWN, Answer, Content
@@ -33,7 +36,8 @@ TEACHER = ("sample_id", "topic", "confidence")
 TEACHERS = "teachers"
 
 Cells = dict[str, str]
-Answers = dict[tuple[str, str, str], float]
+# None: somebody was shown the pair and did not answer.
+Answers = dict[tuple[str, str, str], float | None]
 Labels = dict[tuple[str, str], float]
 
 
@@ -58,7 +62,8 @@ class Tables:
         tables.samples = {row["sample_id"]: row for row in raw_rows(root / config.samples, config.table_limits)}
         tables.topics = dict.fromkeys(line.strip() for line in read_lines(root / config.topics, config.table_limits))
         columns = {name: pa.string() for name in ANNOTATIONS[:3]} | {"relevance": pa.float64()}
-        rows = read_table(root / config.annotations, columns, config.table_limits)
+        # Where that is a fault, the dataset's reader has refused it.
+        rows = read_table(root / config.annotations, columns, config.table_limits, empty=["relevance"])
         keys = zip(*(rows[name].to_pylist() for name in ANNOTATIONS[:3]), strict=True)
         tables.annotations = dict(zip(keys, rows["relevance"].to_pylist(), strict=True))
         return tables
@@ -74,6 +79,8 @@ class Tables:
         """Pairs that people answered, and those of them that are positive (the annotators' mean is 0.5 or more)."""
         sums: dict[tuple[str, str], list[float]] = {}
         for (sample, topic, _), value in self.annotations.items():
+            if value is None:
+                continue
             total = sums.setdefault((sample, topic), [0.0, 0.0])
             total[0] += value
             total[1] += 1
@@ -127,7 +134,7 @@ def answers_of(
         found[key] = row.value
     if complete or exclusive:
         every = tuple(dict.fromkeys(topics.values()))
-        positive = {(sample, who) for (sample, _, who), value in found.items() if value >= POSITIVE}
+        positive = {(sample, who) for (sample, _, who), value in found.items() if value and value >= POSITIVE}
         for sample, who in content.reviewed:
             if complete or (sample, who) in positive:
                 for topic in content.asked.get(sample, ()) if sample in content.asked else every:
@@ -194,31 +201,18 @@ def write_tables(tables: Tables, before: Tables, config: DatasetConfig, root: Pa
 
     Raises DataError where it does not take them; then nothing is written.
     """
-    columns = dict.fromkeys([*OWN, *(name for row in tables.samples.values() for name in row)])
-    # In this order what is there stays whole, should it end between two: each next one names things of those before.
-    files: dict[str, tuple[bool, Sequence[str], Iterable[Sequence[str]]]] = {
-        config.samples: (
-            list(tables.samples.items()) != list(before.samples.items()),
-            list(columns),
-            ([row.get(name, "") for name in columns] for row in tables.samples.values()),
-        ),
-        config.annotations: (
-            tables.annotations != before.annotations,
-            ANNOTATIONS,
-            ([*key, number(value)] for key, value in tables.annotations.items()),
-        ),
-    }
-    rows: Iterable[Sequence[str]]
-    for teacher, labels in tables.teachers.items():
-        rows = ([*pair, number(value)] for pair, value in labels.items())
-        files[f"{TEACHERS}/{teacher}.csv"] = (labels != before.teachers.get(teacher), TEACHER, rows)
-    changed = [config.topics] if list(tables.topics) != list(before.topics) else []
     with staging(root) as folder:
+        # In this order what is there stays whole, should it end between two: each next one names things of the others.
+        changed = [config.topics] if list(tables.topics) != list(before.topics) else []
         (folder / config.topics).write_text("".join(f"{topic}\n" for topic in tables.topics), encoding="utf-8")
-        for name, (differs, header, rows) in files.items():
-            if differs or not name.startswith(f"{TEACHERS}/"):
-                _write(folder / name, header, rows)
-            if differs or not (root / name).is_file():
+        if _samples(tables, before, root / config.samples, folder / config.samples):
+            changed.append(config.samples)
+        if _annotations(tables, before, root / config.annotations, folder / config.annotations):
+            changed.append(config.annotations)
+        for teacher, labels in tables.teachers.items():
+            name = f"{TEACHERS}/{teacher}.csv"
+            if labels != before.teachers.get(teacher):
+                _write(folder / name, TEACHER, ([*pair, number(value)] for pair, value in labels.items()))
                 changed.append(name)
         names = {key: f"{folder.name}/{getattr(config, key)}" for key in ("samples", "annotations", "topics")}
         try:
@@ -231,9 +225,41 @@ def write_tables(tables: Tables, before: Tables, config: DatasetConfig, root: Pa
     return [root / name for name in changed]
 
 
-def number(value: float) -> str:
-    """A number that is read back as it is."""
-    return repr(float(value)).removesuffix(".0")
+def _samples(tables: Tables, before: Tables, there: Path, place: Path) -> bool:
+    """The table of samples at `place`; whether it is another one than is there."""
+    new = [row for name, row in tables.samples.items() if name not in before.samples]
+    columns = dict.fromkeys([*OWN, *(name for row in tables.samples.values() for name in row)])
+    known = next(iter(before.samples.values()), {})
+    if all(name in known for row in new for name, cell in row.items() if cell):
+        _copy(there, place)
+        append_rows(place, new)
+    else:
+        _write(place, list(columns), ([row.get(name, "") for name in columns] for row in tables.samples.values()))
+    return bool(new)
+
+
+def _annotations(tables: Tables, before: Tables, there: Path, place: Path) -> bool:
+    """The table of annotations at `place`; whether it is another one than is there."""
+    if not before.samples:
+        _write(place, ANNOTATIONS, ([*key, _cell(value)] for key, value in tables.annotations.items()))
+        return True
+    new = {key: value for key, value in tables.annotations.items() if key not in before.annotations}
+    other = {key: value for key, value in tables.annotations.items() if before.annotations.get(key, value) != value}
+    _copy(there, place)
+    # (Of what is read no answer is empty: those that are stand there already.)
+    if other:
+        change(place, {key: value for key, value in other.items() if value is not None})
+    append_rows(place, [row_of(key, value) for key, value in new.items() if value is not None])
+    return bool(new or other)
+
+
+def _copy(there: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(there, place)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else number(value)
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

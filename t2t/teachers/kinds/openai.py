@@ -286,8 +286,8 @@ class Teacher:
                 self._contents[path] = sha256_of(path)
             except OSError as error:
                 # It has no content that an answer could be kept by, and no request of it leaves.
-                decode = partial(_raise, Unreadable(one_line(error)))
-                return Pictures(f"unreadable {path}", entry.frames, decode, entry.quality)
+                fails = partial(_raise, Unreadable(one_line(error)))
+                return Pictures(f"unreadable {path}", entry.frames, fails, entry.quality)
         content = f"{self._contents[path]} {entry.frames} {entry.size} {entry.quality}"
         decode = partial(Decoder(limits_of(samples)).read, path, entry.frames, entry.size)
         return Pictures(content, entry.frames, decode, entry.quality)
