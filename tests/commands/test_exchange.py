@@ -242,6 +242,18 @@ def test_what_else_a_table_holds_stays_as_it_is(kind: str, workspace: Workspace,
     assert taken["relevance"].tolist() == [1 / 3]
 
 
+def test_a_folder_whose_labels_changed_is_not_taken_for_the_one_that_was_imported(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    picture(tmp_path / "pets" / "a.png", 1)
+    table = write_csv(tmp_path / "pets" / "metadata.csv", ["file_name", "cat"], [("a.png", 1)])
+    words = ("data", "import", "huggingface", tmp_path / "pets", "--dataset", "pets", "--labels", "cat")
+    done(workspace, *words)
+    assert "nothing to do" in done(workspace, *words)
+    table.write_text(table.read_text().replace("a.png,1", "a.png,0"))
+    assert "add to it by --add" in failed(workspace, *words)
+
+
 def test_a_dataset_is_changed_by_one_at_a_time(workspace: Workspace, tmp_path: Path) -> None:
     source = tasks(tmp_path / "tasks.json")
     words = ("data", "import", "label-studio", source, "--dataset", "pets")
