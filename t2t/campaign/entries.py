@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 from t2t.campaign.config import CampaignConfig, override
 from t2t.core.config import Written, expand, parse, read_yaml
 from t2t.core.errors import T2TError, expect
+from t2t.core.locks import Exclusive
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset, DatasetConfig, read_dataset
 from t2t.data.labels import ANNOTATOR
@@ -38,6 +40,13 @@ def open_dataset(workspace: Workspace, name: str, lake: Callable[[], Lake | None
     dataset = read_dataset(config, workspace.data, marked, workspace.work / "people")
     open_remote(dataset.machines, config.remote, workspace.work / "remote")
     return dataset
+
+
+def changing(workspace: Workspace, name: str) -> Exclusive:
+    """Held by who changes a dataset's own tables: another one's rows, read before and written after, would be lost."""
+    return Exclusive(
+        workspace.work / "datasets" / f"{quote(name, safe='')[:200]}.lock", f"A change of dataset {name!r}"
+    )
 
 
 def load_dataset(name: str, workspace: Workspace | None = None) -> Dataset:

@@ -89,8 +89,8 @@ def content_of(dataset: Dataset) -> Content:
         own = (row["modality"], row["group"], row["split"])
         content.samples[row["sample_id"]] = Sample(row["sample_id"], paths[row["sample_id"]], "", *own, further)
     content.answers = [Answer(*key, value) for key, value in tables.annotations.items() if value is not None]
-    if unanswered := len(tables.annotations) - len(content.answers):
-        content.counts["pairs that somebody was shown and did not answer"] = unanswered
+    if empty := len(tables.annotations) - len(content.answers):
+        content.counts["pairs that somebody was shown and did not answer"] += empty
     return content
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from rich.markup import escape
 
-from t2t.campaign.entries import teacher_entry
+from t2t.campaign.entries import changing, teacher_entry
 from t2t.commands.import_request import NOTE, Place, Request, key_of, noted, place_of
 from t2t.commands.schemas import FILES, schema_line
 from t2t.commands.tables import console
@@ -47,6 +47,11 @@ def import_data(workspace: Workspace, request: Request) -> list[Path]:
         raise T2TError(f"{one_line(request.format, 40)}: no format that is read.{nearest(request.format, FORMATS)}")
     if not request.source.exists():
         raise T2TError(f"{request.source}: no such file or folder.")
+    with changing(workspace, request.dataset):
+        return _import(workspace, request)
+
+
+def _import(workspace: Workspace, request: Request) -> list[Path]:
     at = place_of(workspace, request)
     key = key_of(request)
     if at.before.samples and not request.mode:
@@ -159,7 +164,6 @@ def _tables(content: Content, paths: dict[str, Path], at: Place, request: Reques
         samples=dict(before.samples),
         topics=before.topics | dict.fromkeys(names.values()),
         annotations=dict(before.annotations),
-        noted=before.noted,
         teachers=labels,
         versions=versions,
     )
@@ -171,17 +175,17 @@ def _tables(content: Content, paths: dict[str, Path], at: Place, request: Reques
     if differ:
         kept = "the new ones were taken" if request.take else "the old ones were kept; --take takes the new ones"
         sample, topic, who = differ[0]
-        there, here = (
-            "unanswered" if value is None else f"{value:g}"
-            for value in (before.annotations[differ[0]], answers[differ[0]])
-        )
         said.append(
             f"Conflicts: {len(differ):,} answers differ from those in the dataset ({who!r} of {sample!r}, {topic!r}: "
-            f"{there} there, {here} here); {kept}."
+            f"{_shown(before.annotations[differ[0]])} there, {_shown(answers[differ[0]])} here); {kept}."
         )
     for teacher in labels:
         _add_labels(teacher, tables, before, at.root / TEACHERS / f"{teacher}.csv", request.mode)
     return tables
+
+
+def _shown(relevance: float | None) -> str:
+    return "no answer" if relevance is None else f"{relevance:g}"
 
 
 def _place_samples(

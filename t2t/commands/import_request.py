@@ -16,6 +16,7 @@ from t2t.data.dataset import Dataset, DatasetConfig, read_dataset
 from t2t.data.formats.merge import Tables
 from t2t.data.formats.model import Options
 from t2t.data.formats.places import Rule
+from t2t.data.listing import ENDINGS
 
 # What was imported into a dataset, so that importing it again does nothing.
 NOTE = "imports.json"
@@ -89,10 +90,15 @@ def key_of(request: Request) -> str:
         content = sha256_file(source)
     else:
         files = sorted(path for path in source.rglob("*") if path.is_file())
-        content = sha256(*(f"{path.relative_to(source)} {path.stat().st_size}" for path in files))
+        content = sha256(*(f"{path.relative_to(source)} {_told(path)}" for path in files))
     asked = replace(request, source=Path(), mode="", media=(), topics=None, allow_missing=False)
     topics = sha256_file(request.topics) if request.topics and request.topics.is_file() else ""
     return sha256(content, topics, repr(asked))
+
+
+def _told(path: Path) -> str:
+    """What a file of a folder says: its content; of media, which are many and large and are no labels, the size."""
+    return str(path.stat().st_size) if path.suffix.lower() in ENDINGS else sha256_file(path)
 
 
 def noted(root: Path) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from t2t.core.errors import DataError
+from t2t.core.errors import DataError, one_line
 from t2t.core.files import atomic_file
 from t2t.data.columns import is_parquet
 from t2t.data.csv_files import Dialect, beginning_of
@@ -84,26 +84,52 @@ def merge(path: Path, answers: Sequence[Answer], limits: TableLimits) -> Merged:
 
 def append(path: Path, answers: Sequence[Answer]) -> None:
     """Adds rows to a file of annotations that `merge` has read, in its own format. Further columns stay empty."""
-    if not answers:
+    append_rows(path, [row_of(answer.key, answer.relevance) for answer in answers])
+
+
+def row_of(key: tuple[str, str, str], relevance: float) -> dict[str, str | float]:
+    """A row of annotations. Args: key: sample, topic, annotator."""
+    return {**dict(zip(KEY, key, strict=True)), "relevance": relevance}
+
+
+def append_rows(path: Path, rows: Sequence[Mapping[str, str | float]]) -> None:
+    """Adds rows, by column, behind those of a table, in its own format. What stands there stays, byte for byte in a CSV
+    file; columns that a row does not have stay empty, and those that the table does not have are left out."""
+    if not rows:
         return
     if is_parquet(path):
-        values: dict[str, list[Any]] = {name: [getattr(answer, name) for answer in answers] for name in KEY}
-        values["relevance"] = [answer.relevance for answer in answers]
         table = pq.read_table(path)
-        rows = [_as(field_, values.get(field_.name), len(answers)) for field_ in table.schema]
-        write_parquet(pa.concat_tables([table, pa.table(rows, schema=table.schema)]), path)
+        columns = [_as(path, column, [row.get(column.name) for row in rows]) for column in table.schema]
+        write_parquet(pa.concat_tables([table, pa.table(columns, schema=table.schema)]), path)
         return
     content = path.read_bytes()
     dialect, end = Dialect.of(content[: 1 << 16]), _line_end(content)
     header = _header(path, dialect)
     out = io.StringIO()
     writer = csv.writer(out, delimiter=dialect.delimiter, lineterminator=end)
-    for answer in answers:
-        cells = {**dict(zip(KEY, answer.key, strict=True)), "relevance": f"{answer.relevance:g}"}
-        writer.writerow([cells.get(name, "") for name in header])
+    for row in rows:
+        writer.writerow([_cell(row.get(name, "")) for name in header])
     if content[-1:] not in (b"\n", b"\r"):
         content += end.encode()
     _write(path, content + out.getvalue().encode())
+
+
+def change(path: Path, answers: Mapping[tuple[str, str, str], float]) -> None:
+    """Gives answers, by sample, topic and annotator, another relevance. Every other cell stays as it is."""
+    if is_parquet(path):
+        table = pq.read_table(path)
+        keys = zip(*(table[name].to_pylist() for name in KEY), strict=True)
+        now = [answers.get(key, value) for key, value in zip(keys, table["relevance"].to_pylist(), strict=True)]
+        place = table.schema.get_field_index("relevance")
+        field_ = table.schema.field(place)
+        write_parquet(table.set_column(place, field_, _as(path, field_, now)), path)
+        return
+
+    def taken(row: dict[str, str]) -> dict[str, str]:
+        key = (row["sample_id"], row["topic"], row["annotator"])
+        return {"relevance": number(answers[key])} if key in answers else {}
+
+    _rewrite(path, taken)
 
 
 def move_groups(path: Path, groups: Collection[str], split: str) -> None:
@@ -115,6 +141,16 @@ def move_groups(path: Path, groups: Collection[str], split: str) -> None:
         column = pc.if_else(chosen, split, table["split"].cast(pa.string())).cast(table.schema.field(place).type)
         write_parquet(table.set_column(place, table.schema.field(place), column), path)
         return
+    _rewrite(path, lambda row: {"split": split} if row["group"] in groups else {})
+
+
+def number(value: float) -> str:
+    """A number that is read back as it is."""
+    return repr(float(value)).removesuffix(".0")
+
+
+def _rewrite(path: Path, changed: Callable[[dict[str, str]], dict[str, str]]) -> None:
+    """Writes a CSV file anew, with the cells that `changed` gives of a row."""
     content = path.read_bytes()
     dialect, end = Dialect.of(content[: 1 << 16]), _line_end(content)
     mark = "\ufeff" if content.startswith(b"\xef\xbb\xbf") else ""
@@ -126,22 +162,29 @@ def move_groups(path: Path, groups: Collection[str], split: str) -> None:
     for cells in csv.reader(text, delimiter=dialect.delimiter):
         if not header:
             header = cells if any(cell.strip() for cell in cells) else []
-        elif len(cells) >= len(header) and cells[header.index("group")] in groups:
-            cells[header.index("split")] = split
+        elif len(cells) >= len(header):
+            for name, cell in changed(dict(zip(header, cells, strict=False))).items():
+                cells[header.index(name)] = cell
         writer.writerow(cells)
     _write(path, (mark + before + out.getvalue()).encode())
 
 
-def _as(column: pa.Field, values: Sequence[Any] | None, rows: int) -> pa.Array:
-    """Values as a column of a Parquet file has them; nulls where there are none."""
-    if values is None:
-        return pa.nulls(rows, column.type)
-    plain = pa.array(values, pa.float64() if column.name == "relevance" else pa.string())
-    if column.name == "relevance" and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        plain = pa.array([f"{value:g}" for value in values])
-    if pa.types.is_dictionary(column.type):
-        return plain.cast(column.type.value_type).dictionary_encode().cast(column.type)
-    return plain.cast(column.type)
+def _cell(value: str | float) -> str:
+    return value if isinstance(value, str) else number(value)
+
+
+def _as(path: Path, column: pa.Field, values: Sequence[Any]) -> pa.Array:
+    """Values as a column of a Parquet file has them. Raises DataError for those that it cannot have."""
+    text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    plain = pa.array([_cell(value) if text and value is not None else value for value in values])
+    try:
+        if pa.types.is_dictionary(column.type):
+            return plain.cast(column.type.value_type).dictionary_encode().cast(column.type)
+        return plain.cast(column.type)
+    except pa.ArrowException as error:
+        raise DataError(
+            path, f"a new row's value is no {column.type}: {one_line(error)}.", column=column.name
+        ) from None
 
 
 def _header(path: Path, dialect: Dialect) -> list[str]:

@@ -7,21 +7,33 @@ import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pydantic import TypeAdapter
 
+from t2t.campaign.best import Best
 from t2t.campaign.entries import open_dataset
+from t2t.commands.annotate.choose import uncertainty
+from t2t.commands.annotate.pairs import questions
+from t2t.commands.annotate.wanted import Wanted
+from t2t.commands.health import reopen
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.data.formats import label_studio
 from t2t.data.formats.model import Options
 from t2t.data.labels import HUMAN
+from t2t.students import build_student
+from t2t.students.config import StudentConfig
 from tests.helpers.campaigns import run
 from tests.helpers.cli import invoke
 from tests.helpers.documented import documented
 from tests.helpers.page import hostile_campaign
+from tests.helpers.students import TOWER
 
 Asked = Callable[..., Any]
 
@@ -97,6 +109,30 @@ def test_what_is_asked_is_open_and_of_train_and_unlabeled_and_reasons_take_turns
     other = asked("annotate", "tiny", "--n", 60, "--seed", 1, "--out", place.work / "other")
     assert other.exit_code == 0
     assert not pairs_of(place.work / "other").equals(table)
+
+
+@pytest.mark.parametrize("kind", ["encoder-only", "multi-head"])
+def test_what_a_champion_of_another_kind_is_uncertain_of_is_by_its_own_confidences(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    opened, dataset = reopen(place, "tiny"), open_dataset(place, "demo")
+    embeddings, topics = opened.embedded.embeddings, dataset.seen[:-1]
+    tower = {"sample": TOWER} if kind == "multi-head" else {"reader": TOWER}
+    shape = TypeAdapter(StudentConfig).validate_python({"kind": kind, "dim": 8, **tower})
+    student = build_student(shape, embeddings.dim, topics, [HUMAN], 0)
+    student.trained_topics = topics
+    student.frontend.fit(embeddings, np.arange(8))
+    champion = SimpleNamespace(student=student.eval(), identity=HUMAN)
+    monkeypatch.setattr("t2t.commands.annotate.pairs.open_scorer", lambda best: champion)
+    table = questions(place, "tiny", Wanted(pairs=40)).table
+    uncertain = table[table["why"] == "uncertain"]
+    assert len(uncertain)
+    # A topic that it was not trained on can still be drawn, or disputed between teachers.
+    assert kind != "multi-head" or set(table.loc[table["topic"] == dataset.seen[-1], "why"]) <= {"random", "disputed"}
+    levels = Best.of(place, "tiny").thresholds()
+    for row in uncertain.to_dict("records"):
+        said = student.predict(embeddings, opened.positions(pa.array([row["sample_id"]])), [row["topic"]], HUMAN)
+        assert uncertainty(said, levels.of([row["topic"]]))[0, 0] == pytest.approx(row["priority"], abs=1e-3)
 
 
 def test_the_task_file_goes_with_its_interface_and_names_files_label_studio_can_serve(asked: Asked, place: Workspace):

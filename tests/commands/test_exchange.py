@@ -9,10 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from t2t.campaign.entries import changing
 from t2t.commands.exchange import NAMES
 from t2t.core.workspace import Workspace
 from t2t.data.formats.table import FORMATS
 from tests.helpers.documented import documented
+from tests.helpers.elsewhere import elsewhere
 from tests.helpers.exchange import (
     ANSWERS,
     LABELS,
@@ -82,6 +84,60 @@ def test_what_is_exported_comes_back_as_it_was(form: str, workspace: Workspace) 
     assert "sound" in done(workspace, "teachers", "check", "vendor-b", "--dataset", "back")
 
 
+@pytest.mark.parametrize(
+    ("form", "column"),
+    [("coco", "id"), ("fiftyone", "tags"), ("label-studio", "video"), ("huggingface", "topics")],
+)
+def test_a_column_that_a_format_has_itself_is_refused(form: str, column: str, workspace: Workspace) -> None:
+    root = dataset(workspace)
+    pd.read_csv(root / "samples.csv").rename(columns={"title": column}).to_csv(root / "samples.csv", index=False)
+    out = root.parent / f"out{SUFFIX.get(form, '.json')}"
+    documented(failed(workspace, "data", "export", "own", "--format", form, "--out", out))
+    assert not out.exists()
+
+
+def test_two_models_whose_names_would_be_one_field_keep_their_labels(workspace: Workspace) -> None:
+    root = dataset(workspace)
+    models = ["see-r", "see_r", "group", "title", "tags"]
+    for number, name in enumerate(models):
+        write_csv(root / f"{name}.csv", ["sample_id", "topic", "confidence"], [("s0", "red circle", number / 8)])
+        entry = f"id: {name}\nkind: labels\npath: ${{data}}/{name}.csv\n"
+        (workspace.registry / "teachers" / f"{name}.yaml").write_text(entry, encoding="utf-8")
+    out = exported(workspace, "fiftyone", "--teachers", ",".join(models))
+    renamed = [word for name in models for word in ("--teacher", f"{name}={name}-b")]
+    done(workspace, "data", "import", "fiftyone", out, "--dataset", "back", "--media", root, *renamed)
+    for number, name in enumerate(models):
+        rows = read_csv(workspace.data / "back" / "teachers" / f"{name}-b.csv")
+        assert [float(row[2]) for row in rows] == [number / 8]
+
+
+@pytest.mark.parametrize("form", ["huggingface", "folders"])
+def test_pictures_of_other_machines_are_exported_or_refused_by_their_address(form: str, workspace: Workspace) -> None:
+    pytest.importorskip("aiohttp", reason="the extra `remote` is not installed")
+    root = dataset(workspace, videos=False)
+    content = (root / "media" / "2 é.png").read_bytes()
+    with elsewhere() as there:
+        there.files["/2.png"] = content
+        samples = pd.read_csv(root / "samples.csv")
+        samples.loc[2, "path"] = there.url("/2.png")
+        samples.to_csv(root / "samples.csv", index=False)
+        entry = workspace.registry / "datasets" / "own.yaml"
+        entry.write_text(entry.read_text() + "schemes: [file, http]\nremote: {private: [127.0.0.1], attempts: 1}\n")
+        out = exported(workspace, form)
+        if form == "folders":
+            assert content in [path.read_bytes() for path in out.rglob("2.png")]
+        else:
+            rows = pd.concat(map(pd.read_parquet, (out / "data").glob("*.parquet"))).set_index("sample_id")
+            assert rows.loc["s2", "image"]["bytes"] == content
+        shutil.rmtree(out)
+    samples.loc[2, "path"] = there.url("/gone.png")
+    samples.to_csv(root / "samples.csv", index=False)
+    assert "/gone.png: cannot be read: " in documented(
+        failed(workspace, "data", "export", "own", "--format", form, "--out", out)
+    )
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("form", [form for form in FORMATS if form not in WHOLE])
 def test_what_a_format_cannot_hold_is_counted_and_the_rest_comes_back(form: str, workspace: Workspace) -> None:
     root = dataset(workspace)
@@ -146,6 +202,83 @@ def test_an_answer_that_differs_is_kept_or_taken_and_said(workspace: Workspace, 
     assert (*row, "1") in read_csv(workspace.data / "pets" / "annotations.csv")
     assert "the new ones were taken" in done(workspace, *again, "--take")
     assert (*row, "0.25") in read_csv(workspace.data / "pets" / "annotations.csv")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_what_else_a_table_holds_stays_as_it_is(kind: str, workspace: Workspace, tmp_path: Path) -> None:
+    root = dataset(workspace)
+    samples = pd.read_csv(root / "samples.csv").assign(year=range(2000, 2010))
+    answers = pd.read_csv(root / "annotations.csv", dtype={"annotator": str}).assign(note="by phone, at once")
+    entry = workspace.registry / "datasets" / "own.yaml"
+    if kind == "csv":
+        samples.to_csv(root / "samples.csv", index=False, lineterminator="\r\n")
+        answers.to_csv(root / "annotations.csv", sep=";", index=False)
+    else:
+        samples.to_parquet(root / "samples.parquet", index=False)
+        answers.to_parquet(root / "annotations.parquet", index=False)
+        entry.write_text(entry.read_text() + "samples: samples.parquet\nannotations: annotations.parquet\n")
+    before = {path: path.read_bytes() for path in root.glob(f"*.{kind}")}
+    source = tasks(tmp_path / "tasks.json", count=2)
+    content = json.loads(source.read_text())
+    result = [{"from_name": "red circle", "type": "number", "value": {"number": 1 / 3}}]
+    own = {"image": str(root / "media" / "1 é.png"), "sample_id": "s1"}
+    content.append({"id": 9, "data": own, "annotations": [{"completed_by": {"email": "anna"}, "result": result}]})
+    source.write_text(json.dumps(content), encoding="utf-8")
+    added = ("data", "import", "label-studio", source, "--dataset", "own", "--add")
+    assert "the old ones were kept" in done(workspace, *added)
+    if kind == "csv":
+        for path, content in before.items():
+            assert path.read_bytes().startswith(content)
+    else:
+        whole = pd.read_parquet(root / "samples.parquet")
+        assert whole["year"].tolist()[:10] == list(range(2000, 2010))
+        assert len(whole) == 12
+    assert "the new ones were taken" in done(workspace, *added, "--take")
+    table = root / f"annotations.{kind}"
+    now = pd.read_csv(table, sep=";", dtype={"annotator": str}) if kind == "csv" else pd.read_parquet(table)
+    assert now["note"].tolist()[: len(answers)] == ["by phone, at once"] * len(answers)
+    assert now["note"][len(answers) :].isna().all()
+    taken = now[(now["sample_id"] == "s1") & (now["topic"] == "red circle") & (now["annotator"] == "anna")]
+    assert taken["relevance"].tolist() == [1 / 3]
+
+
+def test_a_folder_whose_labels_changed_is_not_taken_for_the_one_that_was_imported(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    picture(tmp_path / "pets" / "a.png", 1)
+    table = write_csv(tmp_path / "pets" / "metadata.csv", ["file_name", "cat"], [("a.png", 1)])
+    words = ("data", "import", "huggingface", tmp_path / "pets", "--dataset", "pets", "--labels", "cat")
+    done(workspace, *words)
+    assert "nothing to do" in done(workspace, *words)
+    table.write_text(table.read_text().replace("a.png,1", "a.png,0"))
+    assert "add to it by --add" in failed(workspace, *words)
+
+
+def test_a_dataset_is_changed_by_one_at_a_time(workspace: Workspace, tmp_path: Path) -> None:
+    source = tasks(tmp_path / "tasks.json")
+    words = ("data", "import", "label-studio", source, "--dataset", "pets")
+    with changing(workspace, "pets"):
+        assert "A change of dataset 'pets' is being run by" in documented(failed(workspace, *words))
+    done(workspace, *words)
+
+
+def test_rows_of_who_did_not_answer_are_no_answers(workspace: Workspace, tmp_path: Path) -> None:
+    root = dataset(workspace)
+    entry = workspace.registry / "datasets" / "own.yaml"
+    entry.write_text(entry.read_text() + "people: {unanswered: abstain}\n")
+    with open(root / "annotations.csv", "a", encoding="utf-8") as file:
+        file.write("s9,red circle,anna,\ns1,red circle,carl,\n")
+    printed = done(workspace, "data", "export", "own", "--format", "label-studio", "--out", tmp_path / "out.json")
+    assert "Not in this format: 2 rows of annotators who were shown the pair and did not answer." in printed
+    result = [{"from_name": "red circle", "type": "number", "value": {"number": 1}}]
+    own = {"image": str(root / "media" / "1 é.png"), "sample_id": "s1"}
+    content = [{"id": 1, "data": own, "annotations": [{"completed_by": {"email": "carl"}, "result": result}]}]
+    (tmp_path / "tasks.json").write_text(json.dumps(content), encoding="utf-8")
+    added = ("data", "import", "label-studio", tmp_path / "tasks.json", "--dataset", "own", "--add")
+    assert "('carl' of 's1', 'red circle': no answer there, 1 here); the old ones" in done(workspace, *added)
+    done(workspace, *added, "--take")
+    assert ("s1", "red circle", "carl", "1") in read_csv(root / "annotations.csv")
+    assert ("s9", "red circle", "anna", "") in read_csv(root / "annotations.csv")
 
 
 def test_absent_is_not_asked_unless_somebody_says_so(workspace: Workspace, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_configuration_does_not_change():
             ["unknown key 'optimiser.zzz'", "Known: learning_rate, steps."],
         ),
         ({"name": "a", "pets": [{"kind": "cat", "wiskers": 3}]}, ["wiskers'", "Did you mean 'whiskers'?"]),
-        ({"name": "a", "pets": [{"kind": "cow"}]}, ["'pets.0'", "'cow'"]),
+        ({"name": "a", "pets": [{"kind": "cow"}]}, ["'pets.0.kind'", "'cow' is none of 'cat', 'dog'"]),
         ({}, ["key 'name' is missing"]),
         ({"name": "a", "optimiser": {"steps": "many"}}, ["key 'optimiser.steps'", "integer", "found 'many'"]),
         ({"name": "a", "optimiser": {"learning_rate": 0}}, ["key 'optimiser.learning_rate'", "greater than 0"]),

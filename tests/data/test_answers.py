@@ -27,6 +27,10 @@ def test_answers_are_added_behind_what_is_there(tmp_path: Path, kind: str):
     append(path, merged.new)
     assert pairs(read_dataset(config, tmp_path)) == before | {("a", "blue square"): 0.25, ("b", "red circle"): 1.0}
     assert merge(path, NEW, TableLimits()).known == 2
+    # With all their digits, or the same answers again would contradict themselves.
+    third = [Answer("b", "blue square", "bo", 1 / 3, "z")]
+    append(path, third)
+    assert merge(path, third, TableLimits()).known == 1
 
 
 @pytest.mark.parametrize(

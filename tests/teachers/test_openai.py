@@ -11,10 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from t2t.data.remote import open_remote
+from t2t.data.remote.addresses import RemoteConfig
 from t2t.teachers.api import pace
 from t2t.teachers.api.reading import Reading
 from tests.helpers.clips import random_clip
 from tests.helpers.documented import refused
+from tests.helpers.elsewhere import elsewhere
 from tests.helpers.openai_server import KEY, confidence_of, fake_server, text_of
 from tests.helpers.openai_teacher import NEEDS_PACKAGE, PRICE, TOPICS, labels, table, teacher
 
@@ -73,6 +76,22 @@ def test_pictures_go_as_jpeg_before_the_text_and_copies_of_a_clip_are_asked_once
         # Other frames are another question; the same ones in another run are not even decoded.
         labels(teacher(tmp_path, samples, fake.url, frames=2, size=32, columns=[], detail="low"), samples.slice(0, 3))
         assert len(fake.requests) == 2 * len(TOPICS)
+
+
+def test_pictures_of_other_machines_are_asked_about_and_what_is_gone_is_no_reason_to_end(tmp_path, clips):
+    pytest.importorskip("aiohttp", reason="the extra `remote` is not installed")
+    with elsewhere() as there, fake_server() as fake:
+        there.files["/0.mp4"] = (clips / "0.mp4").read_bytes()
+        open_remote([("http", f"127.0.0.1:{there.port}")], RemoteConfig(private=("127.0.0.1",)), tmp_path / "remote")
+        paths = [str(clips / "0.mp4"), there.url("/0.mp4"), there.url("/gone.mp4"), str(clips / "gone.mp4")]
+        samples = pa.table({"sample_id": ["here", "there", "gone there", "gone here"], "path": paths})
+        asked = teacher(tmp_path, samples, fake.url, frames=2, size=32, columns=[])
+        found = labels(asked, samples)
+        assert {sample for sample, _ in found} == {"here", "there"}
+        # The same content is the same question, wherever it lies.
+        assert len(fake.requests) == len(TOPICS)
+        assert all(found["here", topic] == found["there", topic] for topic in TOPICS)
+        assert "2 files could not be decoded, and have no row." in asked.remarks
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from PIL import Image
 
 from t2t.core.errors import DataError
 from t2t.data.dataset import Dataset, DatasetConfig, read_dataset
+from t2t.data.remote import open_remote
+from t2t.data.remote.addresses import RemoteConfig
 from t2t.lake import open_lake
 from t2t.teachers import TeacherContext, build, parse_entry
 from t2t.teachers.kinds import vlm as kind
@@ -26,6 +28,7 @@ from t2t.teachers.store import read_labels
 from tests.helpers import image_text
 from tests.helpers.cli import invoke
 from tests.helpers.documented import refused
+from tests.helpers.elsewhere import elsewhere
 from tests.helpers.vlms import COLOURS, NAMES, SIDE, WHAT, WHICH, coloured, taught
 
 TOPICS = ("Red Square", "green square", "a blue square", "zebra crossing")
@@ -115,6 +118,19 @@ def test_it_names_what_is_there_and_how_surely(dataset, root, tmp_path, score):
     mean = total / len(name) if score == "mean" else total
     assert found["green-1", "green square"] == pytest.approx(math.exp(mean), abs=1e-4)
     assert of.remarks[0] == "6 answers name 6 texts: 6 by a topic's name."
+
+
+def test_pictures_of_other_machines_are_named_like_ours(dataset, tmp_path):
+    pytest.importorskip("aiohttp", reason="the extra `remote` is not installed")
+    here = labels(teacher(dataset, tmp_path / "here"))
+    with elsewhere() as there:
+        for path in dataset.samples["path"].to_pylist():
+            there.files[f"/{Path(path).name}"] = Path(path).read_bytes()
+        open_remote([("http", f"127.0.0.1:{there.port}")], RemoteConfig(private=("127.0.0.1",)), tmp_path / "remote")
+        paths = [there.url(f"/{Path(path).name}") for path in dataset.samples["path"].to_pylist()]
+        far = dataset.samples.set_column(dataset.samples.column_names.index("path"), "path", pa.array(paths))
+        assert labels(teacher(dataset, tmp_path / "there"), far) == here
+        assert here
 
 
 def test_what_stands_for_no_topic_is_proposed(dataset, tmp_path):

@@ -243,6 +243,12 @@ def test_what_changes_the_fingerprint(root, samples, tmp_path):
     weights["logit_scale"] += 0.01
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
     others.append({"model": str(copy)})
+    for step in ("do_normalize", "do_rescale", "image_mean"):
+        other = shutil.copytree(root / "clip", tmp_path / step)
+        settings = json.loads((other / "preprocessor_config.json").read_text())
+        settings[step] = [0.25, 0.5, 0.5] if step == "image_mean" else False
+        (other / "preprocessor_config.json").write_text(json.dumps(settings))
+        others.append({"model": str(other)})
     seen = [same, *(fingerprint(**changes) for changes in others)]
     assert len(set(seen)) == len(seen)
 

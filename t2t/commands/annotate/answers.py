@@ -11,13 +11,13 @@ from typing import Any
 import pyarrow as pa
 
 from t2t.campaign.campaign import Campaign
-from t2t.campaign.entries import open_dataset
+from t2t.campaign.entries import changing, open_dataset
 from t2t.core.errors import DataError, T2TError, listed, nearest, one_line
-from t2t.core.locks import Exclusive
 from t2t.core.workspace import Workspace
 from t2t.data.answers import Answer, append, merge, move_groups
 from t2t.data.csv_files import Dialect, read_csv, records
 from t2t.data.dataset import Dataset
+from t2t.data.formats.label_studio import annotator_of
 from t2t.data.source import SourceFile
 
 # What a topic may be answered with, and what stands in a task's place for a topic that has none.
@@ -55,7 +55,7 @@ def read_answers(workspace: Workspace, dataset: str, file: Path, annotator: str 
     Raises DataError, naming the record, for an answer that is none, or of a sample or topic that is not there, before
     anything is written; T2TError where clips would have to be moved and `move` is not set.
     """
-    with Exclusive(workspace.work / "annotate" / f"{dataset}.lock", f"Reading answers into dataset {dataset!r}"):
+    with changing(workspace, dataset):
         opened = open_dataset(workspace, dataset)
         answers, empty = _answers(file, annotator, opened)
         splits = _splits(opened, answers)
@@ -192,7 +192,7 @@ def _of_label_studio(file: Path, content: bytes, annotator: str | None) -> Itera
     """The choices in an export in Label Studio's format JSON; skipped and unsure ones are None."""
     try:
         tasks = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(file, f"not readable as JSON: {one_line(error, 100)}.") from None
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise DataError(file, "no list of tasks: export in Label Studio's format JSON.")
@@ -210,10 +210,10 @@ def _of_label_studio(file: Path, content: bytes, annotator: str | None) -> Itera
             said = {} if annotation.get("was_cancelled") else _choices(file, number, annotation.get("result"))
             for name, topic in slots.items():
                 choice = said.get(name)
-                who = annotator or _who(annotation.get("completed_by"))
+                who = annotator or annotator_of(annotation)
                 if choice not in RELEVANCE:
                     yield None
-                elif who is None:
+                elif not who:
                     raise DataError(file, f"task {number}: nobody's annotation; add --annotator NAME.")
                 else:
                     yield Answer(sample, str(topic), who, RELEVANCE[choice], where)
@@ -221,11 +221,11 @@ def _of_label_studio(file: Path, content: bytes, annotator: str | None) -> Itera
 
 def _newest(file: Path, number: int, given: list[Any]) -> list[dict[str, Any]]:
     """Of each annotator of a task the newest annotation."""
-    newest: dict[str | None, dict[str, Any]] = {}
+    newest: dict[str, dict[str, Any]] = {}
     for annotation in given:
         if not isinstance(annotation, dict):
             raise DataError(file, f"task {number}: an annotation is no object: export in the format JSON.")
-        who = _who(annotation.get("completed_by"))
+        who = annotator_of(annotation)
         times = [str(one.get("updated_at") or one.get("created_at") or "") for one in (newest.get(who, {}), annotation)]
         if times[0] <= times[1]:
             newest[who] = annotation
@@ -247,10 +247,3 @@ def _choices(file: Path, number: int, result: Any) -> dict[str, str]:
             raise DataError(file, f"task {number}: the answer {shown} is neither yes, no nor unsure.")
         found[item["from_name"]] = chosen[0]
     return found
-
-
-def _who(completed_by: Any) -> str | None:
-    """An annotator's name: the address where the export has it, else Label Studio's number."""
-    if isinstance(completed_by, dict):
-        completed_by = completed_by.get("email") or completed_by.get("username") or completed_by.get("id")
-    return str(completed_by) if isinstance(completed_by, int | str) and str(completed_by).strip() else None

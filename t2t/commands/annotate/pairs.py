@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +23,8 @@ from t2t.core.workspace import Workspace
 from t2t.data.coding import positions, strings
 from t2t.data.labels import HUMAN, POSITIVE
 from t2t.data.scales import apply_scales
+from t2t.students.base import known_topics
+from t2t.students.scorer import Scorer
 
 # A topic with fewer positive answers is short of them.
 ENOUGH_POSITIVES = 20
@@ -98,9 +100,8 @@ class _Place:
 
     def by_student(self, pairs: int) -> list[Pool]:
         """The pairs that the champion is uncertain of, and the likeliest ones of topics that are short of positives."""
-        scorer, embedded = open_scorer(self.best), self.opened.embedded
-        student, topics, where = scorer.student, len(self.topics), self.opened.positions(self.ids)
-        texts = student.encode_topics(list(self.topics), scorer.identity)
+        scorer, topics, where = open_scorer(self.best), len(self.topics), self.opened.positions(self.ids)
+        score = self._scored_by(scorer)
         levels = self.best.thresholds().of(self.topics)
         rare = np.flatnonzero(self.short > 0)
         each = max(PER_CLIP, -(-pairs // max(len(rare), 1)))
@@ -109,11 +110,10 @@ class _Place:
         with progress("Looking for pairs", len(where), "samples") as advance:
             for start in range(0, len(where), block):
                 here = where[start : start + block]
-                vectors = student.embed(embedded.embeddings, here)
-                confidence = student.answers(vectors @ texts.T, scorer.identity)
+                confidence = score(here)
                 first, last = np.searchsorted(self.answered, [start * topics, (start + len(here)) * topics])
                 known = self.answered[first:last] - start * topics
-                priority = uncertainty(confidence, levels)
+                priority = np.where(confidence < 0, np.float32(-1), uncertainty(confidence, levels))
                 priority.reshape(-1)[known], confidence.reshape(-1)[known] = -1, -1
                 # Of what is no better than the last of a full pool none would stay.
                 worst = uncertain.priority[-1] if len(uncertain) == DEPTH * pairs else -1
@@ -121,6 +121,22 @@ class _Place:
                 likely.add(confidence[:, rare], start)
                 advance(len(here))
         return [uncertain, likely.pool(rare, self.short[rare])]
+
+    def _scored_by(self, scorer: Scorer) -> Callable[[np.ndarray], np.ndarray]:
+        """Of clips, by their positions, the champion's confidences, float32 [block, topics]; -1 for topics that it
+        cannot be asked about."""
+        student, embeddings = scorer.student, self.opened.embedded.embeddings
+        known = known_topics(student, self.topics)
+        columns = [self.topics.index(topic) for topic in known]
+        texts = student.encode_topics(known, scorer.identity) if known else None
+
+        def score(here: np.ndarray) -> np.ndarray:
+            confidence = np.full((len(here), len(self.topics)), -1, np.float32)
+            if known:
+                confidence[:, columns] = student.score(embeddings, here, known, texts, scorer.identity)
+            return confidence
+
+        return score
 
     def by_teachers(self, pairs: int) -> Pool:
         """The pairs whose teachers lie furthest apart, on the common scale."""

@@ -12,6 +12,7 @@ from t2t.core.errors import T2TError, one_line
 from t2t.core.files import sha256
 from t2t.data.embeddings.config import Crop, Interpolation
 from t2t.data.embeddings.encoders import frame_blocks
+from t2t.data.embeddings.hub import load_checkpoint, refuse_empty, tokenizer_content
 
 if TYPE_CHECKING:
     import torch
@@ -24,10 +25,12 @@ PROBES = ("a dog", "two people who talk")
 TEXT_VERSION = 1
 # How far our logits may be from the model's own, in units of the logit.
 TOLERANCE = 1e-3
+# Pillow's numbers for ways of scaling.
+PIL_BILINEAR, PIL_BICUBIC = 2, 3
 
 
 class DualEncoder(ABC):
-    """A dual encoder on a device, in float32. (`pairwise.XClipModel`, which is none, is asked the same way.)
+    """A dual encoder on a device, in float32. (`pairwise.XClipModel` is a half of one: its texts still meet the clip.)
 
     As a frame encoder it has all that one has. Frames, and texts, go through in blocks of one shape, filled up, so that
     the numbers of one do not depend on which others are asked. Whether that holds on this machine is tried for each
@@ -180,6 +183,58 @@ class DualEncoder(ABC):
                 f"{self.checkpoint}: its tokenizer gives token {highest:,} for {text!r}, and its model has "
                 f"{vocabulary:,}: they are not of one checkpoint."
             )
+
+
+class TransformersEncoder(DualEncoder):
+    """One of transformers, with the tokenizer and the processor that are saved beside it."""
+
+    tokenizer: Any
+    processor: Any
+    vocabulary: int
+
+    def _open(self, processor: Any, revision: str | None, crop: Crop | None) -> None:
+        """Tokenizer and processor, and how the latter makes squares of frames. Args: crop: the entry's own wish."""
+        from transformers import AutoTokenizer
+
+        self.tokenizer = load_checkpoint(AutoTokenizer, self.checkpoint, revision, "its tokenizer")
+        refuse_empty(self.checkpoint, self.tokenizer)
+        self.processor = load_checkpoint(processor, self.checkpoint, revision, "its image or video processor")
+        self.tokenizer_sha256 = tokenizer_content(self.tokenizer)
+        own_crop: Crop = "centre" if getattr(self.processor, "do_center_crop", False) else "squash"
+        self.crop = crop or own_crop
+        own_way = int(getattr(self.processor, "resample", None) or PIL_BICUBIC)
+        self.interpolation = "bilinear" if own_way == PIL_BILINEAR else "bicubic"
+
+    def _seen(self) -> dict[str, Any]:
+        """What of frames, and how, the model sees: a part of its fingerprint."""
+        of = self.processor
+        off = [step for step in ("do_normalize", "do_rescale") if getattr(of, step, True) is False]
+        return {
+            **({"off": off} if off else {}),
+            "model_type": self.model_type,
+            "weights": self.identity,
+            "frames": self.frames,
+            "size": self.size,
+            "crop": self.crop,
+            "interpolation": self.interpolation,
+            "mean": list(getattr(of, "image_mean", None) or ()),
+            "std": list(getattr(of, "image_std", None) or ()),
+            "rescale": float(getattr(of, "rescale_factor", None) or 1 / 255),
+        }
+
+    def tokens(self, text: str) -> list[int]:
+        return list(self.tokenizer(text)["input_ids"])
+
+    def knows(self, text: str) -> bool:
+        unknown = self.tokenizer.unk_token_id
+        return any(token != unknown for token in self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _tokens(self, texts: Sequence[str], width: int) -> dict[str, torch.Tensor]:
+        tokens = self.tokenizer(
+            list(texts), padding="max_length", max_length=width, truncation=True, return_tensors="pt"
+        )
+        self._refuse_tokens(int(tokens["input_ids"].max()), self.vocabulary, texts[0])
+        return {key: value.to(self.device) for key, value in tokens.items()}
 
 
 def features_of(output: Any) -> Any:

@@ -9,9 +9,9 @@ import numpy as np
 
 from t2t.core.errors import T2TError
 from t2t.data.embeddings.config import Crop
-from t2t.data.embeddings.dual import DualEncoder, features_of
+from t2t.data.embeddings.dual import TransformersEncoder, features_of
 from t2t.data.embeddings.encoders import encoder_fingerprint
-from t2t.data.embeddings.hub import content_of, load_checkpoint, load_model, refuse_empty, tokenizer_content
+from t2t.data.embeddings.hub import content_of, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -22,10 +22,9 @@ MODEL_TYPES = frozenset(
     ["align", "altclip", "blip", "chinese_clip", "clip", "clipseg", "metaclip_2", "siglip", "siglip2", "tipsv2"]
 )
 SIGLIP_TOKENS = 64  # the length that SigLIP was trained with; it has no mask, so that another one is another text
-PIL_BILINEAR = 2
 
 
-class ImageTextModel(DualEncoder):
+class ImageTextModel(TransformersEncoder):
     """A dual encoder of pictures, of transformers.
 
     Args:
@@ -42,47 +41,27 @@ class ImageTextModel(DualEncoder):
         device: str = "cpu",
     ):
         import torch
-        from transformers import AutoImageProcessor, AutoModelForZeroShotImageClassification, AutoTokenizer
+        from transformers import AutoImageProcessor, AutoModelForZeroShotImageClassification
 
         self.checkpoint, self.frames, self.device = checkpoint, frames, torch.device(device)
         self.model = load_model(
             AutoModelForZeroShotImageClassification, checkpoint, revision, MODEL_TYPES, dtype=torch.float32
         ).to(self.device)
-        self.tokenizer = load_checkpoint(AutoTokenizer, checkpoint, revision, "its tokenizer")
-        refuse_empty(checkpoint, self.tokenizer)
-        self.processor = load_checkpoint(AutoImageProcessor, checkpoint, revision, "its image processor")
+        self._open(AutoImageProcessor, revision, crop)
         self.model_type = self.model.config.model_type
         self.whole = self.lowercase = "siglip" in self.model_type
         if not self.whole:
             # Blanks behind a text, which no model here looks at, and never before it, where they would move it.
             self.tokenizer.padding_side = "right"
         self.size = self._size()
-        own_crop: Crop = "centre" if getattr(self.processor, "do_center_crop", False) else "squash"
-        self.crop = crop or own_crop
-        own_way = int(getattr(self.processor, "resample", None) or 3)
-        self.interpolation = "bilinear" if own_way == PIL_BILINEAR else "bicubic"
         self.block = batch_size or (8 if self.device.type == "cpu" else 64)
         self.batch_size = max(self.block, 16)
         self.scale, self.bias = self._scale()
         self.length = self._length()
         self.vocabulary = int(getattr(self.model.config.text_config, "vocab_size", 1 << 31))
-        self.tokenizer_sha256 = tokenizer_content(self.tokenizer)
         self.dim = self._check()
         self.identity = content_of(self.model)
-        self.fingerprint = encoder_fingerprint(
-            {
-                "kind": "image-text",
-                "model_type": self.model_type,
-                "weights": self.identity,
-                "frames": frames,
-                "size": self.size,
-                "crop": self.crop,
-                "interpolation": self.interpolation,
-                "mean": list(self.processor.image_mean or ()),
-                "std": list(self.processor.image_std or ()),
-                "rescale": float(getattr(self.processor, "rescale_factor", 1 / 255)),
-            }
-        )
+        self.fingerprint = encoder_fingerprint({"kind": "image-text", **self._seen()})
 
     def _size(self) -> int:
         """Side of the square that the model's processor would make, in pixels."""
@@ -110,13 +89,6 @@ class ImageTextModel(DualEncoder):
         # XLM-RoBERTa counts positions from its padding's number on.
         return min(int(self.tokenizer.model_max_length), positions - 2 if self.model_type == "altclip" else positions)
 
-    def tokens(self, text: str) -> list[int]:
-        return list(self.tokenizer(text)["input_ids"])
-
-    def knows(self, text: str) -> bool:
-        unknown = self.tokenizer.unk_token_id
-        return any(token != unknown for token in self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
     def _text_features(self, texts: Sequence[str], width: int) -> torch.Tensor:
         return self._features(self.model.get_text_features(**self._tokens(texts, width)))
 
@@ -141,10 +113,3 @@ class ImageTextModel(DualEncoder):
             return_tensors="pt",
         )
         return {key: value.to(self.device) for key, value in pixels.items()}
-
-    def _tokens(self, texts: Sequence[str], width: int) -> dict[str, torch.Tensor]:
-        tokens = self.tokenizer(
-            list(texts), padding="max_length", max_length=width, truncation=True, return_tensors="pt"
-        )
-        self._refuse_tokens(int(tokens["input_ids"].max()), self.vocabulary, texts[0])
-        return {key: value.to(self.device) for key, value in tokens.items()}

@@ -10,10 +10,9 @@ import numpy as np
 
 from t2t.core.errors import T2TError
 from t2t.data.embeddings.config import Crop
-from t2t.data.embeddings.dual import DualEncoder, features_of
+from t2t.data.embeddings.dual import TransformersEncoder, features_of
 from t2t.data.embeddings.encoders import encoder_fingerprint
-from t2t.data.embeddings.hub import content_of, load_checkpoint, load_model, refuse_empty, tokenizer_content
-from t2t.data.embeddings.image_text import PIL_BILINEAR
+from t2t.data.embeddings.hub import content_of, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 XCLIP = "xclip"
 
 
-class XClipModel(DualEncoder):
+class XClipModel(TransformersEncoder):
     """What of each side does not depend on the other is made once and kept: of a clip its embedding and its patches,
     averaged over frames; of a text its features. `meet` does the rest for each pair: a small attention from the text to
     the patches.
@@ -42,14 +41,12 @@ class XClipModel(DualEncoder):
         device: str = "cpu",
     ):
         import torch
-        from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+        from transformers import AutoImageProcessor, AutoModel
 
         self.checkpoint, self.device, self.model_type = checkpoint, torch.device(device), XCLIP
         self.model = load_model(AutoModel, checkpoint, revision, [XCLIP], dtype=torch.float32).to(self.device)
-        self.tokenizer = load_checkpoint(AutoTokenizer, checkpoint, revision, "its tokenizer")
-        refuse_empty(checkpoint, self.tokenizer)
+        self._open(AutoImageProcessor, revision, crop)
         self.tokenizer.padding_side = "right"
-        self.processor = load_checkpoint(AutoImageProcessor, checkpoint, revision, "its image processor")
         vision, text = self.model.config.vision_config, self.model.config.text_config
         self.frames = int(vision.num_frames)
         if frames not in (None, self.frames):
@@ -58,33 +55,15 @@ class XClipModel(DualEncoder):
                 "out."
             )
         self.size = int(vision.image_size)
-        own_crop: Crop = "centre" if getattr(self.processor, "do_center_crop", False) else "squash"
-        self.crop = crop or own_crop
-        own_way = int(getattr(self.processor, "resample", None) or 3)
-        self.interpolation = "bilinear" if own_way == PIL_BILINEAR else "bicubic"
         self.block = self.batch_size = 1
         self.scale = float(self.model.logit_scale.exp())
         self.length = min(int(self.tokenizer.model_max_length), int(text.max_position_embeddings))
         self.vocabulary = int(text.vocab_size)
-        self.tokenizer_sha256 = tokenizer_content(self.tokenizer)
         # In float64, so that how many texts meet a clip at once does not move a float32.
         self.generator = deepcopy(self.model.prompts_generator).double()
         self.dim = self._check(self.frames)
         self.identity = content_of(self.model)
-        self.fingerprint = encoder_fingerprint(
-            {
-                "kind": "pairwise",
-                "model_type": XCLIP,
-                "weights": self.identity,
-                "frames": self.frames,
-                "size": self.size,
-                "crop": self.crop,
-                "interpolation": self.interpolation,
-                "mean": list(self.processor.image_mean or ()),
-                "std": list(self.processor.image_std or ()),
-                "rescale": float(getattr(self.processor, "rescale_factor", 1 / 255)),
-            }
-        )
+        self.fingerprint = encoder_fingerprint({"kind": "pairwise", **self._seen()})
 
     def encode_clip(self, frames: np.ndarray) -> np.ndarray:
         """A clip's frames, uint8 [F, size, size, 3], to float16 [1 + patches, dim]: its embedding, then its patches. Of
@@ -109,13 +88,6 @@ class XClipModel(DualEncoder):
             met = flat + self.generator(flat, image[1:][None])
             mean = _units(met).reshape(topics, sentences, dim).mean(dim=1)
             return np.asarray((_units(mean) @ _units(image[:1])[0]).cpu().numpy())
-
-    def tokens(self, text: str) -> list[int]:
-        return list(self.tokenizer(text)["input_ids"])
-
-    def knows(self, text: str) -> bool:
-        unknown = self.tokenizer.unk_token_id
-        return any(token != unknown for token in self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _text_features(self, texts: Sequence[str], width: int) -> torch.Tensor:
         features: torch.Tensor = features_of(self.model.get_text_features(**self._tokens(texts, width)))
@@ -143,13 +115,6 @@ class XClipModel(DualEncoder):
         options = {"do_resize": False, "do_center_crop": False, "input_data_format": "channels_last"}
         pixels: torch.Tensor = self.processor(list(frames), **options, return_tensors="pt")["pixel_values"]
         return (pixels if pixels.ndim == 5 else pixels[None]).to(self.device)
-
-    def _tokens(self, texts: Sequence[str], width: int) -> dict[str, torch.Tensor]:
-        tokens = self.tokenizer(
-            list(texts), padding="max_length", max_length=width, truncation=True, return_tensors="pt"
-        )
-        self._refuse_tokens(int(tokens["input_ids"].max()), self.vocabulary, texts[0])
-        return {key: value.to(self.device) for key, value in tokens.items()}
 
 
 def _units(values: torch.Tensor) -> torch.Tensor:

@@ -9,17 +9,10 @@ import numpy as np
 
 from t2t.core.errors import T2TError
 from t2t.data.embeddings.config import Crop
-from t2t.data.embeddings.dual import DualEncoder, features_of
+from t2t.data.embeddings.dual import TransformersEncoder, features_of
 from t2t.data.embeddings.encoders import encoder_fingerprint
-from t2t.data.embeddings.hub import (
-    configuration,
-    content_of,
-    load_checkpoint,
-    load_model,
-    refuse_empty,
-    tokenizer_content,
-)
-from t2t.data.embeddings.image_text import PIL_BILINEAR, SIGLIP_TOKENS
+from t2t.data.embeddings.hub import configuration, content_of, load_model
+from t2t.data.embeddings.image_text import SIGLIP_TOKENS
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +24,7 @@ PE_TOKENS = 256
 PE_FRAMES = 8
 
 
-class VideoTextModel(DualEncoder):
+class VideoTextModel(TransformersEncoder):
     """A dual encoder of clips, of transformers.
 
     VideoPrism takes as many frames as it was made for; of a shorter clip, or an image, some frames are repeated. It has
@@ -52,22 +45,16 @@ class VideoTextModel(DualEncoder):
         device: str = "cpu",
     ):
         import torch
-        from transformers import AutoModel, AutoModelForZeroShotImageClassification, AutoTokenizer, AutoVideoProcessor
+        from transformers import AutoModel, AutoModelForZeroShotImageClassification, AutoVideoProcessor
 
         self.checkpoint, self.device = checkpoint, torch.device(device)
         self.model_type = str(configuration(checkpoint, revision).model_type)
         self.is_pe = self.model_type == PE_VIDEO
         loader = AutoModel if self.is_pe else AutoModelForZeroShotImageClassification
         self.model = load_model(loader, checkpoint, revision, VIDEO_TYPES, dtype=torch.float32).to(self.device)
-        self.tokenizer = load_checkpoint(AutoTokenizer, checkpoint, revision, "its tokenizer")
-        refuse_empty(checkpoint, self.tokenizer)
-        self.processor = load_checkpoint(AutoVideoProcessor, checkpoint, revision, "its video processor")
+        self._open(AutoVideoProcessor, revision, crop)
         self.frames = self._frames(frames)
         self.size = self._size()
-        own_crop: Crop = "centre" if getattr(self.processor, "do_center_crop", False) else "squash"
-        self.crop = crop or own_crop
-        own_way = int(getattr(self.processor, "resample", None) or 3)
-        self.interpolation = "bilinear" if own_way == PIL_BILINEAR else "bicubic"
         self.block = self.batch_size = 1
         text = self.model.config.text_config
         self.vocabulary = int(text.vocab_size)
@@ -76,24 +63,10 @@ class VideoTextModel(DualEncoder):
         positions = int(text.max_position_embeddings)
         most = min(PE_TOKENS, int(self.tokenizer.model_max_length)) if self.is_pe else SIGLIP_TOKENS
         self.length = min(most, positions)
-        self.tokenizer_sha256 = tokenizer_content(self.tokenizer)
         self.dim = self._check(self.frames)
         self.identity = content_of(self.model)
-        self.fingerprint = encoder_fingerprint(
-            {
-                "kind": "video-text",
-                "model_type": self.model_type,
-                "weights": self.identity,
-                "frames": self.frames,
-                "size": self.size,
-                "crop": self.crop,
-                "interpolation": self.interpolation,
-                "normalize": bool(getattr(self.processor, "do_normalize", False)),
-                "mean": list(getattr(self.processor, "image_mean", None) or ()),
-                "std": list(getattr(self.processor, "image_std", None) or ()),
-                "rescale": float(getattr(self.processor, "rescale_factor", None) or 1 / 255),
-            }
-        )
+        normalize = bool(getattr(self.processor, "do_normalize", False))
+        self.fingerprint = encoder_fingerprint({"kind": "video-text", "normalize": normalize, **self._seen()})
 
     def _frames(self, wanted: int | None) -> int:
         own = None if self.is_pe else int(self.model.config.vision_config.num_frames)
@@ -123,13 +96,6 @@ class VideoTextModel(DualEncoder):
         if len(frames) != self.frames and not self.is_pe:
             frames = frames[((np.arange(self.frames) + 0.5) * len(frames) / self.frames).astype(np.int64)]
         return self._images(frames).astype(np.float16)
-
-    def tokens(self, text: str) -> list[int]:
-        return list(self.tokenizer(text)["input_ids"])
-
-    def knows(self, text: str) -> bool:
-        unknown = self.tokenizer.unk_token_id
-        return any(token != unknown for token in self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _text_features(self, texts: Sequence[str], width: int) -> torch.Tensor:
         tokens, model = self._tokens(texts, width), self.model
@@ -165,8 +131,5 @@ class VideoTextModel(DualEncoder):
         return {"pixel_values_videos": pixels["pixel_values_videos"].to(self.device)}
 
     def _tokens(self, texts: Sequence[str], width: int) -> dict[str, torch.Tensor]:
-        tokens = self.tokenizer(
-            list(texts), padding="max_length", max_length=width, truncation=True, return_tensors="pt"
-        )
-        self._refuse_tokens(int(tokens["input_ids"].max()), self.vocabulary, texts[0])
-        return {key: tokens[key].to(self.device) for key in ("input_ids", "attention_mask") if key in tokens}
+        tokens = super()._tokens(texts, width)
+        return {key: tokens[key] for key in ("input_ids", "attention_mask") if key in tokens}

@@ -148,6 +148,7 @@ class _Reading(Reader):
 
 def write(content: Content, out: Path, options: Options) -> list[Path]:
     """Writes annotations by annotator, negatives as LVIS has them, and predictions with `score` and `model`."""
+    content.refuse_columns(("id", "file_name", "neg_category_ids", BELOW, "t2t_columns"))
     numbers = {topic: number for number, topic in enumerate(content.topics, start=1)}
     images, annotations = [], []
     answers, predictions = content.by_sample(content.answers), content.by_sample(content.predictions)

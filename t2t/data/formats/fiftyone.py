@@ -11,7 +11,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from t2t.core.errors import one_line
 from t2t.core.files import atomic_file
-from t2t.data.formats.model import NOBODY, SPLITS, Content, Options, Reader, Sample, modality_of, name_of
+from t2t.data.formats.model import NOBODY, OWN, SPLITS, Content, Options, Reader, Sample, modality_of, name_of
 from t2t.data.formats.records import json_file
 from t2t.data.labels import POSITIVE
 
@@ -27,6 +27,8 @@ HUMAN, BELOW = "ground_truth", "_below"
 # Kinds of labels, and the key with several of them.
 MANY = {"Classifications": "classifications", "Detections": "detections", "TemporalDetections": "detections"}
 MANY |= {"Polylines": "polylines"}
+# What a written sample has beside its columns and the models' fields.
+KEYS = ("filepath", "_media_type", "tags", HUMAN, HUMAN + BELOW)
 ONE = ("Classification", "Detection", "TemporalDetection", "Polyline")
 # Bytes of one label's logits once they are unpacked.
 MOST_LOGITS = 1 << 24
@@ -185,8 +187,13 @@ def _numbers(logits: Any) -> np.ndarray:
 
 def write(content: Content, out: Path, options: Options) -> list[Path]:
     """Writes one `samples.json`: people's answers in `ground_truth`, each teacher's labels in a field of its own."""
+    content.refuse_columns(KEYS)
     answers, predictions = content.by_sample(content.answers), content.by_sample(content.predictions)
-    fields = {who: _field_name(who) for who in dict.fromkeys(row.who for row in content.predictions)}
+    taken = {*KEYS, *OWN, *(key for sample in content.samples.values() for key in sample.further)}
+    fields: dict[str, str] = {}
+    for who in dict.fromkeys(row.who for row in content.predictions):
+        fields[who] = _field_name(who, taken)
+        taken.add(fields[who])
     samples = []
     for sample in content.samples.values():
         entry: dict[str, Any] = {
@@ -228,7 +235,12 @@ def write(content: Content, out: Path, options: Options) -> list[Path]:
     return [out]
 
 
-def _field_name(version: str) -> str:
-    """A version as a field may be named."""
+def _field_name(version: str, taken: Collection[str]) -> str:
+    """A version as a field may be named that nothing else has."""
     name = re.sub(r"\W", "_", version, flags=re.ASCII).strip("_") or "model"
-    return f"model_{name}" if name[0].isdigit() or name in (HUMAN, HUMAN + BELOW, "filepath", "tags") else name
+    name = f"model_{name}" if name[0].isdigit() else name
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free

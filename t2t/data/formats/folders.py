@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from t2t.core.errors import T2TError
 from t2t.core.files import atomic_folder
+from t2t.data.formats.media import file_of
 from t2t.data.formats.model import SPLITS, Content, Options, Reader, Sample, modality_of
 from t2t.data.listing import ENDINGS, list_files
+from t2t.data.remote import is_remote, shown
 
 
 def read(source: Path, options: Options) -> Content:
@@ -63,19 +66,23 @@ def write(content: Content, out: Path, options: Options) -> list[Path]:
             place = folder / (sample.split or "unlabeled")
             place = place / topics[0] if topics else folder / "unlabeled"
             place.mkdir(parents=True, exist_ok=True)
-            _put(Path(sample.media), place)
+            _put(sample.media, place)
     content.lost(ids=True, answers=True, predictions=True)
     return [out]
 
 
-def _put(media: Path, folder: Path) -> None:
+def _put(media: str, folder: Path) -> None:
     """A file into a folder, under its own name or, where that is taken, one with a number."""
-    target, number = folder / media.name, 1
-    if media.suffix.lower() not in ENDINGS:
-        raise T2TError(f"{media}: has no ending of a video or picture, by which such a folder is read.")
+    own = Path(urlsplit(media).path if is_remote(media) else media)
+    if own.suffix.lower() not in ENDINGS:
+        raise T2TError(f"{shown(media)}: has no ending of a video or picture, by which such a folder is read.")
+    target, number = folder / own.name, 1
     while target.exists():
         number += 1
-        target = folder / f"{media.stem}-{number}{media.suffix}"
+        target = folder / f"{own.stem}-{number}{own.suffix}"
+    if is_remote(media):  # whoever changes a link would change what is kept of that address
+        shutil.copyfile(file_of(media), target)
+        return
     try:
         os.link(media, target)
     except OSError:

@@ -20,6 +20,7 @@ from t2t.core.errors import DataError, T2TError, listed, one_line
 from t2t.core.files import atomic_file, atomic_folder, sha256
 from t2t.core.progress import progress
 from t2t.data.formats import folders
+from t2t.data.formats.media import file_of
 from t2t.data.formats.model import OWN, SPLITS, Content, Options, Reader, Sample, modality_of, name_of
 from t2t.data.formats.records import csv_rows, json_file, json_records
 
@@ -283,10 +284,8 @@ def write(content: Content, out: Path, options: Options) -> list[Path]:
     schema = _schema(names)
     positives = content.positives()
     answers, predictions = content.by_sample(content.answers), content.by_sample(content.predictions)
-    further = list(dict.fromkeys(key for sample in content.samples.values() for key in sample.further))
-    for key in further:
-        if key in schema.names:
-            raise T2TError(f"The samples' column {key!r} is named as one of the written table's; rename it.")
+    content.refuse_columns(schema.names)
+    for key in dict.fromkeys(key for sample in content.samples.values() for key in sample.further):
         schema = schema.append(pa.field(key, pa.string()))
     by_split: dict[str, list[Sample]] = {}
     for sample in content.samples.values():
@@ -309,7 +308,7 @@ def _row(
     sample: Sample, topics: list[str], names: list[str], answers: Mapping[str, Any], predictions: Mapping[str, Any]
 ) -> dict[str, Any]:
     image = sample.modality == "image"
-    media = {"bytes": Path(sample.media).read_bytes() if image else None, "path": sample.media}
+    media = {"bytes": file_of(sample.media).read_bytes() if image else None, "path": sample.media}
     return {
         "sample_id": sample.id,
         "image": media if image else None,

@@ -89,7 +89,7 @@ class _Reading(Reader):
             self.content.asked[sample.id] = asked
         annotations = [_flat_annotation(task)] if flat else task.get("annotations", task.get("completions")) or []
         for annotation in self._newest(annotations, record):
-            who = _who(annotation)
+            who = annotator_of(annotation) or NOBODY
             self.review(sample.id, who)
             for result in self._results(annotation, record):
                 self._result(sample, who, result, record)
@@ -133,7 +133,7 @@ class _Reading(Reader):
             elif annotation.get("was_cancelled"):
                 self.content.counts["annotations that were cancelled"] += 1
             else:
-                who = _who(annotation)
+                who = annotator_of(annotation) or NOBODY
                 if who in newest:
                     self.content.counts["older annotations of a task by the same annotator"] += 1
                     if _time(annotation) < _time(newest[who]):
@@ -254,11 +254,12 @@ def _is_media(value: Any, named: bool) -> bool:
     return named or Path(value.partition("?d=")[2] or value.partition("?")[0]).suffix.lower() in ENDINGS
 
 
-def _who(annotation: Mapping[str, Any]) -> str:
+def annotator_of(annotation: Mapping[str, Any]) -> str:
+    """Whose annotation it is: the address where the export has it, else Label Studio's number; empty for nobody's."""
     who = annotation.get("completed_by", annotation.get("annotator"))
     if isinstance(who, dict):
         who = who.get("email") or who.get("username") or who.get("id")
-    return name_of(who) or NOBODY
+    return name_of(who)
 
 
 def _time(annotation: Mapping[str, Any]) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from t2t.core.errors import T2TError
 from t2t.core.files import atomic_file, write_text
 from t2t.data.formats.model import Answer, Content, Options, Sample
 
@@ -30,6 +29,7 @@ def write(content: Content, out: Path, options: Options) -> list[Path]:
 
     Returns: the files.
     """
+    content.refuse_columns(("video", "image", ASKED))
     answers, predictions = content.by_sample(content.answers), content.by_sample(content.predictions)
     with atomic_file(out) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for number, sample in enumerate(content.samples.values(), start=1):
@@ -61,8 +61,6 @@ def task_data(sample: Sample, asked: Sequence[str] | None = None) -> dict[str, A
     """A task's `data`: the media under `video` or `image`, the sample's columns, and what is asked."""
     own = {"sample_id": sample.id, "modality": sample.modality, "group": sample.group, "split": sample.split}
     key = sample.modality or "video"
-    if clash := {key, ASKED} & set(sample.further):
-        raise T2TError(f"The samples' column {min(clash)!r} is named as a key of Label Studio's tasks; rename it.")
     data: dict[str, Any] = {key: sample.media, **own, **sample.further}
     return data if asked is None else data | {ASKED: [{"value": topic} for topic in asked]}
 

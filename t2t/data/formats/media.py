@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
 
 from t2t.core.errors import T2TError, one_line
+from t2t.data.remote import local, shown
 
 LOCAL_FILES, UPLOADS = "/data/local-files/", "/data/upload/"
 # What Label Studio puts before the name of a file that was uploaded.
@@ -93,6 +94,15 @@ def _path_of(media: str) -> tuple[str, bool]:
     if DRIVE.match(media):
         return media[2:], False
     return media, UPLOADS not in f"/{media}"
+
+
+def file_of(media: str) -> Path:
+    """A file of this machine with what a dataset's sample shows, fetched where it lies on another one. Raises
+    T2TError."""
+    try:
+        return Path(local(media))
+    except OSError as error:
+        raise T2TError(f"{shown(media)}: cannot be read: {one_line(error)}.") from None
 
 
 def written(path: Path, root: Path) -> str:

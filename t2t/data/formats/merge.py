@@ -1,13 +1,15 @@
 """What was read from another program's file, as a dataset's tables: a new dataset's, or added to those that are there.
 
-Nothing that is there is changed by adding: topics, samples and answers are added behind it. The tables are written
-beside their places, read back by the dataset's own reader, and only then put there.
+Nothing that is there is changed by adding: topics, samples and answers are added behind it, in the tables' own format
+and beside further columns that they may have. The tables are written beside their places, read back by the dataset's
+own reader, and only then put there.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ import pyarrow as pa
 
 from t2t.core.errors import T2TError, listed, one_line
 from t2t.core.files import atomic_file, sha256, staging
+from t2t.data.answers import append_rows, change, number, row_of
 from t2t.data.columns import is_parquet
 from t2t.data.dataset import LONGEST_TOPIC, DatasetConfig, read_dataset
 from t2t.data.formats.model import OWN, Answer, Content
@@ -33,8 +36,7 @@ TEACHER = ("sample_id", "topic", "confidence")
 TEACHERS = "teachers"
 
 Cells = dict[str, str]
-Given = dict[tuple[str, str, str], float]
-# None: was shown the pair, and did not answer.
+# None: somebody was shown the pair and did not answer.
 Answers = dict[tuple[str, str, str], float | None]
 Labels = dict[tuple[str, str], float]
 
@@ -43,15 +45,13 @@ Labels = dict[tuple[str, str], float]
 class Tables:
     """A dataset's tables, row by row.
 
-    samples: by id, a cell a column. annotations: relevance by (sample, topic, annotator). noted: of the annotations'
-    file the cells of its further columns, by the same. teachers: of each label file, by the teacher's id, confidence by
-    (sample, topic). versions: what a teacher's id was called where it comes from.
+    samples: by id, a cell a column. annotations: relevance by (sample, topic, annotator). teachers: of each label file,
+    by the teacher's id, confidence by (sample, topic). versions: what a teacher's id was called where it comes from.
     """
 
     samples: dict[str, Cells] = field(default_factory=dict)
     topics: dict[str, None] = field(default_factory=dict)
     annotations: Answers = field(default_factory=dict)
-    noted: dict[tuple[str, str, str], Cells] = field(default_factory=dict)
     teachers: dict[str, Labels] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -62,14 +62,10 @@ class Tables:
         tables.samples = {row["sample_id"]: row for row in raw_rows(root / config.samples, config.table_limits)}
         tables.topics = dict.fromkeys(line.strip() for line in read_lines(root / config.topics, config.table_limits))
         columns = {name: pa.string() for name in ANNOTATIONS[:3]} | {"relevance": pa.float64()}
+        # Where that is a fault, the dataset's reader has refused it.
         rows = read_table(root / config.annotations, columns, config.table_limits, empty=["relevance"])
-        keys = list(zip(*(rows[name].to_pylist() for name in ANNOTATIONS[:3]), strict=True))
+        keys = zip(*(rows[name].to_pylist() for name in ANNOTATIONS[:3]), strict=True)
         tables.annotations = dict(zip(keys, rows["relevance"].to_pylist(), strict=True))
-        if further := [name for name in rows.column_names if name not in ANNOTATIONS]:
-            cells = raw_rows(root / config.annotations, config.table_limits)
-            tables.noted = {
-                key: {name: row.get(name, "") for name in further} for key, row in zip(keys, cells, strict=True)
-            }
         return tables
 
     @staticmethod
@@ -123,13 +119,13 @@ def plain_topics(content: Content, known: Iterable[str]) -> dict[str, str]:
 
 def answers_of(
     content: Content, topics: Mapping[str, str], complete: bool, exclusive: bool
-) -> tuple[Given, list[str]]:
+) -> tuple[Answers, list[str]]:
     """People's answers by (sample, topic, annotator), and sentences on what was decided.
 
     With `complete` a topic that an annotator did not give to a sample they looked at is 0, of those that its task asked
     for, or of all topics of the content. With `exclusive`, likewise, where they gave a positive one.
     """
-    found: Given = {}
+    found: Answers = {}
     counts: Counter[str] = Counter()
     for row in content.answers:
         key = (row.sample_id, topics[row.topic], row.who)
@@ -138,7 +134,7 @@ def answers_of(
         found[key] = row.value
     if complete or exclusive:
         every = tuple(dict.fromkeys(topics.values()))
-        positive = {(sample, who) for (sample, _, who), value in found.items() if value >= POSITIVE}
+        positive = {(sample, who) for (sample, _, who), value in found.items() if value and value >= POSITIVE}
         for sample, who in content.reviewed:
             if complete or (sample, who) in positive:
                 for topic in content.asked.get(sample, ()) if sample in content.asked else every:
@@ -205,35 +201,18 @@ def write_tables(tables: Tables, before: Tables, config: DatasetConfig, root: Pa
 
     Raises DataError where it does not take them; then nothing is written.
     """
-    columns = dict.fromkeys([*OWN, *(name for row in tables.samples.values() for name in row)])
-    further = dict.fromkeys(name for cells in tables.noted.values() for name in cells)
-    # In this order what is there stays whole, should it end between two: each next one names things of those before.
-    files: dict[str, tuple[bool, Sequence[str], Iterable[Sequence[str]]]] = {
-        config.samples: (
-            list(tables.samples.items()) != list(before.samples.items()),
-            list(columns),
-            ([row.get(name, "") for name in columns] for row in tables.samples.values()),
-        ),
-        config.annotations: (
-            tables.annotations != before.annotations,
-            [*ANNOTATIONS, *further],
-            (
-                [*key, "" if value is None else number(value), *(tables.noted.get(key, {}).get(n, "") for n in further)]
-                for key, value in tables.annotations.items()
-            ),
-        ),
-    }
-    rows: Iterable[Sequence[str]]
-    for teacher, labels in tables.teachers.items():
-        rows = ([*pair, number(value)] for pair, value in labels.items())
-        files[f"{TEACHERS}/{teacher}.csv"] = (labels != before.teachers.get(teacher), TEACHER, rows)
-    changed = [config.topics] if list(tables.topics) != list(before.topics) else []
     with staging(root) as folder:
+        # In this order what is there stays whole, should it end between two: each next one names things of the others.
+        changed = [config.topics] if list(tables.topics) != list(before.topics) else []
         (folder / config.topics).write_text("".join(f"{topic}\n" for topic in tables.topics), encoding="utf-8")
-        for name, (differs, header, rows) in files.items():
-            if differs or not name.startswith(f"{TEACHERS}/"):
-                _write(folder / name, header, rows)
-            if differs or not (root / name).is_file():
+        if _samples(tables, before, root / config.samples, folder / config.samples):
+            changed.append(config.samples)
+        if _annotations(tables, before, root / config.annotations, folder / config.annotations):
+            changed.append(config.annotations)
+        for teacher, labels in tables.teachers.items():
+            name = f"{TEACHERS}/{teacher}.csv"
+            if labels != before.teachers.get(teacher):
+                _write(folder / name, TEACHER, ([*pair, number(value)] for pair, value in labels.items()))
                 changed.append(name)
         names = {key: f"{folder.name}/{getattr(config, key)}" for key in ("samples", "annotations", "topics")}
         try:
@@ -246,17 +225,49 @@ def write_tables(tables: Tables, before: Tables, config: DatasetConfig, root: Pa
     return [root / name for name in changed]
 
 
-def number(value: float) -> str:
-    """A number that is read back as it is."""
-    return repr(float(value)).removesuffix(".0")
+def _samples(tables: Tables, before: Tables, there: Path, place: Path) -> bool:
+    """The table of samples at `place`; whether it is another one than is there."""
+    new = [row for name, row in tables.samples.items() if name not in before.samples]
+    columns = dict.fromkeys([*OWN, *(name for row in tables.samples.values() for name in row)])
+    known = next(iter(before.samples.values()), {})
+    if all(name in known for row in new for name, cell in row.items() if cell):
+        _copy(there, place)
+        append_rows(place, new)
+    else:
+        _write(place, list(columns), ([row.get(name, "") for name in columns] for row in tables.samples.values()))
+    return bool(new)
+
+
+def _annotations(tables: Tables, before: Tables, there: Path, place: Path) -> bool:
+    """The table of annotations at `place`; whether it is another one than is there."""
+    if not before.samples:
+        _write(place, ANNOTATIONS, ([*key, _cell(value)] for key, value in tables.annotations.items()))
+        return True
+    new = {key: value for key, value in tables.annotations.items() if key not in before.annotations}
+    other = {key: value for key, value in tables.annotations.items() if before.annotations.get(key, value) != value}
+    _copy(there, place)
+    # (Of what is read no answer is empty: those that are stand there already.)
+    if other:
+        change(place, {key: value for key, value in other.items() if value is not None})
+    append_rows(place, [row_of(key, value) for key, value in new.items() if value is not None])
+    return bool(new or other)
+
+
+def _copy(there: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(there, place)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else number(value)
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if is_parquet(path):
         frame = pd.DataFrame([list(row) for row in rows], columns=list(header), dtype=str)
-        for name in {"relevance", "confidence"} & set(header):
-            frame[name] = frame[name].replace("", "nan").astype(float)
+        if header[-1] in ("relevance", "confidence"):
+            frame[header[-1]] = frame[header[-1]].astype(float)
         frame.to_parquet(path, index=False)
         return
     with open(path, "w", encoding="utf-8", newline="") as file:

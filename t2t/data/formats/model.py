@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from t2t.core.errors import DataError, one_line, told
+from t2t.core.errors import DataError, T2TError, one_line, told
 from t2t.data.labels import POSITIVE
 from t2t.data.limits import TableLimits
 from t2t.data.listing import IMAGES
@@ -154,6 +154,15 @@ class Content:
             "relevances from 0.5 to 1, which are 1 there": sum(POSITIVE <= value < 1 for value in values),
         }
         self.counts.update({what: count for what, count in told.items() if count})
+
+    def refuse_columns(self, keys: Collection[str]) -> None:
+        """Raises T2TError for a column of the samples that a format's records have as a key of their own."""
+        for column in dict.fromkeys(key for sample in self.samples.values() for key in sample.further):
+            if column in keys:
+                raise T2TError(
+                    f"The samples' column {column!r} is named as a key of this format; rename it, or choose another "
+                    "format."
+                )
 
     def by_sample(self, rows: Iterable[Answer]) -> dict[str, dict[str, list[Answer]]]:
         """Answers by sample and, within, by who gave them."""

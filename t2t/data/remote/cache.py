@@ -256,9 +256,10 @@ def last_seen(uri: str) -> str | None:
         return None
 
 
-def sha256_of(uri: str) -> str:
-    """The content's SHA-256, fetched where it is not known. Raises Unreachable, an OSError."""
-    return _cache(uri).sha256(uri)
+def sha256_of(path: str) -> str:
+    """The SHA-256 of what an address has, fetched where it is not known, or of a file of this machine. Raises OSError,
+    for an address Unreachable."""
+    return _cache(path).sha256(path) if is_remote(path) else sha256_file(path)
 
 
 def local(path: str) -> str:

@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
 from t2t.core import interrupts
-from t2t.core.errors import T2TError, nearest
-from t2t.core.files import sha256_file
+from t2t.core.errors import T2TError, nearest, one_line
 from t2t.core.progress import progress
 from t2t.data.embeddings.decode import Decoder, Unreadable
 from t2t.data.embeddings.limits import limits_of
 from t2t.data.labels import LABEL_SCHEMA
+from t2t.data.remote import sha256_of
 from t2t.teachers.api.batch_server import BatchServer
 from t2t.teachers.api.batches import Batches
 from t2t.teachers.api.chat import Chat
@@ -282,7 +282,12 @@ class Teacher:
     def _pictures(self, path: str, samples: pa.Table) -> Pictures:
         entry = self.entry
         if path not in self._contents:
-            self._contents[path] = sha256_file(path)
+            try:
+                self._contents[path] = sha256_of(path)
+            except OSError as error:
+                # It has no content that an answer could be kept by, and no request of it leaves.
+                fails = partial(_raise, Unreadable(one_line(error)))
+                return Pictures(f"unreadable {path}", entry.frames, fails, entry.quality)
         content = f"{self._contents[path]} {entry.frames} {entry.size} {entry.quality}"
         decode = partial(Decoder(limits_of(samples)).read, path, entry.frames, entry.size)
         return Pictures(content, entry.frames, decode, entry.quality)
@@ -364,6 +369,10 @@ def _rows(samples: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, Any]]
 
 def _forget(under_way: dict[str, Future[bytes]], key: str, _: Future[bytes]) -> None:
     under_way.pop(key, None)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def _result(future: Future[bytes]) -> bytes:

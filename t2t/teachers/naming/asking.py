@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from t2t.core.files import sha256_file
 from t2t.core.locks import held_folder
 from t2t.core.progress import progress
 from t2t.data.embeddings.decode import Unreadable
@@ -20,6 +19,7 @@ from t2t.data.embeddings.embed import decode_in_order
 from t2t.data.embeddings.encoders import Preprocessing
 from t2t.data.embeddings.limits import limits_of
 from t2t.data.labels import LABEL_SCHEMA
+from t2t.data.remote import is_remote, sha256_of
 from t2t.teachers.naming.config import OpenPrompt
 from t2t.teachers.naming.counts import Counts
 from t2t.teachers.naming.kept import Answer, Kept
@@ -151,8 +151,8 @@ class Naming:
 
 
 def _content(path: str) -> str | None:
-    """A file's SHA-256; None of what is no file, or cannot be read."""
+    """A file's SHA-256; None of what is no file, or cannot be read or fetched."""
     try:
-        return sha256_file(path) if os.path.isfile(path) else None
+        return sha256_of(path) if is_remote(path) or os.path.isfile(path) else None
     except OSError:
         return None
