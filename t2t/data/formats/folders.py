@@ -8,8 +8,10 @@ from pathlib import Path
 
 from t2t.core.errors import T2TError
 from t2t.core.files import atomic_folder
+from t2t.data.formats.media import fetched, name_in
 from t2t.data.formats.model import SPLITS, Content, Options, Reader, Sample, modality_of
 from t2t.data.listing import ENDINGS, list_files
+from t2t.data.remote import shown
 
 
 def read(source: Path, options: Options) -> Content:
@@ -63,19 +65,21 @@ def write(content: Content, out: Path, options: Options) -> list[Path]:
             place = folder / (sample.split or "unlabeled")
             place = place / topics[0] if topics else folder / "unlabeled"
             place.mkdir(parents=True, exist_ok=True)
-            _put(Path(sample.media), place)
+            _put(sample.media, place)
     content.lost(ids=True, answers=True, predictions=True)
     return [out]
 
 
-def _put(media: Path, folder: Path) -> None:
-    """A file into a folder, under its own name or, where that is taken, one with a number."""
-    target, number = folder / media.name, 1
-    if media.suffix.lower() not in ENDINGS:
-        raise T2TError(f"{media}: has no ending of a video or picture, by which such a folder is read.")
+def _put(sample: str, folder: Path) -> None:
+    """A file, or that of an address, into a folder, under its own name or, where that is taken, one with a number."""
+    name = Path(name_in(sample, [Path(sample).parent]))
+    target, number = folder / name, 1
+    if name.suffix.lower() not in ENDINGS:
+        raise T2TError(f"{shown(sample)}: has no ending of a video or picture, by which such a folder is read.")
+    media = fetched(sample)
     while target.exists():
         number += 1
-        target = folder / f"{media.stem}-{number}{media.suffix}"
+        target = folder / f"{name.stem}-{number}{name.suffix}"
     try:
         os.link(media, target)
     except OSError:

@@ -121,9 +121,7 @@ def plain_topics(content: Content, known: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def answers_of(
-    content: Content, topics: Mapping[str, str], complete: bool, exclusive: bool
-) -> tuple[Given, list[str]]:
+def answers_of(content: Content, topics: Mapping[str, str], complete: bool, exclusive: bool) -> tuple[Given, list[str]]:
     """People's answers by (sample, topic, annotator), and sentences on what was decided.
 
     With `complete` a topic that an annotator did not give to a sample they looked at is 0, of those that its task asked
