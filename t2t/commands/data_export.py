@@ -19,6 +19,7 @@ from t2t.data.formats.merge import Tables
 from t2t.data.formats.model import OWN, Answer, Content, Options, Sample
 from t2t.data.formats.table import FORMATS
 from t2t.data.labels import HUMAN
+from t2t.data.remote import is_remote
 from t2t.lake import Lake
 from t2t.teachers import TeacherContext, build
 from t2t.teachers.retraction import marks
@@ -31,7 +32,8 @@ def export_data(
     """Writes a dataset in a format: each annotator's answers, and labels of teachers as predictions under their ids.
 
     Args:
-        prefix: stands before each file's path within the dataset's folder; without one, paths are absolute.
+        prefix: stands before each file's path within the dataset's folder; without one, paths are absolute. Addresses
+            stay as they are.
 
     A teacher's labels are those in the lake; of one of kind `labels` that no lake has yet, those of its file.
 
@@ -60,6 +62,8 @@ def export_data(
             ]
     if prefix:
         for sample in content.samples.values():
+            if is_remote(sample.media):
+                continue
             if not (path := Path(sample.media)).is_relative_to(dataset.root):
                 raise T2TError(
                     f"{path}: is outside of {dataset.root}, so it has no path behind --prefix; leave it out."

@@ -23,11 +23,12 @@ from t2t.core.progress import progress
 from t2t.core.workspace import Workspace
 from t2t.data.copies import same_videos
 from t2t.data.dataset import MODALITIES
-from t2t.data.formats.media import Finder, written
+from t2t.data.formats.media import Finder, name_in, written
 from t2t.data.formats.merge import TEACHERS, Tables, answers_of, plain_topics, predictions_of, write_tables
 from t2t.data.formats.model import SPLITS, Content, Sample
 from t2t.data.formats.places import place
 from t2t.data.formats.table import FORMATS
+from t2t.data.remote import identity, is_remote, shown
 from t2t.data.tables import read_lines
 from t2t.teachers.kinds.labels import Entry
 
@@ -85,12 +86,12 @@ def _folder(request: Request) -> Path:
     return request.source if request.source.is_dir() else request.source.parent
 
 
-def _find(content: Content, at: Place, request: Request, said: list[str]) -> dict[str, Path]:
-    """The file of each sample; those without one are taken out of the content."""
+def _find(content: Content, at: Place, request: Request, said: list[str]) -> dict[str, str]:
+    """The file or address of each sample; those without one are taken out of the content."""
     for folder in request.media:
         if not folder.is_dir():
             raise T2TError(f"--media {folder}: no such folder.")
-    finder = Finder([*request.media, at.root, _folder(request)])
+    finder = Finder([*request.media, at.root, _folder(request)], at.config.schemes)
     samples, found = content.samples.values(), {}
     with progress("Looking for media", len(samples), "files") as advance:
         for sample in samples:
@@ -100,12 +101,17 @@ def _find(content: Content, at: Place, request: Request, said: list[str]) -> dic
     missing = [sample for sample in samples if sample.id not in found]
     if missing:
         first, total = missing[0], len(content.samples)
-        where = f"{first.record}: " if first.record else ""
+        # A record may be named by its file.
+        where = f"{first.record.replace(first.media, shown(first.media))}: " if first.record else ""
         looked = listed([str(folder) for folder in finder.folders], 3)
         what = (
             f"{len(missing):,} of {total:,} samples have no file here, the first is {where}"
-            f"{one_line(repr(first.media), 120)}; looked in {looked}."
+            f"{one_line(repr(shown(first.media)), 120)}; looked in {looked}."
         )
+        far = next((name for name in (first.media, *first.others) if is_remote(name)), None)
+        if far is not None:
+            allowed = ", ".join([*at.config.schemes, far.partition("://")[0]])
+            what += f" Addresses are taken where {at.entry} allows their scheme: `schemes: [{allowed}]`."
         if len(missing) == total or (len(missing) / total > MISSING and not request.allow_missing):
             remedy = "" if len(missing) == total else ", or leave such samples out by --allow-missing"
             raise T2TError(f"{request.source}: {what} Name the folder that holds them by --media{remedy}.")
@@ -114,33 +120,33 @@ def _find(content: Content, at: Place, request: Request, said: list[str]) -> dic
     return found
 
 
-def _rename(content: Content, paths: dict[str, Path], at: Place, request: Request) -> dict[str, Path]:
+def _rename(content: Content, paths: dict[str, str], at: Place, request: Request) -> dict[str, str]:
     """Names each sample that its file did not name: as the dataset's one with the same file, else by its path."""
     known: dict[str, str] = {}
     if at.opened is not None:
         ids, there = (at.opened.samples[name].to_pylist() for name in ("sample_id", "path"))
-        known = dict(zip(there, ids, strict=True))
+        known = {identity(path): name for path, name in zip(there, ids, strict=True)}
         by_id = dict(zip(ids, there, strict=True))
         for sample in content.samples.values():
-            if sample.named and by_id.get(sample.id, str(paths[sample.id])) != str(paths[sample.id]):
+            here = paths[sample.id]
+            if sample.named and identity(by_id.get(sample.id, here)) != identity(here):
                 raise DataError(
-                    f"{request.source}, {sample.record}",
-                    f"sample {sample.id!r} is {paths[sample.id]} here and {by_id[sample.id]} in the dataset; give one "
-                    "of the two another id.",
+                    f"{request.source}, {sample.record.replace(sample.media, shown(sample.media))}",
+                    f"sample {sample.id!r} is {shown(here)} here and {shown(by_id[sample.id])} in the dataset; give "
+                    "one of the two another id.",
                 )
     folders = [folder.resolve() for folder in (at.root, *request.media, _folder(request))]
     names, taken = {}, {sample.id for sample in content.samples.values() if sample.named} | set(known.values())
     for sample in content.samples.values():
         if sample.named:
-            known.setdefault(str(paths[sample.id]), sample.id)
+            known.setdefault(identity(paths[sample.id]), sample.id)
     for sample in content.samples.values():
-        path = paths[sample.id]
-        if not sample.named and str(path) not in known:
-            folder = next(folder for folder in folders if path.is_relative_to(folder))
-            name = path.relative_to(folder).as_posix().strip()
-            known[str(path)] = f"{name} {sha256(str(path))[:8]}" if name in taken else name
-            taken.add(known[str(path)])
-        names[sample.id] = sample.id if sample.named else known[str(path)]
+        path = identity(paths[sample.id])
+        if not sample.named and path not in known:
+            name = name_in(path, folders).strip()
+            known[path] = f"{name} {sha256(path)[:8]}" if name in taken else name
+            taken.add(known[path])
+        names[sample.id] = sample.id if sample.named else known[path]
     content.rename(names)
     return {names[sample]: path for sample, path in paths.items()}
 
@@ -148,7 +154,7 @@ def _rename(content: Content, paths: dict[str, Path], at: Place, request: Reques
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 
-def _tables(content: Content, paths: dict[str, Path], at: Place, request: Request, said: list[str]) -> Tables:
+def _tables(content: Content, paths: dict[str, str], at: Place, request: Request, said: list[str]) -> Tables:
     paths = _rename(content, paths, at, request)
     listed_topics = read_lines(request.topics, at.config.table_limits) if request.topics else []
     first = {topic.strip(): None for topic in listed_topics if topic.strip()}
@@ -189,7 +195,7 @@ def _shown(relevance: float | None) -> str:
 
 
 def _place_samples(
-    content: Content, paths: Mapping[str, Path], answered: set[str], at: Place, request: Request, tables: Tables
+    content: Content, paths: Mapping[str, str], answered: set[str], at: Place, request: Request, tables: Tables
 ) -> list[str]:
     """Adds the new samples, each with a group and a split."""
     before = at.before.samples
@@ -216,10 +222,10 @@ def _place_samples(
     return told
 
 
-def _copies(new: Sequence[Sample], paths: Mapping[str, Path], at: Place) -> dict[str, str]:
+def _copies(new: Sequence[Sample], paths: Mapping[str, str], at: Place) -> dict[str, str]:
     """The group that samples are of whose files are copies of one another, or of the dataset's."""
     there = [] if at.opened is None else at.opened.samples.select(["path", "group", "split"]).to_pylist()
-    places = [row["path"] for row in there] + [str(paths[sample.id]) for sample in new]
+    places = [row["path"] for row in there] + [paths[sample.id] for sample in new]
     groups: dict[str, str] = {}
     for same in same_videos(places):
         members = [new[number - len(there)] for number in same if number >= len(there)]

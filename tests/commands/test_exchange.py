@@ -269,7 +269,7 @@ def test_rows_of_who_did_not_answer_are_no_answers(workspace: Workspace, tmp_pat
     with open(root / "annotations.csv", "a", encoding="utf-8") as file:
         file.write("s9,red circle,anna,\ns1,red circle,carl,\n")
     printed = done(workspace, "data", "export", "own", "--format", "label-studio", "--out", tmp_path / "out.json")
-    assert "Not in this format: 2 rows of annotators who were shown the pair and did not answer." in printed
+    assert "Not in this format: 2 pairs that somebody was shown and did not answer." in printed
     result = [{"from_name": "red circle", "type": "number", "value": {"number": 1}}]
     own = {"image": str(root / "media" / "1 é.png"), "sample_id": "s1"}
     content = [{"id": 1, "data": own, "annotations": [{"completed_by": {"email": "carl"}, "result": result}]}]
@@ -488,7 +488,7 @@ def test_a_dataset_whose_people_may_abstain_is_exported_and_added_to(tmp_path: P
         ("s2", "media/2 é.png", "anna", 1), ("s3", "media/3 é.png", "bob@example.org", 0),
     ])  # fmt: skip
     told = done(workspace, "data", "import", "wide-csv", more, "--dataset", "own", "--add")
-    assert "'anna' of 's2', '日本語': unanswered there, 1 here); the old ones were kept" in told
+    assert "'anna' of 's2', '日本語': no answer there, 1 here); the old ones were kept" in told
     # What nobody was asked about anew stays as it is, silence and further columns too.
     added = ("s3", "日本語", "bob@example.org", "0", "")
     values = [(*row[:3], float(row[3] or "nan"), row[4]) for row in read_csv(root / "annotations.csv")]

@@ -16,6 +16,7 @@ from t2t.core.files import atomic_file
 from t2t.data.formats.model import OWN, Content, Options, Reader, Sample, modality_of, name_of
 from t2t.data.formats.records import json_file
 from t2t.data.labels import POSITIVE
+from t2t.data.remote import shown
 
 BELOW = "t2t_below"
 
@@ -83,7 +84,7 @@ class _Reading(Reader):
             Sample(
                 own["sample_id"],
                 media,
-                f"{name} ({one_line(media, 80)})",
+                f"{name} ({one_line(shown(media), 80)})",
                 modality_of(media, own["modality"]),
                 own["group"] or group,
                 own["split"],

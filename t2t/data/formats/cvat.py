@@ -13,6 +13,7 @@ from t2t.core.files import atomic_file
 from t2t.data.formats.model import NOBODY, Content, Options, Reader, Sample, modality_of, name_of
 from t2t.data.formats.records import Element, xml_file
 from t2t.data.labels import POSITIVE
+from t2t.data.remote import shown
 
 # Who made what CVAT says its models made.
 AUTOMATIC = "auto"
@@ -77,7 +78,7 @@ class _Reading(Reader):
             Sample(
                 "",
                 name,
-                f"{record} ({name})",
+                f"{record} ({shown(name)})",
                 modality_of(name),
                 group=self._source(task),
                 split=image.attributes.get("subset", "") if image.attributes.get("subset") != "default" else "",

@@ -22,6 +22,7 @@ from t2t.core.files import atomic_file
 from t2t.data.formats.model import NOBODY, OWN, SPLITS, Content, Options, Reader, Sample, modality_of, name_of
 from t2t.data.formats.records import json_file
 from t2t.data.labels import POSITIVE
+from t2t.data.remote import shown
 
 HUMAN, BELOW = "ground_truth", "_below"
 # Kinds of labels, and the key with several of them.
@@ -89,7 +90,7 @@ class _Reading(Reader):
             Sample(
                 str(entry.get("sample_id") or ""),
                 media,
-                f"{record} ({one_line(media, 80)})",
+                f"{record} ({one_line(shown(media), 80)})",
                 kind if kind in ("image", "video") else modality_of(media),
                 str(group.get("id", "")) if isinstance(group, dict) else str(group or ""),
                 tags[0].lower() if tags else "",

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from t2t.core.errors import T2TError
 from t2t.core.files import atomic_folder
-from t2t.data.formats.media import file_of
+from t2t.data.formats.media import fetched, name_in
 from t2t.data.formats.model import SPLITS, Content, Options, Reader, Sample, modality_of
 from t2t.data.listing import ENDINGS, list_files
 from t2t.data.remote import is_remote, shown
@@ -71,17 +70,18 @@ def write(content: Content, out: Path, options: Options) -> list[Path]:
     return [out]
 
 
-def _put(media: str, folder: Path) -> None:
-    """A file into a folder, under its own name or, where that is taken, one with a number."""
-    own = Path(urlsplit(media).path if is_remote(media) else media)
-    if own.suffix.lower() not in ENDINGS:
-        raise T2TError(f"{shown(media)}: has no ending of a video or picture, by which such a folder is read.")
-    target, number = folder / own.name, 1
+def _put(sample: str, folder: Path) -> None:
+    """A file, or that of an address, into a folder, under its own name or, where that is taken, one with a number."""
+    name = Path(name_in(sample, [Path(sample).parent]))
+    target, number = folder / name, 1
+    if name.suffix.lower() not in ENDINGS:
+        raise T2TError(f"{shown(sample)}: has no ending of a video or picture, by which such a folder is read.")
+    media = fetched(sample)
     while target.exists():
         number += 1
-        target = folder / f"{own.stem}-{number}{own.suffix}"
-    if is_remote(media):  # whoever changes a link would change what is kept of that address
-        shutil.copyfile(file_of(media), target)
+        target = folder / f"{name.stem}-{number}{name.suffix}"
+    if is_remote(sample):  # whoever changes a link would change what is kept of that address
+        shutil.copyfile(media, target)
         return
     try:
         os.link(media, target)

@@ -20,7 +20,7 @@ from t2t.core.errors import DataError, T2TError, listed, one_line
 from t2t.core.files import atomic_file, atomic_folder, sha256
 from t2t.core.progress import progress
 from t2t.data.formats import folders
-from t2t.data.formats.media import file_of
+from t2t.data.formats.media import fetched
 from t2t.data.formats.model import OWN, SPLITS, Content, Options, Reader, Sample, modality_of, name_of
 from t2t.data.formats.records import csv_rows, json_file, json_records
 
@@ -308,7 +308,7 @@ def _row(
     sample: Sample, topics: list[str], names: list[str], answers: Mapping[str, Any], predictions: Mapping[str, Any]
 ) -> dict[str, Any]:
     image = sample.modality == "image"
-    media = {"bytes": file_of(sample.media).read_bytes() if image else None, "path": sample.media}
+    media = {"bytes": fetched(sample.media).read_bytes() if image else None, "path": sample.media}
     return {
         "sample_id": sample.id,
         "image": media if image else None,

@@ -1,20 +1,21 @@
 """Finding the files that other programs' exports name: relative, absolute, by URI, as Label Studio serves them, or on a
 machine that is not this one.
 
-An export is other people's: of what it names only files within the folders that whoever imports has named are taken.
+An export is other people's: of what it names only files within the folders that whoever imports has named are taken,
+and addresses on other machines where the dataset allows their scheme.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
 
 from t2t.core.errors import T2TError, one_line
-from t2t.data.remote import local, shown
+from t2t.data.remote import is_remote, local, shown
 
 LOCAL_FILES, UPLOADS = "/data/local-files/", "/data/upload/"
 # What Label Studio puts before the name of a file that was uploaded.
@@ -26,18 +27,23 @@ class Finder:
     """Finds media within `folders`, in their order.
 
     A path of another machine is found by its end, as much of it as can be: `/home/anna/clips/a.mp4` is
-    `<folder>/clips/a.mp4`, else `<folder>/a.mp4`.
+    `<folder>/clips/a.mp4`, else `<folder>/a.mp4`. An address of one of `schemes` is taken as it is.
     """
 
-    def __init__(self, folders: Sequence[Path]):
+    def __init__(self, folders: Sequence[Path], schemes: Collection[str] = ()):
+        self.schemes = schemes
         self.folders = list(dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir()))
         self.taken: dict[Path, tuple[str, bool]] = {}
 
-    def find(self, media: str, others: Sequence[str] = ()) -> Path | None:
-        """The file that is meant, or None; `others` are names that it may have as well.
+    def find(self, media: str, others: Sequence[str] = ()) -> str | None:
+        """The file that is meant, by its whole path, or its address; None where there is none. `others` are names that
+        it may have as well.
 
         Raises T2TError where two different names would, by their ends, be one file.
         """
+        for name in (media, *others):
+            if is_remote(name) and name.partition("://")[0] in self.schemes:
+                return name
         named = chain(self._candidates(media), *(self._candidates(other) for other in others))
         for path, whole in named:
             found = self._inside(path)
@@ -46,11 +52,11 @@ class Finder:
             before, before_whole = self.taken.setdefault(found, (media, whole))
             if before != media and not (whole and before_whole):
                 raise T2TError(
-                    f"{found}: is meant by {one_line(repr(before), 100)} and, by the end of its path, by "
-                    f"{one_line(repr(media), 100)}. Lay the folders out as the export has them, and name the one above "
-                    "by --media."
+                    f"{found}: is meant by {one_line(repr(shown(before)), 100)} and, by the end of its path, by "
+                    f"{one_line(repr(shown(media)), 100)}. Lay the folders out as the export has them, and name the "
+                    "one above by --media."
                 )
-            return found
+            return str(found)
         return None
 
     def _inside(self, path: Path) -> Path | None:
@@ -96,15 +102,29 @@ def _path_of(media: str) -> tuple[str, bool]:
     return media, UPLOADS not in f"/{media}"
 
 
-def file_of(media: str) -> Path:
-    """A file of this machine with what a dataset's sample shows, fetched where it lies on another one. Raises
-    T2TError."""
-    try:
-        return Path(local(media))
-    except OSError as error:
-        raise T2TError(f"{shown(media)}: cannot be read: {one_line(error)}.") from None
+def name_in(place: str, folders: Sequence[Path]) -> str:
+    """What a file is called that has no name of its own: its path within the first of `folders` that has it, or the
+    last part of its address."""
+    if is_remote(place):
+        address = urlparse(place).path
+        return unquote(PurePosixPath(address).name) or address
+    path = Path(place)
+    folder = next(folder for folder in folders if path.is_relative_to(folder))
+    return path.relative_to(folder).as_posix()
 
 
-def written(path: Path, root: Path) -> str:
-    """A file's path as a dataset's table has it: relative within its root, a whole `file` URI outside of it."""
+def written(place: str, root: Path) -> str:
+    """A file as a dataset's table has it: relative within its root, a whole `file` URI outside of it, an address as it
+    is."""
+    if is_remote(place):
+        return place
+    path = Path(place)
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_uri()
+
+
+def fetched(place: str) -> Path:
+    """The file of a sample whose dataset is open, fetched where it has an address. Raises T2TError where it is gone."""
+    try:
+        return Path(local(place))
+    except OSError as error:
+        raise T2TError(f"{shown(place)}: cannot be read: {one_line(error)}.") from None

@@ -19,6 +19,7 @@ from t2t.core.errors import DataError, T2TError, one_line, told
 from t2t.data.labels import POSITIVE
 from t2t.data.limits import TableLimits
 from t2t.data.listing import IMAGES
+from t2t.data.remote import shown
 from t2t.data.tables import control_character, plain_text
 
 # Columns of the table of samples that are its own; whatever else a file says of a sample becomes a further column.
@@ -205,8 +206,8 @@ class Reader:
         if there.media != sample.media:
             raise self.refused(
                 sample.record,
-                f"sample {sample.id!r} is {one_line(repr(sample.media), 100)} here and "
-                f"{one_line(repr(there.media), 100)} in {there.record}; each sample has one file.",
+                f"sample {sample.id!r} is {one_line(repr(shown(sample.media)), 100)} here and "
+                f"{one_line(repr(shown(there.media)), 100)} in {there.record}; each sample has one file.",
             )
         return there
 

@@ -70,7 +70,9 @@ def is_signed(query: str) -> bool:
 
 
 def identity(uri: str) -> str:
-    """What an address is known by: without its signature, which is another one each day."""
+    """What an address is known by: without its signature, which is another one each day. A path is known by itself."""
+    if not is_remote(uri):
+        return uri
     parts = urlsplit(uri)
     query = "" if is_signed(parts.query) else parts.query
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
