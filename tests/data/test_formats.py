@@ -141,6 +141,16 @@ def test_what_a_task_asks_for_is_written_and_comes_back(tmp_path: Path) -> None:
     assert not back.answers
 
 
+def test_a_control_that_is_named_as_a_key_of_the_data_is_a_topic_and_not_that_keys_text(tmp_path: Path) -> None:
+    tasks = [
+        {"data": {"video": f"{n}.mp4", "title": f"clip {n}", "topic1": "cat"}, "annotations": [{"completed_by": 1,
+         "result": [result("choices", [word], "title"), result("choices", [word], "topic1")]}]}
+        for n, word in enumerate(("yes", "no"))
+    ]  # fmt: skip
+    content = read("label-studio", tmp_path / "x.json", tasks)
+    assert said(content) == {(f"{n}.mp4", topic, "1", 1.0 - n) for n in (0, 1) for topic in ("title", "cat")}
+
+
 def test_a_long_file_is_read_record_by_record(tmp_path: Path) -> None:
     many = [{"id": n, "data": {"video": f"{n}.mp4", "title": "x" * 2000}, "annotations": []} for n in range(2000)]
     assert len(read("label-studio", tmp_path / "x.json", many).samples) == 2000

@@ -9,9 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from t2t.data.formats.media import Finder
 from tests.data.test_formats import predicted, read, said
+from tests.helpers.clips import random_clip
 from tests.helpers.documented import refused
 from tests.helpers.exchange import picture, write_csv
 
@@ -130,6 +132,19 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 
 # -- Hugging Face ----------------------------------------------------------------------------------------------------
+
+
+def test_clips_inside_of_a_table_are_no_pictures(tmp_path: Path) -> None:
+    random_clip(tmp_path / "a.avi", 1)
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.webp")
+    clip, still = ({"bytes": (tmp_path / name).read_bytes(), "path": None} for name in ("a.avi", "b.webp"))
+    (tmp_path / "saved").mkdir()
+    table = pa.table({"video": [clip, None], "image": [None, still], "cat": [1, 0]})
+    pq.write_table(table, tmp_path / "saved" / "train.parquet")
+    content = read("huggingface", tmp_path / "saved", store=tmp_path / "store", labels=("cat",))
+    assert [(Path(sample.media).suffix, sample.modality) for sample in content.samples.values()] == [
+        (".avi", "video"), (".webp", "image"),
+    ]  # fmt: skip
 
 
 def test_what_the_library_saves_is_read_without_it(tmp_path: Path) -> None:

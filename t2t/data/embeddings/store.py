@@ -38,7 +38,6 @@ from t2t.data.embeddings.shards import Shard, read_shard, write_shard
 log = logging.getLogger("t2t")
 
 STALE_SECONDS = 24 * 3600
-TENSORS = ("embeddings", "offsets", "keys")
 CHECKSUM = "crc32"
 
 

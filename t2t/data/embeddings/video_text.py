@@ -65,8 +65,7 @@ class VideoTextModel(TransformersEncoder):
         self.length = min(most, positions)
         self.dim = self._check(self.frames)
         self.identity = content_of(self.model)
-        normalize = bool(getattr(self.processor, "do_normalize", False))
-        self.fingerprint = encoder_fingerprint({"kind": "video-text", "normalize": normalize, **self._seen()})
+        self.fingerprint = encoder_fingerprint({"kind": "video-text", **self._seen()})
 
     def _frames(self, wanted: int | None) -> int:
         own = None if self.is_pe else int(self.model.config.vision_config.num_frames)

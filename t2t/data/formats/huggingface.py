@@ -25,10 +25,12 @@ from t2t.data.formats.model import OWN, SPLITS, Content, Options, Reader, Sample
 from t2t.data.formats.records import csv_rows, json_file, json_records
 
 MEDIA = ("image", "video", "img", "file_name", "path", "file", "filepath")
+# Of columns that can hold one modality only, which.
+SHOWN = {"image": "image", "img": "image", "video": "video"}
 # Columns of t2t's own, which hold all that it knows.
 ANSWERS, PREDICTIONS = "annotations", "predictions"
 # How a file begins, and the ending that it gets.
-BEGINNINGS = {b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
+BEGINNINGS = {b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"GIF8": ".gif", b"BM": ".bmp"}
 ROWS = 1024
 MOST = " Say what stands for 1 by --number-max."
 
@@ -166,12 +168,12 @@ class _Reading(Reader):
         self, row: Mapping[str, Any], media: list[str], labels: list[str], classes: Mapping[str, list[str]], split: str,
         record: str,
     ) -> None:  # fmt: skip
-        cell = next((row[key] for key in media if row[key] is not None), None)
-        place = self._stored(cell, record)
+        key = next((key for key in media if row[key] is not None), media[0])
+        place = self._stored(row[key], record)
         further = {
-            key: str(value)
-            for key, value in row.items()
-            if key not in (*OWN, *media, *labels, *classes, "annotator") and isinstance(value, str | int | float)
+            name: str(value)
+            for name, value in row.items()
+            if name not in (*OWN, *media, *labels, *classes, "annotator") and isinstance(value, str | int | float)
         }
         given = {key: str(row.get(key) or "") for key in OWN}
         sample = self.sample(
@@ -179,7 +181,8 @@ class _Reading(Reader):
                 given["sample_id"],
                 place,
                 record,
-                modality_of(place, given["modality"]),
+                # (WebP may be either, and its ending says nothing.)
+                modality_of(place, given["modality"] or SHOWN.get(key, "")),
                 given["group"],
                 given["split"] or split.lower(),
                 further,
@@ -224,6 +227,8 @@ class _Reading(Reader):
         if self.options.store is None:
             raise self.refused(record, "has its media inside of the table, and there is no folder for them.")
         ending = next((end for start, end in BEGINNINGS.items() if content.startswith(start)), "")
+        if content.startswith(b"RIFF"):  # WebP's pictures and AVI's clips alike
+            ending = ".webp" if content[8:12] == b"WEBP" else ".avi"
         ending = ending or Path(str(cell.get("path") or "")).suffix.lower() or ".mp4"
         target = self.options.store / f"{sha256(content)[:32]}{ending}"
         if not target.is_file():

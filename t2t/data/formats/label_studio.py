@@ -8,6 +8,7 @@ what is neither (a mean, a confidence) is a `number` whose control is named as i
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ __all__ = ["read", "write"]
 WORDS = {"yes": 1.0, "true": 1.0, "1": 1.0, "no": 0.0, "false": 0.0, "0": 0.0}
 # The word beside them of who cannot tell: no answer.
 UNSURE = "unsure"
+# The controls of `t2t annotate`, whose topic each task's data have under the control's name. (Of another control such a
+# key may be anything, such as the clip's title.)
+SLOT = re.compile(r"topic[0-9]+")
 # Keys of a task's data, in the order in which its media is looked for.
 MEDIA = ("video", "image", "img", "media", "file", "path", "url")
 
@@ -185,7 +189,7 @@ class _Reading(Reader):
         if kind == "choices" and UNSURE in said <= {*WORDS, UNSURE}:
             self.content.counts["answers that are unsure"] += 1
             return
-        asked = self.data.get(control)
+        asked = self.data.get(control) if SLOT.fullmatch(control) else None
         if kind == "choices" and isinstance(asked, str) and asked.strip() and said <= set(WORDS):
             control = asked
         self.words[control] |= said

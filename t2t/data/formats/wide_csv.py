@@ -7,11 +7,11 @@ says, and the topics are the columns behind that one.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 
 from t2t.core.errors import DataError
 from t2t.core.files import atomic_file
+from t2t.data.answers import number
 from t2t.data.csv_files import Dialect, beginning_of
 from t2t.data.formats.model import OWN, Content, Options, Reader, Sample, modality_of, name_of
 from t2t.data.formats.records import csv_rows
@@ -120,14 +120,6 @@ def write(content: Content, out: Path, options: Options) -> list[Path]:
             lines = [(who, "", rows) for who, rows in answers[sample.id].items()]
             lines += [("", version, rows) for version, rows in predictions[sample.id].items()]
             for who, version, rows in lines or [("", "", [])]:
-                values = {row.topic: _number(row.value) for row in rows}
-                writer.writerow([*own, who, version, *_cells(values, list(content.topics))])
+                values = {row.topic: number(row.value) for row in rows}
+                writer.writerow([*own, who, version, *(values.get(topic, "") for topic in content.topics)])
     return [out]
-
-
-def _cells(values: dict[str, str], topics: Sequence[str]) -> list[str]:
-    return [values.get(topic, "") for topic in topics]
-
-
-def _number(value: float) -> str:
-    return repr(float(value)).removesuffix(".0")
