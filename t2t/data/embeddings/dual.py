@@ -223,11 +223,12 @@ class TransformersEncoder(DualEncoder):
         }
 
     def tokens(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, verbose=False)["input_ids"])  # a long one is cut later
+        return list(self.tokenizer(text, verbose=False)["input_ids"])  # what is too long is cut later
 
     def knows(self, text: str) -> bool:
         unknown = self.tokenizer.unk_token_id
-        return any(token != unknown for token in self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return any(token != unknown for token in tokens)
 
     def _tokens(self, texts: Sequence[str], width: int) -> dict[str, torch.Tensor]:
         tokens = self.tokenizer(
