@@ -86,6 +86,9 @@ def test_pictures_of_other_machines_are_asked_about_and_what_is_gone_is_no_reaso
         paths = [str(clips / "0.mp4"), there.url("/0.mp4"), there.url("/gone.mp4"), str(clips / "gone.mp4")]
         samples = pa.table({"sample_id": ["here", "there", "gone there", "gone here"], "path": paths})
         asked = teacher(tmp_path, samples, fake.url, frames=2, size=32, columns=[])
+        # A plan fetches nothing.
+        assert asked.cost(samples, TOPICS).requests == len(samples) * len(TOPICS)
+        assert not there.asked
         found = labels(asked, samples)
         assert {sample for sample, _ in found} == {"here", "there"}
         # The same content is the same question, wherever it lies.

@@ -18,7 +18,7 @@ from t2t.core.progress import progress
 from t2t.data.embeddings.decode import Decoder, Unreadable
 from t2t.data.embeddings.limits import limits_of
 from t2t.data.labels import LABEL_SCHEMA
-from t2t.data.remote import sha256_of
+from t2t.data.remote import is_remote, known, sha256_of
 from t2t.teachers.api.batch_server import BatchServer
 from t2t.teachers.api.batches import Batches
 from t2t.teachers.api.chat import Chat
@@ -64,12 +64,12 @@ class Teacher:
     def __init__(self, entry: Entry, context: TeacherContext):
         # (Not `context`: parts are not handed to a cluster, since rates and money are one account's.)
         self.entry, self._context = entry, context
-        known = context.dataset.samples.column_names
+        columns = context.dataset.samples.column_names
         for column in entry.columns:
-            if column not in known:
+            if column not in columns:
                 raise T2TError(
                     f"Teacher {entry.id!r}: the samples of dataset {context.dataset.name!r} have no column {column!r}."
-                    + nearest(column, known)
+                    + nearest(column, columns)
                 )
         refuse_secret(entry.id, entry.api_key_env, entry.model_dump_json())
         self.kept = Kept(context.work)
@@ -169,9 +169,11 @@ class Teacher:
         where = entry.base_url or "the package's own server"
         return Batches(entry.id, server, where, self.kept, options, price, self._cap(), self.tally.counts)
 
-    def _missing(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[tuple[str, Question]]:
+    def _missing(self, samples: pa.Table, topics: Sequence[str], fetch: bool = True) -> Iterator[tuple[str, Question]]:
+        """Sample and question of what has no answer. fetch: whether files of other machines are; else those that were
+        not fetched yet count as never asked about."""
         for row in _rows(samples, self.entry.columns):
-            for question in self._questions(row, samples, topics):
+            for question in self._questions(row, samples, topics, fetch):
                 if self._is_missing(self.kept.answers(question.key), question):
                     yield row["sample_id"], question
 
@@ -257,10 +259,12 @@ class Teacher:
 
     # -- questions -----------------------------------------------------------------------------------------------
 
-    def _questions(self, row: Mapping[str, Any], samples: pa.Table, topics: Sequence[str]) -> Iterator[Question]:
+    def _questions(
+        self, row: Mapping[str, Any], samples: pa.Table, topics: Sequence[str], fetch: bool = True
+    ) -> Iterator[Question]:
         """All about one sample: blocks of topics in their order, times draws. None where there is nothing to show."""
         entry, texts = self.entry, self._texts(row)
-        pictures = self._pictures(row["path"], samples) if entry.frames else None
+        pictures = self._pictures(row["path"], samples, fetch) if entry.frames else None
         if pictures is None and not texts:
             return
         for start in range(0, len(topics), entry.topics_per_request):
@@ -279,10 +283,12 @@ class Teacher:
     def _texts(self, row: Mapping[str, Any]) -> list[str]:
         return [f"{column}: {text[: self.entry.column_chars]}" for column, text in self._columns(row).items()]
 
-    def _pictures(self, path: str, samples: pa.Table) -> Pictures:
+    def _pictures(self, path: str, samples: pa.Table, fetch: bool) -> Pictures:
         entry = self.entry
         if path not in self._contents:
             try:
+                if not fetch and is_remote(path) and known(path) is None:
+                    raise OSError("not fetched yet")
                 self._contents[path] = sha256_of(path)
             except OSError as error:
                 # It has no content that an answer could be kept by, and no request of it leaves.
@@ -333,9 +339,9 @@ class Teacher:
         """What the answers cost that are not kept yet. Sends nothing, and decodes nothing."""
         entry, requests, most, about = self.entry, 0, 0, 0
         batches = self._batches()
-        in_files = batches is not None and batches.pays(self._missing(samples, topics))
+        in_files = batches is not None and batches.pays(self._missing(samples, topics, fetch=False))
         price = (batches.price if batches and in_files else entry.price) or Price(input=0, output=0)
-        for _, question in self._missing(samples, topics):
+        for _, question in self._missing(samples, topics, fetch=False):
             # What is under way is paid, or set aside.
             if batches is None or not batches.underway.has(question.key):
                 requests += 1
