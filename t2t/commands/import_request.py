@@ -91,7 +91,8 @@ def key_of(request: Request) -> str:
     else:
         files = sorted(path for path in source.rglob("*") if path.is_file())
         content = sha256(*(f"{path.relative_to(source)} {_told(path)}" for path in files))
-    asked = replace(request, source=Path(), mode="", media=(), topics=None, allow_missing=False)
+    # Where media are looked for counts: an import that left some out is another one once they are found.
+    asked = replace(request, source=Path(), mode="", topics=None)
     topics = sha256_file(request.topics) if request.topics and request.topics.is_file() else ""
     return sha256(content, topics, repr(asked))
 

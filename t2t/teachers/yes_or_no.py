@@ -42,6 +42,10 @@ class Prefix:
     start: int
 
 
+# Tokens that the width of a block of topics is a multiple of.
+STEP = 8
+
+
 @dataclass
 class Answers:
     """Per topic: p(yes) as it counts, and the probabilities of yes and of no among all tokens; 0 to 1 each."""
@@ -193,8 +197,9 @@ class YesOrNo(VisionLanguageModel):
         return int(positions[..., -1].max()) + 1
 
     def _with_prefix(self, prefix: Prefix, suffixes: Sequence[list[int]]) -> list[torch.Tensor]:
-        """The next token's logits behind each suffix, float32 [vocabulary] each. The block is always filled up, so that
-        its shape depends on the longest suffix only."""
+        """The next token's logits behind each suffix, float32 [vocabulary] each. The block is always filled up, and as
+        wide as the next multiple of STEP tokens, so that its shape, and the rounding that comes of it, seldom depends
+        on which topics are asked."""
         import torch
 
         rows, longest = self.block, max(map(len, suffixes))
@@ -203,6 +208,8 @@ class YesOrNo(VisionLanguageModel):
                 f"{self.checkpoint}: a prompt is {prefix.length + longest:,} tokens with its longest topic, and the "
                 f"model reads {self.longest:,}. Take fewer `frames`, a smaller `size` or a shorter prompt."
             )
+        wide = -(-longest // STEP) * STEP
+        longest = wide if prefix.length + wide < self.longest else longest
         pad = self.tokenizer.pad_token_id or 0
         ids = torch.full((rows, longest), pad, dtype=torch.long, device=self.device)
         mask = torch.ones((rows, prefix.length + longest), dtype=torch.long, device=self.device)

@@ -332,7 +332,7 @@ class Teacher:
 
     def _prior_samples(self) -> pa.Table:
         """The samples that `prior` holds for, ordered by name: unlabeled ones, or all where there are none."""
-        samples = self.context.dataset.samples.sort_by("sample_id")
+        samples = self.entry.labeled(self.context.dataset.samples).sort_by("sample_id")
         unlabeled = samples.filter(pc.equal(samples["split"], "unlabeled"))
         return unlabeled if len(unlabeled) else samples
 
