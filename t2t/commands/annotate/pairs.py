@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,12 +18,15 @@ from t2t.commands.annotate.choose import Caps, Likeliest, Pool, choose, disputed
 from t2t.commands.annotate.wanted import Wanted
 from t2t.commands.health import reopen
 from t2t.commands.predict import open_scorer
-from t2t.core.errors import T2TError
+from t2t.core.errors import T2TError, listed
 from t2t.core.progress import progress
 from t2t.core.workspace import Workspace
 from t2t.data.coding import positions, strings
 from t2t.data.labels import HUMAN, POSITIVE
 from t2t.data.scales import apply_scales
+from t2t.students.base import known_topics
+
+log = logging.getLogger("t2t")
 
 # A topic with fewer positive answers is short of them.
 ENOUGH_POSITIVES = 20
@@ -61,6 +65,8 @@ def questions(workspace: Workspace, campaign: str, wanted: Wanted) -> Questions:
     share = 1.0 if wanted.measures else wanted.random
     random = draw(len(place.ids), len(topics), round(share * wanted.pairs), place.answered, wanted.seed)
     pools = [] if len(random) == wanted.pairs else [*place.by_student(wanted.pairs), place.by_teachers(wanted.pairs)]
+    if not any(map(len, pools)):  # nobody has said anything of these topics
+        random = draw(len(place.ids), len(topics), wanted.pairs, place.answered, wanted.seed)
     caps = Caps.of(wanted.pairs, len(topics), PER_CLIP)
     chosen = choose(random, pools, place.groups, wanted.pairs, caps)
     left = len(place.ids) * len(topics) - len(place.answered)
@@ -100,7 +106,17 @@ class _Place:
         """The pairs that the champion is uncertain of, and the likeliest ones of topics that are short of positives."""
         scorer, embedded = open_scorer(self.best), self.opened.embedded
         student, topics, where = scorer.student, len(self.topics), self.opened.positions(self.ids)
-        texts = student.encode_topics(list(self.topics), scorer.identity)
+        # A student of kind multi-head says nothing of topics that came after it.
+        asked = known_topics(student, self.topics)
+        columns = np.flatnonzero(np.isin(np.array(self.topics, object), np.array(asked, object)))
+        if strange := [topic for topic in self.topics if topic not in set(asked)]:
+            log.info(
+                "The champion knows nothing of %s: such pairs are drawn, or taken where teachers dispute.",
+                listed(strange, 3),
+            )
+        if not asked:
+            return []
+        texts = student.encode_topics(asked, scorer.identity)
         levels = self.best.thresholds().of(self.topics)
         rare = np.flatnonzero(self.short > 0)
         each = max(PER_CLIP, -(-pairs // max(len(rare), 1)))
@@ -110,10 +126,11 @@ class _Place:
             for start in range(0, len(where), block):
                 here = where[start : start + block]
                 vectors = student.embed(embedded.embeddings, here)
-                confidence = student.answers(vectors @ texts.T, scorer.identity)
+                confidence = np.full((len(here), topics), -1, np.float32)
+                confidence[:, columns] = student.answers(vectors @ texts.T, scorer.identity)
                 first, last = np.searchsorted(self.answered, [start * topics, (start + len(here)) * topics])
                 known = self.answered[first:last] - start * topics
-                priority = uncertainty(confidence, levels)
+                priority = np.where(confidence < 0, np.float32(-1), uncertainty(confidence, levels))
                 priority.reshape(-1)[known], confidence.reshape(-1)[known] = -1, -1
                 # Of what is no better than the last of a full pool none would stay.
                 worst = uncertain.priority[-1] if len(uncertain) == DEPTH * pairs else -1
