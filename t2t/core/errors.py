@@ -64,7 +64,7 @@ def expect(value: object, kind: type | tuple[type, ...], what: str) -> None:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the closest of `names`, or all of them when none is close."""
-    choices = sorted(names)
+    choices = sorted(set(names))
     close = get_close_matches(name, choices, n=1)
     if close:
         return f" Did you mean {close[0]!r}?"

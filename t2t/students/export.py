@@ -83,7 +83,8 @@ def export_towers(student: Any, folder: Path, topics: list[str]) -> dict[str, An
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise T2TError(f"Export needs {' and '.join(missing)}: pip install 'teacher2task[onnx]'.")
     if not isinstance(student, Student) or type(student) not in (Student, Ensemble):
-        raise T2TError(f"Export knows the kind dual-encoder only; this student is a {type(student).__name__}.")
+        kind = getattr(getattr(student, "config", None), "kind", type(student).__name__)
+        raise T2TError(f"Export knows students of kind dual-encoder only; this one is of kind {kind}.")
     student.eval()
     try:
         with torch.no_grad():

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.entries import changing, open_dataset
+from t2t.campaign.record import RETRACTED
 from t2t.core.errors import DataError, T2TError, listed, nearest, one_line
 from t2t.core.workspace import Workspace
 from t2t.data.answers import Answer, append, merge, move_groups
@@ -84,9 +85,11 @@ def next_step(campaign: Campaign) -> str:
     k = len(records)
     run = f"t2t run {name}" if name in campaign.workspace.names("campaigns") else f"t2t run CAMPAIGN --name {name}"
     if why := campaign.lineup.stop(records):
+        # Retracted rounds do not count.
+        more = 1 + sum(record.status != RETRACTED for record in records)
         return (
             f"The campaign has ended: {why}. One more round learns from them: {run} --set "
-            f"rounds.max={k + 1} --set rounds.patience={k + 1}"
+            f"rounds.max={more} --set rounds.patience={more}"
         )
     if campaign.files(k).begun.is_file():
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from t2t.commands.annotate.choose import Caps, Likeliest, Pool, choose, disputed
 from t2t.commands.annotate.wanted import Wanted
 from t2t.commands.health import reopen
 from t2t.commands.predict import open_scorer
-from t2t.core.errors import T2TError
+from t2t.core.errors import T2TError, listed
 from t2t.core.progress import progress
 from t2t.core.workspace import Workspace
 from t2t.data.coding import positions, strings
@@ -25,6 +26,8 @@ from t2t.data.labels import HUMAN, POSITIVE
 from t2t.data.scales import apply_scales
 from t2t.students.base import known_topics
 from t2t.students.scorer import Scorer
+
+log = logging.getLogger("t2t")
 
 # A topic with fewer positive answers is short of them.
 ENOUGH_POSITIVES = 20
@@ -63,6 +66,8 @@ def questions(workspace: Workspace, campaign: str, wanted: Wanted) -> Questions:
     share = 1.0 if wanted.measures else wanted.random
     random = draw(len(place.ids), len(topics), round(share * wanted.pairs), place.answered, wanted.seed)
     pools = [] if len(random) == wanted.pairs else [*place.by_student(wanted.pairs), place.by_teachers(wanted.pairs)]
+    if not any(map(len, pools)):  # nobody has said anything of these topics
+        random = draw(len(place.ids), len(topics), wanted.pairs, place.answered, wanted.seed)
     caps = Caps.of(wanted.pairs, len(topics), PER_CLIP)
     chosen = choose(random, pools, place.groups, wanted.pairs, caps)
     left = len(place.ids) * len(topics) - len(place.answered)
@@ -129,6 +134,9 @@ class _Place:
         known = known_topics(student, self.topics)
         columns = [self.topics.index(topic) for topic in known]
         texts = student.encode_topics(known, scorer.identity) if known else None
+        if strange := [topic for topic in self.topics if topic not in set(known)]:
+            what = "such pairs are drawn, or taken where teachers dispute"
+            log.info("The champion knows nothing of %s: %s.", listed(strange, 3), what)
 
         def score(here: np.ndarray) -> np.ndarray:
             confidence = np.full((len(here), len(self.topics)), -1, np.float32)

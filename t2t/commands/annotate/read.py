@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import typer
 
@@ -12,6 +13,7 @@ from t2t.commands.health import reopen
 from t2t.commands.tables import console
 from t2t.core.errors import listed
 from t2t.core.workspace import Workspace
+from t2t.data.people import identity_of
 
 
 def read_back(workspace: Workspace, campaign: str, file: Path, annotator: str | None, move: bool) -> bool:
@@ -29,7 +31,15 @@ def read_back(workspace: Workspace, campaign: str, file: Path, annotator: str | 
     if len(done.conflicts) > 20:
         typer.secho(f"{len(done.conflicts) - 20:,} more conflicts.", fg="red", err=True)
     if done.rows:
-        say(next_step(reopen(workspace, campaign)))
+        opened = reopen(workspace, campaign)
+        silent = [name for name in done.annotators if name in opened.dataset.left_out]
+        for name in silent:
+            say(
+                f"The answers of {name} do not count while {identity_of(name)} is retracted; "
+                f"t2t teachers retract {quote(identity_of(name))} --undo takes it back."
+            )
+        if len(silent) < len(done.annotators):
+            say(next_step(opened))
     return not done.conflicts
 
 
