@@ -11,7 +11,7 @@ import numpy as np
 
 from t2t.core.errors import T2TError, one_line
 from t2t.core.files import sha256
-from t2t.data.embeddings.hub import content_of, load_checkpoint, load_model, refuse_empty, tokenizer_content
+from t2t.data.embeddings.hub import content_of, inference, load_checkpoint, load_model, refuse_empty, tokenizer_content
 
 if TYPE_CHECKING:
     import torch
@@ -164,9 +164,8 @@ class VisionLanguageModel:
 
     def logits(self, text: str, frames: np.ndarray) -> torch.Tensor:
         """The next token's logits behind a prompt, float32 [vocabulary], without a cache."""
-        import torch
 
-        with torch.inference_mode():
+        with inference(self.model):
             return self.model(**self.inputs(text, frames), use_cache=False, logits_to_keep=1).logits[0, -1].float()
 
     def refuse_blind(self, size: int) -> None:
@@ -196,7 +195,6 @@ class VisionLanguageModel:
         Args:
             frames: uint8 [F, height, width, 3], one clip.
         """
-        import torch
         from transformers import GenerationConfig
 
         inputs = self.inputs(self.text(question, len(frames)), frames, most)
@@ -208,7 +206,7 @@ class VisionLanguageModel:
         )  # fmt: skip
         own, self.model.generation_config = self.model.generation_config, plain
         try:
-            with torch.inference_mode():
+            with inference(self.model):
                 made = self.model.generate(**inputs, generation_config=plain)
         finally:
             self.model.generation_config = own

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from t2t.core.errors import T2TError, one_line
+from t2t.data.embeddings.hub import inference
 from t2t.teachers.vision_language import VisionLanguageModel
 
 if TYPE_CHECKING:
@@ -83,7 +84,6 @@ class YesOrNo(VisionLanguageModel):
         size: int = 336,
         device: str = "cpu",
     ):
-        import torch
 
         super().__init__(checkpoint, revision, prefill=prefill, device=device)
         self.prompt, self.normalised, self.block = prompt, normalised, block
@@ -99,7 +99,7 @@ class YesOrNo(VisionLanguageModel):
         pairs = enumerate(zip(first, second, strict=False))
         self.instruction = first[: next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))]
         self.refuse_blind(size)
-        with torch.inference_mode():
+        with inference(self.model):
             self.shared = self._self_test(frames, size)
 
     # -- prompts -----------------------------------------------------------------------------------------------------
@@ -138,9 +138,8 @@ class YesOrNo(VisionLanguageModel):
 
     def ask(self, frames: np.ndarray, topics: Sequence[str]) -> Answers:
         """uint8 [F, size, size, 3], one clip, to an answer for each topic."""
-        import torch
 
-        with torch.inference_mode():
+        with inference(self.model):
             return self._ask(frames, topics)
 
     def _ask(self, frames: np.ndarray, topics: Sequence[str]) -> Answers:

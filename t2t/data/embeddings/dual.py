@@ -12,7 +12,7 @@ from t2t.core.errors import T2TError, one_line
 from t2t.core.files import sha256
 from t2t.data.embeddings.config import Crop, Interpolation
 from t2t.data.embeddings.encoders import frame_blocks
-from t2t.data.embeddings.hub import load_checkpoint, refuse_empty, tokenizer_content
+from t2t.data.embeddings.hub import inference, load_checkpoint, refuse_empty, tokenizer_content
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +47,7 @@ class DualEncoder(ABC):
 
     checkpoint: str
     model_type: str
+    model: Any
     device: torch.device
     scale: float | None
     bias: float | None = None
@@ -129,9 +130,8 @@ class DualEncoder(ABC):
         return tried[width]
 
     def _text_block(self, texts: Sequence[str], width: int) -> np.ndarray:
-        import torch
 
-        with torch.inference_mode():
+        with inference(self.model):
             return self._numbers(self._text_features(texts, width))
 
     def _filled(self, frames: np.ndarray) -> np.ndarray:
@@ -140,9 +140,8 @@ class DualEncoder(ABC):
         return self._images(np.concatenate([frames, black]) if len(black) else frames)[: len(frames)]
 
     def _images(self, frames: np.ndarray) -> np.ndarray:
-        import torch
 
-        with torch.inference_mode():
+        with inference(self.model):
             return self._numbers(self._image_features(frames))
 
     def _numbers(self, features: torch.Tensor) -> np.ndarray:
@@ -154,11 +153,10 @@ class DualEncoder(ABC):
 
     def _check(self, frames: int = 1) -> int:
         """The numbers of an embedding. Refuses a model whose own logits are not scale * dot + bias."""
-        import torch
 
         noise = np.random.default_rng(0).integers(0, 256, (frames, self.size, self.size, 3), np.uint8)
         try:
-            with torch.inference_mode():
+            with inference(self.model):
                 own = self._own_logits(noise, PROBES).float().cpu().numpy()
             image = self._images(noise)
             width = max(map(self._width, PROBES))

@@ -12,7 +12,7 @@ from t2t.core.errors import T2TError
 from t2t.data.embeddings.config import Crop
 from t2t.data.embeddings.dual import TransformersEncoder, features_of
 from t2t.data.embeddings.encoders import encoder_fingerprint
-from t2t.data.embeddings.hub import content_of, load_model
+from t2t.data.embeddings.hub import content_of, inference, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +82,7 @@ class XClipModel(TransformersEncoder):
         import torch
 
         topics, sentences, dim = texts.shape
-        with torch.inference_mode():
+        with inference(self.model):
             image = torch.from_numpy(clip.astype(np.float64)).to(self.device)
             flat = torch.from_numpy(texts.astype(np.float64)).to(self.device).reshape(1, topics * sentences, dim)
             met = flat + self.generator(flat, image[1:][None])

@@ -8,7 +8,7 @@ import numpy as np
 
 from t2t.core.errors import T2TError, one_line
 from t2t.core.files import sha256
-from t2t.data.embeddings.hub import content_of, load_checkpoint, load_model, refuse_empty, tokenizer_content
+from t2t.data.embeddings.hub import content_of, inference, load_checkpoint, load_model, refuse_empty, tokenizer_content
 from t2t.data.embeddings.image_text import MODEL_TYPES, ImageTextModel
 
 
@@ -53,14 +53,13 @@ class TextEncoder:
         return any(token != self.tokenizer.unk_token_id for token in tokens)
 
     def _embed(self, text: str) -> np.ndarray:
-        import torch
 
         if self._image_text is not None:
             return self._image_text.texts([text])[0].astype(np.float64)
         limit = min(int(self.tokenizer.model_max_length), 512)
         tokens = self.tokenizer([text], truncation=True, max_length=limit, return_tensors="pt").to(self.device)
         try:
-            with torch.inference_mode():
+            with inference(self.model):
                 hidden = self.model(**tokens).last_hidden_state[0].double().mean(0).cpu().numpy()
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise T2TError(f"{self.checkpoint}: cannot be asked: {one_line(error).rstrip('.')}.") from None
