@@ -76,5 +76,5 @@ def test_without_the_packages_it_says_what_to_install(tmp_path: Path, monkeypatc
 
 @pytest.mark.skipif(find_spec("onnx") is None or find_spec("onnxscript") is None, reason="the extra `onnx` is missing")
 def test_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(T2TError, match="knows the kind dual-encoder only"):
+    with pytest.raises(T2TError, match="knows students of kind dual-encoder only"):
         export_towers(object(), tmp_path, list(TOPICS))
