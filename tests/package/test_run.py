@@ -55,7 +55,7 @@ def test_a_campaign_that_was_opened_is_run_and_names_its_champion(world: Path, t
 
 
 def test_a_finished_campaign_is_looked_after_without_a_server_of_its_own(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("T2T_OBSERVERS", "")
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
@@ -67,10 +67,12 @@ def test_a_finished_campaign_is_looked_after_without_a_server_of_its_own(
     monkeypatch.setattr(t2t.run, "prefect_server", no_server)
     with pytest.raises(AssertionError, match="a server starts"):
         t2t.run.run_campaign(campaign.workspace, campaign.config)
-    run(campaign)
-    capsys.readouterr()
+    before = run(campaign)
+    shown: list[Any] = []
+    monkeypatch.setattr(t2t.run, "print_rounds", lambda *asked: shown.append(asked))
     t2t.run.run_campaign(campaign.workspace, campaign.config)
-    assert "Stopped: all 1 rounds are done" in capsys.readouterr().out
+    assert shown == [(campaign.workspace, "tiny")]
+    assert campaign.ledger.records() == before
 
 
 @pytest.mark.parametrize(
