@@ -18,6 +18,16 @@ MEMBERS, FEW_SAMPLES = 4, 20_000
 MOST_NUMBERS = 20_000_000_000
 
 
+Bias = Annotated[
+    float | None,
+    Field(
+        ge=-1000,
+        le=1000,
+        description="Initial bias of the logit; null: the logit of the training rows' mean confidence.",
+    ),
+]
+
+
 def refuse_too_large(numbers: int) -> None:
     """Raises ValueError for towers of more weights than a machine trains."""
     if numbers > MOST_NUMBERS:
@@ -92,12 +102,7 @@ class DualEncoderConfig(Config):
     sample: TowerConfig = Field(TowerConfig(), description="The tower for samples.")
     text: TextTowerConfig = Field(TextTowerConfig(), description="The tower for texts: topics, and who is asked.")
     scale: float = Field(10.0, gt=0, le=10_000, description="Initial scale of the cosine.")
-    bias: float | None = Field(
-        None,
-        ge=-1000,
-        le=1000,
-        description="Initial bias of the logit; null: the logit of the training rows' mean confidence.",
-    )
+    bias: Bias = None
 
     @model_validator(mode="after")
     def _can_be_built(self) -> DualEncoderConfig:
@@ -124,12 +129,7 @@ class MultiHeadConfig(Config):
     identity_std: float = Field(0.02, ge=0, le=100, description="Standard deviation of a new identity's numbers.")
     head_std: float = Field(0.02, ge=0, le=100, description="Standard deviation of a new topic's weights.")
     scale: float = Field(1.0, gt=0, le=10_000, description="Initial factor of an output.")
-    bias: float | None = Field(
-        None,
-        ge=-1000,
-        le=1000,
-        description="Initial bias of the logit; null: the logit of the training rows' mean confidence.",
-    )
+    bias: Bias = None
 
     @model_validator(mode="after")
     def _can_be_built(self) -> MultiHeadConfig:
@@ -170,12 +170,7 @@ class EncoderOnlyConfig(Config):
     text: TowerConfig = Field(TowerConfig(layers=0), description="Its tower for texts.")
     max_tokens: int = Field(32, ge=1, le=4096, description="Tokens of a topic that are read; the rest is cut.")
     identity_std: float = Field(0.02, ge=0, le=100, description="Standard deviation of a new identity's embedding.")
-    bias: float | None = Field(
-        None,
-        ge=-1000,
-        le=1000,
-        description="Initial bias of the logit; null: the logit of the training rows' mean confidence.",
-    )
+    bias: Bias = None
 
     @model_validator(mode="after")
     def _can_be_built(self) -> EncoderOnlyConfig:

@@ -124,9 +124,14 @@ def restore(
     except Exception as error:  # Its parsers raise whatever a broken file leads them to.
         raise T2TError(f"{where}: no text encoder can be made of it: {told(error)}") from None
     student = _made(config, saved["input_dim"], tokenizer, saved["teachers"], encoder, kind)
-    student.scales = {name: parse(Scale, scale, where) for name, scale in saved.get("scales", {}).items()}
+    student.scales = scales_of(saved, where)
     student.trained_topics = tuple(saved.get("trained_topics", ()))
     return student
+
+
+def scales_of(saved: Mapping[str, Any], where: object) -> dict[str, Scale]:
+    """The scales of a checkpoint's identities."""
+    return {name: parse(Scale, scale, where) for name, scale in saved.get("scales", {}).items()}
 
 
 # What a kind's module calls its configuration (`t2t.students.base`).

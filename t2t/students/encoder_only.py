@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from t2t.core.config import parse
 from t2t.data.labels import HUMAN
 from t2t.data.scales import Scale
 from t2t.students.config import EncoderOnlyConfig
-from t2t.students.dual_encoder import add_identities, logit
+from t2t.students.dual_encoder import add_identities, logit, scales_of
 from t2t.students.reader import Reader
 from t2t.students.student import Student
 from t2t.students.text import TopicTokens, fit_tokenizer, warn_of_twins
@@ -94,10 +93,6 @@ class EncoderOnly(Student):
         return False
 
     @property
-    def knows_meanings(self) -> bool:
-        return False
-
-    @property
     def known_tokens(self) -> int:
         return self.first.known_tokens
 
@@ -123,9 +118,6 @@ class EncoderOnly(Student):
     ) -> Tensor:
         return self.first.encode_texts(ids, mask, row, teacher)
 
-    def encode_words(self, tokens: TopicTokens) -> Tensor | None:
-        return None
-
     def logits(self, cosine: Tensor) -> Tensor:
         return self.first.logits(cosine)
 
@@ -141,7 +133,7 @@ class EncoderOnly(Student):
             block = slice(start, start + samples)
             row = np.arange(len(chosen[block])).repeat(chosen.shape[1])
             logits = self._read(embeddings, indices[block], row, topics, chosen[block].ravel(), identity)
-            out[block] = self._said(logits, identity).reshape(chosen[block].shape)
+            out[block] = self.on_own_scale(logits.sigmoid(), identity).reshape(chosen[block].shape)
         return out
 
     def _read(
@@ -164,11 +156,6 @@ class EncoderOnly(Student):
         places = (torch.from_numpy(part).to(self.device) for part in (row, text))
         return self.reader.row_logits(self.frontend(frames.float(), mask), mask, texts, *places)
 
-    def _said(self, logits: Tensor, identity: str) -> np.ndarray:
-        confidence: np.ndarray = logits.sigmoid().cpu().numpy()
-        scale = self.scales.get(identity)
-        return confidence if scale is None else scale.invert(confidence)
-
     @torch.no_grad()
     def score(
         self, embeddings: Embeddings, indices: np.ndarray, topics: Sequence[str], texts: Tensor, identity: str
@@ -188,15 +175,12 @@ class EncoderOnly(Student):
             rows = order[start : start + READ_ROWS]
             used, row = np.unique(pairs.sample[rows], return_inverse=True)
             logits = self._read(embeddings, indices[used], row, pairs.topics, pairs.topic[rows], identity)
-            score[rows] = self._said(logits, identity)
+            score[rows] = self.on_own_scale(logits.sigmoid(), identity)
         return pairs.with_score(score)
 
     @property
     def saved(self) -> dict[str, Any]:
-        facts = {"student": self.config.model_dump(mode="json"), "input_dim": self.input_dim, "teachers": self.teachers}
-        if self.scales:
-            facts["scales"] = {name: scale.model_dump(mode="json") for name, scale in self.scales.items()}
-        return facts
+        return self._facts({})
 
 
 def build(
@@ -222,7 +206,7 @@ def restore(
 ) -> EncoderOnly:
     """The student of a checkpoint, its weights still to be filled; as of the dual-encoder."""
     student = EncoderOnly(config, saved["input_dim"], tokenizer, saved["teachers"])
-    student.scales = {name: parse(Scale, scale, where) for name, scale in saved.get("scales", {}).items()}
+    student.scales = scales_of(saved, where)
     return student
 
 

@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from t2t.core.config import parse
 from t2t.data.labels import HUMAN
 from t2t.data.scales import Scale
 from t2t.students.base import check_topics
 from t2t.students.config import MultiHeadConfig
-from t2t.students.dual_encoder import add_identities, logit
+from t2t.students.dual_encoder import add_identities, logit, scales_of
 from t2t.students.frontend import Frontend
 from t2t.students.rows import single
 from t2t.students.student import Student
@@ -86,10 +85,6 @@ class MultiHead(Student):
     def reads_once(self) -> bool:
         return False
 
-    @property
-    def knows_meanings(self) -> bool:
-        return False
-
     def topic_tokens(self, topics: Sequence[str]) -> TopicTokens:
         return TopicTokens(self.tokenizer, topics, TOKENS)
 
@@ -111,9 +106,6 @@ class MultiHead(Student):
         gate, shift, constant = self.identity(teacher).split([self.width - 1, self.width - 1, 1], dim=-1)
         return torch.cat([weight * (1 + gate), (weight * shift).sum(-1, keepdim=True) + bias + constant], dim=-1)
 
-    def encode_words(self, tokens: TopicTokens) -> Tensor | None:
-        return None
-
     @torch.no_grad()
     def encode_topics(self, topics: Sequence[str], identity: str = HUMAN) -> Tensor:
         check_topics(self, topics)
@@ -124,10 +116,7 @@ class MultiHead(Student):
 
     @property
     def saved(self) -> dict[str, Any]:
-        facts = {"student": self.config.model_dump(mode="json"), "input_dim": self.input_dim, "teachers": self.teachers}
-        if self.scales:
-            facts["scales"] = {name: scale.model_dump(mode="json") for name, scale in self.scales.items()}
-        return facts | {"trained_topics": list(self.trained_topics)}
+        return self._facts({}) | {"trained_topics": list(self.trained_topics)}
 
 
 def build(
@@ -157,7 +146,7 @@ def restore(
 ) -> MultiHead:
     """The student of a checkpoint, its weights still to be filled; as of the dual-encoder."""
     student = MultiHead(config, saved["input_dim"], tokenizer, saved["teachers"])
-    student.scales = {name: parse(Scale, scale, where) for name, scale in saved.get("scales", {}).items()}
+    student.scales = scales_of(saved, where)
     student.trained_topics = tuple(saved.get("trained_topics", ()))
     return student
 

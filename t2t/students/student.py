@@ -6,7 +6,7 @@ encoded video serves all its rows, and scoring N videos on M topics is a matrix 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -250,7 +250,7 @@ class Student(nn.Module):
     @property
     def knows_meanings(self) -> bool:
         """Whether its text tower is a pretrained one, as it came."""
-        return self.config.text.pretrained is not None and self.reads_once
+        return self.reads_once and self.config.text.pretrained is not None
 
     @torch.no_grad()
     def encode_topics(self, topics: Sequence[str], identity: str = HUMAN) -> Tensor:
@@ -312,9 +312,13 @@ class Student(nn.Module):
 
     def answers(self, cosine: Tensor, identity: str) -> np.ndarray:
         """Confidences of cosines as an identity gives them, on its own scale: float32, 0..1, any shape."""
-        confidence: np.ndarray = self.confidences(cosine).cpu().numpy()
+        return self.on_own_scale(self.confidences(cosine), identity)
+
+    def on_own_scale(self, confidence: Tensor, identity: str) -> np.ndarray:
+        """Confidences on the common scale, on an identity's own: float32, 0..1, any shape."""
+        common: np.ndarray = confidence.cpu().numpy()
         scale = self.scales.get(identity)
-        return confidence if scale is None else scale.invert(confidence)
+        return common if scale is None else scale.invert(common)
 
     @torch.no_grad()
     def predict(
@@ -370,13 +374,16 @@ class Student(nn.Module):
     @property
     def saved(self) -> dict[str, Any]:
         """What `restore` needs beside the weights and the tokenizer, as JSON."""
+        text = {"text_encoder": self.text_config} if self.config.text.pretrained is not None else {}
+        topics = self.trained_topics if self.knows_meanings else ()
+        return self._facts(text) | ({"trained_topics": list(topics)} if topics else {})
+
+    def _facts(self, further: Mapping[str, Any]) -> dict[str, Any]:
+        """What every kind is restored from, and `further` facts of one."""
         facts = {"student": self.config.model_dump(mode="json"), "input_dim": self.input_dim, "teachers": self.teachers}
-        if self.config.text.pretrained is not None:
-            facts["text_encoder"] = self.text_config
+        facts |= further
         if self.scales:
             facts["scales"] = {name: scale.model_dump(mode="json") for name, scale in self.scales.items()}
-        if self.knows_meanings and self.trained_topics:
-            facts["trained_topics"] = list(self.trained_topics)
         return facts
 
     def start_from(self, previous: Student) -> None:

@@ -98,11 +98,15 @@ def _asked(campaign: Campaign, student: Student, split: str) -> Pairs:
 
 def _measure(campaign: Campaign, student: Student, identity: str, pairs: Pairs, teachers: Spoken) -> Evaluation:
     return measure_pairs(
-        student.predict_pairs(campaign.embedded.embeddings, campaign.positions(pairs.sample_ids), pairs, identity),
+        _scored(campaign, student, identity, pairs),
         campaign.dataset.unseen,
         teachers,
         campaign.config.evaluation.resamples,
     )
+
+
+def _scored(campaign: Campaign, student: Student, identity: str, pairs: Pairs) -> Pairs:
+    return student.predict_pairs(campaign.embedded.embeddings, campaign.positions(pairs.sample_ids), pairs, identity)
 
 
 def _by_size(campaign: Campaign, student: Student, identity: str, pairs: Pairs) -> dict[str, float]:
@@ -110,10 +114,7 @@ def _by_size(campaign: Campaign, student: Student, identity: str, pairs: Pairs) 
     found = {}
     for size in sizes_of(student):
         ask_size(student, size)
-        scored = student.predict_pairs(
-            campaign.embedded.embeddings, campaign.positions(pairs.sample_ids), pairs, identity
-        )
-        found[f"pr_auc_size/{size}"] = average_precision(scored)
+        found[f"pr_auc_size/{size}"] = average_precision(_scored(campaign, student, identity, pairs))
     if found:
         ask_size(student, None)
     return {name: value for name, value in found.items() if not np.isnan(value)}
