@@ -4,39 +4,42 @@ from __future__ import annotations
 
 import signal
 import sys
-from types import FrameType
 from typing import Any
 
-_heard = False
+_thrown_away = False
 
 
 class Stopped(Exception):
     """Ctrl-C ended a command."""
 
 
+class _Hook:
+    """sys.unraisablehook that remembers a Ctrl-C that was thrown away, and leaves the rest to the one before."""
+
+    def __init__(self) -> None:
+        self.before = sys.unraisablehook
+
+    def __call__(self, lost: Any) -> None:
+        global _thrown_away
+        if lost.exc_type is KeyboardInterrupt:
+            # `check` raises it. Nobody needs a traceback of where it came.
+            _thrown_away = True
+        else:
+            self.before(lost)
+
+
 def listen() -> None:
-    """Remembers Ctrl-C from now on, for `check`; in the main thread, where nobody else listens."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _hear)
-        before = sys.unraisablehook
+    """Remembers from now on a Ctrl-C that did not come through, for `check`; where nobody else handles it.
 
-        def unraisable(thrown_away: Any) -> None:
-            # It is not lost: `check` raises it. Nobody needs a traceback of where it came.
-            if thrown_away.exc_type is not KeyboardInterrupt:
-                before(thrown_away)
-
-        sys.unraisablehook = unraisable
-
-
-def _hear(number: int, frame: FrameType | None) -> None:
-    global _heard
-    _heard = True
-    raise KeyboardInterrupt
+    One that came through is not remembered: who caught it and goes on is not stopped a second time.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler and not isinstance(sys.unraisablehook, _Hook):
+        sys.unraisablehook = _Hook()
 
 
 def check() -> None:
     """Raises KeyboardInterrupt where one was heard and did not come through. Long work asks with each step."""
-    global _heard
-    if _heard:
-        _heard = False
+    global _thrown_away
+    if _thrown_away:
+        _thrown_away = False
         raise KeyboardInterrupt

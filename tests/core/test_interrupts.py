@@ -38,13 +38,41 @@ def test_an_interrupt_that_python_threw_away_is_raised_with_the_next_step(monkey
         signal.signal(signal.SIGINT, before)
 
 
-def test_who_listens_already_is_left_alone() -> None:
+def test_an_interrupt_that_came_through_is_not_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    try:
+        interrupts.listen()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        interrupts.check()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_who_listens_already_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def other(*_: object) -> None: ...
 
+    def hook(_: object) -> None: ...
+
+    monkeypatch.setattr(sys, "unraisablehook", hook)
     before = signal.signal(signal.SIGINT, other)
     try:
         interrupts.listen()
         assert signal.getsignal(signal.SIGINT) is other
+        assert sys.unraisablehook is hook
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_listening_twice_is_listening_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    try:
+        interrupts.listen()
+        first = sys.unraisablehook
+        interrupts.listen()
+        assert sys.unraisablehook is first
     finally:
         signal.signal(signal.SIGINT, before)
 
