@@ -24,11 +24,12 @@ from t2t.evaluation.decisions import decide
 from t2t.evaluation.metrics import Evaluation, average_precision
 from t2t.evaluation.metrics import evaluate as measure_pairs
 from t2t.evaluation.standing import Yardsticks
-from t2t.evaluation.yardsticks import Bench, Heard, of_samples, yardsticks
 from t2t.students.base import Student, known_pairs
 from t2t.students.checkpoint import load
 from t2t.students.sizes import ask_size, sizes_of
 from t2t.teachers.store import read_labels
+from t2t.training.baselines.base import Heard
+from t2t.training.yardsticks import Bench, of_samples, yardsticks
 
 # Samples whose frames are held at once, where these are averaged.
 BLOCK = 256
