@@ -1,0 +1,38 @@
+"""The hyper label model (Wu and others, 2023), where the package is installed (extra `label-models`): a network that
+was trained on made votes, and reads a whole matrix of votes at once."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import ClassVar
+
+import numpy as np
+
+from t2t.training.baselines.base import LeftOut
+from t2t.training.baselines.voting import SILENT, YES, LabelModel, Model
+
+# Votes that stand beside those that are asked about, since it reads all at once.
+MOST_BESIDE = 20_000
+
+
+class HyperLabelModel(LabelModel):
+    words = "the hyper label model"
+    least: ClassVar[int] = 3
+
+    def check(self) -> None:
+        if importlib.util.find_spec("hyperlm") is None:
+            raise LeftOut("it needs hyperlm: pip install 'teacher2task[label-models]'")
+
+    def learn(self, votes: np.ndarray, share: float) -> Model:
+        from hyperlm import HyperLabelModel as Theirs
+
+        model = Theirs(device="cpu")
+        beside = votes[(votes != SILENT).any(axis=1)][:MOST_BESIDE].astype(np.int64)
+
+        def says(votes: np.ndarray) -> np.ndarray:
+            together = np.concatenate([beside, votes.astype(np.int64)])
+            if not (together == YES).any():
+                return np.zeros(len(votes))
+            return np.asarray(model.infer(together, return_probs=True)[len(beside) :, 1], np.float64)
+
+        return says
