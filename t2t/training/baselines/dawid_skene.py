@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import expit  # type: ignore[import-untyped]
 
-from t2t.data.consensus import Answers, dawid_skene
+from t2t.data.consensus import USUAL, Answers, dawid_skene
 from t2t.training.baselines.voting import SILENT, LabelModel, Model
 
 
@@ -15,7 +15,7 @@ class DawidSkene(LabelModel):
     hears_silence = True
 
     def learn(self, votes: np.ndarray, share: float) -> Model:
-        found = dawid_skene(answers_of(votes))
+        found = dawid_skene(answers_of(votes), USUAL)
         errors = found.errors
         assert errors is not None
         # Where nobody shares a pair with anybody, each is taken at their word.

@@ -1,9 +1,9 @@
 """Reinforced selection (Yuan and others, AAAI 2021): a policy says of each teacher whether it is listened to.
 
 Each teacher has a Bernoulli policy on the sample's embedding, the teacher's own confidence and its loss on people's
-rows; the reward of a choice is less the loss of what the chosen teachers say together, against people's answers, and
-the policies learn by REINFORCE with a moving baseline. The paper's reward is the loss of a student that takes a step on
-the chosen labels; here the label itself stands for it, so that it takes seconds.
+rows; the reward of a choice is how much smaller the loss of what the chosen teachers say together is, against people's
+answers, than that of all of them, and the policies learn by REINFORCE with a moving baseline. The paper's reward is the
+loss of a student that takes a step on the chosen labels; here the label itself stands for it, so that it takes seconds.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class ReinforcedSelection(Rival):
         x, said = (torch.cat(parts) for parts in zip(*inputs, strict=True))
         positive = torch.from_numpy(np.concatenate([heard.pairs.positive for heard in rows]).astype(np.float32))
         silent, values = said.isnan(), said.nan_to_num(0)
-        losses = torch.nn.functional.binary_cross_entropy_with_logits(
-            values, positive[:, None].expand_as(values), reduction="none"
-        )
+        loss = torch.nn.functional.binary_cross_entropy_with_logits
+        losses = loss(values, positive[:, None].expand_as(values), reduction="none")
+        plain = loss(values.sum(1) / (~silent).sum(1), positive, reduction="none")
         self.losses = (losses * ~silent).sum(0) / (~silent).sum(0).clamp(min=1)
         self.policy = [torch.zeros(self.reduced.dim, teachers), torch.zeros(teachers), torch.zeros(teachers)]
         for one in self.policy:
@@ -50,9 +50,10 @@ class ReinforcedSelection(Rival):
             at = torch.randint(len(positive), (min(BATCH, len(positive)),), generator=drawn)
             chance = self._chance(x[at], said[at])
             chosen = (torch.rand(chance.shape, generator=drawn) < chance).float() * ~silent[at]
-            chosen = torch.where(chosen.sum(1, keepdim=True) > 0, chosen, (~silent[at]).float())
-            label = (chosen * values[at]).sum(1) / chosen.sum(1)
-            reward = -torch.nn.functional.binary_cross_entropy_with_logits(label, positive[at], reduction="none")
+            # Where nobody is chosen all are heard; the policy answers for what it drew all the same.
+            heard = torch.where(chosen.sum(1, keepdim=True) > 0, chosen, (~silent[at]).float())
+            label = (heard * values[at]).sum(1) / heard.sum(1)
+            reward = plain[at] - loss(label, positive[at], reduction="none")
             level = float(reward.mean())
             baseline = level if baseline is None else MOMENTUM * baseline + (1 - MOMENTUM) * level
             likelihood = torch.where(chosen > 0, chance, 1 - chance).clamp(min=1e-6).log() * ~silent[at]

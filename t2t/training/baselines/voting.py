@@ -42,21 +42,28 @@ class LabelModel(Rival):
         parts = [drawn(heard, max(1000, self.most_cells // len(names))) for heard in known.everything]
         votes = np.concatenate([self._votes(heard) for heard in parts])
         topic = np.concatenate([heard.pairs.topic for heard in parts])
-        positive = np.concatenate([h.pairs.positive for h in parts[:2]])
-        if not len(votes):
+        spoken = (votes != SILENT).any(axis=1)
+        if not spoken.any():
             raise LeftOut("nobody says anything")
-        self.pooled, self.by_topic = self.learn(votes, self._share(positive)), dict[int, Model]()
-        whole = self._worth(parts[:2])
-        topics, counts = np.unique(topic, return_counts=True)
-        for at in topics.tolist() if (counts >= LEAST_PAIRS).sum() <= self.most_topics else ():
-            own = votes[topic == at]
-            if len(own) >= LEAST_PAIRS:
-                said = np.concatenate([h.pairs.positive[h.pairs.topic == at] for h in parts[:2]])
-                self.by_topic[at] = self.learn(own, self._share(said))
-        if not self._worth(parts[:2]) > whole:
-            self.by_topic = {}
+        best = -1.0
+        # Teachers that were never asked are silent together, and no model of silence may make that the truth.
+        for learned_from in (np.ones_like(spoken), spoken) if self.hears_silence else (spoken,):
+            pooled = self.learn(votes[learned_from], self._share(parts[:2], slice(None)))
+            for by_topic in ({}, self._by_topic(votes[learned_from], topic[learned_from], parts[:2])):
+                self.pooled, self.by_topic = pooled, by_topic
+                if (worth := self._worth(parts[:2])) > best:
+                    best, kept, pairs = worth, (pooled, by_topic), int(learned_from.sum())
+        self.pooled, self.by_topic = kept
         which = f"one model for each of {len(self.by_topic)} topics" if self.by_topic else "one model for all topics"
-        self.detail = f"votes of {len(names)} teachers on {len(votes):,} pairs; {which}, as people's rows have it"
+        self.detail = f"votes of {len(names)} teachers on {pairs:,} pairs; {which}, as people's rows have it"
+
+    def _by_topic(self, votes: np.ndarray, topic: np.ndarray, people: Sequence[Heard]) -> dict[int, Model]:
+        """A model for each topic that has enough pairs; none where these are too many topics."""
+        topics, counts = np.unique(topic, return_counts=True)
+        topics = topics[counts >= LEAST_PAIRS]
+        if len(topics) > self.most_topics:
+            return {}
+        return {at: self.learn(votes[topic == at], self._share(people, at)) for at in topics.tolist()}
 
     def predict(self, heard: Heard) -> np.ndarray:
         votes = self._votes(heard)
@@ -80,8 +87,12 @@ class LabelModel(Rival):
     def _votes(self, heard: Heard) -> np.ndarray:
         return votes_of(heard, self.names, self.thresholds)
 
-    def _share(self, positive: np.ndarray) -> float:
-        return float((positive.sum() + 1) / (len(positive) + 2))
+    def _share(self, people: Sequence[Heard], topic: int | slice) -> float:
+        """The share of people's rows that are positive, of a topic or (a slice) of all."""
+        of = [
+            h.pairs.positive if isinstance(topic, slice) else h.pairs.positive[h.pairs.topic == topic] for h in people
+        ]
+        return float((sum(map(np.sum, of)) + 1) / (sum(map(len, of)) + 2))
 
     def _worth(self, parts: Sequence[Heard]) -> float:
         """PR-AUC on people's rows, the mean of the splits, silence last; 0 where there is nothing positive."""
