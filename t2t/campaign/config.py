@@ -102,7 +102,9 @@ class CampaignConfig(Config):
         (), description="Names of files in registry/teachers/, besides `human`, which always takes part."
     )
     method: Method = Field(
-        TEACHER2TASK, description="`conventional-average` is the baseline that Teacher2Task replaces."
+        TEACHER2TASK,
+        description="What a student learns from: every teacher's own labels (`teacher2task`), their mean, which that "
+        "replaces (`conventional-average`), or one label a pair as another rival makes it.",
     )
     encoder: EncoderConfig = Field(description="How frames become numbers, once for all rounds, by its `kind`.")
     recipe: Literal["auto", "manual"] = Field(

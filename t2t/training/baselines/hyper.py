@@ -3,13 +3,13 @@ was trained on made votes, and reads a whole matrix of votes at once."""
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy._core import multiarray
 
 from t2t.training.baselines.base import LeftOut
+from t2t.training.baselines.table import missing
 from t2t.training.baselines.voting import SILENT, YES, LabelModel, Model
 
 # Votes that stand beside those that are asked about, since it reads all at once.
@@ -24,8 +24,8 @@ class HyperLabelModel(LabelModel):
     least: ClassVar[int] = 3
 
     def check(self) -> None:
-        if importlib.util.find_spec("hyperlm") is None:
-            raise LeftOut("it needs hyperlm: pip install 'teacher2task[label-models]'")
+        if (reason := missing("hyper-label-model")) is not None:
+            raise LeftOut(reason)
 
     def learn(self, votes: np.ndarray, share: float) -> Model:
         import torch

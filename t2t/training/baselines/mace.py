@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from t2t.data.consensus import has_crowdkit, mace
+from t2t.data.consensus import mace
 from t2t.training.baselines.base import LeftOut
 from t2t.training.baselines.dawid_skene import answers_of
+from t2t.training.baselines.table import missing
 from t2t.training.baselines.voting import LabelModel, Model
 
 
@@ -19,8 +20,8 @@ class Mace(LabelModel):
     most_topics: ClassVar[int] = 20
 
     def check(self) -> None:
-        if not has_crowdkit():
-            raise LeftOut("it needs crowd-kit: pip install 'teacher2task[people]'")
+        if (reason := missing("mace")) is not None:
+            raise LeftOut(reason)
 
     def learn(self, votes: np.ndarray, share: float) -> Model:
         found = mace(answers_of(votes))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import ClassVar
 
 import numpy as np
 
 from t2t.training.baselines.base import LeftOut
+from t2t.training.baselines.table import missing
 from t2t.training.baselines.voting import LabelModel, Model
 
 EPOCHS = 500
@@ -20,8 +20,8 @@ class Snorkel(LabelModel):
     most_topics: ClassVar[int] = 60
 
     def check(self) -> None:
-        if importlib.util.find_spec("snorkel") is None:
-            raise LeftOut("it needs snorkel: pip install 'teacher2task[label-models]'")
+        if (reason := missing("snorkel")) is not None:
+            raise LeftOut(reason)
 
     def learn(self, votes: np.ndarray, share: float) -> Model:
         from snorkel.labeling.model import LabelModel as Theirs
