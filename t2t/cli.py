@@ -161,18 +161,22 @@ asking.register(app)
 def compare(
     context: typer.Context,
     campaign: Campaign,
-    first: Annotated[int, typer.Argument(help="A round.")],
-    second: Annotated[int, typer.Argument(help="The round to hold beside it.")],
+    first: Annotated[int | None, typer.Argument(help="A round.")] = None,
+    second: Annotated[int | None, typer.Argument(help="The round to hold beside it.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many topics and labels to show.")] = 10,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Hold a round's student against what could be had instead of it.")
+    ] = False,
+    k: Annotated[int | None, typer.Option("--round", help="With --baselines: the round; else the champion's.")] = None,
+    names: Annotated[str | None, typer.Option(help="With --baselines: some of them, with commas between.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show two rounds side by side: metrics, topics that changed most, labels that changed most."""
-    from t2t.commands.compare import comparison_json, print_comparison
+    """Show two rounds side by side: metrics, topics that changed most, labels that changed most. Or one round's student
+    among its rivals (--baselines): averages, choices and label models of its teachers, on the same pairs of test.
+    """
+    from t2t.commands.compare import print_compared
 
-    if as_json:
-        print_json(comparison_json(context.obj, campaign, first, second, top))
-    else:
-        print_comparison(context.obj, campaign, first, second, top)
+    print_compared(context.obj, campaign, first, second, top, (baselines, k, names), as_json)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.labels import HUMAN
 from t2t.evaluation.config import PRECISION, HealthConfig, WatchConfig
 from t2t.students.config import DualEncoderConfig, StudentConfig, TaggingConfig
+from t2t.training.baselines.table import METHODS
 from t2t.training.config import TrainingConfig
 
 # Lake branches are named `<campaign>-round-<k>`, and a branch name may hold nothing else (lakeFS's rule).
@@ -28,7 +29,7 @@ TEACHER2TASK = "teacher2task"
 ENGINES = {"local": "t2t.campaign.engine:LocalEngine", "ray": "t2t.integrations.ray.engine:RayEngine"}
 BASELINES = {"conventional-average": "t2t.training.baselines:conventional_average"}
 EngineName = Annotated[str, plugins.OneOf("t2t.engines", ENGINES)]
-Method = Annotated[str, plugins.OneOf("t2t.baselines", BASELINES, (TEACHER2TASK,))]
+Method = Annotated[str, plugins.OneOf("t2t.baselines", BASELINES, (TEACHER2TASK, *METHODS))]
 
 
 class SelfTrainingConfig(TaggingConfig):
@@ -101,7 +102,9 @@ class CampaignConfig(Config):
         (), description="Names of files in registry/teachers/, besides `human`, which always takes part."
     )
     method: Method = Field(
-        TEACHER2TASK, description="`conventional-average` is the baseline that Teacher2Task replaces."
+        TEACHER2TASK,
+        description="What a student learns from: every teacher's own labels (`teacher2task`), their mean, which that "
+        "replaces (`conventional-average`), or one label a pair as another rival makes it.",
     )
     encoder: EncoderConfig = Field(description="How frames become numbers, once for all rounds, by its `kind`.")
     recipe: Literal["auto", "manual"] = Field(

@@ -18,14 +18,15 @@ from t2t.core.host import check_memory
 from t2t.core.workspace import Workspace
 from t2t.data.consensus import need_crowdkit
 from t2t.data.dataset import dataset_root
+from t2t.training.baselines.table import refuse_method
 
 log = logging.getLogger("t2t")
 
 
 def preflight(workspace: Workspace, config: CampaignConfig) -> None:
     """Raises T2TError for data that are not there, teachers without a readable entry or a key, a campaign that is under
-    way with other settings or in another lake, for a library that is missing, and for a shell that allows too little
-    memory."""
+    way with other settings or in another lake, for a library that is missing, a method that has too few teachers, and
+    for a shell that allows too little memory."""
     check_memory()
     data = dataset_config(workspace, config.dataset)
     root = dataset_root(data, workspace.data)
@@ -34,6 +35,7 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
             raise DataError(root / table, "no such file.")
     if data.people.combine == "mace":
         need_crowdkit()
+    refuse_method(config.method, len(config.teachers))
     folder = workspace.work / "campaigns" / config.name
     check_lake(folder, config.lake)
     lake = lake_of(workspace, config.name)

@@ -10,6 +10,8 @@ from rich.markup import escape
 
 from t2t.campaign.find import ledger_of
 from t2t.campaign.record import Record
+from t2t.commands.groups import print_json
+from t2t.commands.rivals import print_rivals, refuse_mixed, rivals_json
 from t2t.commands.tables import console, records_of, table_of
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
@@ -66,6 +68,29 @@ def compare(workspace: Workspace, campaign: str, first: int, second: int, top: i
         _largest(by_topic, first, second, top),
         _largest(labels, first, second, top),
     )
+
+
+def print_compared(
+    workspace: Workspace,
+    campaign: str,
+    first: int | None,
+    second: int | None,
+    top: int,
+    baselines: tuple[bool, int | None, str | None],
+    as_json: bool,
+) -> None:
+    """Prints what `t2t compare` was asked for. Args: baselines: whether rivals are, of which round, and which."""
+    wanted, k, names = baselines
+    given = [option for option, value in (("--round", k), ("--names", names)) if value is not None]
+    refuse_mixed(first, second, wanted, given)
+    if wanted and as_json:
+        print_json(rivals_json(workspace, campaign, k, names))
+    elif wanted:
+        print_rivals(workspace, campaign, k, names)
+    elif first is not None and second is not None and as_json:
+        print_json(comparison_json(workspace, campaign, first, second, top))
+    elif first is not None and second is not None:
+        print_comparison(workspace, campaign, first, second, top)
 
 
 def comparison_json(workspace: Workspace, campaign: str, first: int, second: int, top: int) -> dict[str, Any]:

@@ -84,7 +84,9 @@ def together(
         return mean_answer(answers)
     if config.combine == "mace":
         consensus.need_crowdkit()
-    key = sha256(content, json.dumps([config.combine, config.unanswered, sorted(out), consensus.VERSION]))
+    key = sha256(
+        content, json.dumps([config.combine, config.unanswered, sorted(out), consensus.VERSIONS[config.combine]])
+    )
     file = kept / f"{key[:32]}.parquet" if kept is not None else None
     if file is not None and file.is_file():
         with suppress(pa.ArrowException, OSError):

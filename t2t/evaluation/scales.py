@@ -168,7 +168,7 @@ def _by_people(ranks: _Ranks, shared: Shared, fallback: Map, **counts: float) ->
 
     everything = np.ones(len(shared.truth), bool)
     positives = float(shared.truth.sum())
-    folds = _folds(shared.group)
+    folds = folds_of(shared.group)
     kinds: Sequence[str] = list(_KINDS) if positives >= ENOUGH else ["ranks"]
     losses = {}
     for kind in kinds:
@@ -190,7 +190,7 @@ def _by_people(ranks: _Ranks, shared: Shared, fallback: Map, **counts: float) ->
     )
 
 
-def _folds(group: np.ndarray) -> np.ndarray:
+def folds_of(group: np.ndarray) -> np.ndarray:
     """A fold for each pair, int64: groups dealt out in the order of their numbers' hashes, the same every time.
 
     Pairs by themselves where they are all of one group.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from t2t.campaign import evidence
 from t2t.campaign.campaign import Campaign
-from t2t.campaign.steps import evaluate as step
 from t2t.commands.page import write_report
 from t2t.commands.rounds import round_yardsticks
 from t2t.evaluation.standing import SplitYardsticks, Yardsticks, verdict
@@ -82,11 +82,11 @@ def test_the_raw_average_is_that_of_the_labels_in_the_lake(campaign):
 
 
 def test_a_samples_embedding_is_the_mean_of_its_frames(campaign, monkeypatch):
-    monkeypatch.setattr(step, "BLOCK", 5)
+    monkeypatch.setattr(evidence, "BLOCK", 5)
     ids = tuple(campaign.ids("test"))
     frames, mask = campaign.embedded.embeddings.gather(campaign.positions(ids))
     expected = [sample[there].astype(np.float32).mean(axis=0) for sample, there in zip(frames, mask, strict=True)]
-    np.testing.assert_allclose(step._mean_frames(campaign, ids), np.stack(expected), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(evidence.mean_frames(campaign, ids), np.stack(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_they_take_no_time_in_a_tiny_world(campaign):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,22 @@ def test_the_model_knows_better_than_the_mean_whom_to_believe(how):
         youden = found.errors[:, 1, 1] - found.errors[:, 1, 0]
         assert list(youden[order]) == sorted(youden[order], reverse=True)
         assert abs(youden[answers.annotators.index("lot")]) < 0.15
+
+
+def test_mace_does_not_depend_on_who_answers_first():
+    """crowd-kit's mixes up habits where labels or workers first appear in another order than that of their names."""
+    pytest.importorskip("crowdkit.aggregation", reason="crowd-kit is not installed (extra `people`)")
+    _, answers = crowd(CROWD, pairs=200, each=4)
+    found = []
+    for order in (np.lexsort((answers.annotator, answers.yes)), np.lexsort((-answers.annotator, ~answers.yes))):
+        columns = {name: getattr(answers, name)[order] for name in ("pair", "annotator", "relevance")}
+        found.append(mace(replace(answers, **columns)))
+    one, other = found
+    np.testing.assert_allclose(one.yes, other.yes, atol=0.01)
+    np.testing.assert_allclose(one.competence, other.competence, atol=0.03)
+    np.testing.assert_allclose(one.habits, other.habits, atol=0.03)
+    assert one.habits is not None
+    assert one.habits[answers.annotators.index("yes"), 1] > 0.8
 
 
 def test_one_answer_alone_is_believed_as_far_as_its_annotator():

@@ -43,7 +43,8 @@ LAZY = {
 }
 # Not everybody has them, and those who have not can do the rest.
 OPTIONAL = {
-    *("aiohttp", "crowdkit", "faiss", "fsspec", "onnxruntime", "openai", "open_clip", "playwright", "psycopg", "pwd")
+    *("aiohttp", "crowdkit", "faiss", "fsspec", "hyperlm", "onnxruntime", "openai", "open_clip", "playwright"),
+    *("psycopg", "pwd", "snorkel"),
 }
 
 

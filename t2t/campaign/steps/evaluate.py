@@ -13,27 +13,22 @@ from typing import Any
 import numpy as np
 
 from t2t.campaign.campaign import Campaign
+from t2t.campaign.evidence import Spoken, heard, people_pairs, spoken
 from t2t.campaign.facts import RoundScores, RoundStart, TrainFacts
 from t2t.core.files import atomic_folder, remove_folder, write_text
 from t2t.core.host import cpu_threads
 from t2t.core.sums import damaged, write_sums
 from t2t.data.labels import write_parquet
-from t2t.data.pairs import Pairs, teacher_scores
+from t2t.data.pairs import Pairs
 from t2t.data.scales import read_scales
 from t2t.evaluation.decisions import decide
 from t2t.evaluation.metrics import Evaluation, average_precision
 from t2t.evaluation.metrics import evaluate as measure_pairs
 from t2t.evaluation.standing import Yardsticks
-from t2t.evaluation.yardsticks import Bench, Heard, of_samples, yardsticks
 from t2t.students.base import Student, known_pairs
 from t2t.students.checkpoint import load
 from t2t.students.sizes import ask_size, sizes_of
-from t2t.teachers.store import read_labels
-
-# Samples whose frames are held at once, where these are averaged.
-BLOCK = 256
-
-Spoken = Mapping[str, np.ndarray]
+from t2t.training.yardsticks import Bench, yardsticks
 
 log = logging.getLogger("t2t")
 
@@ -52,13 +47,13 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
         # A campaign that gives every number of its training itself leaves what it always left.
         with_yardsticks = campaign.config.recipe == "auto"
         if with_yardsticks:
-            pairs["train"] = of_samples(campaign.human_pairs("train").of_topics(frozenset(campaign.dataset.seen)))
-        spoken = _spoken(campaign, start, pairs)
+            pairs["train"] = people_pairs(campaign)
+        said = spoken(campaign, start.commit, start.teachers, pairs)
         with atomic_folder(files.evaluation) as folder:
             metrics: dict[str, Any] = {"identity": identity, "resampled": "groups"}
             for split in ("validation", "test"):
                 with cpu_threads(threads):
-                    evaluation = _measure(campaign, student, identity, pairs[split], spoken[split])
+                    evaluation = _measure(campaign, student, identity, pairs[split], said[split])
                     by_size = _by_size(campaign, student, identity, pairs[split])
                 metrics[split] = evaluation.metrics() | by_size
                 pairs[split] = evaluation.pairs
@@ -66,7 +61,7 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
                 evaluation.by_topic.to_csv(folder / files.topics(split).name, index=False)
                 evaluation.by_teacher.to_csv(folder / files.teachers(split).name, index=False)
             if with_yardsticks:
-                found = _yardsticks(campaign, start, pairs, spoken)
+                found = _yardsticks(campaign, start, pairs, said)
                 write_text(folder / files.yardsticks.name, found.model_dump_json(indent=2))
                 settings = campaign.config.evaluation
                 decided = decide(pairs["validation"], pairs["test"], identity, settings.precision, settings.resamples)
@@ -80,7 +75,8 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
 def measure(campaign: Campaign, student: Student, split: str, identity: str, start: RoundStart) -> Evaluation:
     """A student on a split, asked as `identity`, beside the outside teachers that it learned from."""
     pairs = _asked(campaign, student, split)
-    return _measure(campaign, student, identity, pairs, _spoken(campaign, start, {split: pairs})[split])
+    said = spoken(campaign, start.commit, start.teachers, {split: pairs})
+    return _measure(campaign, student, identity, pairs, said[split])
 
 
 def _asked(campaign: Campaign, student: Student, split: str) -> Pairs:
@@ -120,33 +116,10 @@ def _by_size(campaign: Campaign, student: Student, identity: str, pairs: Pairs) 
     return {name: value for name, value in found.items() if not np.isnan(value)}
 
 
-def _spoken(campaign: Campaign, start: RoundStart, pairs: Mapping[str, Pairs]) -> dict[str, dict[str, np.ndarray]]:
-    """By split, what each outside teacher of a round says of its pairs; a teacher's labels are read once."""
-    spoken: dict[str, dict[str, np.ndarray]] = {split: {} for split in pairs}
-    for name in start.teachers:
-        if name in campaign.config.teachers:
-            labels = read_labels(campaign.lake, start.commit, campaign.dataset.name, name)
-            for split, asked in pairs.items():
-                spoken[split][name] = teacher_scores(asked, labels)
-    return spoken
-
-
 def _yardsticks(
-    campaign: Campaign, start: RoundStart, pairs: Mapping[str, Pairs], spoken: Mapping[str, Spoken]
+    campaign: Campaign, start: RoundStart, pairs: Mapping[str, Pairs], said: Mapping[str, Spoken]
 ) -> Yardsticks:
     """The student's yardsticks. Args: pairs: by split; those of validation and test scored by the student."""
-    heard = {
-        split: Heard(asked, spoken[split], _mean_frames(campaign, asked.sample_ids)) for split, asked in pairs.items()
-    }
-    bench = Bench(**heard, scales=read_scales(campaign.files(start.round).scales))
+    splits = {split: heard(campaign, asked, said[split]) for split, asked in pairs.items()}
+    bench = Bench(**splits, scales=read_scales(campaign.files(start.round).scales))
     return yardsticks(bench, campaign.dataset.unseen, campaign.config.evaluation.resamples)
-
-
-def _mean_frames(campaign: Campaign, sample_ids: tuple[str, ...]) -> np.ndarray:
-    """The mean of each sample's frame embeddings, float32 [samples, dim]."""
-    embeddings, where = campaign.embedded.embeddings, campaign.positions(sample_ids)
-    means = np.zeros((len(where), embeddings.dim), np.float32)
-    for at in range(0, len(where), BLOCK):
-        frames, mask = embeddings.gather(where[at : at + BLOCK])  # zero where a sample has no frame
-        means[at : at + BLOCK] = frames.sum(axis=1, dtype=np.float32) / np.maximum(mask.sum(axis=1), 1)[:, None]
-    return means

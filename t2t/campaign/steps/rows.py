@@ -5,7 +5,8 @@ too. Everything else is for measuring (the topic-split protocol), or an accident
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -14,8 +15,11 @@ import pyarrow.compute as pc
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import BASELINES, TEACHER2TASK
+from t2t.campaign.evidence import Frames as MatrixFrames
+from t2t.campaign.evidence import known_of
 from t2t.campaign.facts import RoundStart
 from t2t.core import plugins
+from t2t.core.errors import T2TError
 from t2t.core.files import remove_folder, write_text
 from t2t.core.sums import damaged
 from t2t.data.coding import Coded, code, codes, positions, strings
@@ -27,6 +31,9 @@ from t2t.evaluation.scales import scales_of
 from t2t.evaluation.worth import Remark, remarks
 from t2t.lake import Lake
 from t2t.teachers.store import label_tables
+from t2t.training.baselines import METHODS, make_rival
+from t2t.training.baselines.base import Known
+from t2t.training.baselines.labels import Frames, aggregate
 from t2t.training.matrix import LabelMatrix, assemble
 
 log = logging.getLogger("t2t")
@@ -62,7 +69,8 @@ def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix | None:
             found = remarks(coded, scales, but=campaign.lineup.own(coded.teachers))
             say_remarks(remark for remark in found if campaign.is_news(str(remark)))
             write_scales(files.scales, scales)
-        as_trained(assemble(coded), campaign.config.method, scales).save(files.labels)
+        known = partial(_known, campaign, start, scales)
+        as_trained(assemble(coded), campaign.config.method, scales, known).save(files.labels)
     matrix = LabelMatrix.load(files.labels)
     counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
     log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
@@ -98,9 +106,22 @@ def groups_of(readable: pa.Table, sample_ids: Sequence[str] | pa.Array) -> np.nd
     return found.astype(np.int64)
 
 
-def as_trained(matrix: LabelMatrix, method: str, scales: Mapping[str, Scale] | None = None) -> LabelMatrix:
+def as_trained(
+    matrix: LabelMatrix,
+    method: str,
+    scales: Mapping[str, Scale] | None = None,
+    known: Callable[[LabelMatrix], tuple[Known, Frames]] | None = None,
+) -> LabelMatrix:
     """The matrix that a method trains on, on the common scale: itself, or what a baseline makes of it (entry points
-    `t2t.baselines`)."""
+    `t2t.baselines`), or what a rival does, which learns from people first.
+
+    Args:
+        known: what a rival learns from, and samples' embeddings, for a raw matrix; other methods need none.
+    """
+    if method in METHODS:
+        if known is None:
+            raise T2TError(f"method: {method!r} learns from people's rows and embeddings, which are not at hand here.")
+        return aggregate(matrix, make_rival(method, "method"), *known(matrix), method)
     matrix = matrix.scaled(scales or {})
     if method == TEACHER2TASK:
         return matrix
@@ -108,6 +129,13 @@ def as_trained(matrix: LabelMatrix, method: str, scales: Mapping[str, Scale] | N
         "t2t.baselines", BASELINES, method, [matrix], "method", "method", ["save", "rows_by_teacher"]
     )
     return baseline
+
+
+def _known(
+    campaign: Campaign, start: RoundStart, scales: Mapping[str, Scale], matrix: LabelMatrix
+) -> tuple[Known, Frames]:
+    known, _ = known_of(campaign, start.commit, start.teachers, scales, matrix)
+    return known, MatrixFrames(campaign, matrix)
 
 
 def training_rows(

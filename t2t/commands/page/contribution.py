@@ -37,6 +37,7 @@ from t2t.evaluation.metrics import Interval, average_precision
 from t2t.evaluation.scales import scales_of
 from t2t.lake.tables import latest_commit
 from t2t.students.base import Student
+from t2t.training.baselines import METHODS
 from t2t.training.config import TrainingConfig
 from t2t.training.loop import train
 from t2t.training.matrix import assemble
@@ -62,6 +63,8 @@ class LeaveOneOut:
         self.outside = [name for name in material.outside(self.record) if name not in material.out]
         if not self.outside:
             raise Missing("There is no outside teacher that stands, so there is none to leave out.")
+        if material.config.method in METHODS:
+            raise Missing(f"Its method is {material.config.method!r}: what each teacher adds to it is not measured.")
         self.commit = self.record.data_commit or self.record.commit
         self.folder = material.workspace.work / "campaigns" / material.campaign / "report" / "leave-one-out"
         recipe = self.record.recipe

@@ -11,10 +11,11 @@ from sklearn.metrics import average_precision_score
 
 from t2t.data.pairs import Pairs
 from t2t.data.scales import Scale
-from t2t.evaluation import yardsticks as module
 from t2t.evaluation.metrics import bootstrap
 from t2t.evaluation.standing import Compared, Own, SplitYardsticks, Yardstick, Yardsticks, verdict
-from t2t.evaluation.yardsticks import Bench, Heard, of_samples, yardsticks
+from t2t.training.baselines import human_rows
+from t2t.training.baselines.base import Heard
+from t2t.training.yardsticks import MAKERS, Bench, of_samples, yardsticks
 
 pytestmark = pytest.mark.unit
 
@@ -52,14 +53,9 @@ def bench(student: float = 1.0, scales: dict[str, Scale] | None = None, **noise:
 
 def scores(of: Bench, name: str) -> np.ndarray:
     """A yardstick's scores on test."""
-    makers = {
-        "average, raw": module._average_raw,
-        "average, common scale": module._average_common,
-        "best teacher": module._best_teacher,
-        "stacking on human rows": module._stacking,
-        "human rows alone": module._human_rows,
-    }
-    return makers[name](of).scores["test"]
+    rival = MAKERS[name]()
+    rival.fit(of.known)
+    return rival.predict(of.test.blind())
 
 
 def named(found: SplitYardsticks) -> dict[str, Yardstick]:
@@ -161,9 +157,9 @@ def test_rows_that_are_left_out_do_not_move_a_topic_against_the_others(monkeypat
     rows = np.flatnonzero(heard.pairs.topic == 0)
     # So noisy that topics cannot be told apart without an error.
     x = heard.frames[:, :5] + np.random.default_rng(6).normal(size=(3000, 5))
-    whole = module._linear(x, heard.pairs, rows, 1.0)
-    monkeypatch.setattr(module, "MOST_ROWS", 800)
-    part = module._linear(x, heard.pairs, rows, 1.0)
+    whole = human_rows._linear(x, heard.pairs, rows, 1.0)
+    monkeypatch.setattr(human_rows, "MOST_ROWS", 800)
+    part = human_rows._linear(x, heard.pairs, rows, 1.0)
     # 400 of each are kept; were it not moved back, the intercept would be off by more than 1.
     assert np.log((heard.pairs.positive[rows] == 0).mean() / heard.pairs.positive[rows].mean()) > 1
     assert part[-1] == pytest.approx(whole[-1], abs=0.2)
@@ -242,7 +238,7 @@ def test_degenerate_data_give_fewer_yardsticks(spoil):
 
 
 def test_too_many_topics_are_left_to_others_and_samples_are_drawn(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "MOST_TOPICS", 2)
+    monkeypatch.setattr(human_rows, "MOST_TOPICS", 2)
     found = yardsticks(bench(a=1.0), frozenset(), resamples=100)
     assert found.left_out["human rows alone"] == "there are 3 topics, and it is measured up to 2"
     pairs = made(80, 1, {}).pairs
