@@ -53,6 +53,7 @@ class FigureConfig(Config):
         description="Split and metric, with a blank between them (test or validation; pr_auc, pr_auc_seen, "
         "pr_auc_unseen, pr_auc_size/64), or one of seconds, rows, weights, models, round.",
     )
+    label: str | None = Field(None, max_length=80, description="What x is, in words; the key's own name by default.")
     log: bool = Field(False, description="Whether x grows by factors.")
     cells: str = Field("*", min_length=1, description="Cells that are in it, by name: `dual*`, as in a shell.")
 

@@ -32,7 +32,8 @@ from t2t.studies.cells import Cell
 from t2t.studies.config import BY_CELL, BY_RECALL, BY_ROUND, BY_SIZE, FigureConfig
 from t2t.studies.numbers import SIZE, Number, words
 from t2t.studies.results import Results
-from t2t.studies.rivals import beside
+from t2t.studies.rivals import Rivals
+from t2t.training.baselines import RIVALS
 
 # Lines, rivals too, that are named at their ends; of more there is a legend below.
 NAMED = 7
@@ -59,47 +60,50 @@ class Axis:
     names: Mapping[float, str]
 
 
-def draw(results: Results, figure: FigureConfig) -> Figure:
+def draw(rivals: Rivals, figure: FigureConfig) -> Figure:
     """A picture that the study asks for. Raises T2TError, in one line, where nothing of it is measured yet."""
     if figure.x == BY_RECALL:
-        return curves(results, figure)
-    lines, axis = series(results, figure)
+        return curves(rivals.results, figure)
+    lines, axis = series(rivals, figure)
     if not lines:
         raise T2TError(f"Nothing is measured yet of {figure.title!r} ({words(figure.y)} by {axis.words}).")
-    return lined(lines, axis, figure, results.chance(figure.y))
+    if figure.label:
+        axis = Axis(figure.label, axis.names)
+    return lined(lines, axis, figure, rivals.results.chance(figure.y))
 
 
-def series(results: Results, figure: FigureConfig) -> tuple[list[Series], Axis]:
+def series(rivals: Rivals, figure: FigureConfig) -> tuple[list[Series], Axis]:
     """The lines of a picture, the cells' and then the rivals', and its axis."""
+    results = rivals.results
     cells = [cell for cell in results.study.cells if fnmatchcase(cell.name, figure.cells)]
     if figure.x in (BY_ROUND, BY_SIZE):
-        return _by_cell(results, figure, cells)
+        return _by_cell(rivals, figure, cells)
     places, axis = _places(cells, figure.x)
     by_name: dict[str, dict[float, Number]] = {}
-    rivals: dict[str, dict[float, list[Number]]] = {}
+    others: dict[str, dict[float, list[Number]]] = {}
     for cell, place in zip(cells, places, strict=True):
         number = results.number(cell, figure.y)
         if number is not None:
             by_name.setdefault(_line_of(cell, figure.x), {})[place] = number
-        for one in beside(results, cell, figure.y):
-            rivals.setdefault(one.name, {}).setdefault(place, []).append(one.number)
+        for one in rivals.beside(cell, figure.y):
+            others.setdefault(one.name, {}).setdefault(place, []).append(one.number)
         if figure.y == "models":
-            for one in beside(results, cell, "test pr_auc"):
+            for one in rivals.beside(cell, "test pr_auc"):
                 asked = Number.plain({0: float(one.models)})
-                rivals.setdefault(one.name, {}).setdefault(place, []).extend([asked] if asked else [])
+                others.setdefault(one.name, {}).setdefault(place, []).extend([asked] if asked else [])
     lines = [Series(name or "student", dict(sorted(points.items()))) for name, points in by_name.items()]
     # Several lines of cells at one place have one and the same rival, or nearly: its mean.
     beside_them = [
         Series(name, {place: _mean(some) for place, some in sorted(points.items())}, rival=True)
-        for name, points in rivals.items()
+        for name, points in others.items()
     ]
     return lines + (beside_them if lines else []), axis
 
 
-def _by_cell(results: Results, figure: FigureConfig, cells: Sequence[Cell]) -> tuple[list[Series], Axis]:
+def _by_cell(rivals: Rivals, figure: FigureConfig, cells: Sequence[Cell]) -> tuple[list[Series], Axis]:
     """One line a cell, by round or by embedding size."""
-    lines = []
-    rivals: dict[str, list[Number]] = {}
+    results, lines = rivals.results, []
+    others: dict[str, list[Number]] = {}
     places: set[float] = set()
     for cell in cells:
         points: dict[float, Number | None] = {}
@@ -109,14 +113,16 @@ def _by_cell(results: Results, figure: FigureConfig, cells: Sequence[Cell]) -> t
             split = figure.y.partition(" ")[0]
             points = {float(size): results.number(cell, f"{split} {SIZE}{size}") for size in results.sizes}
             if any(points.values()):
-                points[float(getattr(cell.config.student, "dim", 0))] = results.number(cell, f"{split} pr_auc")
+                whole = results.number(cell, f"{split} pr_auc")
+                # Of the smaller sizes the lake has no scores, so that a band of all sizes is one of seeds.
+                points[float(getattr(cell.config.student, "dim", 0))] = Number.plain(whole.seeds) if whole else None
         known = {place: number for place, number in sorted(points.items()) if number is not None}
         if known:
             lines.append(Series(cell.name, known))
             places |= set(known)
-            for one in beside(results, cell, figure.y):
-                rivals.setdefault(one.name, []).append(one.number)
-    lines += [Series(name, dict.fromkeys(sorted(places), _mean(some)), rival=True) for name, some in rivals.items()]
+            for one in rivals.beside(cell, figure.y):
+                others.setdefault(one.name, []).append(one.number)
+    lines += [Series(name, dict.fromkeys(sorted(places), _mean(some)), rival=True) for name, some in others.items()]
     words_of = "round" if figure.x == BY_ROUND else "embedding size"
     return lines, Axis(words_of, {place: f"{place:.0f}" for place in sorted(places)})
 
@@ -124,7 +130,7 @@ def _by_cell(results: Results, figure: FigureConfig, cells: Sequence[Cell]) -> t
 def _places(cells: Sequence[Cell], key: str) -> tuple[list[float], Axis]:
     """Where each cell stands on x, and what the axis says; what is no number stands in the order of the file."""
     values: list[Any] = [cell.x if key == BY_CELL else cell.point.get(key) for cell in cells]
-    label = "x" if key == BY_CELL else key.rpartition(".")[2].replace("_", " ")
+    label = key.rpartition(".")[2].replace("_", " ")
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         numbers = [float(value) for value in values]
         few = sorted(set(numbers))
@@ -155,27 +161,44 @@ def _mean(numbers: Sequence[Number]) -> Number:
 # -- drawing ------------------------------------------------------------------------------------------------------
 
 
+def colours(lines: Sequence[Series]) -> dict[str, str]:
+    """The colour of each line by its name: the cells' by their place, rivals are ink."""
+    cells = [line.name for line in lines if not line.rival]
+    found = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(cells)}
+    return dict.fromkeys((line.name for line in lines if line.rival), INK) | found
+
+
 def lined(lines: Sequence[Series], axis: Axis, figure: FigureConfig, chance: float | None = None) -> Figure:
     """The lines as a picture. chance: what y is by chance."""
     named = len(lines) <= NAMED
     made, axes = axes_of(NARROW, 3.9 if named else 3.9 + LINE * (len(lines) + 1))
-    cells = [line for line in lines if not line.rival]
-    for i, line in enumerate(cells):
-        _cells_line(axes, line, COLOURS[i % len(COLOURS)], DASHES[(i // len(COLOURS)) % len(DASHES)])
-    for i, line in enumerate(line for line in lines if line.rival):
-        _rivals_line(axes, line, RIVAL_DASHES[i % len(RIVAL_DASHES)])
+    by_name = colours(lines)
+    for i, line in enumerate(line for line in lines if not line.rival):
+        _cells_line(axes, line, by_name[line.name], DASHES[(i // len(COLOURS)) % len(DASHES)])
+    for line in lines:
+        if line.rival:
+            _rivals_line(axes, line, _dashes(line.name))
     if chance is not None:
         axes.axhline(chance, color=GREY, linestyle=(0, (1, 2)), linewidth=1, label="chance")
     axes.margins(x=0.06, y=0.1)
     _ticks(axes, axis, figure.log)
-    axes.set_xlabel(axis.words, fontsize=11)
+    # Names are other people's: a dollar sign begins no formula.
+    axes.set_xlabel(axis.words, fontsize=11, parse_math=False)
     axes.set_ylabel(words(figure.y), fontsize=11)
-    axes.set_title(figure.title, fontsize=13, loc="left")
+    axes.set_title(figure.title, fontsize=13, loc="left", parse_math=False)
     if named:
         _name_ends(made, axes, lines, chance)
     else:
-        made.legend(*axes.get_legend_handles_labels(), loc="outside lower left", frameon=False, fontsize=10)
+        legend = made.legend(*axes.get_legend_handles_labels(), loc="outside lower left", frameon=False, fontsize=10)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return made
+
+
+def _dashes(rival: str) -> Any:
+    """A rival's dashes, the same in every picture."""
+    known = list(RIVALS)
+    return RIVAL_DASHES[(known.index(rival) if rival in known else len(rival)) % len(RIVAL_DASHES)]
 
 
 def _cells_line(axes: Axes, line: Series, colour: str, dashes: str) -> None:
@@ -210,7 +233,7 @@ def _ticks(axes: Axes, axis: Axis, log: bool) -> None:
         # Nothing has a place on a scale of factors; it is put where 0 and 1 are as far apart as 1 and 2 are.
         axes.set_xscale("symlog", linthresh=1)
     if axis.names:
-        axes.set_xticks(list(axis.names), list(axis.names.values()))
+        axes.set_xticks(list(axis.names), list(axis.names.values()), parse_math=False)
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
         if sum(map(len, axis.names.values())) > 45:
@@ -222,7 +245,7 @@ def _name_ends(figure: Figure, axes: Axes, lines: Sequence[Series], chance: floa
     """Names beside the right ends of the lines, moved apart where they would lie on one another."""
     ends = [(line.points[max(line.points)].mean, line.name, line.rival) for line in lines]
     ends += [(chance, "chance", True)] if chance is not None else []
-    colours = {line.name: COLOURS[i % len(COLOURS)] for i, line in enumerate(o for o in lines if not o.rival)}
+    by_name = colours(lines)
     low, high = axes.get_ylim()
     step = APART / (figure.get_figheight() * 0.75) * (high - low)
     places = spread([value for value, _, _ in sorted(ends)], step)
@@ -233,9 +256,10 @@ def _name_ends(figure: Figure, axes: Axes, lines: Sequence[Series], chance: floa
             xycoords="axes fraction",
             va="center",
             fontsize=9.5,
-            color=GREY if rival else colours[name],
+            color=GREY if rival else by_name[name],
             fontweight="normal" if rival else "bold",
             annotation_clip=False,
+            parse_math=False,
         )
 
 

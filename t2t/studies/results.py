@@ -149,7 +149,11 @@ class Results:
         key = record.campaign, record.round, split
         if key not in self._pairs:
             self._pairs[key] = self.scored.pairs(record, split)
-        pairs, unseen = self._pairs[key], self.scored.unseen
+        return self.part_of(self._pairs[key], part)
+
+    def part_of(self, pairs: Pairs, part: str) -> Pairs:
+        """The pairs of all topics, or of seen or of unseen ones."""
+        unseen = self.scored.unseen
         if part == "pr_auc_seen":
             return pairs.of_topics(frozenset(pairs.topics) - unseen)
         return pairs.of_topics(unseen) if part == "pr_auc_unseen" else pairs

@@ -128,13 +128,10 @@ def _rivals_table(table: StudyTable) -> Shown | None:
     rows = []
     for name in dict.fromkeys(rival.name for row in table.cells for rival in row.rivals):
         some = [(row, rival) for row in table.cells for rival in row.rivals if rival.name == name]
-        # Cells of the same teachers have the same rival.
-        same = len({str(rival.numbers.get(f"test {part}")) for _, rival in some}) == 1 and len(some) > 1
         for row, rival in some:
             number, less = rival.numbers.get(f"test {part}"), rival.less.get(f"test {part}")
-            own = "" if same and row is not some[0][0] else name
-            value = ("", "") if not own and same else (_three(number), _ends(number))
-            rows.append((own, row.name, *value, _signed(less), _ends(less, "+"), str(rival.models) if value[0] else ""))
+            values = (_three(number), _ends(number), _signed(less), _ends(less, "+"))
+            rows.append((name, row.name, *values, str(rival.models)))
     if not rows:
         return None
     columns = (
@@ -153,7 +150,7 @@ def markdown(one: Shown) -> str:
     """A table as Markdown, with its note below."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(cells) + " |"
 
     rows = [
         tuple(f"**{cell}**" if cell and i == one.best and j == 0 else cell for j, cell in enumerate(row))

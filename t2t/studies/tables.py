@@ -11,8 +11,7 @@ from typing import Any
 from t2t.core.config import Config
 from t2t.studies.cells import Cell
 from t2t.studies.numbers import SIZE, Number
-from t2t.studies.results import Results
-from t2t.studies.rivals import beside, left_out
+from t2t.studies.rivals import Rivals
 
 # What of champions is measured besides what the dataset has unseen topics for.
 PARTS, ALL_PARTS = ("pr_auc",), ("pr_auc", "pr_auc_seen", "pr_auc_unseen")
@@ -64,8 +63,9 @@ class StudyTable(Config):
     left_out: dict[str, str]
 
 
-def measure(results: Results) -> StudyTable:
-    """Every number of a study."""
+def measure(rivals: Rivals) -> StudyTable:
+    """Every number of a study, its rivals' too."""
+    results = rivals.results
     parts = ALL_PARTS if results.unseen else PARTS
     measures = [f"{split} {part}" for split in ("test", "validation") for part in parts]
     sizes = [f"{split} {SIZE}{size}" for split in ("test", "validation") for size in results.sizes]
@@ -77,15 +77,16 @@ def measure(results: Results) -> StudyTable:
         campaign=study.config.campaign,
         seeds=study.seeds,
         unseen=results.unseen,
-        cells=tuple(_cell(results, cell, [*measures, *sizes]) for cell in study.cells),
+        cells=tuple(_cell(rivals, cell, [*measures, *sizes]) for cell in study.cells),
         chance={name: level for name in measures if (level := results.chance(name)) is not None},
         missing=tuple(results.missing),
         changed=tuple(results.changed),
-        left_out=left_out(results),
+        left_out=rivals.left_out(),
     )
 
 
-def _cell(results: Results, cell: Cell, measures: Sequence[str]) -> CellRow:
+def _cell(rivals: Rivals, cell: Cell, measures: Sequence[str]) -> CellRow:
+    results = rivals.results
     by_round = ("test pr_auc", "validation pr_auc")
     rounds = results.rounds(cell)
     return CellRow(
@@ -97,14 +98,14 @@ def _cell(results: Results, cell: Cell, measures: Sequence[str]) -> CellRow:
         numbers=_known([*measures, *PLAIN], lambda name: results.number(cell, name)),
         less=_known([*measures, "seconds"], lambda name: results.difference(cell, name)),
         rounds={k: _known(by_round, lambda name, k=k: results.number(cell, name, k)) for k in rounds},  # type: ignore[misc]
-        rivals=_rivals(results, cell, measures),
+        rivals=_rivals(rivals, cell, measures),
     )
 
 
-def _rivals(results: Results, cell: Cell, measures: Sequence[str]) -> tuple[RivalRow, ...]:
+def _rivals(rivals: Rivals, cell: Cell, measures: Sequence[str]) -> tuple[RivalRow, ...]:
     found: dict[str, RivalRow] = {}
     for name in measures:
-        for one in beside(results, cell, name):
+        for one in rivals.beside(cell, name):
             row = found.setdefault(
                 one.name, RivalRow(name=one.name, detail=one.detail, models=one.models, numbers={}, less={})
             )
