@@ -160,6 +160,14 @@ class StudyRun(Config):
     )
     cells: str | None = Field(None, description="Only cells whose name fits, as `dual*`.")
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What is typed after `t2t study`; which cells were run does not change what the study is."""
+        seeds = self.seeds if isinstance(self.seeds, int) else ",".join(map(str, self.seeds or ()))
+        said = [self.study, *(["--name", self.name] if self.name else [])]
+        said += [word for setting in self.settings for word in ("--set", setting)]
+        return (*said, *(["--seeds", str(seeds)] if self.seeds is not None else []))
+
 
 def _refuse_twice(key: str, names: Iterable[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]

@@ -33,7 +33,6 @@ from t2t.studies.config import BY_CELL, BY_RECALL, BY_ROUND, BY_SIZE, FigureConf
 from t2t.studies.numbers import SIZE, Number, words
 from t2t.studies.results import Results
 from t2t.studies.rivals import Rivals
-from t2t.training.baselines import RIVALS
 
 # Lines, rivals too, that are named at their ends; of more there is a legend below.
 NAMED = 7
@@ -69,7 +68,7 @@ def draw(rivals: Rivals, figure: FigureConfig) -> Figure:
         raise T2TError(f"Nothing is measured yet of {figure.title!r} ({words(figure.y)} by {axis.words}).")
     if figure.label:
         axis = Axis(figure.label, axis.names)
-    return lined(lines, axis, figure, rivals.results.chance(figure.y))
+    return lined(lines, axis, figure, rivals.results.chance(figure.y), rivals.names)
 
 
 def series(rivals: Rivals, figure: FigureConfig) -> tuple[list[Series], Axis]:
@@ -168,8 +167,18 @@ def colours(lines: Sequence[Series]) -> dict[str, str]:
     return dict.fromkeys((line.name for line in lines if line.rival), INK) | found
 
 
-def lined(lines: Sequence[Series], axis: Axis, figure: FigureConfig, chance: float | None = None) -> Figure:
-    """The lines as a picture. chance: what y is by chance."""
+def lined(
+    lines: Sequence[Series],
+    axis: Axis,
+    figure: FigureConfig,
+    chance: float | None = None,
+    rivals: Sequence[str] = (),
+) -> Figure:
+    """The lines as a picture.
+
+    Args:
+        chance: what y is by chance. rivals: all of the study's, so that each has the same dashes in every picture.
+    """
     named = len(lines) <= NAMED
     made, axes = axes_of(NARROW, 3.9 if named else 3.9 + LINE * (len(lines) + 1))
     by_name = colours(lines)
@@ -177,7 +186,8 @@ def lined(lines: Sequence[Series], axis: Axis, figure: FigureConfig, chance: flo
         _cells_line(axes, line, by_name[line.name], DASHES[(i // len(COLOURS)) % len(DASHES)])
     for line in lines:
         if line.rival:
-            _rivals_line(axes, line, _dashes(line.name))
+            place = rivals.index(line.name) if line.name in rivals else 0
+            _rivals_line(axes, line, RIVAL_DASHES[place % len(RIVAL_DASHES)])
     if chance is not None:
         axes.axhline(chance, color=GREY, linestyle=(0, (1, 2)), linewidth=1, label="chance")
     axes.margins(x=0.06, y=0.1)
@@ -193,12 +203,6 @@ def lined(lines: Sequence[Series], axis: Axis, figure: FigureConfig, chance: flo
         for text in legend.get_texts():
             text.set_parse_math(False)
     return made
-
-
-def _dashes(rival: str) -> Any:
-    """A rival's dashes, the same in every picture."""
-    known = list(RIVALS)
-    return RIVAL_DASHES[(known.index(rival) if rival in known else len(rival)) % len(RIVAL_DASHES)]
 
 
 def _cells_line(axes: Axes, line: Series, colour: str, dashes: str) -> None:

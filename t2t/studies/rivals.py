@@ -76,9 +76,14 @@ class Rivals:
 
     def __init__(self, results: Results, folder: Path):
         self.results, self.folder = results, folder
-        self.names = results.study.config.baselines
+        self.named = results.study.config.baselines
         self._fitted: dict[str, dict[str, Fitted]] = {}
         self._failed: dict[str, str] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that are looked for."""
+        return self.named or tuple(NAMES)
 
     def beside(self, cell: Cell, measure: str) -> list[Beside]:
         """The rivals beside a cell's champions, in the order of the study's file."""
@@ -86,16 +91,16 @@ class Rivals:
         runs = [run for run in self.results.of_cell(cell) if run.champion is not None]
         if split not in SPLITS or part not in PARTS or not runs:
             return []
-        found = [self._one(name, runs, split, part) for name in self.names or NAMES]
+        found = [self._one(name, runs, split, part) for name in self.names]
         return [one for one in found if one is not None]
 
     def left_out(self) -> dict[str, str]:
         """The study's baselines that no cell has, and why."""
         had = {one.name for cell in self.results.study.cells for one in self.beside(cell, "test pr_auc")}
-        return {name: self._reason(name) for name in self.names if name not in had}
+        return {name: self._reason(name) for name in self.named if name not in had}
 
     def _one(self, name: str, runs: Sequence[Run], split: str, part: str) -> Beside | None:
-        if self.names and split == "test":
+        if self.named and split == "test":
             fitted = self.fitted(runs[0]).get(name)
             if fitted is not None and fitted.scores:
                 return self._of_scores(fitted, runs, part)
@@ -112,9 +117,9 @@ class Rivals:
         assert record is not None
         key = _key(self.results, run, record)
         if key not in self._fitted:
-            kept = {name: self._kept(key, name) for name in self.names}
+            kept = {name: self._kept(key, name) for name in self.named}
             found = {name: one for name, one in kept.items() if one is not None}
-            lacking = [name for name in self.names if name not in found]
+            lacking = [name for name in self.named if name not in found]
             if lacking:
                 try:
                     scored = measure_rivals(Campaign(run.job.config, self.results.workspace), record.round, lacking)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from t2t.core.errors import one_line
 from t2t.studies.numbers import SIZE, Number
 from t2t.studies.tables import CellRow, StudyTable
 
@@ -35,10 +37,10 @@ def cells_table(table: StudyTable, narrow: bool = False) -> Shown:
     pairs = {row.numbers["test pr_auc"].pairs for row in table.cells if "test pr_auc" in row.numbers}
     columns = [("cell", False), ("test PR-AUC", True), ("95 %", False), (than, True), ("95 %", False)]
     columns += [("each seed", False), ("validation", True)]
-    columns += [("seen", True), ("unseen", True)] if table.unseen else []
+    columns += [("seen", True), ("unseen", True)] if table.unseen and not narrow else []
     columns += [("pairs", True)] if len(pairs) > 1 else []
     columns += [] if narrow else [("best round", True), ("rows", True), ("weights, MB", True)]
-    columns += [("seconds", True)]
+    columns += [] if narrow else [("seconds", True)]
     rows = [_cell_row(table, row, len(against) > 1, len(pairs) > 1, narrow) for row in table.cells]
     counts = f"{len(table.seeds)} seed{'' if len(table.seeds) == 1 else 's'}"
     over = "samples and seeds" if len(table.seeds) > 1 else "samples"
@@ -73,7 +75,7 @@ def _cell_row(table: StudyTable, row: CellRow, named: bool, pairs: bool, narrow:
     ]
     each = [f"{test.seeds[seed]:.3f}" if test is not None and seed in test.seeds else DASH for seed in table.seeds]
     cells += [" ".join(each), _three(numbers.get("validation pr_auc"))]
-    if table.unseen:
+    if table.unseen and not narrow:
         cells += [_three(numbers.get(f"test pr_auc_{part}")) for part in ("seen", "unseen")]
     cells += [f"{test.pairs:,}" if test is not None and test.pairs is not None else DASH] if pairs else []
     if not narrow:
@@ -84,7 +86,8 @@ def _cell_row(table: StudyTable, row: CellRow, named: bool, pairs: bool, narrow:
             _whole(numbers.get("rows")),
             _one(numbers.get("weights")),
         ]
-    return (*cells, _whole(numbers.get("seconds")))
+        cells.append(_whole(numbers.get("seconds")))
+    return tuple(cells)
 
 
 def _rounds(table: StudyTable) -> Shown | None:
@@ -153,11 +156,16 @@ def markdown(one: Shown) -> str:
         return "| " + " | ".join(cells) + " |"
 
     rows = [
-        tuple(f"**{cell}**" if cell and i == one.best and j == 0 else cell for j, cell in enumerate(row))
+        tuple(f"**{plain(cell)}**" if cell and i == one.best and j == 0 else plain(cell) for j, cell in enumerate(row))
         for i, row in enumerate(one.rows)
     ]
     rule = "|" + "|".join("---:" if numeric else "---" for _, numeric in one.columns) + "|"
-    return "\n".join([line([name for name, _ in one.columns]), rule, *map(line, rows), "", one.note])
+    return "\n".join([line([plain(name) for name, _ in one.columns]), rule, *map(line, rows), "", plain(one.note)])
+
+
+def plain(text: str) -> str:
+    """Text that Markdown takes for nothing else; an interval's brackets lead nowhere and stay."""
+    return re.sub(r"([\\`*_<>|]|\[(?=[^\]]*\]\())", r"\\\1", one_line(text, 10_000))
 
 
 def _three(number: Number | None) -> str:

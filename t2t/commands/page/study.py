@@ -24,6 +24,7 @@ from t2t.core.files import write_text
 from t2t.core.progress import clock
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study
+from t2t.studies.checks import study_folder
 from t2t.studies.config import BY_RECALL, FigureConfig
 from t2t.studies.figures import Axis, Series, colours, draw, series
 from t2t.studies.numbers import Number, words
@@ -63,11 +64,6 @@ class StudyReport:
     @property
     def files(self) -> list[Path]:
         return [self.page, self.markdown, self.csv, self.json, *self.pictures]
-
-
-def study_folder(workspace: Workspace, study: str) -> Path:
-    """What a study leaves besides its campaigns."""
-    return workspace.work / "studies" / study
 
 
 def write_study_report(
