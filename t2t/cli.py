@@ -292,7 +292,13 @@ def _run_study(workspace: Any, order: Any) -> T2TError | None:
     return run_study_flow(workspace, order)
 
 
-app.add_typer(study_commands(_run_study), name="study")
+def _report_study(workspace: Any, order: Any, out: Path | None) -> Any:
+    from t2t.run import report_study
+
+    return report_study(workspace, order, out)
+
+
+app.add_typer(study_commands(_run_study, _report_study), name="study")
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from t2t.campaign.record import Record, champion
 from t2t.campaign.seeds import seeded
 from t2t.campaign.steps.prepare import outside_teachers
 from t2t.commands.page import write_report
+from t2t.commands.page.study import StudyReport, write_study_report
 from t2t.commands.rounds import print_rounds
 from t2t.commands.tables import console
 from t2t.core.config import parse
@@ -39,6 +40,7 @@ from t2t.data.soundness import refuse_unsound
 from t2t.integrations.door import login_of
 from t2t.integrations.mlflow.page import log_page
 from t2t.integrations.mlflow.store import load_mlflow
+from t2t.integrations.mlflow.study import log_study
 from t2t.integrations.mlflow.text import MODE
 from t2t.integrations.services import prefect_server
 from t2t.studies.cells import read_study
@@ -233,6 +235,17 @@ def report_campaign(workspace: Workspace, campaign: str, leave_one_out: bool, ou
     path = write_report(workspace, campaign, leave_one_out, out)
     log_page(workspace, campaign, path)
     return path
+
+
+def report_study(workspace: Workspace, order: StudyRun, out: Path | None = None) -> StudyReport:
+    """Writes what a study came to so far, and tells MLflow where that watches here.
+
+    Raises T2TError where no round of it is finished.
+    """
+    study = read_study(workspace, order)
+    report = write_study_report(workspace, study, out, order.words)
+    log_study(workspace, study, report)
+    return report
 
 
 def _history() -> list[str]:

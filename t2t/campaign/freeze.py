@@ -125,6 +125,26 @@ def refuse_changes(
     taught: Collection[str],
 ) -> None:
     """Compares a configuration with the one that was frozen, as it stands in the lake (`freeze_campaign`)."""
+    changed = changed_keys(frozen, config, layout, retracted, taught)
+    if changed:
+        raise T2TError(
+            f"Campaign {config.name!r} has begun with another configuration; changed since: "
+            f"{', '.join(sorted(changed))}. Its rounds could not be compared: run it under another name (--name)."
+        )
+
+
+def changed_keys(
+    frozen: dict[str, Any],
+    config: CampaignConfig,
+    layout: CampaignLayout,
+    retracted: Collection[str] = frozenset(),
+    taught: Collection[str] = frozenset(),
+) -> set[str]:
+    """The keys in which a configuration differs from the one that was frozen, where they may not (`freeze_campaign`).
+
+    Args:
+        frozen: as it stands in the lake.
+    """
     current = json.loads(config.model_dump_json())
     # A newer version may have keys that the one that froze it had not: they have their defaults. Where it cannot be
     # read any more, the keys that differ are at least named.
@@ -134,12 +154,7 @@ def refuse_changes(
     named = {*frozen["teachers"], *(teacher for teacher in taught if not is_people(teacher))}
     grown = named - students - set(retracted) <= set(current["teachers"])
     before, now = (fixed(CampaignConfig, settings) for settings in (frozen, current))
-    changed = {key for key in {*before, *now} if before.get(key) != now.get(key)} - ({"teachers"} if grown else set())
-    if changed:
-        raise T2TError(
-            f"Campaign {config.name!r} has begun with another configuration; changed since: "
-            f"{', '.join(sorted(changed))}. Its rounds could not be compared: run it under another name (--name)."
-        )
+    return {key for key in {*before, *now} if before.get(key) != now.get(key)} - ({"teachers"} if grown else set())
 
 
 def unfreeze(lake: Lake, layout: CampaignLayout) -> None:

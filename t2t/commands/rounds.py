@@ -13,16 +13,13 @@ from t2t.campaign.decision import read_decision, waiting
 from t2t.campaign.find import ledger_of
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import RETRACTED, Record, champion, rounds_rows, rounds_table
+from t2t.campaign.scored import Scored
 from t2t.campaign.seeds import over_seeds, seed_ledgers
 from t2t.commands.tables import console, records_of, table_of
-from t2t.core.config import parse
 from t2t.core.errors import T2TError, listed, one_line
 from t2t.core.workspace import Workspace
 from t2t.evaluation.collapse import after_collapse
-from t2t.evaluation.standing import Yardsticks, verdict
-from t2t.lake import Lake
-from t2t.lake.layout import CampaignLayout
-from t2t.lake.tables import read_json
+from t2t.evaluation.standing import verdict
 
 
 def rounds_json(workspace: Workspace, campaign: str) -> list[dict[str, Any]]:
@@ -61,20 +58,13 @@ def _print_seeds(ledger: Ledger) -> None:
     console.print(f"The further seeds are campaigns of their own: {listed(others)}", markup=False)
 
 
-def round_yardsticks(lake: Lake, layout: CampaignLayout, record: Record) -> Yardsticks | None:
-    """What the yardsticks of a round came to; None where it left none."""
-    path = layout.file(record.round, "yardsticks.json")
-    content = read_json(lake, record.commit, path)
-    return None if content is None else parse(Yardsticks, content, lake.uri(record.commit, path))
-
-
 def _print_worth(ledger: Ledger, records: list[Record]) -> None:
     """Whether the champion is worth having; nothing where its round left no yardsticks."""
     best = champion(records)
     if best is None:
         return
     try:
-        yardsticks = round_yardsticks(ledger.lake, ledger.layout, best)
+        yardsticks = Scored(ledger.lake, ledger.layout.dataset).yardsticks(best)
     except T2TError as error:
         console.print(f"Its yardsticks cannot be read: {one_line(error)}", markup=False, soft_wrap=True)
         return

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.markup import escape
+from rich.table import Table
 
 from t2t.campaign.find import NOTE
 from t2t.commands.tables import console, table_of
@@ -16,6 +17,10 @@ from t2t.core.progress import clock
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study, read_study
 from t2t.studies.running import Outcome, outcomes_json, standing
+from t2t.studies.shown import Shown, cells_table, shown
+
+if TYPE_CHECKING:
+    from t2t.commands.page.study import StudyReport
 
 
 def studies_json(workspace: Workspace) -> list[dict[str, Any]]:
@@ -78,3 +83,28 @@ def print_outcomes(study: Study, outcomes: Sequence[Outcome]) -> None:
     if left:
         rest = f", about {clock(mean(took) * left)} by those that are done" if took else ""
         console.print(f"{left} of {len(outcomes)} campaigns are to be run{rest}.")
+
+
+def print_report(report: StudyReport) -> None:
+    """The table of cells, what is missing, and where the page is."""
+    console.print()
+    for one in [cells_table(report.table, narrow=True), *shown(report.table)[1:]]:
+        console.print(_rich(one))
+        console.print(one.note, markup=False, style="dim")
+        console.print()
+    for cell, why in report.table.missing:
+        console.print(f"Missing: {cell}: {why}.", markup=False, soft_wrap=True)
+    for cell, keys in report.table.changed:
+        console.print(f"{cell} began with other settings than the study has now: {keys}.", markup=False, soft_wrap=True)
+    for name, why in report.table.left_out.items():
+        console.print(f"Rival {name} is left out: {why}.", markup=False, soft_wrap=True)
+    console.print(f"The study's page: {report.page}", markup=False, soft_wrap=True)
+
+
+def _rich(one: Shown) -> Table:
+    made = Table(title=escape(one.title), title_justify="left", header_style="bold")
+    for name, numeric in one.columns:
+        made.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
+    for i, row in enumerate(one.rows):
+        made.add_row(*map(escape, row), style="bold" if i == one.best else None)
+    return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from typer.core import TyperGroup
 from t2t.core.errors import T2TError
 
 if TYPE_CHECKING:
+    from t2t.commands.page.study import StudyReport
     from t2t.core.workspace import Workspace
     from t2t.studies.config import StudyRun
 
@@ -67,12 +69,16 @@ def list_studies(
         print_studies(context.obj)
 
 
-def study_commands(run_flow: Callable[[Workspace, StudyRun], T2TError | None]) -> typer.Typer:
+def study_commands(
+    run_flow: Callable[[Workspace, StudyRun], T2TError | None],
+    report_study: Callable[[Workspace, StudyRun, Path | None], StudyReport],
+) -> typer.Typer:
     """The group of commands.
 
     Args:
         run_flow: runs a study in Prefect, which this room does not know; returns what is to be said of cells that
             failed.
+        report_study: writes what a study came to, and tells the run history, which this room does not know either.
     """
 
     @study_app.command("run")
@@ -91,18 +97,14 @@ def study_commands(run_flow: Callable[[Workspace, StudyRun], T2TError | None]) -
         One that was interrupted goes on where it stopped. Uses the Prefect server at PREFECT_API_URL, or starts one of
         its own for as long as the study lasts.
         """
-        from t2t.core.config import parse
         from t2t.studies.cells import read_study
         from t2t.studies.checks import check_study
-        from t2t.studies.config import StudyRun
 
-        wanted = {"study": name, "name": named, "settings": settings or (), "cells": cells, "seeds": _seeds(seeds)}
-        context.obj.file("studies", name)
-        order = parse(StudyRun, wanted, f"t2t study {name}")
+        order = _order(context, name, settings, seeds, named, cells)
         study = read_study(context.obj, order)
         check_study(study, context.obj, study.jobs(cells))
         error = None if dry_run else run_flow(context.obj, order)
-        from t2t.commands.studies import print_outcomes, study_outcomes
+        from t2t.commands.studies import print_outcomes, print_report, study_outcomes
         from t2t.studies.running import outcomes_json
 
         outcomes = study_outcomes(context.obj, study, cells)
@@ -110,10 +112,62 @@ def study_commands(run_flow: Callable[[Workspace, StudyRun], T2TError | None]) -
             typer.echo(json.dumps(outcomes_json(outcomes), indent=2))
         else:
             print_outcomes(study, outcomes)
+        if not dry_run and any(outcome.records for outcome in outcomes):
+            written = report_study(context.obj, order, None)
+            if not as_json:
+                print_report(written)
         if error is not None:
             raise error
 
+    @study_app.command("report")
+    def report(
+        context: typer.Context,
+        name: Name,
+        settings: Settings = None,
+        seeds: Seeds = None,
+        named: Named = None,
+        out: Annotated[
+            Path | None, typer.Option(help="The page's file, others lie beside it; in the work folder if left out.")
+        ] = None,
+        as_json: AsJson = False,
+        show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    ) -> None:
+        """Write what a study came to: an HTML page, and Markdown, CSV, JSON and pictures beside it.
+
+        What is missing is named there. The first one fits the study's baselines; a second one takes seconds.
+        """
+        from t2t.studies.cells import read_study
+
+        order = _order(context, name, settings, seeds, named, None)
+        read_study(context.obj, order)  # one that is none is refused before more is loaded
+        from t2t.commands.studies import print_report
+
+        written = report_study(context.obj, order, out)
+        if as_json:
+            typer.echo(written.json.read_text(encoding="utf-8"), nl=False)
+        else:
+            print_report(written)
+        if show:
+            typer.launch(str(written.page))
+
     return study_app
+
+
+def _order(
+    context: typer.Context,
+    name: str,
+    settings: list[str] | None,
+    seeds: str | None,
+    named: str | None,
+    cells: str | None,
+) -> StudyRun:
+    """What the options ask for. Raises T2TError for an unknown study, and for what is no order."""
+    from t2t.core.config import parse
+    from t2t.studies.config import StudyRun
+
+    wanted = {"study": name, "name": named, "settings": settings or (), "cells": cells, "seeds": _seeds(seeds)}
+    context.obj.file("studies", name)
+    return parse(StudyRun, wanted, f"t2t study {name}")
 
 
 def _seeds(text: str | None) -> int | tuple[int, ...] | None:

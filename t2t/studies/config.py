@@ -12,11 +12,12 @@ from pydantic import Field, field_validator, model_validator
 from t2t.campaign.config import LARGEST_SEED, NAME
 from t2t.core.config import Config
 from t2t.core.errors import nearest
+from t2t.studies.numbers import MEASURES, is_measure
 
 # Campaigns of a study, cells times seeds: more are a slip of the keyboard, and their names alone would take seconds.
 MOST_CAMPAIGNS = 2_000
 # What a figure's x may be besides a key of the grid.
-BY_CELL, BY_ROUND = "x", "round"
+BY_CELL, BY_ROUND, BY_SIZE, BY_RECALL = "x", "round", "size", "recall"
 
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED, strict=True)]
 
@@ -42,9 +43,26 @@ class FigureConfig(Config):
     """A picture of a study: one line a cell, or one through the values of a key of the grid."""
 
     title: str = Field(min_length=1, max_length=120, description="What stands above it.")
-    x: str = Field(description="A key of the grid, `x` (each cell gives its number) or `round`.")
-    y: str = Field("test pr_auc", description="Split and metric, with a blank between them.")
+    x: str = Field(
+        description="A key of the grid; `x` (each cell gives its number); `round`; `size` (of the embedding, of "
+        "students that were trained for several); or `recall`: the student's curve of precision by recall on test "
+        "against each teacher's."
+    )
+    y: str = Field(
+        "test pr_auc",
+        description="Split and metric, with a blank between them (test or validation; pr_auc, pr_auc_seen, "
+        "pr_auc_unseen, pr_auc_size/64), or one of seconds, rows, weights, models, round.",
+    )
+    label: str | None = Field(None, max_length=80, description="What x is, in words; the key's own name by default.")
     log: bool = Field(False, description="Whether x grows by factors.")
+    cells: str = Field("*", min_length=1, description="Cells that are in it, by name: `dual*`, as in a shell.")
+
+    @field_validator("y")
+    @classmethod
+    def _measured(cls, measure: str) -> str:
+        if not is_measure(measure):
+            raise ValueError(f"y: {measure!r} is nothing that is measured.{nearest(measure, MEASURES)}")
+        return measure
 
 
 class StudyConfig(Config):
@@ -121,7 +139,7 @@ class StudyConfig(Config):
         if count > MOST_CAMPAIGNS:
             raise ValueError(f"{count:,} campaigns, cells times seeds; a study has {MOST_CAMPAIGNS:,} at most")
         for figure in self.figures:
-            known = {*self.grid, BY_CELL, BY_ROUND}
+            known = {*self.grid, BY_CELL, BY_ROUND, BY_SIZE, BY_RECALL}
             if figure.x not in known:
                 raise ValueError(f"figures: x: {figure.x!r} is no key of the grid.{nearest(figure.x, known)}")
             without = [cell.name for cell in self.cells if cell.x is None]
@@ -141,6 +159,14 @@ class StudyRun(Config):
         None, description="Seeds instead of those that its file names: so many, or a list."
     )
     cells: str | None = Field(None, description="Only cells whose name fits, as `dual*`.")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What is typed after `t2t study`; which cells were run does not change what the study is."""
+        seeds = self.seeds if isinstance(self.seeds, int) else ",".join(map(str, self.seeds or ()))
+        said = [self.study, *(["--name", self.name] if self.name else [])]
+        said += [word for setting in self.settings for word in ("--set", setting)]
+        return (*said, *(["--seeds", str(seeds)] if self.seeds is not None else []))
 
 
 def _refuse_twice(key: str, names: Iterable[str]) -> None:

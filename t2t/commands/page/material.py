@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -18,21 +17,21 @@ from t2t.campaign.entries import open_dataset
 from t2t.campaign.find import ledger_of
 from t2t.campaign.freeze import frozen_config, read_frozen
 from t2t.campaign.record import Record, champion
+from t2t.campaign.scored import Scored
 from t2t.core.errors import T2TError, one_line
 from t2t.core.workspace import Workspace
 from t2t.data.coding import positions, strings
 from t2t.data.dataset import Dataset
 from t2t.data.embeddings.embed import Embedded
 from t2t.data.labels import HUMAN, is_people
-from t2t.data.pairs import Pairs, pairs_of, teacher_scores
+from t2t.data.pairs import Pairs
 from t2t.evaluation.figures import Style, teacher_styles
 from t2t.evaluation.gate import judge
 from t2t.evaluation.metrics import Interval
 from t2t.lake.layout import DatasetLayout
-from t2t.lake.tables import read_table
 from t2t.teachers.base import Registration
 from t2t.teachers.retraction import marks
-from t2t.teachers.store import label_tables, registered
+from t2t.teachers.store import registered
 
 
 class Missing(T2TError):
@@ -79,6 +78,7 @@ class Material:
         self.champion = champion(self.records)
         self.main = self.champion or (self.shown[-1] if self.shown else None)
         self.out = self.ledger.retracted()
+        self.scored = Scored(self.lake, self.dataset)
         self.marks = marks(self.lake, self.dataset)
         # The same questions come from several parts of the page.
         self.pairs = cache(self._pairs)
@@ -100,42 +100,33 @@ class Material:
 
     @property
     def data(self) -> DatasetLayout:
-        return DatasetLayout(self.dataset)
+        return self.scored.data
 
-    @cached_property
+    @property
     def samples(self) -> pd.DataFrame:
         """The samples on `main`: sample_id, group, split and others, without paths."""
-        return read_table(self.lake, "main", self.data.table("samples")).to_pandas()
+        return self.scored.samples
 
     def ids(self, split: str) -> list[str]:
-        return self.samples.loc[self.samples["split"] == split, "sample_id"].tolist()
+        return self.scored.ids(split)
 
     def groups(self, split: str) -> list[str]:
         """The group of each of `ids(split)`."""
-        groups: list[str] = self.samples.loc[self.samples["split"] == split, "group"].astype(str).tolist()
-        return groups
-
-    @cached_property
-    def _topics(self) -> list[dict[str, Any]]:
-        with self.lake.read("main", self.data.topics) as file:
-            topics: list[dict[str, Any]] = json.load(file)
-        return topics
+        return self.scored.groups(split)
 
     @property
     def topics(self) -> tuple[str, ...]:
-        return tuple(item["topic"] for item in self._topics)
+        return self.scored.topics
 
     @property
     def unseen(self) -> frozenset[str]:
-        return frozenset(item["topic"] for item in self._topics if item["unseen"])
+        return self.scored.unseen
 
     # -- rounds ------------------------------------------------------------------------------------------------------
 
     def _pairs(self, k: int, split: str) -> Pairs:
         """The pairs that round k scored on a split; the samples and topics are in the same order for every round."""
-        record = self.shown[k]
-        table = read_table(self.lake, record.commit, self.layout.pairs(record.round, split))
-        return pairs_of(table, self.ids(split), self.topics).in_groups(self.groups(split))
+        return self.scored.pairs(self.shown[k], split)
 
     def health(self, record: Record) -> pd.DataFrame:
         """The health of the labels that a round was trained on (`t2t.evaluation.health`)."""
@@ -181,15 +172,8 @@ class Material:
 
     def _scores(self, teacher: str, k: int, split: str) -> np.ndarray:
         """A teacher's confidences for the pairs of round k, as that round left them in the lake: float [P], NaN where
-        it gave none. Its labels are gone through table by table."""
-        pairs = self.pairs(k, split)
-        scores = np.full(len(pairs.sample), np.nan, np.float32)
-        if self.entry(teacher, self.shown[k].commit) is None:
-            return scores
-        for table in label_tables(self.lake, self.shown[k].commit, self.dataset, teacher):
-            score = teacher_scores(pairs, table)
-            scores = np.where(np.isnan(score), scores, score)
-        return scores
+        it gave none."""
+        return self.scored.teacher(teacher, self.shown[k], self.pairs(k, split))
 
     # -- embeddings and students -------------------------------------------------------------------------------------
 

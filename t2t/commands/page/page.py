@@ -93,5 +93,6 @@ def policy() -> str:
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
 
 
-def render(**content: Any) -> str:
-    return environment().get_template("page.html.j2").render(**content, script=script(), policy=policy())
+def render(template: str = "page.html.j2", **content: Any) -> str:
+    """A page of this folder's templates, with the script and the policy that go with it."""
+    return environment().get_template(template).render(**content, script=script(), policy=policy())

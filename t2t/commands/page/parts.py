@@ -285,11 +285,16 @@ def commits(material: Material) -> dict[str, Any]:
 
 def made(material: Material) -> dict[str, Any]:
     """Configuration and versions."""
-    versions = {"t2t": code_version(), "Python": platform.python_version()}
+    configuration = yaml.safe_dump(material.frozen, sort_keys=False, allow_unicode=True)
+    return {"configuration": configuration, "versions": versions(), "platform": platform.platform(terse=True)}
+
+
+def versions() -> dict[str, str]:
+    """What is installed here, by name."""
+    found = {"t2t": code_version(), "Python": platform.python_version()}
     for name in PACKAGES:
         try:
-            versions[name] = version(name)
+            found[name] = version(name)
         except PackageNotFoundError:
-            versions[name] = "not installed"
-    configuration = yaml.safe_dump(material.frozen, sort_keys=False, allow_unicode=True)
-    return {"configuration": configuration, "versions": versions, "platform": platform.platform(terse=True)}
+            found[name] = "not installed"
+    return found

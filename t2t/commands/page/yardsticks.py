@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from t2t.commands.page.material import Material
-from t2t.commands.rounds import round_yardsticks
 from t2t.evaluation.metrics import chance
 from t2t.evaluation.standing import Compared, Yardsticks, verdict
 
@@ -14,7 +13,7 @@ def held_against(material: Material) -> dict[str, Any] | None:
     """The student and the yardsticks of the round that the report is about, on seen topics, and the sentences on both
     splits. None where the round left none: its campaign gives its whole recipe itself, or is older."""
     record = material.main
-    found = round_yardsticks(material.lake, material.layout, record) if record is not None else None
+    found = material.scored.yardsticks(record) if record is not None else None
     if record is None or found is None:
         return None
     return {

@@ -25,6 +25,7 @@ from t2t.evaluation.figures import pr_picture
 from t2t.evaluation.metrics import chance
 from t2t.integrations.mlflow.client import Gone
 from t2t.integrations.mlflow.names import CHANCE, PR_AUC, readable
+from t2t.integrations.mlflow.study import study_tags
 from t2t.integrations.mlflow.text import checkpoint_note
 from t2t.integrations.mlflow.tracker import DataInput, MLflowTracker
 from t2t.lake.layout import DatasetLayout
@@ -117,7 +118,8 @@ class MLflowObserver(Observer):
         self._started.clear()  # runs that were ended since are opened again
         config, lake = campaign.config, campaign.lake
         parameters = config.model_dump(mode="json", exclude={"name", "description"})
-        self.tracker.open(parameters, {"t2t.dataset": config.dataset, "t2t.lake": lake.uri("main")})
+        tags = {"t2t.dataset": config.dataset, "t2t.lake": lake.uri("main")}
+        self.tracker.open(parameters, tags | study_tags(campaign))
         self._repair(campaign)
         self._retractions(campaign)
 

@@ -1,4 +1,4 @@
-"""One campaign's runs in an MLflow store: found by their tags, and written to so that a repeat changes nothing."""
+"""A campaign's or a study's runs in an MLflow store: found by tags, and written to so that a repeat changes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from t2t.core.errors import T2TError
 from t2t.core.files import staging
@@ -46,13 +46,16 @@ class Runs:
 
     Args:
         uri: an MLflow server or database; where None, `MLFLOW_TRACKING_URI`, and without that `work`/mlflow.db.
+        owner: whose runs they are; a study has one run only, and `campaign` is its name.
 
     Attributes:
         database: the file of a local store; None for a server.
     """
 
-    def __init__(self, uri: str | None, work: Path, dataset: str, campaign: str):
-        self.dataset, self.campaign, self.work = dataset, campaign, Path(work)
+    def __init__(
+        self, uri: str | None, work: Path, dataset: str, campaign: str, owner: Literal["campaign", "study"] = "campaign"
+    ):
+        self.dataset, self.campaign, self.work, self.owner = dataset, campaign, Path(work), owner
         self.uri = uri or tracking_uri(work)
         sqlite = self.uri.startswith("sqlite:////")
         self.database = Path(self.uri.removeprefix("sqlite:///")) if sqlite else None
@@ -64,6 +67,10 @@ class Runs:
         self._listed: dict[str, list[dict[str, str]]] = {}
         # Milliseconds: when a run started, when this process opened it, and how long it had been at work before.
         self._worked: dict[str, tuple[int, int, int]] = {}
+
+    @property
+    def _verb(self) -> str:
+        return "run" if self.owner == "campaign" else self.owner
 
     # Connecting and finding
 
@@ -112,8 +119,8 @@ class Runs:
         return experiment
 
     def _search(self, kind: str, **tags: str) -> list[Any]:
-        """This campaign's runs of a kind, oldest first."""
-        wanted = {"t2t.kind": kind, "t2t.campaign": self.campaign, **tags}
+        """Its runs of a kind, oldest first."""
+        wanted = {"t2t.kind": kind, f"t2t.{self.owner}": self.campaign, **tags}
         where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
         order = ["attributes.start_time ASC"]
         return list(self.client.search_runs([self.experiment], where, order_by=order, max_results=1000))
@@ -122,7 +129,7 @@ class Runs:
         """The id of the run of round k, or of the campaign; None where there is none yet."""
         if k not in self._runs:
             if k is None:
-                runs = self._search("campaign")
+                runs = self._search(self.owner)
             else:
                 parent = self.find()
                 # Children of a parent that somebody deleted belong to the past.
@@ -137,7 +144,7 @@ class Runs:
         """As `find`. Raises T2TError where there is none yet."""
         run = self.find(k)
         if run is None:
-            what = f"campaign {self.campaign!r}" if k is None else f"round {k} of campaign {self.campaign!r}"
+            what = f"{self.owner} {self.campaign!r}" if k is None else f"round {k} of campaign {self.campaign!r}"
             raise T2TError(f"MLflow has no run for {what}: call {'open' if k is None else 'start_round'} first.")
         return run
 
@@ -165,10 +172,10 @@ class Runs:
         Args:
             identifying: tags that it is found by. params, tags: as in `MLflowTracker.open`.
         """
-        identifying = {**identifying, "t2t.campaign": self.campaign, "t2t.dataset": self.dataset}
+        identifying = {**identifying, f"t2t.{self.owner}": self.campaign, "t2t.dataset": self.dataset}
         run = self.find(k)
         if run is None:
-            origin = {"mlflow.user": user(), "mlflow.source.name": f"t2t run {self.campaign}"}
+            origin = {"mlflow.user": user(), "mlflow.source.name": f"t2t {self._verb} {self.campaign}"}
             origin["mlflow.source.type"] = "LOCAL"
             wanted = {key: short(value, TAG_LENGTH) for key, value in {**origin, **tags, **identifying}.items()}
             now = _now()
@@ -237,6 +244,17 @@ class Runs:
         for known in (self._runs, self._points, self._new, self._status, self._listed):
             known.clear()
         self.__dict__.pop("experiment", None)
+
+    def replace_metrics(self, run: str, values: Mapping[str, float]) -> None:
+        """Writes numbers that may change, each at step 0: MLflow shows the newest. One that is there already is not
+        written again."""
+        from mlflow.entities import Metric
+
+        now, known = _now(), self.client.get_run(run).data.metrics
+        wanted = {
+            key: float(value) for key, value in values.items() if math.isfinite(value) and known.get(key) != value
+        }
+        self.write(run, [Metric(key, value, now, 0) for key, value in wanted.items()])
 
     def write_mark(self) -> None:
         """Writes when the experiment was last opened. Raises T2TError where the store cannot be written to."""
