@@ -46,6 +46,11 @@ class FrontendConfig(Config):
         description="Append how far each frame is from the one before, and from the clip's mean (absolute values).",
     )
     whiten: int | None = Field(None, ge=1, le=65_536, description="Keep so many principal components, whitened.")
+    scaling: Literal["each", "whole"] = Field(
+        "each",
+        description="each: every number is divided by its own standard deviation; whole: all by one, so that what "
+        "varies most weighs most, as in principal components.",
+    )
 
 
 class TowerConfig(Config):

@@ -35,6 +35,7 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
     """
     for path in [*remove_leftovers(campaign.workspace.work), *remove_leftovers(campaign.folder, deep=True)]:
         log.info("Removed %s, which a killed run left.", path)
+    campaign.check_samples()
     refuse_unsound(campaign.dataset)
     for remark in remarks(campaign.dataset):
         log.warning("Dataset %s: %s", campaign.dataset.name, remark)
