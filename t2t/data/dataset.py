@@ -109,6 +109,11 @@ class DatasetConfig(Config):
     unseen: UnseenConfig = Field(
         UnseenConfig(fraction=0.0), description="Topics whose labels are kept out of training, to measure new ones by."
     )
+    exclusive: bool | None = Field(
+        None,
+        description="Whether each sample has exactly one of the topics, so that the most likely one is an answer: true "
+        "is checked; null: where people answered all topics of what is measured, and said yes to one each.",
+    )
     max_unreadable: float = Field(0.01, ge=0, le=1, description="Share of samples that may be unreadable.")
     table_limits: TableLimits = Field(TableLimits(), description="What a table of it, or of labels, may be at most.")
     shared_videos: Literal["refuse", "allow"] = Field(
