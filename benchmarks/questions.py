@@ -109,6 +109,8 @@ QUESTIONS: dict[str, Callable[[Sequence[str], Sequence[str]], list[Setting]]] = 
 
 def altered(world: World, tables: dict[str, pa.Table], setting: Setting, folder: Path) -> World:
     """The world with the teachers of a setting in place of its own, made by the kind `altered`."""
+    if world.dataset is None:
+        raise ValueError(f"{world.name} has no dataset")
     made = {}
     for name, changes in setting.teachers.items():
         changes = {key: value for key, value in changes.items() if key == "topics" or value}
@@ -202,7 +204,9 @@ def main(
                     continue
                 began = time.monotonic()
                 world = altered(base, tables, setting, WORK / "altered" / where)
-                row = measure(replace(world, name=where), [text for text in recipe.split(";") if text], seeds, resamples)
+                row = measure(
+                    replace(world, name=where), [text for text in recipe.split(";") if text], seeds, resamples
+                )
                 row["seconds"] = time.monotonic() - began
                 numbers = json.loads(out.read_text()) if out.is_file() else {}
                 numbers.setdefault(where, {}).setdefault(label or name, {})[f"{setting.x:g}"] = row

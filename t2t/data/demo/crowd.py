@@ -8,7 +8,7 @@ are those of a hundred.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +98,10 @@ def weak_teachers(
 
 
 def _logistic(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Logistic regression of every column of `labels` [clips, topics] by Newton's method: float64 [numbers + 1, topics],
-    intercepts last and not penalised."""
+    """Logistic regression of every column of `labels` [clips, topics] by Newton's method.
+
+    Returns: float64 [numbers + 1, topics], intercepts last and not penalised.
+    """
     x = np.column_stack([x, np.ones(len(x))])
     penalty = np.diag([PENALTY] * (x.shape[1] - 1) + [1e-3])
     weights = np.zeros((x.shape[1], labels.shape[1]))
@@ -109,7 +111,3 @@ def _logistic(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
         curve = np.einsum("ni,nt,nj->tij", x, np.maximum(p * (1 - p), 1e-4), x, optimize=True) + penalty
         weights -= np.linalg.solve(curve, slope.T[..., None])[..., 0].T
     return weights
-
-
-def crowd_ids(count: int) -> Sequence[str]:
-    return [f"w{i:03}" for i in range(count)]
