@@ -7,7 +7,8 @@ benchmark WRENCH (Zhang et al. 2021), texts as vectors, whose labeling functions
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from t2t.campaign.steps.prepare import prepare
 from t2t.campaign.steps.rows import groups_of, next_rows
 from t2t.core.workspace import Workspace
 from t2t.data.coding import Coded, code
+from t2t.data.dataset import Dataset
+from t2t.data.demo.crowd import make_crowd
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.labels import HUMAN, LABEL_SCHEMA
 from t2t.data.pairs import Pairs, teacher_scores
@@ -39,6 +42,7 @@ class World:
     embeddings: of all samples. rows: who says what of those that may be trained on. where: int64, their positions in
     `embeddings`. groups: int64, their groups. pairs: by split, not scored; at: the positions of their samples.
     outside: by split, each teacher's confidences of the pairs, NaN where it gave none.
+    dataset, labels: of a campaign's data, and all that its teachers say.
     """
 
     name: str
@@ -51,6 +55,8 @@ class World:
     pairs: dict[str, Pairs]
     at: dict[str, np.ndarray]
     outside: dict[str, dict[str, np.ndarray]]
+    dataset: Dataset | None = None
+    labels: Mapping[str, pa.Table] = field(default_factory=dict)
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -101,8 +107,8 @@ def _campaign(name: str, settings: tuple[str, ...] = ()) -> World:
     rows = next_rows(campaign, main, (HUMAN, *campaign.config.teachers))
     pairs = {split: campaign.human_pairs(split) for split in ("train", "validation", "test")}
     outside: dict[str, dict[str, np.ndarray]] = {split: {} for split in pairs}
-    for teacher in campaign.config.teachers:
-        labels = read_labels(campaign.lake, main, campaign.dataset.name, teacher)
+    said = {t: read_labels(campaign.lake, main, campaign.dataset.name, t) for t in campaign.config.teachers}
+    for teacher, labels in said.items():
         for split, those in pairs.items():
             outside[split][teacher] = teacher_scores(those, labels)
     return World(
@@ -116,27 +122,46 @@ def _campaign(name: str, settings: tuple[str, ...] = ()) -> World:
         pairs,
         {split: campaign.positions(those.sample_ids) for split, those in pairs.items()},
         outside,
+        campaign.dataset,
+        said,
     )
 
 
 def _weak(path: Path) -> World:
     """caltech's samples and people, and a hundred weak teachers."""
-    world = _campaign("caltech")
+    return replace(taught_by(_campaign("caltech"), _crowd(path)), name=WEAK)
+
+
+def crowd_of(world: World, count: int) -> dict[str, pa.Table]:
+    """The labels of a crowd of weak teachers of the demo (so many), or of caltech's hundred."""
+    if world.name == "demo":
+        return _crowd(make_crowd(WORK / "data" / "demo", count))
+    return _crowd(Path(os.environ["T2T_DATA"]) / "caltech" / "weak-teachers.npz")
+
+
+def _crowd(path: Path) -> dict[str, pa.Table]:
     with np.load(path) as file:
         confidence, ids, topics = file["confidence"], file["sample_ids"].tolist(), file["topics"].tolist()
-    names = tuple(f"weak-{i:02}" for i in range(len(confidence)))
-    human = world.of(())
-    tables = [_table(human.rows)]
-    outside: dict[str, dict[str, np.ndarray]] = {split: {} for split in world.pairs}
-    for name, said in zip(names, confidence, strict=True):
+    found = {}
+    for i, said in enumerate(confidence):
+        name = f"weak-{i:02}"
         sample, topic = np.nonzero(~np.isnan(said))
         columns = [pa.array(ids).take(pa.array(sample)), pa.array(topics).take(pa.array(topic))]
         columns += [pa.repeat(pa.scalar(name), len(sample)), pa.array(said[sample, topic].astype(np.float32))]
-        tables.append(pa.table(columns, schema=LABEL_SCHEMA))
+        found[name] = pa.table(columns, schema=LABEL_SCHEMA)
+    return found
+
+
+def taught_by(world: World, tables: Mapping[str, pa.Table]) -> World:
+    """The same samples and people with other teachers. Args: tables: what each says of all samples."""
+    outside: dict[str, dict[str, np.ndarray]] = {split: {} for split in world.pairs}
+    for name, labels in tables.items():
         for split, those in world.pairs.items():
-            outside[split][name] = teacher_scores(those, tables[-1])
-    rows = code(tables, world.rows.sample_ids, world.rows.topics, (HUMAN, *names))
-    return replace(world, name=WEAK, rows=rows, outside=outside)
+            outside[split][name] = teacher_scores(those, labels)
+    people = _table(world.of(()).rows)
+    rows = code([people, *tables.values()], world.rows.sample_ids, world.rows.topics, (HUMAN, *tables))
+    # Samples that nobody speaks of any more keep their places.
+    return replace(world, rows=rows, outside=outside, labels=dict(tables))
 
 
 def _table(coded: Coded) -> pa.Table:

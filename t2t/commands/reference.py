@@ -23,8 +23,8 @@ PAGE = ROOT / "docs" / "configuration.md"
 # (A line that begins with two spaces goes on with the one before.)
 HEAD = """# Configuration
 
-Every key of every file in `registry/`: one YAML file for each dataset, teacher and campaign. This page is made of
-  the models that read the files (`python -m t2t.commands.reference`), and a test compares it with them. What to
+Every key of every file in `registry/`: one YAML file for each dataset, teacher, campaign and study. This page is
+  made of the models that read the files (`python -m t2t.commands.reference`), and a test compares it with them. What to
   write first is in the commented entries that `t2t init` writes; what a word means is in the
   [glossary](glossary.md).
 
@@ -48,6 +48,7 @@ ENTRIES = {
     "campaign": ("registry/campaigns/NAME.yaml", "What is learned from whom, and when it stops."),
     "dataset": ("registry/datasets/NAME.yaml", "Samples, people's labels and topics, by three tables in a folder."),
     "teacher": ("registry/teachers/ID.yaml", "Who labels, by its `kind`. Plug-ins add kinds ([extend.md](extend.md))."),
+    "study": ("registry/studies/NAME.yaml", "A grid over a campaign's settings and seeds ([studies.md](studies.md))."),
 }
 
 

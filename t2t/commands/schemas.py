@@ -22,15 +22,16 @@ from t2t.data.embeddings.config import KINDS as ENCODER_KINDS
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.students import GROUP as STUDENTS
 from t2t.students import KINDS as STUDENT_KINDS
+from t2t.studies.config import StudyConfig
 from t2t.teachers import GROUP as TEACHERS
 from t2t.teachers import KINDS as TEACHER_KINDS
 from t2t.teachers import kind_names
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
 # The file of each kind of entry, in the registry's folder; entries lie one folder below.
-FILES = {name: f"{name}.schema.json" for name in ("campaign", "dataset", "teacher", "encoder")}
+FILES = {name: f"{name}.schema.json" for name in ("campaign", "dataset", "teacher", "study", "encoder")}
 # The key that a file's own name gives where it is left out.
-NAMED = {"campaign": "name", "dataset": "name", "teacher": "id"}
+NAMED = {"campaign": "name", "dataset": "name", "teacher": "id", "study": "name"}
 # Every kind's model of a teacher is called Entry; here it is called by its kind.
 SUFFIX = "-teacher"
 
@@ -46,6 +47,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "campaign": CampaignConfig.model_json_schema(),
         "dataset": DatasetConfig.model_json_schema(),
         "teacher": _of_kinds(teacher_models()),
+        "study": StudyConfig.model_json_schema(),
         "encoder": TypeAdapter(EncoderConfig).json_schema(),
     }
     _allow_window(made["campaign"])

@@ -315,7 +315,7 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> set[
     for part in location:
         inner = []
         # A discriminated union puts its tag into the location, which names one of its models and no key.
-        models = [model for model in models if _is_of(model, part)] or models
+        models = [model for model in models if is_of(model, part)] or models
         for candidate in models:
             field = candidate.model_fields.get(str(part))
             if field is not None:
@@ -324,7 +324,7 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> set[
     return {name for candidate in models for name in candidate.model_fields}
 
 
-def _is_of(model: type[BaseModel], kind: int | str) -> bool:
+def is_of(model: type[BaseModel], kind: int | str) -> bool:
     """Whether a model is that of a kind."""
     field = model.model_fields.get("kind")
     return field is not None and kind in get_args(field.annotation)

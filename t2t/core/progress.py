@@ -26,7 +26,8 @@ class Advance(Protocol):
     def __call__(self, n: int = 1, note: str = "") -> None: ...
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as people read them: 2:05, or 1:02:05."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
@@ -39,6 +40,7 @@ def progress(title: str, total: int, unit: str = "it", done: int = 0, part: bool
     `done` units were done before (by a run that was killed); they do not count for the rate. With `part`, work that
     stands inside of a `whole` goes on with that one's display.
     """
+    title = f"{_WITHIN.get()}{title}"
     shared, relay = _WHOLE.get() if part else None, _RELAY.get()
     if relay is not None:
         yield relay
@@ -49,6 +51,19 @@ def progress(title: str, total: int, unit: str = "it", done: int = 0, part: bool
             yield advance
     else:
         yield from _lines(title, total, unit, done)
+
+
+_WITHIN: ContextVar[str] = ContextVar("within", default="")
+
+
+@contextmanager
+def within(place: str) -> Iterator[None]:
+    """Displays inside say first where their work stands in a larger one: `3 of 9, 2:10 left`."""
+    token = _WITHIN.set(f"[{place}] ")
+    try:
+        yield
+    finally:
+        _WITHIN.reset(token)
 
 
 @dataclass
@@ -138,7 +153,7 @@ def _lines(title: str, total: int, unit: str, before: int) -> Iterator[Advance]:
         rate = (done - before) / seconds
         text = f"{title}: {done:,}/{total:,} {unit}, {rate:,.1f}/s"
         if before < done < total:
-            text += f", {_clock((total - done) / rate)} left"
+            text += f", {clock((total - done) / rate)} left"
         else:
             text += f", {seconds:.1f} s"
         return f"{text}, {latest}" if latest else text

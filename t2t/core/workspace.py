@@ -10,6 +10,8 @@ from t2t.core.errors import T2TError, expect, nearest, one_line
 
 # Bytes of a name; file systems take 255, suffixes included.
 LONGEST = 200
+# What an entry of each folder of the registry is called.
+ENTRIES = {"datasets": "dataset", "teachers": "teacher", "campaigns": "campaign", "studies": "study"}
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,12 @@ class Workspace:
         return workspace
 
     def names(self, kind: str) -> list[str]:
-        """The entries of `registry/<kind>/`, for kind in datasets, teachers, campaigns."""
+        """The entries of `registry/<kind>/`, for kind in datasets, teachers, campaigns, studies."""
         return sorted(path.stem for path in (self.registry / kind).glob("*.yaml"))
 
     def file(self, kind: str, name: str) -> Path:
         """The path of an entry. Raises T2TError that names the nearest one when there is none."""
-        expect(name, str, f"A {kind[:-1]} is named by a text")
+        expect(name, str, f"A {ENTRIES[kind]} is named by a text")
         if len(name.encode("utf-8", "replace")) > LONGEST:
             raise T2TError(f"{one_line(name, 40)}: a name of at most {LONGEST} bytes is needed.")
         path = self.registry / kind / f"{name}.yaml"
@@ -56,5 +58,5 @@ class Workspace:
         if "/" not in name and not path.is_file() and path.with_suffix(".yml").is_file():
             raise T2TError(f"{path.with_suffix('.yml')}: entries end in .yaml; rename it.")
         if "/" in name or not path.is_file():
-            raise T2TError(f"{path}: no such {kind[:-1]}.{nearest(name, self.names(kind))}")
+            raise T2TError(f"{path}: no such {ENTRIES[kind]}.{nearest(name, self.names(kind))}")
         return path

@@ -96,6 +96,13 @@ def yardsticks(bench: Bench, unseen: frozenset[str], resamples: int = 1000, seed
         unseen: topics that were kept out of training. resamples: of the intervals; fewer where pairs are very many.
     """
     began = time.monotonic()
+    made, left_out = make(bench)
+    found = {split: _measured(split, bench.split(split).pairs, made, unseen, resamples, seed) for split in SPLITS}
+    return Yardsticks(**found, left_out=left_out, seconds=round(time.monotonic() - began, 3))
+
+
+def make(bench: Bench) -> tuple[dict[str, Made], dict[str, str]]:
+    """Every yardstick that can be had, by name, and why the others cannot."""
     makers: dict[str, Callable[[Bench], Made]] = {
         AVERAGE_RAW: _average_raw,
         AVERAGE_COMMON: _average_common,
@@ -105,16 +112,15 @@ def yardsticks(bench: Bench, unseen: frozenset[str], resamples: int = 1000, seed
     }
     made: dict[str, Made] = {}
     left_out: dict[str, str] = {}
-    for name, make in makers.items():
+    for name, maker in makers.items():
         try:
             with warnings.catch_warnings():
                 # One that is nearly fitted will do.
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                made[name] = make(bench)
+                made[name] = maker(bench)
         except LeftOut as reason:
             left_out[name] = str(reason)
-    found = {split: _measured(split, bench.split(split).pairs, made, unseen, resamples, seed) for split in SPLITS}
-    return Yardsticks(**found, left_out=left_out, seconds=round(time.monotonic() - began, 3))
+    return made, left_out
 
 
 def of_samples(pairs: Pairs, most: int = MOST_SAMPLES) -> Pairs:

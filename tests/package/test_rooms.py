@@ -25,6 +25,7 @@ ROOMS = {
     "integrations",
     "lake",
     "students",
+    "studies",
     "teachers",
     "training",
 }

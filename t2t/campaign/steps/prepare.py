@@ -57,9 +57,7 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
         if name in out:
             log.info("Teacher %s is left out: it is retracted (t2t teachers retract %s --undo).", name, out[name])
     commit_data(campaign.lake, campaign.dataset, campaign.embedded.quarantine, campaign.workspace.work)
-    readable, registrar = campaign.samples(*SPLITS), campaign.registrar()
-    for teacher in teachers:
-        registrar.register(teacher, readable, campaign.dataset.topics)
+    campaign.registrar().register_all(teachers, campaign.samples(*SPLITS), campaign.dataset.topics)
     _label_later_samples(campaign)
     observer.opened(campaign)
 

@@ -1,0 +1,219 @@
+"""Runs a study: every cell with every seed, one campaign after the other, through the same loop as `t2t run`.
+
+What is done is asked of the campaigns' ledgers, so a study may be killed anywhere: the next start goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Literal
+
+from t2t.campaign.campaign import Campaign
+from t2t.campaign.decision import command
+from t2t.campaign.engine import Engine
+from t2t.campaign.facts import Settled
+from t2t.campaign.find import NOTE as BEGUN
+from t2t.campaign.loop import Step, call, next_round, run
+from t2t.campaign.observer import open_observers
+from t2t.campaign.preflight import preflight
+from t2t.campaign.record import Record
+from t2t.core.errors import T2TError, explain, interrupted, one_line
+from t2t.core.files import write_text
+from t2t.core.locks import Busy, Exclusive
+from t2t.core.progress import clock, within
+from t2t.core.workspace import Workspace
+from t2t.studies.cells import Job, Study
+from t2t.studies.sharing import Sharing
+
+log = logging.getLogger("t2t")
+
+NOTE = "study.json"
+State = Literal["done", "begun", "open", "failed", "waiting"]
+# Runs one campaign to its end, or until it waits for a person.
+RunOne = Callable[[Campaign, Step], Settled | None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far a cell with a seed came.
+
+    state: done; begun and open (not begun) are to be run; failed and waiting say why in `reason`.
+    records: its campaign's ledger.
+    """
+
+    job: Job
+    state: State
+    reason: str = ""
+    records: tuple[Record, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Of work, as its records have it; what was taken over counts as where it was done."""
+        return sum(record.seconds for record in self.records)
+
+
+def run_one(campaign: Campaign, step: Step) -> Settled | None:
+    """One campaign as `t2t run` runs it, with the observers that the environment asks for."""
+    return run(campaign, open_observers(campaign), step)
+
+
+def run_study(
+    study: Study,
+    workspace: Workspace,
+    pattern: str | None = None,
+    run_campaign: RunOne = run_one,
+    step: Step = call,
+    engine: Engine | None = None,
+) -> list[Outcome]:
+    """Runs what is still to be done of a study. One process at a time works on a study.
+
+    A cell that fails is told and does not keep the others from running; the next start tries it again.
+
+    Args:
+        pattern: only cells whose name fits.
+        run_campaign: runs one campaign. step: runs one cell with one seed, as the loop's runs a step of a round.
+        engine: of all campaigns; that of each one's configuration when None.
+
+    Returns: an outcome of each cell with each seed, in the order of `Study.jobs`.
+
+    Raises T2TError, before anything runs, for a study that cannot be; Busy where another process works on it.
+    """
+    jobs = study.jobs(pattern)
+    with study_lock(study, workspace):
+        check_study(study, workspace, jobs)
+        before = [standing(workspace, job) for job in jobs]
+        left = [outcome for outcome in before if outcome.state != "done"]
+        log.info(
+            "Study %s: %d cells, %d seeds: %d campaigns, %d of them done.",
+            *(study.name, len({job.cell.name for job in jobs}), len(study.seeds), len(jobs), len(jobs) - len(left)),
+        )
+        timing = _Timing([outcome.seconds for outcome in before if outcome.state == "done"], len(left))
+        ended: dict[str, Outcome] = {}
+        sharing = Sharing(workspace)
+        for i, outcome in enumerate(left, len(jobs) - len(left) + 1):
+            job = outcome.job
+            place = f"{i} of {len(jobs)}{timing.left()}"
+            log.info("Study %s, %s: %s", study.name, place, job)
+            with within(place):
+                began = time.monotonic()
+                ended[job.campaign] = _run(study, workspace, job, run_campaign, sharing, step, engine)
+                timing.add(time.monotonic() - began)
+        return [ended.get(outcome.job.campaign, outcome) for outcome in before]
+
+
+def study_lock(study: Study, workspace: Workspace) -> Exclusive:
+    """Held by the process that works on a study."""
+    return Exclusive(study_folder(workspace, study.name) / "run.lock", f"Study {study.name!r}")
+
+
+def study_folder(workspace: Workspace, name: str) -> Path:
+    """What a study leaves besides its campaigns, in the work folder."""
+    return workspace.work / "studies" / name
+
+
+def check_study(study: Study, workspace: Workspace, jobs: Sequence[Job] | None = None) -> None:
+    """Raises T2TError for what a run would be refused for, as far as that can be said within seconds: data and teachers
+    that are not there, and campaigns that began with other settings."""
+    known: set[tuple[str, tuple[str, ...], str]] = set()
+    registered = set(workspace.names("campaigns"))
+    for job in study.jobs() if jobs is None else jobs:
+        config = job.config
+        if job.campaign in registered:
+            raise T2TError(
+                f"{study.path}: cell {job.cell.name!r} would be run as {job.campaign!r}, which is a campaign of the "
+                "registry; name the cell, the study or that campaign otherwise."
+            )
+        if (other := study_of(workspace, job.campaign)) not in (None, study.name):
+            raise T2TError(f"{study.path}: {job.campaign!r} is a campaign of the study {other!r}; name one otherwise.")
+        facts = (config.dataset, config.teachers, config.lake)
+        if facts in known and not (workspace.work / "campaigns" / job.campaign).is_dir():
+            continue
+        try:
+            preflight(workspace, config)
+        except T2TError as error:
+            raise T2TError(f"{study.path}, cell {job.cell.name!r}: {_other_study(error, study)}") from None
+        known.add(facts)
+
+
+def standing(workspace: Workspace, job: Job) -> Outcome:
+    """How far a cell with a seed came so far. Reads only."""
+    if not (workspace.work / "campaigns" / job.campaign / BEGUN).is_file():
+        return Outcome(job, "open")
+    campaign = Campaign(job.config, workspace)
+    records = tuple(campaign.ledger.records())
+    return Outcome(job, "done" if records and next_round(campaign) is None else "begun", "", records)
+
+
+def study_of(workspace: Workspace, campaign: str) -> str | None:
+    """The study that a campaign is a part of; None where it is none's."""
+    try:
+        return str(json.loads((workspace.work / "campaigns" / campaign / NOTE).read_text(encoding="utf-8"))["study"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def failures(study: Study, outcomes: Sequence[Outcome]) -> str | None:
+    """What is to be said of cells that failed or wait for a person, and how to go on; None where all are done."""
+    failed, waiting = ([one for one in outcomes if one.state == state] for state in ("failed", "waiting"))
+    lines = [f"{one.job}: {one.reason}" for one in (*failed, *waiting)]
+    if not lines:
+        return None
+    what = [f"{len(failed)} failed"] * bool(failed) + [f"{len(waiting)} wait for a person"] * bool(waiting)
+    head = f"Study {study.name}: of {len(outcomes)} campaigns {' and '.join(what)}, the others are done."
+    return "\n  ".join([head, *lines]) + f"\nGo on with: t2t study {study.config.name}"
+
+
+def _run(
+    study: Study,
+    workspace: Workspace,
+    job: Job,
+    run_campaign: RunOne,
+    sharing: Sharing,
+    step: Step,
+    engine: Engine | None,
+) -> Outcome:
+    campaign = Campaign(job.config, workspace, engine)
+    try:
+        campaign.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        note = {"study": study.name, "cell": job.cell.name, "seed": job.seed}
+        write_text(campaign.folder / NOTE, json.dumps(note, indent=1, ensure_ascii=False))
+        settled = step(str(job), run_campaign, campaign, sharing)
+        records = tuple(campaign.ledger.records())
+    except Exception as error:
+        if interrupted(error):
+            raise
+        told = error if isinstance(error, T2TError) else explain(error)
+        reason = str(told) if told is not None else f"{type(error).__name__}: {one_line(error)}"
+        log.error("Study %s, %s failed: %s", study.name, job, reason)
+        log.debug("How it came to that:", exc_info=error)
+        return Outcome(job, "failed", reason, tuple(campaign.ledger.records()) if not isinstance(error, Busy) else ())
+    if settled is not None:
+        reason = f"round {settled.record.round} waits: {command(settled.record)}"
+        log.warning("Study %s, %s: %s", study.name, job, reason)
+        return Outcome(job, "waiting", reason, records)
+    return Outcome(job, "done", "", records)
+
+
+def _other_study(error: T2TError, study: Study) -> str:
+    """A refusal's words for a campaign, as they fit a study."""
+    return str(error).replace("run it under another name (--name).", "run the study under another name (--name).")
+
+
+class _Timing:
+    """How long the rest takes, by what took how long."""
+
+    def __init__(self, earlier: Sequence[float], left: int):
+        self.earlier, self.here, self.count = list(earlier), list[float](), left
+
+    def add(self, seconds: float) -> None:
+        self.here.append(seconds)
+
+    def left(self) -> str:
+        known = self.here or self.earlier
+        return f", about {clock(mean(known) * (self.count - len(self.here)))} left" if known else ""

@@ -1,0 +1,174 @@
+"""What a study's cells are, and what is no study: said before anything runs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from t2t.campaign.config import override
+from t2t.core.errors import T2TError
+from t2t.core.workspace import Workspace
+from t2t.studies.cells import Study, campaign_name, read_study
+from tests.helpers.worlds import CAMPAIGN, no_world
+
+pytestmark = pytest.mark.unit
+
+TWO = [{"name": "dual encoder"}, {"name": "heads", "set": {"student": {"kind": "multi-head"}}}]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    workspace = no_world(tmp_path)
+    (workspace.registry / "studies").mkdir()
+    (workspace.registry / "campaigns" / "tiny.yaml").write_text(CAMPAIGN)
+    return workspace
+
+
+def read(place: Workspace, content: dict[str, Any], *settings: str, **options: Any) -> Study:
+    (place.registry / "studies" / "s.yaml").write_text(yaml.safe_dump({"campaign": "tiny", **content}))
+    return read_study(place, "s", settings, **options)
+
+
+def test_each_cell_is_a_whole_campaign_with_each_seed(place: Workspace) -> None:
+    study = read(place, {"cells": TWO, "grid": {"student.dim": [16, 32]}, "seeds": 2, "set": {"rounds.max": 1}})
+    assert [cell.name for cell in study.cells] == [
+        "dual encoder, dim=16",
+        "dual encoder, dim=32",
+        "heads, dim=16",
+        "heads, dim=32",
+    ]
+    jobs = study.jobs()
+    assert [(job.campaign, job.seed) for job in jobs[:5]] == [
+        ("s-dual-encoder-dim-16-s0", 0),
+        ("s-dual-encoder-dim-32-s0", 0),
+        ("s-heads-dim-16-s0", 0),
+        ("s-heads-dim-32-s0", 0),
+        ("s-dual-encoder-dim-16-s1", 1),
+    ]
+    config = jobs[7].config
+    assert (config.seed, config.rounds.max, config.student.kind, config.student.dim) == (1, 1, "multi-head", 32)
+    assert study.jobs("heads*")[0].campaign == "s-heads-dim-16-s0"
+    assert study.cells[3].point == {"student.dim": 32}
+    assert study.cells[3].base == "heads"
+
+
+def test_what_a_cell_is_held_against_stands_at_the_same_point(place: Workspace) -> None:
+    content = {"cells": TWO, "grid": {"student.dim": [16, 32]}}
+    study = read(place, content | {"against": "heads"})
+    assert [study.against(cell).name for cell in study.cells] == ["heads, dim=16", "heads, dim=32"] * 2
+    study = read(place, content | {"against": "heads, dim=16"})
+    assert {study.against(cell).name for cell in study.cells} == {"heads, dim=16"}
+    assert read(place, content).against(study.cells[3]).name == "dual encoder, dim=16"
+
+
+def test_settings_are_merged_as_set_does_and_another_kind_keeps_what_all_share(place: Workspace) -> None:
+    cells = [*TWO, {"name": "fewer", "set": {"training.steps": 7}}]
+    study = read(place, {"cells": cells, "set": {"student.dim": 48}}, "training.batch_rows=64")
+    assert [cell.config.student.dim for cell in study.cells] == [48, 48, 48]
+    # The towers that the campaign's file gives, as far as the other kind has them.
+    assert [cell.config.student.sample.d_model for cell in study.cells] == [32, 32, 32]
+    assert [cell.config.training.steps for cell in study.cells] == [30, 30, 7]
+    assert {cell.config.training.batch_rows for cell in study.cells} == {64}
+
+
+def test_a_seed_changes_nothing_else_of_what_is_written_down(place: Workspace) -> None:
+    (place.registry / "campaigns" / "auto.yaml").write_text("dataset: demo\nencoder: {kind: pixels}\n")
+    study = read(place, {"campaign": "auto", "grid": {"student.dim": [16, 32]}})
+    first, second = (study.campaign(study.cells[0], seed).model_dump(mode="json") for seed in (0, 1))
+    assert first["student"] == second["student"] == {"dim": 16}
+    assert {key for key in first if first[key] != second[key]} == {"name", "seed"}
+
+
+def test_names_are_short_enough_and_stay_apart(place: Workspace) -> None:
+    long = [{"name": f"{'many words of a cell ' * 3}{end}", "set": {"training.steps": end}} for end in (1, 2)]
+    names = [job.campaign for job in read(place, {"cells": long}, seeds=1).jobs()]
+    assert len(set(names)) == 2
+    assert {len(name) for name in names} == {64}
+    assert campaign_name("s", "a", 4294967295) == "s-a-s4294967295"
+    grid = {"training.learning_rate": [0.1, 0.01], "self_training.top_k": [1, 11]}
+    assert len({job.campaign for job in read(place, {"grid": grid}).jobs()}) == 12
+    assert (
+        read(place, {"cells": [{"name": "été"}, {"name": "Größe", "set": {"seed_": 1}}]} | {"cells": TWO}).name == "s"
+    )
+
+
+REFUSED = {
+    "an empty study": ({}, "neither cells nor a grid"),
+    "an empty list of cells": ({"cells": [], "grid": {}}, "neither cells nor a grid"),
+    "a campaign that is not there": ({"campaign": "tinny", "cells": TWO}, "no such campaign. Did you mean 'tiny'?"),
+    "a cell named twice": ({"cells": [TWO[0], TWO[0]]}, "named twice: dual encoder"),
+    "cells whose names are too much alike": (
+        {"cells": [{"name": "a b"}, {"name": "a-b", "set": {"rounds.max": 1}}]},
+        "its name is too much like 'a b'",
+    ),
+    "two cells that are one": ({"cells": [TWO[0], {"name": "other"}]}, "the same settings as cell 'dual encoder'"),
+    "a key of the grid that is no setting": (
+        {"grid": {"student.dimm": [16]}},
+        "cell 'dimm=16': unknown key 'student.dimm'. Did you mean 'dim'?",
+    ),
+    "a value that a setting does not take": ({"grid": {"student.dim": [16, 0]}}, "cell 'dim=0': key 'student.dim'"),
+    "a value named twice": ({"grid": {"student.dim": [16, 16]}}, "student.dim: named twice: 16"),
+    "no value": ({"grid": {"student.dim": []}}, "student.dim: no value"),
+    "a seed named twice": ({"cells": TWO, "seeds": [1, 1]}, "seeds: named twice: 1"),
+    "no seed": ({"cells": TWO, "seeds": []}, "no seed is named"),
+    "zero seeds": ({"cells": TWO, "seeds": 0}, "seeds"),
+    "seeds in the grid": ({"grid": {"seed": [0, 1]}}, "'seed' cannot be set there: the study's `seeds` say it"),
+    "a cell with a name for its campaign": ({"cells": [{"name": "a", "set": {"name": "b"}}]}, "'name' cannot be set"),
+    "cells of several datasets": ({"grid": {"dataset": ["demo", "jhmdb"]}}, "'dataset' cannot be set there"),
+    "a cell to hold against that is not there": (
+        {"cells": TWO, "against": "head"},
+        "against: no cell 'head'. Did you mean 'heads'?",
+    ),
+    "a setting said twice": (
+        {"cells": [{"name": "a", "set": {"student.dim": 1, "student": {"dim": 2}}}]},
+        "'student.dim' is said twice",
+    ),
+    "a figure over nothing": (
+        {"cells": TWO, "figures": [{"title": "t", "x": "student.dmi"}]},
+        "'student.dmi' is no key of the grid",
+    ),
+    "a figure over numbers that cells lack": (
+        {"cells": TWO, "figures": [{"title": "t", "x": "x"}]},
+        "cell 'dual encoder' has none",
+    ),
+    "more campaigns than anybody means": (
+        {"grid": {f"training.{key}": list(range(1, 101)) for key in ("steps", "batch_rows", "patience", "warmup")}},
+        "300,000,000 campaigns",
+    ),
+    "an unknown key": ({"cells": TWO, "seed": 3}, "unknown key 'seed'. Did you mean 'seeds'?"),
+    "a campaign that does not fit together": (
+        {"grid": {"method": ["conventional-average"]}},
+        "has one identity only",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_no_study_is_said_within_two_seconds(place: Workspace, what: str) -> None:
+    content, message = REFUSED[what]
+    began = time.monotonic()
+    with pytest.raises(T2TError) as refusal:
+        read(place, content)
+    assert message in str(refusal.value)
+    assert time.monotonic() - began < 2
+
+
+def test_a_setting_that_the_grid_varies_is_not_set_beside_it(place: Workspace) -> None:
+    with pytest.raises(T2TError, match="the study's grid varies it"):
+        read(place, {"grid": {"student.dim": [16]}}, "student.dim=8")
+    with pytest.raises(T2TError, match="no cell fits 'dule'"):
+        read(place, {"cells": TWO}).jobs("dule")
+    with pytest.raises(T2TError, match="no such study"):
+        read_study(place, "other")
+
+
+def test_hundreds_of_cells_are_read_within_two_seconds(place: Workspace) -> None:
+    began = time.monotonic()
+    study = read(place, {"grid": {"training.steps": list(range(1, 201)), "training.batch_rows": [64, 128]}, "seeds": 5})
+    assert len(study.jobs()) == 2000
+    assert time.monotonic() - began < 2
+    assert override({}, ["a.b=1"]) == {"a": {"b": 1}}

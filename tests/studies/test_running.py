@@ -1,0 +1,162 @@
+"""A study runs as campaigns do, each once; what they have in common is done once, and nothing comes out otherwise."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from t2t.campaign.campaign import Campaign
+from t2t.campaign.engine import LocalEngine
+from t2t.campaign.facts import Settled
+from t2t.campaign.loop import Step, run
+from t2t.campaign.observer import Observer
+from t2t.core.errors import T2TError
+from t2t.core.locks import Busy
+from t2t.core.workspace import Workspace
+from t2t.studies.cells import Study, read_study
+from t2t.studies.running import check_study, failures, run_study, standing, study_lock, study_of
+from tests.helpers.crash import VOLATILE
+
+# Self-training labels more in the second: their first rounds are the same.
+CELLS = [{"name": "few"}, {"name": "more", "set": {"self_training.top_k": 9}}]
+STUDY = {"campaign": "tiny", "seeds": 2, "cells": CELLS, "set": {"training.steps": 10, "training.evaluate_every": 5}}
+
+
+def alone(campaign: Campaign, step: Step) -> Settled | None:
+    """A campaign without observers, in this process."""
+    return run(campaign, Observer(), step)
+
+
+@pytest.fixture
+def write(world: Path, tmp_path: Path) -> Callable[..., tuple[Workspace, Study]]:
+    """Writes a study into the tiny world's registry; its work folder is the test's own."""
+
+    def made(content: dict[str, Any], name: str = "pair") -> tuple[Workspace, Study]:
+        registry = tmp_path / "registry"
+        if not registry.is_dir():
+            registry.mkdir()
+            for kind in ("campaigns", "datasets", "teachers"):
+                (registry / kind).symlink_to(world / "registry" / kind)
+            (registry / "studies").mkdir()
+        (registry / "studies" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        workspace = Workspace(registry, world / "data", tmp_path / "work")
+        return workspace, read_study(workspace, name)
+
+    return made
+
+
+def ledgers(workspace: Workspace, study: Study) -> dict[str, list[dict[str, Any]]]:
+    """Of each campaign its ledger, without what may differ between two that did the same."""
+    return {
+        job.campaign: [without(record.model_dump(mode="json")) for record in standing(workspace, job).records]
+        for job in study.jobs()
+    }
+
+
+def without(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: without(value) for key, value in content.items() if key not in VOLATILE}
+    return [without(item) for item in content] if isinstance(content, list) else content
+
+
+def test_equal_first_rounds_are_trained_once_and_nothing_comes_out_otherwise(
+    write: Callable[..., tuple[Workspace, Study]], caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    workspace, study = write(STUDY)
+    caplog.set_level(logging.INFO, "t2t")
+    outcomes = run_study(study, workspace, run_campaign=alone, engine=LocalEngine("cpu"))
+    assert [outcome.state for outcome in outcomes] == ["done"] * 4
+    said = [record.getMessage() for record in caplog.records]
+    taken = [line for line in said if "whose student it takes over" in line]
+    assert taken == [
+        f"Round 0: trained on the same as that of pair-few-s{seed}, whose student it takes over." for seed in (0, 1)
+    ]
+    # Each campaign by itself, in another work folder.
+    apart = Workspace(workspace.registry, workspace.data, tmp_path / "apart")
+    for job in study.jobs():
+        run(Campaign(job.config, apart, LocalEngine("cpu")), Observer())
+    assert ledgers(workspace, study) == ledgers(apart, study)
+    for job in study.jobs():
+        ours, theirs = (place.work / "campaigns" / job.campaign / "round-000" for place in (workspace, apart))
+        for name in ("student/model.safetensors", "evaluation/test.parquet", "evaluation/test_topics.csv"):
+            assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+        configs = [json.loads((place / "student" / "config.json").read_text()) for place in (ours, theirs)]
+        assert without(configs[0]) == without(configs[1])
+    # Labels came into the lake once, and frames were embedded once.
+    campaign = Campaign(study.jobs()[0].config, workspace)
+    keys = [commit.key for commit in campaign.lake.log("main")]
+    for teacher in ("human", "colour-expert", "shape-expert", "vendor"):
+        assert sum(key.startswith(f"teacher:demo:{teacher}:") for key in keys) == 1
+    assert study_of(workspace, "pair-more-s1") == "pair"
+
+
+def test_what_is_done_is_not_done_again(
+    write: Callable[..., tuple[Workspace, Study]], caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace, study = write({**STUDY, "seeds": 1, "set": {**STUDY["set"], "rounds.max": 1}})
+    ran: list[str] = []
+
+    def counted(campaign: Campaign, step: Step) -> Settled | None:
+        ran.append(campaign.config.name)
+        return alone(campaign, step)
+
+    run_study(study, workspace, "few", counted)
+    run_study(study, workspace, run_campaign=counted)
+    run_study(study, workspace, run_campaign=counted)
+    assert ran == ["pair-few-s0", "pair-more-s0"]
+    with study_lock(study, workspace), pytest.raises(T2TError, match="'pair-few-s0' has begun with another config"):
+        check_study(read_study(workspace, "pair", ["training.steps=11"]), workspace)
+
+
+def test_a_cell_that_fails_is_told_and_the_others_run(write: Callable[..., tuple[Workspace, Study]]) -> None:
+    workspace, study = write({**STUDY, "seeds": 1, "set": {**STUDY["set"], "rounds.max": 1}})
+
+    def ill(campaign: Campaign, step: Step) -> Settled | None:
+        if campaign.config.name == "pair-few-s0":
+            raise T2TError("The teacher went home.")
+        return alone(campaign, step)
+
+    outcomes = run_study(study, workspace, run_campaign=ill)
+    assert [outcome.state for outcome in outcomes] == ["failed", "done"]
+    told = failures(study, outcomes)
+    assert told is not None
+    assert "of 2 campaigns 1 failed" in told
+    assert "few, seed 0: The teacher went home." in told
+    assert told.endswith("Go on with: t2t study pair")
+    assert failures(study, run_study(study, workspace, run_campaign=alone)) is None
+
+
+def test_two_processes_do_not_work_on_one_study(write: Callable[..., tuple[Workspace, Study]]) -> None:
+    workspace, study = write(STUDY)
+    with study_lock(study, workspace):
+        process = multiprocessing.get_context("fork").Process(target=_busy, args=(study, workspace))
+        process.start()
+        process.join(20)
+    assert process.exitcode == 7
+
+
+def _busy(study: Study, workspace: Workspace) -> None:
+    try:
+        run_study(study, workspace, run_campaign=alone)
+    except Busy as busy:
+        raise SystemExit(7 if "Study 'pair' is being run by process" in str(busy) else 1) from None
+
+
+def test_campaigns_of_the_registry_and_of_other_studies_are_left_alone(
+    write: Callable[..., tuple[Workspace, Study]],
+) -> None:
+    workspace, study = write({**STUDY, "seeds": 1, "set": {**STUDY["set"], "rounds.max": 1}})
+    run_study(study, workspace, "few", alone)
+    _, other = write({**STUDY, "cells": [{"name": "s0"}], "seeds": [0]}, name="pair-few")
+    assert other.jobs()[0].campaign == "pair-few-s0-s0"
+    moved = workspace.work / "campaigns" / "pair-few-s0"
+    moved.rename(moved.with_name("pair-few-s0-s0"))
+    with pytest.raises(T2TError, match="'pair-few-s0-s0' is a campaign of the study 'pair'"):
+        check_study(other, workspace)
