@@ -10,7 +10,7 @@ import typer
 
 from t2t.core.errors import T2TError
 
-# As t2t.data.formats.table has them, which are written, too, and one that is only read; tests/commands/test_exchange.py compares the two.
+# As t2t.data.formats.table has them; tests/commands/test_exchange.py compares the two. `class-votes` is read only.
 NAMES = "label-studio, cvat, coco, fiftyone, folders, activitynet, kinetics, wide-csv, huggingface"
 Complete = Annotated[
     bool,

@@ -33,9 +33,9 @@ def list_files(named: Sequence[str | Path]) -> Listing:
     found: dict[str, Path] = {}
     others = 0
     for name in named:
-        file, row = split_row(str(name))
-        if row is not None and os.path.isfile(file) and not os.path.exists(name):
-            found.setdefault(f"{os.path.abspath(file)}#{row}", Path(name))  # a row of a file of numbers
+        numbers, row = split_row(str(name))
+        if row is not None and os.path.isfile(numbers) and not os.path.exists(name):
+            found.setdefault(f"{os.path.abspath(numbers)}#{row}", Path(name))
             continue
         path = Path(name)
         try:

@@ -66,11 +66,11 @@ class VectorsEncoder:
             file, row = split_row(path)
             wanted[file].append((row, name))
         for path, rows in wanted.items():
-            file = self._open(path)
-            self._sample(file, rows[0][0])
+            opened = self._open(path)
+            self._sample(opened, rows[0][0])
             # Numbers that no sample names are nobody's business.
-            used = None if rows[0][0] is None else np.array([file.row(row or "") for row, _ in rows], np.int64)
-            _refuse_bad(file, used, [name for _, name in rows])
+            used = None if rows[0][0] is None else np.array([opened.row(row or "") for row, _ in rows], np.int64)
+            _refuse_bad(opened, used, [name for _, name in rows])
 
     def _open(self, path: str) -> VectorFile:
         if path not in self._files:
