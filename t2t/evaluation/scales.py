@@ -21,7 +21,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from t2t.data.coding import Coded
 from t2t.data.labels import POSITIVE, is_people
-from t2t.data.scales import Scale, scale_of
+from t2t.data.scales import How, Scale, scale_of
 from t2t.evaluation.health import labeled_too, pairs_of, people_of
 
 # Knots of a map at most; they lie at quantiles that are equally far apart in their logits.
@@ -31,6 +31,8 @@ FOLDS = 5
 ENOUGH = 10
 # The map of its own distribution counts as much as so many positive pairs.
 PSEUDO_POSITIVES = 2.0
+# Of votes, 0 or 1, the share that is right where nobody looked, and how many looks that counts as.
+VOTES_RIGHT, VOTES_SEEN = 0.9, 10.0
 # A map never becomes flat altogether, so that it can be inverted: the least slope on the logits of ranks.
 LEAST_SLOPE = 0.02
 # Prior share of positives where no person said anything, within bounds.
@@ -128,7 +130,9 @@ def fit_scales(
         fallback = _own(own, max(usual, LEAST_SLOPE), share)
         truth = shared[name].truth if name in shared else np.empty(0)
         counts = {"pairs": len(truth), "positives": round(float(truth.sum()), 3)}
-        if name in informed:
+        if set(own.values) <= {0.0, 1.0}:
+            scales[name] = _of_votes(own, shared.get(name), **counts)
+        elif name in informed:
             scales[name] = _by_people(own, informed[name], fallback, **counts)
         else:
             scales[name] = _scale(own, fallback, how="own", **counts)
@@ -154,6 +158,28 @@ def _own(ranks: _Ranks, slope: float, share: float) -> Map:
     most = slope * float(np.abs(middle).max()) + 20  # there the mean is within 1e-8 of 0 or of 1
     shift = brentq(lambda b: float(expit(slope * middle + b) @ ranks.weight) - share, -most, most)
     return lambda confidence: expit(slope * ranks(confidence) + shift)
+
+
+def _of_votes(ranks: _Ranks, shared: Shared | None, **counts: float) -> Scale:
+    """The scale of a teacher that says 0 or 1 alone: how often people agree with either.
+
+    Somebody meant a vote as a yes, so that a few pairs against it are not enough: the share of votes that are right
+    begins at VOTES_RIGHT, as if so many had been looked at as VOTES_SEEN.
+    """
+    weight = dict(zip(ranks.values, ranks.weight, strict=True))
+    right = {1.0: VOTES_RIGHT, 0.0: 0.5}
+    if len(weight) == 2:  # of the zeros as many are wrong as would make up for the wrong ones
+        right[0.0] = min((1 - VOTES_RIGHT) * weight[1.0] / weight[0.0], 0.5)
+    common = []
+    for value in ranks.values:
+        truth = np.empty(0) if shared is None else shared.truth[shared.confidence == value]
+        # For each one there are so many zeros: both were seen in as many samples.
+        seen = VOTES_SEEN * (weight[value] / weight.get(1.0, weight[value]))
+        common.append((truth.sum() + seen * right[float(value)]) / (len(truth) + seen))
+    rising = np.maximum.accumulate(np.array(common)).clip(1e-6, 1 - 1e-6)
+    rising = expit(logit(rising) + LEAST_SLOPE * (np.arange(len(rising)) - (len(rising) - 1) / 2))
+    how: How = "own" if shared is None else "people"
+    return scale_of(ranks.values, rising, how=how, **counts)
 
 
 def _by_people(ranks: _Ranks, shared: Shared, fallback: Map, **counts: float) -> Scale:
