@@ -43,7 +43,20 @@ class ClassScores(Config):
 
 
 def measure_classes(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> ClassScores:
-    """Accuracy and F1 of the most likely topic. Args: pairs: scored, as `is_exclusive` has them."""
+    """Accuracy and F1 of the most likely topic.
+
+    Args:
+        pairs: scored, as `t2t.data.classes.is_exclusive` has them.
+    """
+    names, values, drawn = class_draws(pairs, resamples, seed)
+    accuracy, macro, *f1 = (_interval(value, each) for value, each in zip(values, drawn, strict=True))
+    samples = len(np.unique(pairs.sample))
+    return ClassScores(samples=samples, accuracy=accuracy, macro_f1=macro, f1=dict(zip(names, f1, strict=True)))
+
+
+def class_draws(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The topics' names; accuracy, the mean F1 and F1 of each topic, float64 [2 + topics]; and these in each resample,
+    float64 [2 + topics, resamples]. Args: pairs: as of `measure_classes`."""
     table = by_sample(pairs)
     if table is None:
         raise ValueError("pairs are not classes")
@@ -55,14 +68,11 @@ def measure_classes(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> Class
     groups = np.arange(len(table)) if pairs.groups is None else pairs.groups[pairs.sample[table[:, 0]]]
     generator = np.random.default_rng(seed)
     values = _rates(counts.sum(axis=1, keepdims=True), np.array([len(table)]))[:, 0]
-    drawn = []
+    drawn = [np.empty((len(values), 0))]
     for at in range(0, resamples, BLOCK):
         times = draws(generator, min(BLOCK, resamples - at), groups)
         drawn.append(_rates(counts @ times, times.sum(axis=0)))
-    every = np.concatenate(drawn, axis=1) if drawn else np.full((len(values), 1), np.nan)
-    found = [_interval(value, each) for value, each in zip(values, every, strict=True)]
-    accuracy, macro, *f1 = found
-    return ClassScores(samples=len(table), accuracy=accuracy, macro_f1=macro, f1=dict(zip(names, f1, strict=True)))
+    return names, values, np.concatenate(drawn, axis=1)
 
 
 def _rates(counts: np.ndarray, total: np.ndarray) -> np.ndarray:
@@ -77,7 +87,7 @@ def _rates(counts: np.ndarray, total: np.ndarray) -> np.ndarray:
 
 
 def _interval(value: float, drawn: np.ndarray) -> Interval:
-    if np.isnan(value) or np.isnan(drawn).all():
+    if np.isnan(value) or not len(drawn) or np.isnan(drawn).all():
         return Interval(float(value))
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     return Interval(float(value), float(low), float(high))

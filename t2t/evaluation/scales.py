@@ -21,7 +21,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from t2t.data.coding import Coded
 from t2t.data.labels import POSITIVE, is_people
-from t2t.data.scales import How, Scale, scale_of
+from t2t.data.scales import Scale, scale_of
 from t2t.evaluation.health import labeled_too, pairs_of, people_of
 
 # Knots of a map at most; they lie at quantiles that are equally far apart in their logits.
@@ -130,10 +130,11 @@ def fit_scales(
         fallback = _own(own, max(usual, LEAST_SLOPE), share)
         truth = shared[name].truth if name in shared else np.empty(0)
         counts = {"pairs": len(truth), "positives": round(float(truth.sum()), 3)}
-        if set(own.values) <= {0.0, 1.0}:
-            scales[name] = _of_votes(own, shared.get(name), **counts)
-        elif name in informed:
-            scales[name] = _by_people(own, informed[name], fallback, **counts)
+        imagined = None
+        if (votes := _votes(own)) is not None:
+            fallback, imagined = votes
+        if name in informed:
+            scales[name] = _by_people(own, informed[name], fallback, imagined, **counts)
         else:
             scales[name] = _scale(own, fallback, how="own", **counts)
     return scales
@@ -160,33 +161,28 @@ def _own(ranks: _Ranks, slope: float, share: float) -> Map:
     return lambda confidence: expit(slope * ranks(confidence) + shift)
 
 
-def _of_votes(ranks: _Ranks, shared: Shared | None, **counts: float) -> Scale:
-    """The scale of a teacher that says 0 or 1 alone: how often people agree with either.
+def _votes(ranks: _Ranks) -> tuple[Map, np.ndarray] | None:
+    """Of a teacher that says 0 or 1 alone, what its votes mean where nobody looked, and how many pairs that counts as,
+    float64 [2]; None of any other.
 
-    Somebody meant a vote as a yes, so that a few pairs against it are not enough: the share of votes that are right
-    begins at VOTES_RIGHT, as if so many had been looked at as VOTES_SEEN.
+    Somebody meant a vote as a yes, so a few pairs against it are not enough. Of the zeros as many are wrong as make up
+    for the wrong ones; where a class is voted for, the other classes' zeros were looked at with it.
     """
-    weight = dict(zip(ranks.values, ranks.weight, strict=True))
-    right = {1.0: VOTES_RIGHT, 0.0: 0.5}
-    if len(weight) == 2:  # of the zeros as many are wrong as would make up for the wrong ones
-        right[0.0] = min((1 - VOTES_RIGHT) * weight[1.0] / weight[0.0], 0.5)
-    common = []
-    for value in ranks.values:
-        truth = np.empty(0) if shared is None else shared.truth[shared.confidence == value]
-        # For each one there are so many zeros: both were seen in as many samples.
-        seen = VOTES_SEEN * (weight[value] / weight.get(1.0, weight[value]))
-        common.append((truth.sum() + seen * right[float(value)]) / (len(truth) + seen))
-    rising = np.maximum.accumulate(np.array(common)).clip(1e-6, 1 - 1e-6)
-    rising = expit(logit(rising) + LEAST_SLOPE * (np.arange(len(rising)) - (len(rising) - 1) / 2))
-    how: How = "own" if shared is None else "people"
-    return scale_of(ranks.values, rising, how=how, **counts)
+    if len(ranks.values) != 2 or ranks.values[0] != 0 or ranks.values[1] != 1:
+        return None
+    no, yes = ranks.weight
+    wrong = min((1 - VOTES_RIGHT) * yes / no, 0.5)
+    return lambda c: np.interp(c, (0.0, 1.0), (wrong, VOTES_RIGHT)), VOTES_SEEN * np.array([no / yes, 1.0])
 
 
-def _by_people(ranks: _Ranks, shared: Shared, fallback: Map, **counts: float) -> Scale:
+def _by_people(
+    ranks: _Ranks, shared: Shared, fallback: Map, weight: np.ndarray | None = None, **counts: float
+) -> Scale:
     # The fallback as pairs that were never asked, spread over the identity's distribution.
     at = ranks.knots()
-    share = float(np.average(fallback(at)))
-    weight = np.full(len(at), PSEUDO_POSITIVES / max(share, 1e-9) / len(at))
+    if weight is None:
+        share = float(np.average(fallback(at)))
+        weight = np.full(len(at), PSEUDO_POSITIVES / max(share, 1e-9) / len(at))
     imagined = at, fallback(at), weight
 
     def fitted(kind: str, keep: np.ndarray) -> Map:
