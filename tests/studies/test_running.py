@@ -21,7 +21,9 @@ from t2t.core.errors import T2TError
 from t2t.core.locks import Busy
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study, read_study
-from t2t.studies.running import check_study, failures, run_study, standing, study_lock, study_of
+from t2t.studies.checks import check_study, study_lock, study_of
+from t2t.studies.config import StudyRun
+from t2t.studies.running import Incomplete, refuse_failures, run_study, standing
 from tests.helpers.crash import VOLATILE
 
 # Self-training labels more in the second: their first rounds are the same.
@@ -112,7 +114,7 @@ def test_what_is_done_is_not_done_again(
     run_study(study, workspace, run_campaign=counted)
     assert ran == ["pair-few-s0", "pair-more-s0"]
     with study_lock(study, workspace), pytest.raises(T2TError, match="'pair-few-s0' has begun with another config"):
-        check_study(read_study(workspace, "pair", ["training.steps=11"]), workspace)
+        check_study(read_study(workspace, StudyRun(study="pair", settings=("training.steps=11",))), workspace)
 
 
 def test_a_cell_that_fails_is_told_and_the_others_run(write: Callable[..., tuple[Workspace, Study]]) -> None:
@@ -125,12 +127,9 @@ def test_a_cell_that_fails_is_told_and_the_others_run(write: Callable[..., tuple
 
     outcomes = run_study(study, workspace, run_campaign=ill)
     assert [outcome.state for outcome in outcomes] == ["failed", "done"]
-    told = failures(study, outcomes)
-    assert told is not None
-    assert "of 2 campaigns 1 failed" in told
-    assert "few, seed 0: The teacher went home." in told
-    assert told.endswith("Go on with: t2t study pair")
-    assert failures(study, run_study(study, workspace, run_campaign=alone)) is None
+    with pytest.raises(Incomplete, match=r"of 2 campaigns 1 failed[^\n]+\n  few, seed 0: The teacher went home\."):
+        refuse_failures(study, outcomes)
+    refuse_failures(study, run_study(study, workspace, run_campaign=alone))
 
 
 def test_two_processes_do_not_work_on_one_study(write: Callable[..., tuple[Workspace, Study]]) -> None:
