@@ -31,8 +31,10 @@ from t2t.campaign.recipe import recipe_of
 from t2t.campaign.steps.rows import as_trained
 from t2t.campaign.steps.train import fresh_student
 from t2t.core.config import parse
+from t2t.data.classes import is_exclusive
 from t2t.data.coding import strings
 from t2t.data.pairs import Pairs
+from t2t.evaluation.classes import class_draws
 from t2t.evaluation.metrics import average_precision, bootstrap
 from t2t.evaluation.scales import scales_of
 from t2t.students.dual_encoder import Student
@@ -125,7 +127,7 @@ def people_repeated(matrix: LabelMatrix, human: np.ndarray, share: float) -> Lab
 def _config(world: World, settings: Sequence[str]) -> CampaignConfig:
     variation = str(world.embeddings.frames > 1).lower()
     settings = [setting.replace("VARIATION", variation) for setting in settings]
-    content: dict[str, Any] = {"name": "bench", "dataset": world.name, "encoder": {"kind": "pixels"}}
+    content: dict[str, Any] = {"name": "bench", "dataset": world.name, "encoder": world.encoder}
     content |= {"teachers": list(world.teachers)}
     return parse(CampaignConfig, override(content, list(settings)), f"recipe on {world.name}")
 
@@ -189,7 +191,29 @@ def table(world: World, results: dict[str, dict[str, Any]], resamples: int) -> d
             f"{result['cpu']:.0f}",
         )
     console.print(shown)
+    if is_exclusive(next(iter(results.values()))["pairs"]["test"][0]):
+        classes(world, results, resamples, numbers)
     return numbers
+
+
+def classes(world: World, results: dict[str, dict[str, Any]], resamples: int, numbers: dict[str, Any]) -> None:
+    """Prints accuracy of the most likely topic, and F1 of the last one and on average, where each sample has one."""
+    shown = Table(title=f"{world.name}: the most likely topic", title_justify="left")
+    last = f"F1 of {world.topics[-1]}"
+    for column in ("recipe", "validation accuracy", "accuracy", "95 %", "each seed", last, "95 %", "each seed", "F1"):
+        shown.add_column(column, justify="left" if column == "recipe" else "right")
+    for name, result in results.items():
+        validation = float(np.mean([class_draws(p, 0)[1][0] for p in result["pairs"]["validation"]]))
+        found = [class_draws(pairs, resamples) for pairs in result["pairs"]["test"]]
+        value = np.mean([values for _, values, _ in found], axis=0)
+        low, high = np.nanpercentile(np.mean([drawn for _, _, drawn in found], axis=0), [2.5, 97.5], axis=1)
+        row = [name, f"{validation:.3f}"]
+        for at in (0, -1):
+            each = " ".join(f"{values[at]:.3f}" for _, values, _ in found)
+            row += [f"{value[at]:.3f}", f"{low[at]:.3f} to {high[at]:.3f}", each]
+        shown.add_row(*row, f"{value[1]:.3f}")
+        numbers[name] |= {"accuracy": [value[0], low[0], high[0]], "f1_last": [value[-1], low[-1], high[-1]]}
+    console.print(shown)
 
 
 def weak(counts: Sequence[int], seeds: int, resamples: int) -> dict[str, Any]:

@@ -1,26 +1,31 @@
 """Data sets whose samples are embedded already, for `benchmarks/recipes.py`: what a round trains on and measures by.
 
 demo, jhmdb and caltech are the registry's campaigns, prepared as `t2t run` does; youtube and sms are two sets of the
-benchmark WRENCH (Zhang et al. 2021), texts as vectors, whose labeling functions are the teachers.
+benchmark WRENCH (Zhang et al. 2021), imported: texts as vectors, whose labeling functions are the teachers.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 import t2t.data.demo
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.observer import Observer
 from t2t.campaign.steps.prepare import prepare
 from t2t.campaign.steps.rows import groups_of, next_rows
+from t2t.commands.import_request import Request
+from t2t.commands.votes_import import FORMAT, import_votes
 from t2t.core.workspace import Workspace
 from t2t.data.coding import Coded, code
+from t2t.data.dataset import Dataset
+from t2t.data.demo.crowd import make_crowd
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.labels import HUMAN, LABEL_SCHEMA
 from t2t.data.pairs import Pairs, teacher_scores
@@ -39,6 +44,7 @@ class World:
     embeddings: of all samples. rows: who says what of those that may be trained on. where: int64, their positions in
     `embeddings`. groups: int64, their groups. pairs: by split, not scored; at: the positions of their samples.
     outside: by split, each teacher's confidences of the pairs, NaN where it gave none.
+    dataset, labels: of a campaign's data, and all that its teachers say.
     """
 
     name: str
@@ -51,6 +57,9 @@ class World:
     pairs: dict[str, Pairs]
     at: dict[str, np.ndarray]
     outside: dict[str, dict[str, np.ndarray]]
+    encoder: dict[str, Any] = field(default_factory=lambda: {"kind": "pixels"})
+    dataset: Dataset | None = None
+    labels: Mapping[str, pa.Table] = field(default_factory=dict)
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -84,25 +93,26 @@ def available(name: str) -> str | None:
 
 def open_world(name: str, settings: tuple[str, ...] = ()) -> World:
     """A data set by name; `weak` is caltech with its hundred weak teachers instead of its own."""
-    if name in WRENCH:
-        return _wrench(Path(os.environ["T2T_DATA"]) / "wrench" / name, name)
     if name == WEAK:
         return _weak(Path(os.environ["T2T_DATA"]) / "caltech" / "weak-teachers.npz")
     return _campaign(name, settings)
 
 
 def _campaign(name: str, settings: tuple[str, ...] = ()) -> World:
-    data = WORK / "data" if name == "demo" else Path(os.environ["T2T_DATA"])
+    data = WORK / "data" if name in ("demo", *WRENCH) else Path(os.environ["T2T_DATA"])
+    place = Workspace.find(None, data, WORK / "work")
     if name == "demo":
         t2t.data.demo.make(data / "demo")
-    campaign = Campaign.open(name, Workspace.find(None, data, WORK / "work"), f"{name}-bench", list(settings))
+    if name in WRENCH and not (data / name / "samples.csv").is_file():
+        import_votes(place, Request(FORMAT, Path(os.environ["T2T_DATA"]) / "wrench" / name, name))
+    campaign = Campaign.open(name, place, f"{name}-bench", list(settings))
     prepare(campaign, Observer())
     main = campaign.lake.resolve("main")
     rows = next_rows(campaign, main, (HUMAN, *campaign.config.teachers))
     pairs = {split: campaign.human_pairs(split) for split in ("train", "validation", "test")}
     outside: dict[str, dict[str, np.ndarray]] = {split: {} for split in pairs}
-    for teacher in campaign.config.teachers:
-        labels = read_labels(campaign.lake, main, campaign.dataset.name, teacher)
+    said = {t: read_labels(campaign.lake, main, campaign.dataset.name, t) for t in campaign.config.teachers}
+    for teacher, labels in said.items():
         for split, those in pairs.items():
             outside[split][teacher] = teacher_scores(those, labels)
     return World(
@@ -116,27 +126,47 @@ def _campaign(name: str, settings: tuple[str, ...] = ()) -> World:
         pairs,
         {split: campaign.positions(those.sample_ids) for split, those in pairs.items()},
         outside,
+        campaign.config.encoder.model_dump(),
+        campaign.dataset,
+        said,
     )
 
 
 def _weak(path: Path) -> World:
     """caltech's samples and people, and a hundred weak teachers."""
-    world = _campaign("caltech")
+    return replace(taught_by(_campaign("caltech"), _crowd(path)), name=WEAK)
+
+
+def crowd_of(world: World, count: int) -> dict[str, pa.Table]:
+    """The labels of a crowd of weak teachers of the demo (so many), or of caltech's hundred."""
+    if world.name == "demo":
+        return _crowd(make_crowd(WORK / "data" / "demo", count))
+    return _crowd(Path(os.environ["T2T_DATA"]) / "caltech" / "weak-teachers.npz")
+
+
+def _crowd(path: Path) -> dict[str, pa.Table]:
     with np.load(path) as file:
         confidence, ids, topics = file["confidence"], file["sample_ids"].tolist(), file["topics"].tolist()
-    names = tuple(f"weak-{i:02}" for i in range(len(confidence)))
-    human = world.of(())
-    tables = [_table(human.rows)]
-    outside: dict[str, dict[str, np.ndarray]] = {split: {} for split in world.pairs}
-    for name, said in zip(names, confidence, strict=True):
+    found = {}
+    for i, said in enumerate(confidence):
+        name = f"weak-{i:02}"
         sample, topic = np.nonzero(~np.isnan(said))
         columns = [pa.array(ids).take(pa.array(sample)), pa.array(topics).take(pa.array(topic))]
         columns += [pa.repeat(pa.scalar(name), len(sample)), pa.array(said[sample, topic].astype(np.float32))]
-        tables.append(pa.table(columns, schema=LABEL_SCHEMA))
+        found[name] = pa.table(columns, schema=LABEL_SCHEMA)
+    return found
+
+
+def taught_by(world: World, tables: Mapping[str, pa.Table]) -> World:
+    """The same samples and people with other teachers. Args: tables: what each says of all samples."""
+    outside: dict[str, dict[str, np.ndarray]] = {split: {} for split in world.pairs}
+    for name, labels in tables.items():
         for split, those in world.pairs.items():
-            outside[split][name] = teacher_scores(those, tables[-1])
-    rows = code(tables, world.rows.sample_ids, world.rows.topics, (HUMAN, *names))
-    return replace(world, name=WEAK, rows=rows, outside=outside)
+            outside[split][name] = teacher_scores(those, labels)
+    people = _table(world.of(()).rows)
+    rows = code([people, *tables.values()], world.rows.sample_ids, world.rows.topics, (HUMAN, *tables))
+    # Samples that nobody speaks of any more keep their places.
+    return replace(world, rows=rows, outside=outside, labels=dict(tables))
 
 
 def _table(coded: Coded) -> pa.Table:
@@ -145,59 +175,3 @@ def _table(coded: Coded) -> pa.Table:
     columns = [ids.take(pa.array(coded.sample)), names[0].take(pa.array(coded.topic))]
     columns += [names[1].take(pa.array(coded.teacher)), pa.array(coded.confidence)]
     return pa.table(columns, schema=LABEL_SCHEMA)
-
-
-def _wrench(folder: Path, name: str) -> World:
-    """Texts as one frame each; a labeling function that votes for a class says 1 of it and 0 of the others. Of the
-    human-labeled part three quarters are trained on, and every fourth row is for validation."""
-    classes = (folder / "classes.txt").read_text(encoding="utf-8").split()
-    vectors, gold, ids, votes = [], [], [], []
-    for split in ("train", "valid", "test"):
-        vectors.append(np.load(folder / f"{split}_vectors.npy", allow_pickle=False))
-        gold.append(np.loadtxt(folder / f"{split}_gold.csv", skiprows=1, delimiter=",", dtype=int, ndmin=1))
-        votes.append(np.loadtxt(folder / f"{split}_votes.csv", skiprows=1, delimiter=",", dtype=int, ndmin=2))
-        ids += [f"{split}-{i}" for i in range(len(vectors[-1]))]
-    starts = np.cumsum([0, *map(len, vectors)])
-    truth, votes_of = np.concatenate(gold), np.concatenate(votes)
-    valid = np.arange(starts[1], starts[2])
-    parts = {
-        "train": valid[valid % 4 != 0],
-        "validation": valid[valid % 4 == 0],
-        "test": np.arange(starts[2], starts[3]),
-    }
-    trained = np.concatenate([np.arange(starts[1]), parts["train"]])
-
-    def table(teacher: str, samples: np.ndarray, said: np.ndarray) -> pa.Table:
-        samples, said = samples[said >= 0], said[said >= 0]
-        columns = [pa.array(ids).take(pa.array(np.repeat(samples, len(classes))))]
-        columns += [
-            pa.array(np.tile(classes, len(samples))),
-            pa.repeat(pa.scalar(teacher), len(samples) * len(classes)),
-        ]
-        answers = said[:, None] == np.arange(len(classes))
-        return pa.table([*columns, pa.array(answers.ravel().astype(np.float32))], schema=LABEL_SCHEMA)
-
-    tables = [table(HUMAN, parts["train"], truth[parts["train"]])]
-    names = tuple(f"lf{i:03}" for i in range(votes_of.shape[1]))
-    pairs = {split: _class_pairs(ids, rows, truth, classes) for split, rows in parts.items()}
-    outside: dict[str, dict[str, np.ndarray]] = {split: {} for split in pairs}
-    for i, teacher in enumerate(names):
-        tables.append(table(teacher, np.arange(len(ids)), votes_of[:, i]))
-        for split, those in pairs.items():
-            outside[split][teacher] = teacher_scores(those, tables[-1])
-    names = tuple(t for t, labels in zip(names, tables[1:], strict=True) if _speaks(labels, ids, trained))
-    rows = code(tables, [ids[i] for i in trained], classes, (HUMAN, *names))
-    embeddings = Embeddings.of([vector[None] for vector in np.concatenate(vectors)])
-    return World(name, embeddings, tuple(classes), frozenset(), rows, trained, trained, pairs, parts, outside)
-
-
-def _speaks(labels: pa.Table, ids: list[str], trained: np.ndarray) -> bool:
-    """Whether a labeling function says anything of what is trained on."""
-    return bool(pc.any(pc.is_in(labels["sample_id"], value_set=pa.array([ids[i] for i in trained]))).as_py())
-
-
-def _class_pairs(ids: list[str], rows: np.ndarray, truth: np.ndarray, classes: list[str]) -> Pairs:
-    sample, topic = np.repeat(np.arange(len(rows)), len(classes)), np.tile(np.arange(len(classes)), len(rows))
-    target = (truth[rows][sample] == topic).astype(np.float32)
-    names = tuple(ids[i] for i in rows)
-    return Pairs(names, tuple(classes), sample, topic, target, np.full(len(target), np.nan, np.float32))

@@ -232,11 +232,20 @@ def lineage(
 
 
 @app.command()
-def demo(context: typer.Context) -> None:
+def demo(
+    context: typer.Context,
+    crowd: Annotated[
+        int, typer.Option(min=0, max=30_000, help="Also make so many weak teachers: teachers/crowd-N.npz.")
+    ] = 0,
+) -> None:
     """Render the demo's clips and train its teachers, into the data folder. Makes only what is not there."""
     from t2t.data.demo import make
 
     make(context.obj.data / "demo")
+    if crowd:
+        from t2t.data.demo.crowd import make_crowd
+
+        typer.echo(make_crowd(context.obj.data / "demo", crowd))
 
 
 @app.command()

@@ -26,6 +26,7 @@ from t2t.core.workspace import Workspace
 from t2t.data.coding import codes, positions, strings
 from t2t.data.dataset import Dataset
 from t2t.data.embeddings.embed import Embedded
+from t2t.data.embeddings.vectors import check_samples
 from t2t.data.pairs import Pairs, human_pairs, pairs_of
 from t2t.lake import Lake, open_lake
 from t2t.lake.layout import CampaignLayout
@@ -142,8 +143,14 @@ class Campaign:
     @cached_property
     def embedded(self) -> Embedded:
         """The embeddings of all readable samples; computed once, then read from the store."""
+        self.check_samples()
         dataset, work = self.dataset, self.workspace.work
         return self.engine.embed(dataset.samples, self.config.encoder, work, dataset.config.max_unreadable)
+
+    def check_samples(self) -> None:
+        """Raises T2TError where the frame encoder cannot take the dataset's samples; embeds nothing."""
+        if self.is_news("samples are checked"):
+            check_samples(self.dataset.samples, self.config.encoder)
 
     @cached_property
     def _embedded_ids(self) -> pa.Array:

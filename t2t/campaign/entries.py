@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from t2t.campaign.config import CampaignConfig, override
@@ -17,6 +19,8 @@ from t2t.data.people import PeopleConfig
 from t2t.data.remote import open_remote
 from t2t.lake import Lake
 from t2t.teachers import QUICK, TeacherEntry, parse_entry
+from t2t.teachers.members import KEY as MEMBERS
+from t2t.teachers.members import members_of
 from t2t.teachers.retraction import marks
 
 
@@ -63,7 +67,42 @@ def load_dataset(name: str, workspace: Workspace | None = None) -> Dataset:
 def campaign_config(workspace: Workspace, name: str) -> CampaignConfig:
     """`registry/campaigns/<name>.yaml`."""
     path = workspace.file("campaigns", name)
-    return parse(CampaignConfig, expand(_named(path, read_yaml(path), "name"), {}, path), path)
+    content = expand(_named(path, read_yaml(path), "name"), {}, path)
+    return parse(CampaignConfig, with_members(workspace, content), path)
+
+
+def with_members(workspace: Workspace, content: dict[str, Any]) -> dict[str, Any]:
+    """A campaign's content with the members in place of every set of teachers that it names."""
+    named = content.get("teachers")
+    if not isinstance(named, list):
+        return content
+    written = content if isinstance(content, Written) else Written(content)
+    names = [written.text(["teachers", i]) or name for i, name in enumerate(named)]
+    found: list[Any] = []
+    for given, name in zip(named, names, strict=True):
+        members = set_members(workspace, name) if isinstance(name, str) else None
+        found += [f"{name}.{member}" for member in members] if members else [given]
+    if len(found) > len(named):
+        content["teachers"] = found
+    return content
+
+
+def set_members(workspace: Workspace, name: str) -> tuple[str, ...] | None:
+    """The members of a teacher's file that stands for several; None where there is no such file."""
+    path = workspace.registry / "teachers" / f"{name}.yaml"
+    try:
+        now = path.stat()
+    except (OSError, ValueError):
+        return None
+    return _read_members(path, now.st_mtime_ns, now.st_size) if "/" not in name else None
+
+
+@lru_cache(maxsize=1024)
+def _read_members(path: Path, *state: int) -> tuple[str, ...] | None:
+    """Each of a thousand members asks for its set. Args: state: of the file."""
+    # Most files have no such key: they need not be parsed twice.
+    there = MEMBERS in path.read_text(encoding="utf-8", errors="replace")
+    return members_of(read_yaml(path), path) if there else None
 
 
 def read_campaign(workspace: Workspace, campaign: str, name: str | None, settings: list[str]) -> CampaignConfig:
@@ -79,19 +118,64 @@ def read_campaign(workspace: Workspace, campaign: str, name: str | None, setting
         expect(name, str, "A campaign's name is a text")
     content = override(expand(read_yaml(path), {}, path), settings)
     content["name"] = campaign if name is None else name
-    return parse(CampaignConfig, content, path)
+    return parse(CampaignConfig, with_members(workspace, content), path)
 
 
 def teacher_entry(workspace: Workspace, teacher_id: str, data: Path | None = None) -> TeacherEntry:
-    """A hand-written entry. `data` is what `${data}` stands for; without it the text stays as it is."""
-    path = workspace.file("teachers", teacher_id)
-    variables = {"data": str(data) if data else "${data}"}
-    return parse_entry(expand(_named(path, read_yaml(path), "id"), variables, path), path)
+    """A hand-written entry, a member's too. `data` is what `${data}` stands for; without it the text stays as it is."""
+    content, path = _teacher_content(workspace, teacher_id, data, ())
+    return parse_entry(content, path)
+
+
+def has_teacher(workspace: Workspace, teacher_id: str) -> bool:
+    """Whether the registry has a teacher, by a file of its own or as a member."""
+    return (workspace.registry / "teachers" / f"{teacher_id}.yaml").is_file() or _set_of(
+        workspace, teacher_id
+    ) is not None
+
+
+def teacher_file(workspace: Workspace, teacher_id: str) -> Path:
+    """The file that a teacher's entry stands in. Raises T2TError that names the nearest one when there is none."""
+    found = _set_of(workspace, teacher_id)
+    return workspace.file("teachers", teacher_id if found is None else found[0])
+
+
+def _set_of(workspace: Workspace, teacher_id: str) -> tuple[str, str] | None:
+    """(set, member) of a member's id; None where it is none, or has a file of its own."""
+    if not isinstance(teacher_id, str) or (workspace.registry / "teachers" / f"{teacher_id}.yaml").is_file():
+        return None
+    for dot in (i for i, sign in enumerate(teacher_id) if sign == "."):
+        name, member = teacher_id[:dot], teacher_id[dot + 1 :]
+        if member in (set_members(workspace, name) or ()):
+            return name, member
+    return None
+
+
+def _teacher_content(
+    workspace: Workspace, teacher_id: str, data: Path | None, altering: tuple[str, ...]
+) -> tuple[dict[str, Any], Path]:
+    """An entry as its kind reads it, with the entry of the teacher that it alters in it, and its file."""
+    found = _set_of(workspace, teacher_id)
+    path = workspace.file("teachers", teacher_id if found is None else found[0])
+    content = expand(_named(path, read_yaml(path), "id"), {"data": str(data) if data else "${data}"}, path)
+    members = members_of(content, path)
+    if members is not None and found is None:
+        raise T2TError(f"{path}: a set of {len(members):,} teachers: name one, such as {teacher_id}.{members[0]}.")
+    if found is not None:
+        content |= {"id": teacher_id, "member": found[1]}
+        del content[MEMBERS]
+    if content.get("kind") == "altered":
+        of = content.text(["of"]) or content.get("of", content.get("member"))
+        if isinstance(of, str):
+            if of in altering or of == teacher_id:
+                raise T2TError(f"{path}: of: {of!r} is altered of itself.")
+            content["of"] = _teacher_content(workspace, of, data, (*altering, teacher_id))[0]
+    return content, path
 
 
 def quick_entry(workspace: Workspace, teacher_id: str) -> TeacherEntry | None:
     """A teacher's entry, where its kind loads within a moment; None where that takes longer and is for later."""
-    kind = read_yaml(workspace.file("teachers", teacher_id)).get("kind")
+    kind = read_yaml(teacher_file(workspace, teacher_id)).get("kind")
     return teacher_entry(workspace, teacher_id) if isinstance(kind, str) and kind in QUICK else None
 
 

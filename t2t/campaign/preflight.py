@@ -6,9 +6,10 @@ The run itself checks all of it again, and more; this is for whoever waits at a 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from t2t.campaign.config import CampaignConfig
-from t2t.campaign.entries import dataset_config, quick_entry, refuse_unready
+from t2t.campaign.entries import dataset_config, quick_entry, refuse_unready, teacher_file
 from t2t.campaign.find import check_lake, lake_of
 from t2t.campaign.freeze import read_frozen, refuse_changes
 from t2t.campaign.ledger import Ledger
@@ -58,11 +59,14 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
             taught = {teacher.id for record in ledger.records() for teacher in record.teachers}
             same = config.model_copy(update={"recipe": "manual"}) if frozen.get("recipe") == "manual" else config
             refuse_changes(frozen, same, ledger.layout, out, taught)
+    looked_at: set[Path] = set()
     for name in config.teachers:
         if name in out:
             continue
-        if not isinstance(read_yaml(workspace.file("teachers", name)).get("kind"), str):
-            raise T2TError(f"{workspace.file('teachers', name)}: key 'kind' is missing.")
+        file = teacher_file(workspace, name)
+        if file not in looked_at and not isinstance(read_yaml(file).get("kind"), str):
+            raise T2TError(f"{file}: key 'kind' is missing.")
+        looked_at.add(file)
         if not begun:  # once there is a round, those that labeled everything are asked nothing
             refuse_unready(workspace, name)
 

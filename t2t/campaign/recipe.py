@@ -11,6 +11,7 @@ import numpy as np
 from t2t.campaign.config import CampaignConfig
 from t2t.core.config import parse
 from t2t.data.labels import HUMAN
+from t2t.data.vector_files import VECTORS
 from t2t.students.config import DualEncoderConfig, fitting
 from t2t.training.config import TrainingConfig
 from t2t.training.matrix import LabelMatrix
@@ -62,7 +63,11 @@ def planned_recipe(
 def _fitted(config: CampaignConfig, frames: int, samples: int) -> DualEncoderConfig:
     """The student as it is given, and what is not given as it fits the data."""
     given = config.student.model_dump(exclude_unset=True) if "student" in config.model_fields_set else {}
-    student = parse(DualEncoderConfig, _filled(given, fitting(frames, samples).model_dump()), "student")
+    student = parse(
+        DualEncoderConfig,
+        _filled(given, fitting(frames, samples, config.encoder.kind == VECTORS).model_dump()),
+        "student",
+    )
     if student.text.pretrained is None:
         return student
     told: Mapping[str, Any] = given.get("text", {})
@@ -101,6 +106,9 @@ def _student_choice(student: DualEncoderConfig, frames: int) -> Choice:
         why += "; how frames change and vary helps, too"
     if student.text.pretrained is not None and student.text.freeze:
         why += "; the pretrained text tower is frozen, so that each topic is read once"
+    if student.frontend.scaling == "whole":
+        shape.append("all numbers divided by one")
+        why += "; an embedding of one's own keeps the distances that it was made with"
     if student.text.head == "none":
         why += ", and its vectors are the common space"
     return Choice("student", ", ".join(shape), why)

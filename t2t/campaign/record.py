@@ -6,6 +6,7 @@ follows from who learned from whom, so that taking a mark back brings all of it 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,12 +14,15 @@ import pandas as pd
 from pydantic import Field, SkipValidation, field_validator
 
 from t2t.core.config import Config
+from t2t.data.labels import is_people
 from t2t.data.scales import ScaleFacts
 from t2t.evaluation.interval import Interval
 from t2t.teachers.base import TeacherRef
 from t2t.training.config import TrainingConfig
 
 RETRACTED = "retracted"
+# Outside teachers that pages, charts and tables tell of by name.
+SHOWN = 20
 
 
 class ControlScores(Config):
@@ -85,6 +89,23 @@ class Record(Config):
     # The watch on its labels (`t2t.evaluation.watch`), and the topic that most of them speak for.
     watch: dict[str, float] = Field(default_factory=dict)
     largest_topic: str | None = None
+
+    def foremost(self, most: int = SHOWN) -> list[str]:
+        """Its outside teachers that are told of by name where there are more than people read: the best by PR-AUC on
+        validation, on the pairs that each labels, in the order of the round's teachers. All where they are few."""
+        names = [teacher.id for teacher in self.teachers if not self._apart(teacher.id)]
+        if len(names) <= most:
+            return names
+        best = sorted(names, key=lambda name: -self.validation.get(f"pr_auc_teacher/{name}", 0.0))[:most]
+        return [name for name in names if name in set(best)]
+
+    def shown(self, most: int = SHOWN) -> list[str]:
+        """All of its teachers that are told of by name: people, the foremost, the campaign's own students."""
+        foremost = set(self.foremost(most))
+        return [teacher.id for teacher in self.teachers if self._apart(teacher.id) or teacher.id in foremost]
+
+    def _apart(self, teacher: str) -> bool:
+        return is_people(teacher) or re.fullmatch(rf"{re.escape(self.campaign)}-self-\d+", teacher) is not None
 
     @property
     def score(self) -> float:

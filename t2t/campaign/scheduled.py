@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from t2t.campaign.config import EngineName
 from t2t.campaign.engine import open_engine
-from t2t.campaign.entries import open_dataset, teacher_entry
+from t2t.campaign.entries import has_teacher, open_dataset, teacher_entry
 from t2t.campaign.overrides import CampaignName, campaign_with
 from t2t.core.config import Config
 from t2t.core.errors import T2TError, nearest, one_line
@@ -175,7 +175,7 @@ def _standing(workspace: Workspace, lake: Lake, dataset: Dataset, name: str) -> 
             f"Teacher {name!r} is retracted and labels nothing more. Take that back: t2t teachers retract {out[name]} "
             "--undo"
         )
-    if name in workspace.names("teachers"):
+    if has_teacher(workspace, name):
         return teacher_entry(workspace, name, dataset.root)
     registration = registered(lake, dataset.name, name)
     if registration is None:

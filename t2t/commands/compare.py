@@ -121,6 +121,8 @@ def _metrics(a: Record, b: Record) -> pd.DataFrame:
             if "/" not in name or name.startswith("pr_auc_beside/"):
                 shown = f"{split} {name.replace('pr_auc_beside/', 'pr_auc on pairs of ')}"
                 rows.append({"metric": shown, first: left.get(name), second: right.get(name)})
+    classes = [name for name in a.decisions if name in b.decisions and name.startswith(("accuracy", "class_f1"))]
+    rows += [{"metric": f"test {name}", first: a.decisions[name], second: b.decisions[name]} for name in classes]
     frame = pd.DataFrame(rows)
     frame["change"] = frame[second] - frame[first]
     return frame

@@ -16,6 +16,8 @@ from t2t.commands.import_request import NOTE, Place, Request, key_of, noted, pla
 from t2t.commands.schemas import FILES, schema_line
 from t2t.commands.tables import console
 from t2t.commands.teachers import commented
+from t2t.commands.votes_import import FORMAT as CLASS_VOTES
+from t2t.commands.votes_import import import_votes
 from t2t.core.config import parse
 from t2t.core.errors import DataError, T2TError, listed, nearest, one_line
 from t2t.core.files import sha256, write_text
@@ -44,11 +46,14 @@ def import_data(workspace: Workspace, request: Request) -> list[Path]:
     Raises T2TError for what cannot be read, a dataset that is there (without `mode`), media that are missing, and
     versions whose teachers are there with other labels. Nothing is written then.
     """
-    if request.format not in FORMATS:
-        raise T2TError(f"{one_line(request.format, 40)}: no format that is read.{nearest(request.format, FORMATS)}")
+    if request.format not in {*FORMATS, CLASS_VOTES}:
+        known = nearest(request.format, [*FORMATS, CLASS_VOTES])
+        raise T2TError(f"{one_line(request.format, 40)}: no format that is read.{known}")
     if not request.source.exists():
         raise T2TError(f"{request.source}: no such file or folder.")
     with changing(workspace, request.dataset):
+        if request.format == CLASS_VOTES:
+            return import_votes(workspace, request)
         return _import(workspace, request)
 
 

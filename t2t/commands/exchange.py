@@ -10,7 +10,7 @@ import typer
 
 from t2t.core.errors import T2TError
 
-# As t2t.data.formats.table has them; tests/commands/test_exchange.py compares the two.
+# As t2t.data.formats.table has them; tests/commands/test_exchange.py compares the two. `class-votes` is read only.
 NAMES = "label-studio, cvat, coco, fiftyone, folders, activitynet, kinetics, wide-csv, huggingface"
 Complete = Annotated[
     bool,
@@ -24,7 +24,7 @@ Exclusive = Annotated[
 
 def data_import(
     context: typer.Context,
-    format_name: Annotated[str, typer.Argument(metavar="FORMAT", help=NAMES)],
+    format_name: Annotated[str, typer.Argument(metavar="FORMAT", help=f"{NAMES}, class-votes")],
     source: Annotated[Path, typer.Argument(help="The export: a file, or a folder.")],
     dataset: Annotated[str, typer.Option(help="The dataset's name in registry/datasets/.")],
     into: Annotated[str, typer.Option(help="Its folder in the data root; its name if left out.")] = "",

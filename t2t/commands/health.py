@@ -16,6 +16,7 @@ from t2t.campaign.find import ledger_of
 from t2t.campaign.freeze import frozen_config, read_frozen
 from t2t.campaign.steps.rows import next_rows, round_scales
 from t2t.commands.tables import console, records_of, table_of
+from t2t.core.errors import listed
 from t2t.core.workspace import Workspace
 from t2t.data.competence import answers_of, competence
 from t2t.data.labels import is_people
@@ -23,7 +24,7 @@ from t2t.data.scales import Scale
 from t2t.evaluation.health import check_health, health
 from t2t.evaluation.worth import remarks
 
-# Annotators that a terminal is told of.
+# Annotators, or teachers, that a terminal is told of.
 MOST_SHOWN = 30
 
 
@@ -99,20 +100,41 @@ def print_health(workspace: Workspace, campaign: str) -> None:
     counts = dict.fromkeys(("rows", "samples", "topics", "distinct", "pairs"), ",d")
     shares = dict.fromkeys(("entropy", "at 0", "at 1", "mean", "PR-AUC", "chance", "ECE"), ".3f")
     title = f"Labels that {campaign} trains on next; pairs, PR-AUC and calibration error (ECE) where people labeled too"
-    console.print(table_of(measured.report.rename(columns=short), title, **counts, **shares))
+    report, more = _cut(measured.report)
+    console.print(table_of(report.rename(columns=short), title, **counts, **shares))
+    _print_more(more)
     if measured.scales is not None:
         title = (
             "How they are brought to one scale: slope of their logits (1 is calibrated, above is timid, below is loud),"
             " and worth, the share of people's answers that they explain"
         )
-        console.print(table_of(measured.scales, title, slope=".2f", worth=".3f"))
+        best = measured.scales.sort_values("worth", ascending=False, kind="stable", na_position="first")
+        console.print(table_of(_cut(measured.scales, best)[0], title, slope=".2f", worth=".3f"))
+        _print_more(more)
     if measured.people is not None:
         _print_people(measured.people)
     if measured.missing:
-        console.print(f"Not labeled yet, the next run does it: {', '.join(measured.missing)}")
-    for remark in measured.remarks:
+        console.print(f"Not labeled yet, the next run does it: {listed(measured.missing)}")
+    for remark in measured.remarks[:MOST_SHOWN]:
         console.print(remark, markup=False, soft_wrap=True)
+    if len(measured.remarks) > MOST_SHOWN:
+        console.print(f"and {len(measured.remarks) - MOST_SHOWN:,} more remarks: t2t teachers health {campaign} --json")
     check_health(measured.report, measured.config.health.model_copy(update={"constant": "warn"}), campaign)
+
+
+def _cut(frame: pd.DataFrame, order: pd.DataFrame | None = None) -> tuple[pd.DataFrame, int]:
+    """A table of teachers as long as a person reads, and how many rows it lacks: the first of `order`, else those with
+    the highest PR-AUC where people labeled too, people's own before them."""
+    if len(frame) <= MOST_SHOWN:
+        return frame, 0
+    if order is None:
+        order = frame.sort_values("pr_auc", ascending=False, kind="stable", na_position="first")
+    return order.head(MOST_SHOWN), len(frame) - MOST_SHOWN
+
+
+def _print_more(more: int) -> None:
+    if more:
+        console.print(f"and {more:,} more teachers, which are worth less: --json has all")
 
 
 def _print_people(people: pd.DataFrame) -> None:

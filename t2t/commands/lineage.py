@@ -27,6 +27,8 @@ from t2t.lake.tables import latest_commit
 from t2t.teachers.retraction import retracted
 from t2t.teachers.store import registered
 
+# Children of one node that a person reads.
+MOST = 30
 Node = dict[str, Any]
 """`kind` (checkpoint, round, teacher, labels, data), `id`, `facts`, `retracted` (the reason, or None), `from` (what it
 descends from) and `repeated` (its own `from` stands where it was named first)."""
@@ -171,9 +173,22 @@ def print_lineage(node: Node) -> None:
     console.print(tree)
 
 
+def told(node: Node) -> tuple[list[Node], int]:
+    """What a node descends from as far as a person reads it, and how many more there are: of very many teachers the
+    first ones, those that are retracted and those that are students."""
+    children = node["from"]
+    if len(children) <= MOST:
+        return children, 0
+    shown = [c for i, c in enumerate(children) if i < MOST or c["retracted"] or c["facts"].get("kind") == "student"]
+    return shown, len(children) - len(shown)
+
+
 def _grow(tree: Tree, node: Node) -> None:
-    for child in node["from"]:
+    children, more = told(node)
+    for child in children:
         _grow(tree.add(_line(child)), child)
+    if more:
+        tree.add(f"[dim]and {more:,} more teachers (--json has all)[/dim]")
 
 
 def _line(node: Node) -> str:

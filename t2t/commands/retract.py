@@ -10,6 +10,7 @@ from rich.tree import Tree
 
 from t2t.campaign.config import RoundsConfig
 from t2t.campaign.decision import waiting
+from t2t.campaign.entries import has_teacher
 from t2t.campaign.find import campaigns, readable_entry, retractable_places
 from t2t.campaign.freeze import read_frozen
 from t2t.campaign.ledger import Ledger
@@ -32,7 +33,7 @@ def retract_teacher(
     """
     places = retractable_places(workspace)
     if teacher not in places:
-        if teacher in workspace.names("teachers"):
+        if has_teacher(workspace, teacher):
             raise T2TError(
                 f"Teacher {teacher!r} has no labels in a lake yet, so there is nothing to retract: take it out of the "
                 "campaign's `teachers`."

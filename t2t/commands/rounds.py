@@ -87,6 +87,16 @@ def _print_decisions(best: Record | None) -> None:
         )
         said = f"{wished} the champion's yes has precision {right} and recall {facts['recall']:.3f} on test."
     console.print(f"{said} Calibration error (ECE): {facts['ece']:.3f}.", markup=False, soft_wrap=True)
+    if "accuracy" in facts:
+        f1 = {name.partition("/")[2]: value for name, value in facts.items() if name.startswith("class_f1/")}
+        each = f" ({', '.join(f'{topic} {value:.3f}' for topic, value in f1.items())})" if f1 else ""
+        console.print(
+            f"Each sample is of one class: the champion's most likely one has accuracy {facts['accuracy']:.3f} "
+            f"[{facts.get('accuracy_low', nan):.3f}, {facts.get('accuracy_high', nan):.3f}] and a mean F1 of "
+            f"{facts['class_f1']:.3f}{each} on test.",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def print_rounds(workspace: Workspace, campaign: str) -> None:

@@ -31,6 +31,8 @@ from t2t.teachers.retraction import retracted
 from t2t.teachers.store import registrations
 
 FEW = 200
+# Rows of a table that a person reads.
+MOST = 100
 # Of comments in what is written.
 WIDTH = 116
 
@@ -79,8 +81,8 @@ def _rows(
 
 def print_teachers(workspace: Workspace) -> None:
     """Hand-written entries and the students that became teachers, with what the lake holds of each."""
-    rows = []
-    for row in teachers_json(workspace):
+    rows, found = [], teachers_json(workspace)
+    for row in found[:MOST]:
         there = row["dataset"] is not None
         text: str | Text = row["description"]
         if row["retracted"]:
@@ -96,6 +98,8 @@ def print_teachers(workspace: Workspace) -> None:
             }
         )
     console.print(table_of(pd.DataFrame(rows), "Teachers"))
+    if len(found) > MOST:
+        console.print(f"and {len(found) - MOST:,} more: t2t teachers --json")
     console.print("Add one: t2t teachers add ID --kind labels --path '${data}/teachers/ID.csv'")
 
 

@@ -35,15 +35,21 @@ def _temporary(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_file(target: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `target`; on success it becomes `target`, on an error it is removed."""
+def atomic_file(target: str | Path, flush: bool = True) -> Iterator[Path]:
+    """Yields a temporary path beside `target`; on success it becomes `target`, on an error it is removed.
+
+    Args:
+        flush: to disk before it is `target`; needless where whoever reads it writes it once more.
+    """
     target = Path(target)
     temporary = _temporary(target)
     try:
         yield temporary
-        fsync(temporary)
+        if flush:
+            fsync(temporary)
         os.replace(temporary, target)
-        fsync(target.parent)
+        if flush:
+            fsync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -39,9 +39,10 @@ from t2t.data.tables import (
     refuse_duplicates,
     refuse_unknown,
 )
+from t2t.data.vector_files import VECTORS, split_row
 
 SPLITS = ("train", "unlabeled", "validation", "test")
-MODALITIES = ("video", "image")
+MODALITIES = ("video", "image", VECTORS)
 # A dataset's name is a folder of the lake.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 # A topic is a name or a sentence; what is longer is another file by mistake.
@@ -107,6 +108,11 @@ class DatasetConfig(Config):
     topics: str = Field("topics.txt", description="The topics, one a line.")
     unseen: UnseenConfig = Field(
         UnseenConfig(fraction=0.0), description="Topics whose labels are kept out of training, to measure new ones by."
+    )
+    exclusive: bool | None = Field(
+        None,
+        description="Whether each sample has exactly one of the topics, so that the most likely one is an answer: true "
+        "is checked; null: where people answered all topics of what is measured, and said yes to one each.",
     )
     max_unreadable: float = Field(0.01, ge=0, le=1, description="Share of samples that may be unreadable.")
     table_limits: TableLimits = Field(TableLimits(), description="What a table of it, or of labels, may be at most.")
@@ -341,7 +347,21 @@ def _read_samples(file: SourceFile, root: Path, config: DatasetConfig) -> pa.Tab
             "a group lies in one split only."
         ),
     )
-    resolved = [_resolve(path, index, written, root, config) for index, written in enumerate(table["path"].to_pylist())]
+    paths, modalities = table["path"].to_pylist(), table["modality"].to_pylist()
+    files: dict[str, str] = {}  # of numbers, which have many samples each
+
+    def resolved_one(index: int, written: str) -> str:
+        if modalities[index] != VECTORS:
+            return _resolve(path, index, written, root, config)
+        file, row = split_row(written)
+        if file not in files:
+            files[file] = _resolve(path, index, file, root, config)
+            if is_remote(files[file]):
+                where = first_row(path, index)
+                raise DataError(path, "numbers are read from files of this machine; copy it here.", where, "path")
+        return files[file] if row is None else f"{files[file]}#{row}"
+
+    resolved = [resolved_one(index, written) for index, written in enumerate(paths)]
     return table.set_column(table.column_names.index("path"), "path", pa.array(resolved, pa.string()))
 
 

@@ -46,8 +46,13 @@ LABEL_SCHEMA = pa.schema(
 LABEL_DICTIONARIES = ["sample_id", "topic", "teacher_id"]
 
 
-def write_parquet(tables: pa.Table | Iterable[pa.Table], path: str | Path, schema: pa.Schema | None = None) -> int:
+def write_parquet(
+    tables: pa.Table | Iterable[pa.Table], path: str | Path, schema: pa.Schema | None = None, flush: bool = True
+) -> int:
     """Writes one table, or many one after the other without holding them all, atomically; returns the rows written.
+
+    Args:
+        flush: as for `atomic_file`.
 
     Raises:
         ValueError: there is no table and no schema, or a table's columns are not the schema's.
@@ -55,7 +60,7 @@ def write_parquet(tables: pa.Table | Iterable[pa.Table], path: str | Path, schem
     if isinstance(tables, pa.Table):
         tables = [tables]
     rows = 0
-    with atomic_file(path) as temporary:
+    with atomic_file(path, flush) as temporary:
         writer: pq.ParquetWriter | None = None
         try:
             for table in tables:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t2t.core.errors import T2TError, one_line
+from t2t.data.vector_files import split_row
 
 # What is taken out of a folder, by its ending; a file that is named itself is taken whatever it is called.
 VIDEOS = frozenset({".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv"})
@@ -32,6 +33,10 @@ def list_files(named: Sequence[str | Path]) -> Listing:
     found: dict[str, Path] = {}
     others = 0
     for name in named:
+        numbers, row = split_row(str(name))
+        if row is not None and os.path.isfile(numbers) and not os.path.exists(name):
+            found.setdefault(f"{os.path.abspath(numbers)}#{row}", Path(name))
+            continue
         path = Path(name)
         try:
             is_folder, is_there = path.is_dir(), path.exists()

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from t2t.core.errors import DataError, T2TError, listed
+from t2t.data.classes import are_classes
 from t2t.data.columns import first_row
 from t2t.data.competence import people_remarks
 from t2t.data.dataset import SPLITS, Dataset
 from t2t.data.labels import POSITIVE
+from t2t.data.pairs import human_pairs
 from t2t.data.tables import plain_text
 
 MEASURED = ("validation", "test")
@@ -26,6 +28,9 @@ def refuse_unsound(dataset: Dataset) -> None:
     T2TError for a split to measure on that has no positive pair."""
     if dataset.config.shared_videos == "refuse":
         _refuse_shared(dataset)
+    if dataset.config.exclusive:
+        measured = {split: human_pairs(dataset.human, dataset.sample_ids(split), dataset.topics) for split in MEASURED}
+        are_classes(measured, True, dataset.name)
     labels = _labels(dataset)
     for split in MEASURED:
         refuse_no_positive(dataset, split, bool(_of(labels, split)["positive"].any()))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from pydantic import SkipValidation, field_validator
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from t2t.core.config import Config
 from t2t.data.pairs import Pairs
 from t2t.evaluation.calibration import Calibration, calibration, fit_temperature
-from t2t.evaluation.interval import Interval
+from t2t.evaluation.classes import ClassScores, measure_classes
+from t2t.evaluation.interval import Interval, JsonInterval
 from t2t.evaluation.metrics import draws
 from t2t.evaluation.thresholds import Thresholds, choose
 
@@ -24,22 +25,16 @@ class DecisionScores(Config):
 
     pairs: int
     called: int
-    precision: SkipValidation[Interval]
-    recall: SkipValidation[Interval]
-    f1: SkipValidation[Interval]
-
-    @field_validator("precision", "recall", "f1", mode="before")
-    @classmethod
-    def _interval(cls, value: Any) -> Any:
-        # JSON has no NaN.
-        nan = float("nan")
-        return Interval(**{k: nan if v is None else v for k, v in value.items()}) if isinstance(value, dict) else value
+    precision: JsonInterval
+    recall: JsonInterval
+    f1: JsonInterval
 
 
 class Decisions(Config):
     """What a round leaves as `decisions.json`.
 
-    thresholds, temperature: chosen on validation, so that `validation` is flattered, and `test` is not.
+    thresholds, temperature: chosen on validation, so that `validation` is flattered, and `test` is not. classes: by
+    split, of data whose topics are classes (`t2t.data.classes`); None of others.
     """
 
     thresholds: Thresholds
@@ -47,6 +42,14 @@ class Decisions(Config):
     validation: DecisionScores
     test: DecisionScores
     calibration: dict[str, Calibration]
+    classes: dict[str, ClassScores] | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = plain(self)
+        if self.classes is None:
+            content.pop("classes", None)
+        return content
 
     def metrics(self) -> dict[str, float]:
         """Flat names and numbers of the test split, NaN left out, for the ledger and MLflow."""
@@ -58,14 +61,20 @@ class Decisions(Config):
             found |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
         found |= {"ece": fit.ece, "brier": fit.brier, "ece_at_temperature": fit.ece_at_temperature}
         found["validation_ece"] = self.calibration["validation"].ece
+        if self.classes is not None:
+            found |= self.classes["test"].metrics()
+            found["validation_accuracy"] = self.classes["validation"].accuracy.value
         return {name: float(value) for name, value in found.items() if not np.isnan(value)}
 
 
-def decide(validation: Pairs, test: Pairs, identity: str, wished: float, resamples: int = 1000) -> Decisions:
+def decide(
+    validation: Pairs, test: Pairs, identity: str, wished: float, resamples: int = 1000, classes: bool = False
+) -> Decisions:
     """Thresholds and temperature by validation, and what they come to.
 
     Args:
-        validation, test: scored by the student as `identity`. wished: precision, 0..1.
+        validation, test: scored by the student as `identity`. wished: precision, 0..1. classes: whether each sample
+        has exactly one of the topics.
     """
     thresholds, temperature = choose(validation, identity, wished), fit_temperature(validation)
     splits = {"validation": validation, "test": test}
@@ -73,6 +82,7 @@ def decide(validation: Pairs, test: Pairs, identity: str, wished: float, resampl
         thresholds=thresholds,
         temperature=temperature,
         calibration={split: calibration(pairs, temperature) for split, pairs in splits.items()},
+        classes={split: measure_classes(pairs, resamples) for split, pairs in splits.items()} if classes else None,
         **{split: measure(pairs, thresholds, resamples) for split, pairs in splits.items()},
     )
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sklearn.metrics import average_precision_score
 
-from t2t.core.errors import T2TError
+from t2t.core.errors import T2TError, listed
 from t2t.data.coding import Coded
 from t2t.data.labels import HUMAN, POSITIVE, is_people
 from t2t.evaluation.config import HealthConfig
@@ -24,6 +24,8 @@ log = logging.getLogger("t2t")
 
 ENTROPY_BINS = 32
 CALIBRATION_BINS = 10
+# Teachers that are warned of one by one.
+SHOWN = 10
 COLUMNS = (
     "teacher",
     "rows",
@@ -161,11 +163,14 @@ def check_health(report: pd.DataFrame, config: HealthConfig, campaign: str) -> N
     if config.constant == "off":
         return
     constant = nearly_constant(report, config)
-    for teacher, measure in constant.items():
+    for teacher, measure in list(constant.items())[:SHOWN]:
         log.warning("Teacher %s says nearly the same about everything: %s.", teacher, measure)
+    if len(constant) > SHOWN:
+        names = listed(list(constant)[SHOWN:])
+        log.warning("%d more teachers say nearly the same about everything: %s.", len(constant) - SHOWN, names)
     if constant and config.constant == "block":
         teacher, measure = next(iter(constant.items()))
-        more = f" (and {', '.join(list(constant)[1:])})" if len(constant) > 1 else ""
+        more = f" (and {listed(list(constant)[1:])})" if len(constant) > 1 else ""
         raise T2TError(
             f"Teacher {teacher!r}{more} says nearly the same about everything: {measure}. Look at it with `t2t "
             f"teachers health {campaign}`; leave it out with `t2t teachers retract {teacher}`, or let it in with "

@@ -31,6 +31,8 @@ FOLDS = 5
 ENOUGH = 10
 # The map of its own distribution counts as much as so many positive pairs.
 PSEUDO_POSITIVES = 2.0
+# Of votes, 0 or 1, the share that is right where nobody looked, and how many looks that counts as.
+VOTES_RIGHT, VOTES_SEEN = 0.9, 10.0
 # A map never becomes flat altogether, so that it can be inverted: the least slope on the logits of ranks.
 LEAST_SLOPE = 0.02
 # Prior share of positives where no person said anything, within bounds.
@@ -128,8 +130,11 @@ def fit_scales(
         fallback = _own(own, max(usual, LEAST_SLOPE), share)
         truth = shared[name].truth if name in shared else np.empty(0)
         counts = {"pairs": len(truth), "positives": round(float(truth.sum()), 3)}
+        imagined = None
+        if (votes := _votes(own)) is not None:
+            fallback, imagined = votes
         if name in informed:
-            scales[name] = _by_people(own, informed[name], fallback, **counts)
+            scales[name] = _by_people(own, informed[name], fallback, imagined, **counts)
         else:
             scales[name] = _scale(own, fallback, how="own", **counts)
     return scales
@@ -156,11 +161,28 @@ def _own(ranks: _Ranks, slope: float, share: float) -> Map:
     return lambda confidence: expit(slope * ranks(confidence) + shift)
 
 
-def _by_people(ranks: _Ranks, shared: Shared, fallback: Map, **counts: float) -> Scale:
+def _votes(ranks: _Ranks) -> tuple[Map, np.ndarray] | None:
+    """Of a teacher that says 0 or 1 alone, what its votes mean where nobody looked, and how many pairs that counts as,
+    float64 [2]; None of any other.
+
+    Somebody meant a vote as a yes, so a few pairs against it are not enough. Of the zeros as many are wrong as make up
+    for the wrong ones; where a class is voted for, the other classes' zeros were looked at with it.
+    """
+    if len(ranks.values) != 2 or ranks.values[0] != 0 or ranks.values[1] != 1:
+        return None
+    no, yes = ranks.weight
+    wrong = min((1 - VOTES_RIGHT) * yes / no, 0.5)
+    return lambda c: np.interp(c, (0.0, 1.0), (wrong, VOTES_RIGHT)), VOTES_SEEN * np.array([no / yes, 1.0])
+
+
+def _by_people(
+    ranks: _Ranks, shared: Shared, fallback: Map, weight: np.ndarray | None = None, **counts: float
+) -> Scale:
     # The fallback as pairs that were never asked, spread over the identity's distribution.
     at = ranks.knots()
-    share = float(np.average(fallback(at)))
-    weight = np.full(len(at), PSEUDO_POSITIVES / max(share, 1e-9) / len(at))
+    if weight is None:
+        share = float(np.average(fallback(at)))
+        weight = np.full(len(at), PSEUDO_POSITIVES / max(share, 1e-9) / len(at))
     imagined = at, fallback(at), weight
 
     def fitted(kind: str, keep: np.ndarray) -> Map:

@@ -33,6 +33,15 @@ CONTRADICTS = 0.45
 WORTHLESS = 0.01
 # Of its highest confidences so many are looked at, at most: half as many as there are positives.
 HIGHEST = 100
+# Of several teachers.
+OF_MANY: dict[Kind, str] = {
+    "timid": "are timid",
+    "loud": "are loud",
+    "one-sided": "are one-sided",
+    "contradicts": "contradict people",
+    "worthless": "are worth nothing",
+    "unshared": "share no labeled pairs with people that tell their scale",
+}
 RAW = "nothing is done: scale: raw"
 
 
@@ -51,6 +60,11 @@ class Remark:
     def mended(self) -> bool:
         """Whether the common scale puts it right, so that nobody needs to do anything."""
         return self.kind in ("timid", "loud")
+
+    @property
+    def said_of_many(self) -> str:
+        """The remark's kind in words, of several teachers."""
+        return OF_MANY[self.kind]
 
     def __str__(self) -> str:
         return f"Teacher {self.teacher} {self.text}."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -68,6 +69,8 @@ class GitLake:
         # Commits never change, so each is read once. What is in here has all its ancestors in here.
         self._commits: dict[str, Commit] = {}
         self._by_key: dict[str, list[Commit]] = {}
+        # A branch whose commits wait to become its own (`together`): its full name, and the newest of them.
+        self._waiting: tuple[str, str] | None = None
         self._check_main()
 
     def __str__(self) -> str:
@@ -97,6 +100,8 @@ class GitLake:
 
     def _reference(self, name: str) -> str | None:
         """The commit id that a branch or tag, by its full name, is at; None where there is none."""
+        if self._waiting is not None and self._waiting[0] == name:
+            return self._waiting[1]
         try:
             reference = self.repository.references.get(name)
             return None if reference is None else str(reference.resolve().target)
@@ -329,13 +334,35 @@ class GitLake:
 
     def _point(self, name: str, target: str) -> str:
         """Makes a reference, or moves it; the caller holds the lock."""
+        if self._waiting is not None and self._waiting[0] == name:
+            self._waiting = name, target
+            return target
         free_reference(Path(self.repository.path) / name)
         self.repository.references.create(name, target, force=True)
         return target
 
     @contextmanager
+    def together(self, branch: str) -> Iterator[None]:
+        """Commits on a branch are flushed to disk together, and then the branch moves. Nobody else writes meanwhile."""
+        with self._lock():
+            name = f"refs/heads/{branch}"
+            self._waiting = name, self._head(branch)
+            pygit2.option(pygit2.enums.Option.ENABLE_FSYNC_GITDIR, False)
+            try:
+                yield
+            finally:
+                newest, self._waiting = self._waiting[1], None
+                pygit2.option(pygit2.enums.Option.ENABLE_FSYNC_GITDIR, True)
+                if newest != self._head(branch):
+                    os.sync()
+                    self._point(name, newest)
+
+    @contextmanager
     def _lock(self) -> Iterator[None]:
         """One writer at a time moves references; the lock goes with the process that held it."""
+        if self._waiting is not None:
+            yield  # it is held by `together`
+            return
         with self._words, patient(self.path / "t2t.lock", str(self)):
             yield
 

@@ -46,6 +46,11 @@ class FrontendConfig(Config):
         description="Append how far each frame is from the one before, and from the clip's mean (absolute values).",
     )
     whiten: int | None = Field(None, ge=1, le=65_536, description="Keep so many principal components, whitened.")
+    scaling: Literal["each", "whole"] = Field(
+        "each",
+        description="each: every number is divided by its own standard deviation; whole: all by one, so that what "
+        "varies most weighs most, as in principal components.",
+    )
 
 
 class TowerConfig(Config):
@@ -201,7 +206,7 @@ class TaggingConfig(Config):
     block: int = Field(1024, ge=1, le=1_000_000, description="Samples labeled at once: those of one table.")
 
 
-def fitting(frames: int, samples: int) -> DualEncoderConfig:
+def fitting(frames: int, samples: int, own: bool = False) -> DualEncoderConfig:
     """The student that is taken where a campaign names none: small towers, since frame embeddings say most already.
 
     Measured on images, videos and texts (docs/results.md): no layer in either tower, so that a topic is the mean of its
@@ -211,10 +216,13 @@ def fitting(frames: int, samples: int) -> DualEncoderConfig:
     Args:
         frames: the most that a sample has.
         samples: those that may be trained on.
+        own: whether embeddings were made elsewhere, so that their numbers' sizes mean something: a principal component
+            that hardly varies is noise, and divided by how little it does it shouts.
     """
+    scaling: dict[str, Any] = {"scaling": "whole"} if own else {}
     return DualEncoderConfig(
         members=MEMBERS if samples <= FEW_SAMPLES else 1,
-        frontend=FrontendConfig(change=frames > 1, variation=frames > 1),
+        frontend=FrontendConfig(change=frames > 1, variation=frames > 1, **scaling),
         sample=TowerConfig(layers=0, dropout=0.2),
         text=TextTowerConfig(layers=0, d_model=64, d_ff=128, identity="gate"),
     )

@@ -29,6 +29,7 @@ class Frontend(nn.Module):
     def __init__(self, config: FrontendConfig, input_dim: int):
         super().__init__()
         self.config = config
+        self.input_dim = input_dim
         self.width = input_dim * (1 + config.change + 2 * config.variation)
         self.out_dim = min(config.whiten or self.width, self.width)
         self.register_buffer("mean", torch.zeros(self.width))
@@ -73,6 +74,8 @@ class Frontend(nn.Module):
                 product += x.T @ x
         mean = total / count
         std = (square / count - mean * mean).clamp(min=0).sqrt()
+        if self.config.scaling == "whole":  # frames by one number, their changes by another
+            std = (std * std).view(-1, self.input_dim).mean(1).sqrt().repeat_interleave(self.input_dim)
         # A dimension that never changes has nothing to say; dividing by its rounding error would make it shout.
         std[std < 1e-6] = 1.0
         self.mean.copy_(mean)

@@ -12,6 +12,7 @@ from t2t.teachers.base import Teacher, TeacherContext, TeacherEntry
 
 GROUP = "t2t.teachers"
 KINDS = {
+    "altered": "t2t.teachers.kinds.altered",
     "annotations": "t2t.teachers.kinds.annotations",
     "command": "t2t.teachers.kinds.command",
     "http": "t2t.teachers.kinds.http",

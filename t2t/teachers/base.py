@@ -42,10 +42,12 @@ class TeacherEntry(Config):
 
     @model_serializer(mode="wrap")
     def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `modalities` where it is left out: fingerprints and entries from before there was such a key stay."""
+        """Without `modalities` and `member` where they are left out: fingerprints and entries from before there were
+        such keys stay."""
         content: dict[str, Any] = plain(self)
-        if self.modalities is None:
-            content.pop("modalities", None)
+        for key in ("modalities", "member"):
+            if getattr(self, key, None) is None:
+                content.pop(key, None)
         return content
 
     def labeled(self, samples: pa.Table) -> pa.Table:

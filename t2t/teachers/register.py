@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from t2t.core.files import sha256, staging
 from t2t.data.dataset import Dataset
 from t2t.data.labels import LABEL_SCHEMA, stored, write_parquet
 from t2t.lake import Lake
-from t2t.lake.base import gone
+from t2t.lake.base import gone, together
 from t2t.lake.layout import DatasetLayout, TeacherLayout
 from t2t.lake.tables import latest_commit
 from t2t.teachers import Teacher
@@ -41,6 +41,8 @@ log = logging.getLogger("t2t")
 
 # Samples that a teacher is tried on.
 FEW = 2
+# Teachers whose labels become the branch's at once: others who write wait for these seconds.
+TOGETHER = 50
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,17 @@ class Registrar:
         # Also those that a kill left between the commit and this line.
         remove_parts(self.work, parts)
         return reference
+
+    def register_all(self, teachers: Sequence[Teacher], samples: pa.Table, topics: Sequence[str]) -> None:
+        """`register` for each. Those that only read a table are committed some at a time: each has its own commit, and
+        the branch moves once (`t2t.lake.base.together`)."""
+        for expensive, some in groupby(teachers, lambda teacher: shard_samples(teacher) is not None):
+            waiting = list(some)
+            size = 1 if expensive else TOGETHER
+            for start in range(0, len(waiting), size):
+                with nullcontext() if size == 1 else together(self.lake, self.branch):
+                    for teacher in waiting[start : start + size]:
+                        self.register(teacher, samples, topics)
 
     def try_out(self, teacher: Teacher, samples: pa.Table, topics: Sequence[str]) -> None:
         """Has a teacher that is not registered yet label a few samples, of which nothing is kept: what is wrong with
@@ -161,11 +174,13 @@ class Registrar:
                 file = stack.enter_context(self.lake.read(question.head, layout.labels))
                 old = pq.read_metadata(file).num_rows
                 tables = chain(stored(file), tables)
-            rows = write_parquet(tables, folder / "labels.parquet", LABEL_SCHEMA)
+            # The lake flushes what it takes from here.
+            rows = write_parquet(tables, folder / "labels.parquet", LABEL_SCHEMA, flush=False)
             if question.before is not None and rows == old and entry.kind == "annotations":
                 return  # nobody has annotated the new samples yet, which is no news
             now = question.now
-            write_parquet(pa.table({"sample_id": pa.array(now.samples, pa.string())}), folder / "asked.parquet")
+            asked_of = pa.table({"sample_id": pa.array(now.samples, pa.string())})
+            write_parquet(asked_of, folder / "asked.parquet", flush=False)
             content = Registration(
                 id=entry.id,
                 kind=entry.kind,

@@ -83,6 +83,28 @@ def labels(folder: Path, stack: ExitStack) -> Case:
     )
 
 
+def altered(folder: Path, stack: ExitStack) -> Case:
+    plain = labels(folder, stack)
+    of = {**plain.entry, "id": "vendor"}
+    base = {"id": "worse", "kind": "altered", "of": of, "noise": 0.5, "contradict": 0.25, "loudness": 0.5}
+    more = "sample_id,topic,confidence\nred,red square,0.75\n"
+    case = Case(base, plain.context)
+    return replace(
+        case,
+        same={"a copy": changed(case, folder / "c", bool)},
+        other={
+            "less noise": {"noise": 0.4},
+            "no contradiction": {"contradict": 0},
+            "loud": {"loudness": 2},
+            "fewer topics": {"topics": 0.4},
+            "named topics": {"topics": ["a dog"]},
+            "fewer samples": {"samples": 0.5},
+            "the seed": {"seed": 1},
+            "what the other one says": changed(case, folder / "d", lambda r: (r / "labels.csv").write_text(more)),
+        },
+    )
+
+
 def frames(folder: Path, stack: ExitStack) -> Case:
     torch.manual_seed(3)
     model = timm.create_model("resnet10t", num_classes=4)
@@ -316,6 +338,7 @@ WAYS: dict[str, Make] = {
     "zero-shot: softmax": with_keys(zero_shot, drop=("a softmax", "rivals"), confidence="softmax"),
 }
 CASES: dict[str, Make] = {
+    "altered": altered,
     "annotations": annotations,
     "command": command,
     "http": http,

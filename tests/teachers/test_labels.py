@@ -165,7 +165,7 @@ def test_a_missing_file_is_refused_when_the_teacher_is_built(dataset):
         ({"id": "../a", "kind": "labels", "path": "a.csv"}, "key 'id'"),
         ({"id": HUMAN, "kind": "labels", "path": "a.csv"}, "'human' is reserved for the ground truth"),
         ({"id": "v", "kind": "label", "path": "a.csv"}, "unknown kind 'label'. Did you mean 'labels'?"),
-        ({"id": "v", "path": "a.csv"}, "key 'kind' is missing. Known: annotations, "),
+        ({"id": "v", "path": "a.csv"}, "key 'kind' is missing. Known: altered, annotations, "),
     ],
 )
 def test_bad_entries_are_refused(content, says):

@@ -18,6 +18,7 @@ from t2t.campaign.facts import RoundScores, RoundStart, TrainFacts
 from t2t.core.files import atomic_folder, remove_folder, write_text
 from t2t.core.host import cpu_threads
 from t2t.core.sums import damaged, write_sums
+from t2t.data.classes import are_classes
 from t2t.data.labels import write_parquet
 from t2t.data.pairs import Pairs
 from t2t.data.scales import read_scales
@@ -64,7 +65,11 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
                 found = _yardsticks(campaign, start, pairs, said)
                 write_text(folder / files.yardsticks.name, found.model_dump_json(indent=2))
                 settings = campaign.config.evaluation
-                decided = decide(pairs["validation"], pairs["test"], identity, settings.precision, settings.resamples)
+                measured = {split: pairs[split] for split in ("validation", "test")}
+                classes = are_classes(measured, campaign.dataset.config.exclusive, campaign.dataset.name)
+                decided = decide(
+                    measured["validation"], measured["test"], identity, settings.precision, settings.resamples, classes
+                )
                 write_text(folder / files.decisions.name, decided.model_dump_json(indent=1))
             metrics["seconds"] = time.monotonic() - began
             (folder / files.metrics.name).write_text(json.dumps(metrics, indent=2))

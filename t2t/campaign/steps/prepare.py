@@ -35,6 +35,7 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
     """
     for path in [*remove_leftovers(campaign.workspace.work), *remove_leftovers(campaign.folder, deep=True)]:
         log.info("Removed %s, which a killed run left.", path)
+    campaign.check_samples()
     refuse_unsound(campaign.dataset)
     for remark in remarks(campaign.dataset):
         log.warning("Dataset %s: %s", campaign.dataset.name, remark)
@@ -56,9 +57,7 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
         if name in out:
             log.info("Teacher %s is left out: it is retracted (t2t teachers retract %s --undo).", name, out[name])
     commit_data(campaign.lake, campaign.dataset, campaign.embedded.quarantine, campaign.workspace.work)
-    readable, registrar = campaign.samples(*SPLITS), campaign.registrar()
-    for teacher in teachers:
-        registrar.register(teacher, readable, campaign.dataset.topics)
+    campaign.registrar().register_all(teachers, campaign.samples(*SPLITS), campaign.dataset.topics)
     _label_later_samples(campaign)
     observer.opened(campaign)
 

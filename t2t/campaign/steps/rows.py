@@ -5,7 +5,7 @@ too. Everything else is for measuring (the topic-split protocol), or an accident
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
@@ -19,7 +19,7 @@ from t2t.campaign.evidence import Frames as MatrixFrames
 from t2t.campaign.evidence import known_of
 from t2t.campaign.facts import RoundStart
 from t2t.core import plugins
-from t2t.core.errors import T2TError
+from t2t.core.errors import T2TError, listed
 from t2t.core.files import remove_folder, write_text
 from t2t.core.sums import damaged
 from t2t.data.coding import Coded, code, codes, positions, strings
@@ -37,6 +37,9 @@ from t2t.training.baselines.labels import Frames, aggregate
 from t2t.training.matrix import LabelMatrix, assemble
 
 log = logging.getLogger("t2t")
+
+# Teachers that a line or a remark is said of, one by one.
+SHOWN = 10
 
 
 def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix | None:
@@ -67,20 +70,30 @@ def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix | None:
         scales = round_scales(campaign, coded) if campaign.config.common_scale else {}
         if scales:
             found = remarks(coded, scales, but=campaign.lineup.own(coded.teachers))
-            say_remarks(remark for remark in found if campaign.is_news(str(remark)))
+            say_remarks([remark for remark in found if campaign.is_news(str(remark))], campaign.config.name)
             write_scales(files.scales, scales)
         known = partial(_known, campaign, start, scales)
         as_trained(assemble(coded), campaign.config.method, scales, known).save(files.labels)
     matrix = LabelMatrix.load(files.labels)
-    counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
+    counts = listed([f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items()], SHOWN)
     log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
     return matrix
 
 
-def say_remarks(found: Iterable[Remark]) -> None:
-    """One line each: what the common scale puts right for information, what people should look at as a warning."""
+def say_remarks(found: Sequence[Remark], campaign: str) -> None:
+    """One line each: what the common scale puts right for information, what people should look at as a warning. Of many
+    teachers of whom the same is said the others are counted."""
+    by_kind: dict[str, list[Remark]] = {}
     for remark in found:
-        log.log(logging.INFO if remark.mended else logging.WARNING, "%s", remark)
+        by_kind.setdefault(remark.kind, []).append(remark)
+    for some in by_kind.values():
+        level = logging.INFO if some[0].mended else logging.WARNING
+        for remark in some[:SHOWN]:
+            log.log(level, "%s", remark)
+        if len(some) > SHOWN:
+            names = listed([remark.teacher for remark in some[SHOWN:]])
+            what = some[0].said_of_many
+            log.log(level, "%d more teachers %s: %s (t2t teachers health %s)", len(some) - SHOWN, what, names, campaign)
 
 
 def next_rows(campaign: Campaign, commit: str, teachers: Sequence[str]) -> Coded:

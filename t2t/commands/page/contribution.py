@@ -60,6 +60,11 @@ class LeaveOneOut:
 
     def __init__(self, material: Material, steps: int = STEPS):
         self.material, self.record, self.most = material, material.measured, steps
+        if material.more:
+            raise Missing(
+                f"There are {len(material.named) + material.more:,} outside teachers, and a training without each is "
+                f"made for {len(material.named)} at most. What they are worth stands in the table of teachers."
+            )
         self.outside = [name for name in material.outside(self.record) if name not in material.out]
         if not self.outside:
             raise Missing("There is no outside teacher that stands, so there is none to leave out.")

@@ -16,7 +16,7 @@ from t2t.campaign.engine import LocalEngine
 from t2t.campaign.entries import open_dataset
 from t2t.campaign.find import ledger_of
 from t2t.campaign.freeze import frozen_config, read_frozen
-from t2t.campaign.record import Record, champion
+from t2t.campaign.record import SHOWN, Record, champion
 from t2t.campaign.scored import Scored
 from t2t.core.errors import T2TError, one_line
 from t2t.core.workspace import Workspace
@@ -154,8 +154,18 @@ class Material:
         return made is not None and made[0] == self.campaign
 
     def outside(self, record: Record) -> list[str]:
-        """The teachers of a round that are neither people nor the campaign's own students."""
-        return [teacher.id for teacher in record.teachers if not is_people(teacher.id) and not self.is_own(teacher.id)]
+        """The teachers of a round that are neither people nor students of campaigns, and that the page tells of."""
+        return [name for name in record.shown() if not is_people(name) and not self.is_own(name) and name in self.named]
+
+    @cached_property
+    def named(self) -> set[str]:
+        """The outside teachers that the page tells of by name: all, or those of `main` that are best on validation."""
+        return set(self.main.foremost() if self.main is not None else self.frozen["teachers"][:SHOWN])
+
+    @property
+    def more(self) -> int:
+        """How many outside teachers of `main` the page does not name."""
+        return len(self.main.teachers) - len(self.main.shown()) if self.main is not None else 0
 
     @cached_property
     def teachers(self) -> list[str]:
@@ -163,6 +173,8 @@ class Material:
         taught = [teacher.id for record in self.shown for teacher in record.teachers]
         taught += [record.self_teacher for record in self.shown if record.self_teacher]
         names = dict.fromkeys([HUMAN, *self.frozen["teachers"], *taught])
+        if self.more:
+            names = {n: None for n in names if is_people(n) or n in self.named or n in self.marks or self.is_own(n)}
         return sorted(names, key=self.is_own)  # stable
 
     @cached_property

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from t2t.commands.lineage import told
 from t2t.commands.page.pictures import css
 from t2t.evaluation.metrics import Interval
 
@@ -77,6 +78,7 @@ def environment() -> Environment:
     templates.filters |= {f.__name__: f for f in (number, signed, bounds, count, percent, measure, judged)} | {
         "colour": css
     }
+    templates.globals["told"] = told
     return templates
 
 

@@ -261,7 +261,13 @@ def watch(material: Material) -> dict[str, Any]:
             "No student of this campaign has become a teacher yet, and the watch looks at their labels; that of a "
             "campaign's last round has no need to become one."
         )
-    names = dict.fromkeys(name for record in watched for name in record.watch)
+    told = {name for record in watched for name in record.shown()}
+    names = dict.fromkeys(
+        name
+        for record in watched
+        for name in record.watch
+        if "/" not in name or not material.more or name.partition("/")[2] in told
+    )
     order = [name for name in MEASURES if name in names] + [name for name in names if name not in MEASURES]
     words = {name: f"rank correlation with {name.partition('/')[2]}" for name in order if "/" in name}
     rows = [

@@ -86,15 +86,31 @@ class VideoConfig(Config):
     interpolation: Interpolation | None = Field(None, description="For scaling; null: the model's own.")
 
 
+class VectorsConfig(Config):
+    """Embeddings that were made elsewhere: rows of numbers in .npy, .npz, Parquet or safetensors files."""
+
+    kind: Literal["vectors"] = Field("vectors", description="Numbers of your own, a row for each sample.")
+    dim: int = Field(ge=1, le=65_536, description="Numbers of a frame; of a row where a sample is one.")
+    frames: int = Field(1, ge=1, le=4096, description="Frames of a sample, at most: 1 for files [rows, dim].")
+    column: str | None = Field(
+        None,
+        description="The column (Parquet) or array (.npz, safetensors) that holds them; null where there is but one.",
+    )
+    ids: str | None = Field(
+        None, description="The column or array that names the rows, for paths as emb.parquet#NAME; null: by number."
+    )
+
+
 GROUP = "t2t.encoders"
 KINDS = {
     "pixels": "t2t.data.embeddings.pixels:PixelsEncoder",
     "timm": "t2t.data.embeddings.timm_model:TimmEncoder",
+    "vectors": "t2t.data.embeddings.vectors:VectorsEncoder",
     "video": "t2t.data.embeddings.video_model:VideoEncoder",
 }
 # Any kind of frame encoder: ours, or a plug-in's (entry-point group `t2t.encoders`).
 EncoderConfig = Annotated[
-    PixelsConfig | TimmConfig | VideoConfig,
+    PixelsConfig | TimmConfig | VectorsConfig | VideoConfig,
     Field(discriminator="kind"),
     SerializeAsAny(),
     plugins.OpenTo(GROUP, KINDS),

@@ -31,6 +31,7 @@ from t2t.data import remote
 from t2t.data.embeddings.config import Crop, Interpolation
 from t2t.data.embeddings.limits import Limits
 from t2t.data.embeddings.media.bounds import Unreadable, too_slow
+from t2t.data.vector_files import is_numbers
 
 __all__ = ["Decoder", "Limits", "Unreadable", "read_frames"]
 
@@ -115,6 +116,8 @@ class Decoder:
         """As `read_frames`."""
         if frames < 1:
             raise ValueError(f"frames must be 1 or more, not {frames}")
+        if is_numbers(str(path)):
+            raise Unreadable("numbers, which are no picture; only the encoder `vectors` reads them")
         try:
             path = remote.local(str(path))
         except OSError as error:

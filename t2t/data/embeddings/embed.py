@@ -22,7 +22,9 @@ from t2t.data.embeddings.decode import Decoder, Unreadable
 from t2t.data.embeddings.encoders import FrameEncoder, Preprocessing, build_encoder, by_clip, encoded, refuse_not_finite
 from t2t.data.embeddings.limits import Limits, limits_of
 from t2t.data.embeddings.store import Embeddings, EmbeddingStore
+from t2t.data.embeddings.vectors import probe_numbers
 from t2t.data.remote import shown
+from t2t.data.vector_files import is_numbers
 
 # A killed run loses this many samples at most. On two cores 256 clips take half a minute with MobileNetV2.
 SHARD_SAMPLES = 256
@@ -134,6 +136,7 @@ def embed(
         store.refresh()
         missing = [key for key in where if key not in store]
     if missing:
+        shard_samples = getattr(encoder, "shard_samples", shard_samples)
         files = [(key, paths[where[key][0]]) for key in missing]
         for key, clip in _embed_missing(files, encoder, store, workers, shard_samples, limits_of(samples)):
             for position in where[key]:
@@ -184,11 +187,18 @@ def probe(samples: pa.Table, workers: int | None = None) -> pa.Table:
     ids, paths = samples["sample_id"].to_pylist(), samples["path"].to_pylist()
     reasons: list[str | None] = []
     with progress("Reading videos", len(ids), "videos") as advance:
-        check = partial(Decoder.read, frames=1, size=CHECKED_SIZE)
+        check = _look
         for clip in _decode(paths, check, limits_of(samples), workers, window=4 * _workers(workers)):
             reasons.append(str(clip) if isinstance(clip, Unreadable) else None)
             advance()
     return _quarantine(ids, paths, reasons)
+
+
+def _look(decoder: Decoder, path: str) -> np.ndarray:
+    if is_numbers(path):
+        probe_numbers(path)
+        return np.empty(0, np.uint8)
+    return decoder.read(path, frames=1, size=CHECKED_SIZE)
 
 
 def decode_in_order(
@@ -196,14 +206,27 @@ def decode_in_order(
 ) -> Generator[np.ndarray | Unreadable, None, None]:
     """Frames of each file as the model wants them, in order, decoded ahead in processes.
 
-    Yields uint8 [F, size, size, 3], or an `Unreadable` with the reason. At most about two batches of the model
+    Yields uint8 [F, size, size, 3], or an `Unreadable` with the reason; of an encoder that reads files of numbers
+    itself, what its `read` gives. At most about two batches of the model
     and four clips for each worker are held. Closing it ends what is being decoded.
     """
+    if (own := getattr(model, "read", None)) is not None:
+        return _read_in_order(paths, own)
     window = 4 * _workers(workers) + 2 * -(-model.batch_size // model.frames)
     read = partial(
         Decoder.read, frames=model.frames, size=model.size, crop=model.crop, interpolation=model.interpolation
     )
     return _decode(paths, read, limits, workers, window)
+
+
+def _read_in_order(
+    paths: Sequence[str], read: Callable[[str], np.ndarray]
+) -> Generator[np.ndarray | Unreadable, None, None]:
+    for path in paths:
+        try:
+            yield read(path)
+        except Unreadable as error:
+            yield error
 
 
 def _decode(

@@ -34,6 +34,7 @@ from t2t.core.errors import T2TError
 from t2t.core.files import sha256, sha256_file
 from t2t.data import remote
 from t2t.data.embeddings.shards import Shard, read_shard, write_shard
+from t2t.data.vector_files import split_row
 
 log = logging.getLogger("t2t")
 
@@ -246,10 +247,13 @@ class EmbeddingStore:
 
         That is what this trusts: a program that changes a file and puts size and time back is not noticed. (Deleting
         `files.jsonl` makes it forget.) Raises OSError when the file cannot be read. Of files on other machines their
-        own cache knows (`t2t.data.remote`).
+        own cache knows (`t2t.data.remote`). A row of a file of numbers, `file.npy#17`, goes by the file's and its own.
         """
         if remote.is_remote(str(path)):
             return remote.sha256_of(str(path))
+        file, row = split_row(str(path))
+        if row is not None:
+            return sha256(self.hash_file(file), row)
         path = os.path.abspath(path)
         remembered = self.remembered(path)
         if remembered is not None:
@@ -268,6 +272,10 @@ class EmbeddingStore:
         """A file's hash where it is remembered and still holds, else None; its content is not read."""
         if remote.is_remote(str(path)):
             return remote.known(str(path))
+        file, row = split_row(str(path))
+        if row is not None:
+            known = self.remembered(file)
+            return None if known is None else sha256(known, row)
         path = os.path.abspath(path)
         size, changed, digest = self._files.get(path, (None, None, ""))
         try:
@@ -280,7 +288,7 @@ class EmbeddingStore:
         """Whether the store remembers a hash of this path (which may have changed since)."""
         if remote.is_remote(str(path)):
             return remote.known(str(path)) is not None
-        return os.path.abspath(path) in self._files
+        return os.path.abspath(split_row(str(path))[0]) in self._files
 
     def flush(self) -> None:
         """Writes down the hashes that were computed since the last shard."""

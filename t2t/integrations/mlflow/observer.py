@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -17,6 +17,7 @@ from t2t.campaign.facts import RoundStart, TrainFacts
 from t2t.campaign.observer import End, Observer, Place
 from t2t.campaign.record import Record, champion, rounds_table
 from t2t.core.config import parse
+from t2t.core.errors import listed
 from t2t.data.pairs import teacher_scores
 from t2t.evaluation import figures
 from t2t.evaluation.calibration import reliability_picture
@@ -34,6 +35,8 @@ from t2t.teachers.store import read_labels
 
 log = logging.getLogger("t2t")
 
+# Teachers whose labels are an input of a round's run each; of more the folder that all of them lie in is one.
+MOST_INPUTS = 50
 # In which state a campaign's run is left.
 STATUS: dict[End, str] = {"ended": "FINISHED", "pausing": "FINISHED", "waiting": "SCHEDULED", "failed": "FAILED"}
 
@@ -143,12 +146,20 @@ class MLflowObserver(Observer):
         if start in self._started:
             return self._started[start]
         k, teachers, layout = start.round, start.teachers, DatasetLayout(campaign.config.dataset)
-        facts = {"round": k, "seed": campaign.seed(k), "teachers": ",".join(teachers), "tasks": len(teachers)}
+        facts = {
+            "round": k,
+            "seed": campaign.seed(k),
+            "teachers": ",".join(teachers[:MOST_INPUTS]),
+            "tasks": len(teachers),
+        }
         settings = campaign.config.model_dump(mode="json", include={"method", "encoder", "student", "training"})
         run = self.tracker.start_round(k, facts | settings, {"t2t.branch": campaign.layout.branch(k)})
         lake, commit = campaign.lake, start.commit
         inputs = [DataInput("data", lake.uri(commit, layout.data), commit[:12], "data")]
-        for teacher in teachers:
+        many = len(teachers) > MOST_INPUTS
+        if many:
+            inputs.append(DataInput("teachers", lake.uri(commit, layout.teachers), commit[:12], "training"))
+        for teacher in teachers[:1] if many else teachers:
             path = layout.teacher(teacher).labels
             inputs.append(DataInput(teacher, lake.uri(commit, path), commit[:12], "training"))
         self.tracker.log_inputs(k, inputs)
@@ -255,10 +266,11 @@ def _renamed(points: Sequence[tuple[int, Mapping[str, float]]]) -> list[tuple[in
 
 def picture(campaign: Campaign, record: Record) -> Figure:
     """The student's PR curve on test against each teacher's own (paper, figure 5)."""
-    pairs = campaign.scored_pairs(record, "test")
+    pairs, told = campaign.scored_pairs(record, "test"), set(record.foremost())
     scores = {
         name: teacher_scores(pairs, read_labels(campaign.lake, record.commit, campaign.config.dataset, name))
         for name in campaign.lineup.outside(record.commit)
+        if name in told
     }
     title = f"{campaign.config.name}, round {record.round}: {len(pairs.sample_ids)} test samples"
     return pr_picture(pairs, record.identity, scores, title, figures.teacher_styles(campaign.config.teachers))
@@ -298,18 +310,30 @@ def _metrics(record: Record) -> dict[str, float]:
         gain = record.control.gain_test
         metrics |= {"control_pr_auc": record.control.test["pr_auc"], "gain_over_control": gain.value}
         metrics |= {"gain_over_control_low": gain.low, "gain_over_control_high": gain.high}
+    told = set(record.shown())
+    metrics = {name: value for name, value in metrics.items() if not _untold(name, told)}
     for name, scale in record.scales.items():
+        if name not in told:
+            continue
         facts = {"worth": scale.worth, "slope": scale.slope}
         metrics |= {f"scale_{fact}/{name}": value for fact, value in facts.items() if value is not None}
     metrics |= {f"decisions/{name}": value for name, value in record.decisions.items()}
     metrics |= {"rows": record.rows, "seconds": record.seconds, "best_step": record.best_step}
-    metrics |= {f"rows/{name}": rows for name, rows in record.rows_by_teacher.items()}
+    metrics |= {f"rows/{name}": rows for name, rows in record.rows_by_teacher.items() if name in told}
     return {readable(name): value for name, value in metrics.items()} | watch_metrics(record)
 
 
 def watch_metrics(record: Record) -> dict[str, float]:
     """What the watch found, under the names that the tracker has it by."""
-    return {readable(f"watch/{name}"): value for name, value in record.watch.items()}
+    told = set(record.shown())
+    watched = {name: value for name, value in record.watch.items() if not _untold(name, told)}
+    return {readable(f"watch/{name}"): value for name, value in watched.items()}
+
+
+def _untold(metric: str, told: Collection[str]) -> bool:
+    """Whether a metric is of a teacher that is not told of by name: its numbers stand in the table of teachers."""
+    kind, _, teacher = metric.partition("/")
+    return kind in ("pr_auc_teacher", "pr_auc_beside", "agreement") and bool(teacher) and teacher not in told
 
 
 def _about(campaign: Campaign, record: Record) -> dict[str, str]:
@@ -321,6 +345,6 @@ def _about(campaign: Campaign, record: Record) -> dict[str, str]:
         "t2t.lake": lake.uri(record.commit),
         "t2t.status": record.status,
         "t2t.identity": record.identity,
-        "t2t.teachers": ", ".join(teacher.id for teacher in record.teachers),
+        "t2t.teachers": listed([teacher.id for teacher in record.teachers], MOST_INPUTS),
         "mlflow.note.content": checkpoint_note(record, dataset, lake.uri(record.commit)),
     }

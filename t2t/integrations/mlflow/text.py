@@ -54,12 +54,15 @@ def checkpoint_note(record: Record, dataset: str, lake: str) -> str:
     Args:
         lake: the lake's address at the round's commit.
     """
-    verdict, k = record.status, record.round
+    verdict, k, told = record.status, record.round, set(record.shown())
     teachers = [
         f"| {teacher.id} | `{teacher.fingerprint[:12]}` | {record.rows_by_teacher.get(teacher.id, 0):,} | "
         f"`{record.label_commits.get(teacher.id, '')[:12]}` |"
         for teacher in record.teachers
+        if teacher.id in told
     ]
+    more = len(record.teachers) - len(teachers)
+    teachers += [f"| and {more:,} more | | | |"] if more else []
     return "\n".join(
         [
             f"Student of round {k} of campaign **{record.campaign}** on dataset **{dataset}**: {verdict}, PR-AUC "

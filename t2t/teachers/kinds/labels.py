@@ -16,6 +16,7 @@ from t2t.data.labels import LABEL_SCHEMA
 from t2t.data.source import SourceFile
 from t2t.data.tables import read_table, refuse_duplicates, refuse_outside, refuse_unknown
 from t2t.teachers.base import TeacherContext, TeacherEntry, entry_fingerprint
+from t2t.teachers.label_sets import TeacherSet, content_of, read_set
 
 BATCH_ROWS = 1 << 18
 
@@ -25,9 +26,10 @@ class Entry(TeacherEntry):
 
     kind: Literal["labels"] = Field("labels", description="A table of confidences that another system produced.")
     path: str = Field(
-        description="The table: sample_id, topic, confidence 0..1 (CSV or Parquet). ${data} is the folder of the "
-        "dataset that is labeled, and a relative path begins there, too."
+        description="The table: sample_id, topic, confidence 0..1 (CSV or Parquet; with `members` also teacher, or "
+        ".npz). ${data} is the folder of the dataset that is labeled, and a relative path begins there, too."
     )
+    member: str | None = Field(None, description="Which of a set it is (`members`); written by t2t.")
 
 
 class Teacher:
@@ -44,13 +46,24 @@ class Teacher:
         self.remarks: list[str] = []
 
     def fingerprint(self) -> str:
-        return entry_fingerprint(self.entry, self.source.sha256(), exclude=["path"])
+        if self.entry.member is None:
+            return entry_fingerprint(self.entry, self.source.sha256(), exclude=["path"])
+        # Of its own rows: others may come to the table.
+        rows = self._set().rows(self.entry.member)
+        return entry_fingerprint(self.entry, content_of(rows), exclude=["path", "member"])
+
+    def _set(self) -> TeacherSet:
+        return read_set(self.source, self.context.dataset)
 
     def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
         """Reads and checks the file. Raises DataError for an unknown sample or topic, a number outside 0..1 or NaN,
         a pair that stands twice, or a file that changed since the fingerprint was taken or changes meanwhile."""
         text = pa.string()
         dataset = self.context.dataset
+        if self.entry.member is not None:
+            table = self._set().rows(self.entry.member)
+            yield from self._wanted(table, samples, topics)
+            return
         columns = {"sample_id": text, "topic": text, "confidence": pa.float64()}
         table = read_table(self.source, columns, dataset.config.table_limits)
         refuse_unknown(self.path, table, "sample_id", dataset.samples["sample_id"].to_pylist(), "sample")
@@ -58,6 +71,10 @@ class Teacher:
         refuse_outside(self.path, table, "confidence")
         refuse_duplicates(self.path, table, ["sample_id", "topic"])
         self.remarks = _remarks(table, dataset)
+        yield from self._wanted(table, samples, topics)
+
+    def _wanted(self, table: pa.Table, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
+        text = pa.string()
         wanted = pc.and_(
             pc.is_in(table["sample_id"], value_set=samples["sample_id"].combine_chunks()),
             pc.is_in(table["topic"], value_set=pa.array(topics, text)),
@@ -66,8 +83,8 @@ class Teacher:
         for start in range(0, len(table), BATCH_ROWS):
             part = table.slice(start, BATCH_ROWS)
             ids = pa.repeat(pa.scalar(self.entry.id), len(part))
-            confidence = part["confidence"].cast(pa.float32())
-            yield pa.table([part["sample_id"], part["topic"], ids, confidence], schema=LABEL_SCHEMA)
+            names = [part[name].cast(text) for name in ("sample_id", "topic")]
+            yield pa.table([*names, ids, part["confidence"].cast(pa.float32())], schema=LABEL_SCHEMA)
 
 
 def _remarks(table: pa.Table, dataset: Dataset) -> list[str]:
