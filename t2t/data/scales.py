@@ -120,7 +120,10 @@ def apply_scales(confidence: np.ndarray, teacher: np.ndarray, scales: Mapping[in
         confidence: float32 [rows]. teacher: int [rows], the identity of each.
     """
     out = np.array(confidence, np.float32)
+    # Looking for each identity's rows in all of them takes minutes where there are a thousand.
+    order = np.argsort(teacher, kind="stable")
+    ends = np.searchsorted(teacher, np.arange(max(scales, default=-1) + 2), sorter=order)
     for identity, scale in scales.items():
-        rows = np.flatnonzero(teacher == identity)
+        rows = order[ends[identity] : ends[identity + 1]]
         out[rows] = scale.apply(out[rows])
     return out
