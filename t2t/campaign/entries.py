@@ -72,7 +72,8 @@ def campaign_config(workspace: Workspace, name: str) -> CampaignConfig:
 
 
 def with_members(workspace: Workspace, content: dict[str, Any]) -> dict[str, Any]:
-    """A campaign's content with the members in place of every set of teachers that it names."""
+    """A campaign's content with the members in place of every set of teachers, and every range of them, that it
+    names."""
     named = content.get("teachers")
     if not isinstance(named, list):
         return content
@@ -81,7 +82,12 @@ def with_members(workspace: Workspace, content: dict[str, Any]) -> dict[str, Any
     found: list[Any] = []
     for given, name in zip(named, names, strict=True):
         members = set_members(workspace, name) if isinstance(name, str) else None
-        found += [f"{name}.{member}" for member in members] if members else [given]
+        if members:
+            found += [f"{name}.{member}" for member in members]
+        elif isinstance(name, str) and ".." in name:
+            found += members_of({MEMBERS: name}, f"teachers: {name}") or ()
+        else:
+            found.append(given)
     if len(found) > len(named):
         content["teachers"] = found
     return content
@@ -89,7 +95,7 @@ def with_members(workspace: Workspace, content: dict[str, Any]) -> dict[str, Any
 
 def set_members(workspace: Workspace, name: str) -> tuple[str, ...] | None:
     """The members of a teacher's file that stands for several; None where there is no such file."""
-    path = workspace.registry / "teachers" / f"{name}.yaml"
+    path = workspace.place("teachers", name)
     try:
         now = path.stat()
     except (OSError, ValueError):
@@ -129,9 +135,7 @@ def teacher_entry(workspace: Workspace, teacher_id: str, data: Path | None = Non
 
 def has_teacher(workspace: Workspace, teacher_id: str) -> bool:
     """Whether the registry has a teacher, by a file of its own or as a member."""
-    return (workspace.registry / "teachers" / f"{teacher_id}.yaml").is_file() or _set_of(
-        workspace, teacher_id
-    ) is not None
+    return workspace.place("teachers", teacher_id).is_file() or _set_of(workspace, teacher_id) is not None
 
 
 def teacher_file(workspace: Workspace, teacher_id: str) -> Path:
@@ -142,7 +146,7 @@ def teacher_file(workspace: Workspace, teacher_id: str) -> Path:
 
 def _set_of(workspace: Workspace, teacher_id: str) -> tuple[str, str] | None:
     """(set, member) of a member's id; None where it is none, or has a file of its own."""
-    if not isinstance(teacher_id, str) or (workspace.registry / "teachers" / f"{teacher_id}.yaml").is_file():
+    if not isinstance(teacher_id, str) or workspace.place("teachers", teacher_id).is_file():
         return None
     for dot in (i for i, sign in enumerate(teacher_id) if sign == "."):
         name, member = teacher_id[:dot], teacher_id[dot + 1 :]
@@ -176,6 +180,16 @@ def _teacher_content(
 def quick_entry(workspace: Workspace, teacher_id: str) -> TeacherEntry | None:
     """A teacher's entry, where its kind loads within a moment; None where that takes longer and is for later."""
     kind = read_yaml(teacher_file(workspace, teacher_id)).get("kind")
+    if kind == "altered":
+        content, path = _teacher_content(workspace, teacher_id, None, ())
+        inner = content.get("of")
+        while isinstance(inner, dict) and inner.get("kind") == "altered":
+            inner = inner.get("of")
+        if isinstance(inner, dict) and inner.get("kind") not in QUICK:
+            # What it says of itself can be read; the other one is for later.
+            parse_entry({**content, "of": {"id": str(inner.get("id")), "kind": "labels", "path": "later"}}, path)
+            return None
+        return parse_entry(content, path)
     return teacher_entry(workspace, teacher_id) if isinstance(kind, str) and kind in QUICK else None
 
 

@@ -47,12 +47,21 @@ class Workspace:
         """The entries of `registry/<kind>/`, for kind in datasets, teachers, campaigns, studies."""
         return sorted(path.stem for path in (self.registry / kind).glob("*.yaml"))
 
+    def made(self, kind: str, name: str) -> Path:
+        """Where an entry lies that a study made for itself, beside the registry."""
+        return self.work / "made" / kind / f"{name}.yaml"
+
+    def place(self, kind: str, name: str) -> Path:
+        """Where an entry lies, or would: in the registry, or where a study made it."""
+        path, made = self.registry / kind / f"{name}.yaml", self.made(kind, name)
+        return made if "/" not in name and not path.is_file() and made.is_file() else path
+
     def file(self, kind: str, name: str) -> Path:
         """The path of an entry. Raises T2TError that names the nearest one when there is none."""
         expect(name, str, f"A {ENTRIES[kind]} is named by a text")
         if len(name.encode("utf-8", "replace")) > LONGEST:
             raise T2TError(f"{one_line(name, 40)}: a name of at most {LONGEST} bytes is needed.")
-        path = self.registry / kind / f"{name}.yaml"
+        path = self.place(kind, name)
         if not self.registry.is_dir():
             raise T2TError(f"{self.registry}: no registry here. Run t2t where `registry/` is, or set T2T_REGISTRY.")
         if "/" not in name and not path.is_file() and path.with_suffix(".yml").is_file():

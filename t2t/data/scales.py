@@ -1,4 +1,5 @@
-"""The common scale: an increasing map of each identity's own, from its raw confidences to how often people agree.
+"""The common scale: a map of each identity's own from its raw confidences to how often people agree. It rises, or
+falls for an identity that says the opposite.
 
 Labels stay raw in the lake, and asking an identity gives back *its* confidences; what is trained on, and what a student
 scores before it answers as somebody, lies on the common scale. How the maps are found: `t2t.evaluation.scales`.
@@ -41,9 +42,10 @@ class ScaleFacts(Config):
 
 
 class Scale(ScaleFacts):
-    """One identity's increasing map, piecewise linear between `raw` and `common`.
+    """One identity's map, piecewise linear between `raw` and `common`.
 
-    raw: confidences of that identity, 0..1, rising. common: where they lie on the common scale, 0..1, rising.
+    raw: confidences of that identity, 0..1, rising. common: where they lie on the common scale, 0..1, rising; falling
+    where people say that the identity's confidences are turned around.
     """
 
     raw: tuple[float, ...] = Field(min_length=1)
@@ -53,10 +55,15 @@ class Scale(ScaleFacts):
     def _rising(self) -> Scale:
         if len(self.raw) != len(self.common):
             raise ValueError("raw and common have different lengths")
-        for name, knots in (("raw", self.raw), ("common", self.common)):
+        for name, knots in (("raw", self.raw), ("common", self.common[::-1] if self.turned else self.common)):
             if not all(0 <= knot <= 1 for knot in knots) or not all(low < high for low, high in pairwise(knots)):
-                raise ValueError(f"{name} must rise within 0..1")
+                raise ValueError(f"{name} must rise within 0..1" + (", or fall" if name == "common" else ""))
         return self
+
+    @property
+    def turned(self) -> bool:
+        """Whether a high confidence of this identity means no."""
+        return self.common[0] > self.common[-1]
 
     @property
     def facts(self) -> ScaleFacts:
@@ -69,7 +76,14 @@ class Scale(ScaleFacts):
 
     def invert(self, common: np.ndarray) -> np.ndarray:
         """The raw confidences that lie there on the common scale, float32, any shape, within what it ever said."""
-        return np.interp(common, self.common, self.raw).astype(np.float32)
+        step = -1 if self.turned else 1
+        return np.interp(common, self.common[::step], self.raw[::step]).astype(np.float32)
+
+    def turn(self) -> Scale:
+        """The map of the identity that says 1 less what this one says."""
+        raw = tuple(float(f"{1 - knot:.{2 * DIGITS}g}") for knot in self.raw[::-1])
+        slope = None if self.slope is None else -self.slope
+        return self.model_copy(update={"raw": raw, "common": self.common[::-1], "slope": slope})
 
 
 def scale_of(raw: np.ndarray, common: np.ndarray, **facts: Any) -> Scale:
@@ -106,7 +120,10 @@ def apply_scales(confidence: np.ndarray, teacher: np.ndarray, scales: Mapping[in
         confidence: float32 [rows]. teacher: int [rows], the identity of each.
     """
     out = np.array(confidence, np.float32)
+    # Looking for each identity's rows in all of them takes minutes where there are a thousand.
+    order = np.argsort(teacher, kind="stable")
+    ends = np.searchsorted(teacher, np.arange(max(scales, default=-1) + 2), sorter=order)
     for identity, scale in scales.items():
-        rows = np.flatnonzero(teacher == identity)
+        rows = order[ends[identity] : ends[identity + 1]]
         out[rows] = scale.apply(out[rows])
     return out

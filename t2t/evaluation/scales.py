@@ -18,6 +18,7 @@ import numpy as np
 from scipy.optimize import brentq, minimize  # type: ignore[import-untyped]
 from scipy.special import expit, logit  # type: ignore[import-untyped]
 from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from t2t.data.coding import Coded
 from t2t.data.labels import POSITIVE, is_people
@@ -29,6 +30,9 @@ KNOTS = 65
 FOLDS = 5
 # Fewer positives than this say too little to choose between kinds of maps, or to fit an isotonic one.
 ENOUGH = 10
+# ROC-AUC below which an identity contradicts people, if chance alone does not explain it; what its turned confidences
+# have to explain at least before they are taken for what it says.
+CONTRADICTS, LEAST_WORTH = 0.45, 0.01
 # The map of its own distribution counts as much as so many positive pairs.
 PSEUDO_POSITIVES = 2.0
 # Of votes, 0 or 1, the share that is right where nobody looked, and how many looks that counts as.
@@ -135,9 +139,38 @@ def fit_scales(
             fallback, imagined = votes
         if name in informed:
             scales[name] = _by_people(own, informed[name], fallback, imagined, **counts)
+            if contradicts(informed[name].confidence, informed[name].truth >= POSITIVE):
+                scales[name] = _turned(scales[name], confidences[name], informed[name], usual, share, counts)
         else:
             scales[name] = _scale(own, fallback, how="own", **counts)
     return scales
+
+
+def _turned(
+    straight: Scale, confidence: np.ndarray, shared: Shared, usual: float, share: float, counts: Mapping[str, float]
+) -> Scale:
+    """The map of an identity that says the opposite, where that explains people, and what it says does not."""
+    own = _Ranks(1 - confidence.astype(np.float64))
+    opposite = Shared(1 - shared.confidence.astype(np.float64), shared.truth, shared.group)
+    found = _by_people(own, opposite, _own(own, max(usual, LEAST_SLOPE), share), **counts)
+    better = (found.worth or 0.0) >= max(LEAST_WORTH, straight.worth or 0.0)
+    return found.turn() if better and len(found.raw) > 1 else straight
+
+
+def contradicts(confidence: np.ndarray, positive: np.ndarray) -> bool:
+    """Whether an identity ranks people's positive pairs below their negative ones, beyond what chance explains (three
+    standard errors of a ranking by lot: Mann and Whitney). One that knows nothing ranks some low by chance.
+
+    Args:
+        confidence: float [P]. positive: bool [P].
+    """
+    positives, n = int(positive.sum()), len(positive)
+    if positives < ENOUGH or positives == n:
+        return False
+    error = float(np.sqrt((n + 1) / (12 * positives * (n - positives))))
+    if float(roc_auc_score(positive, confidence)) >= min(CONTRADICTS, 0.5 - 3 * error):
+        return False
+    return float(average_precision_score(positive, confidence)) < positives / n
 
 
 def _some(shared: Shared) -> Shared:

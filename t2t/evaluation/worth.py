@@ -18,6 +18,7 @@ from t2t.data.coding import Coded
 from t2t.data.labels import POSITIVE, is_people
 from t2t.data.scales import Scale
 from t2t.evaluation.health import labeled_too, pairs_of, people_of
+from t2t.evaluation.scales import contradicts
 
 Kind = Literal["timid", "loud", "one-sided", "contradicts", "worthless", "unshared"]
 
@@ -27,8 +28,6 @@ TIMID, LOUD = 2.0, 0.5
 ONE_SIDED = 0.95
 # Shared positive pairs from which people's labels say something of a teacher.
 ENOUGH = 10
-# ROC-AUC below which a teacher contradicts people, if chance alone does not explain it (three standard errors).
-CONTRADICTS = 0.45
 # Share of the uncertainty taken away below which a teacher is worth nothing.
 WORTHLESS = 0.01
 # Of its highest confidences so many are looked at, at most: half as many as there are positives.
@@ -164,20 +163,17 @@ def _unshared(look: _Look) -> str:
 
 
 def _contradicts(look: _Look) -> str:
-    """Empty where it does not. A teacher that knows nothing ranks some positives low by chance: that is not it."""
-    positives, n = int(look.positive.sum()), len(look.positive)
-    if positives < ENOUGH or positives == n:
+    """Empty where it does not."""
+    if not contradicts(look.said, look.positive):
         return ""
     area = float(roc_auc_score(look.positive, look.said))
-    precision, base = float(average_precision_score(look.positive, look.said)), positives / n
-    # Standard error of the area where ranks are drawn by lot (Mann and Whitney).
-    error = float(np.sqrt((n + 1) / (12 * positives * (n - positives))))
-    if precision >= base or area >= min(CONTRADICTS, 0.5 - 3 * error):
-        return ""
+    precision, base = float(average_precision_score(look.positive, look.said)), float(look.positive.mean())
+    mended = look.scale.turned and look.common
+    what = "they are turned around before training" if mended else look.done(_flat(look))
     return (
         f"contradicts people: of a positive and a negative pair of theirs it ranks the positive one lower in "
         f"{_percent(1 - area)} of all cases (ROC-AUC {area:.2f}, PR-AUC {precision:.3f} where chance has {base:.3f}); "
-        f"{look.done(_flat(look))}; look whether its confidences are turned around; {_out(look)}"
+        f"{what}; look whether its confidences are turned around; {_out(look)}"
     )
 
 

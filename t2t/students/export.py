@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from t2t.core.errors import T2TError, one_line
+from t2t.data.scales import Scale
 from t2t.students.ensemble import Ensemble
 from t2t.students.student import Student
 from t2t.students.text import TopicTokens
@@ -115,8 +116,14 @@ def facts_of(student: Student) -> dict[str, Any]:
         "end_token": tokens.end,
         "start_token": tokens.start if student.gated else None,
         "identities": student.teachers,
-        "scales": {name: {"raw": scale.raw, "common": scale.common} for name, scale in student.scales.items()},
+        "scales": {name: _knots(scale) for name, scale in student.scales.items()},
     }
+
+
+def _knots(scale: Scale) -> dict[str, tuple[float, ...]]:
+    """What a confidence on the common scale is read off by, which rises."""
+    step = -1 if scale.turned else 1
+    return {"raw": scale.raw[::step], "common": scale.common[::step]}
 
 
 def compare(student: Student, folder: Path, topics: list[str]) -> dict[str, Any]:

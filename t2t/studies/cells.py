@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from t2t.campaign.config import CampaignConfig, override
+from t2t.campaign.entries import with_members
 from t2t.campaign.overrides import merged
 from t2t.core.config import expand, is_of, models_in, parse, read_yaml
 from t2t.core.errors import T2TError, nearest, one_line
 from t2t.core.files import sha256
 from t2t.core.workspace import Workspace
 from t2t.studies.config import StudyConfig, StudyRun
-from t2t.studies.made import with_made
+from t2t.studies.made import make_teachers
 
 # Of a campaign's name (`t2t.campaign.config.NAME`).
 LONGEST = 64
@@ -157,6 +158,7 @@ def cells_of(workspace: Workspace, config: StudyConfig, path: Path, settings: Se
     Args:
         path: the study's file, for messages. settings: as for `read_study`.
     """
+    make_teachers(workspace, config.made, path)
     shared, asked = _shared(workspace, config, path), override({}, list(settings))
     _refuse_own(config, asked, path)
     cells: dict[str, Cell] = {}
@@ -170,11 +172,13 @@ def cells_of(workspace: Workspace, config: StudyConfig, path: Path, settings: Se
         own: dict[str, Any] = {}
         for part in (config.set, changes, point):
             own = _with(own, nested(part, where))
-        own = with_made(config.made, _with(own, asked), where)
+        own = _with(own, asked)
         campaign = _with(shared, own)
         campaign |= {"name": campaign_name(config.name, slug, config.seed_list[0]), "seed": config.seed_list[0]}
         campaign |= {"description": f"Study {config.name}: {name}"}
-        cells[slug] = Cell(name, slug, own, x, entry, dict(point), parse(CampaignConfig, campaign, where))
+        cells[slug] = Cell(
+            name, slug, own, x, entry, dict(point), parse(CampaignConfig, with_members(workspace, campaign), where)
+        )
         written = cells[slug].config.model_copy(update={"name": "", "description": ""}).model_dump_json()
         if written in same:
             raise T2TError(f"{where}: the same settings as cell {same[written]!r}; take one of them out.")
@@ -190,7 +194,7 @@ def _shared(workspace: Workspace, config: StudyConfig, path: Path) -> dict[str, 
     except T2TError as error:
         raise T2TError(f"{path}: campaign: {error}") from None
     shared = {**expand(read_yaml(base), {}, base), "name": config.campaign}
-    parse(CampaignConfig, shared, base)
+    parse(CampaignConfig, with_members(workspace, shared), base)
     shared.pop("seeds", None)  # the study's own
     return shared
 

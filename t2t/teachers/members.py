@@ -53,7 +53,7 @@ def _range(part: object, where: object) -> list[str]:
         return [text]
     start, low, again, high = match["start"], match["low"], match["again"], match["high"]
     first, last = int(low), int(high)
-    if again not in ("", start) or last < first or (len(low) != len(high) and low.startswith("0") and low != "0"):
+    if not start.endswith(again) or last < first or (len(low) != len(high) and low.startswith("0") and low != "0"):
         raise T2TError(
             f"{where}: members: {one_line(repr(text), 60)}: a range counts up from one number to another of as many "
             "digits, such as w000..w099."

@@ -149,10 +149,22 @@ def _batch(
         kept = mine[owner]
         rows, owner, samples = rows[kept], (mine.cumsum() - 1)[owner[kept]], samples[mine]
     teacher = matrix.teacher[rows].astype(np.int64)
-    texts, row_text = np.unique(teacher * len(matrix.topics) + matrix.topic[rows], return_inverse=True)
+    possible = len(matrix.teachers) * len(matrix.topics)
+    texts, row_text = _distinct(teacher * len(matrix.topics) + matrix.topic[rows], possible)
     text_teacher, text_topic = np.divmod(texts, len(matrix.topics))
     weights = weight[teacher] if total is None else weight[teacher] * factor
     return Batch(samples, owner, row_text, text_teacher, text_topic, matrix.confidence[rows], weights, total)
+
+
+def _distinct(codes: np.ndarray, possible: int) -> tuple[np.ndarray, np.ndarray]:
+    """`np.unique` with the inverse, of codes from 0 to below `possible`: by looking them up, where they are many, in a
+    tenth of the time of sorting them. Both int64."""
+    if possible > 4 * len(codes):
+        return np.unique(codes, return_inverse=True)
+    present = np.zeros(possible, bool)
+    present[codes] = True
+    place = np.cumsum(present) - 1
+    return np.flatnonzero(present), place[codes]
 
 
 def _share(owner: np.ndarray, samples: int, group: Group) -> np.ndarray:

@@ -157,3 +157,12 @@ def test_a_record_of_an_older_version_is_read(lake: Lake) -> None:
     lake.commit("main", {path: json.dumps(content).encode()}, "k", "m", {})
     (found,) = Ledger(lake, "jhmdb", "demo").records()
     assert (found.data_commit, found.label_commits) == ("", {})
+
+
+def test_of_many_teachers_the_best_on_validation_are_told_of():
+    names = [f"w{i:02}" for i in range(30)]
+    own = {f"pr_auc_teacher/{name}": i / 100 for i, name in enumerate(names)}
+    many = of(0, *names, "demo-self-0", validation={"pr_auc": 0.5, **own})
+    assert many.foremost() == names[10:]
+    assert many.shown(2) == ["human", "w28", "w29", "demo-self-0"]
+    assert of(0, "b", "a").shown() == ["human", "b", "a"]

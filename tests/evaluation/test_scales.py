@@ -80,7 +80,7 @@ def test_beyond_the_knots_the_ends_hold() -> None:
     ("raw", "common"),
     [
         ((0.1, 0.1), (0.1, 0.2)),
-        ((0.1, 0.2), (0.2, 0.1)),
+        ((0.1, 0.2, 0.3), (0.2, 0.1, 0.3)),
         ((0.1, 0.2), (0.5,)),
         ((-0.1, 0.2), (0.1, 0.2)),
         ((0.1, float("nan")), (0.1, 0.2)),
@@ -149,9 +149,11 @@ def test_the_slope_tells_timid_from_loud() -> None:
     assert fitted(calibrated).worth == pytest.approx(1 - loss(calibrated) / BASE, abs=0.03)
 
 
-def test_a_teacher_that_contradicts_people_has_a_nearly_flat_map() -> None:
+def test_a_teacher_that_contradicts_few_people_has_a_nearly_flat_map() -> None:
+    """Where people's positives are fewer than ten, nobody can tell whether it is chance."""
+    few = np.where(np.cumsum(TRUTH) <= 8, TRUTH, 0.0)
     against = expit(-LOGITS)
-    scale = fitted(against)
+    scale = fitted(against, few)
     low, high = np.quantile(scale.apply(against), [0.01, 0.99])
     assert high - low < 0.06
     assert scale.worth == 0
@@ -367,3 +369,31 @@ def test_without_people_each_has_its_own() -> None:
     values = expit(LOGITS)
     found = scales_of(coded({"a": rows_of(values), "b": rows_of(values**2)}), np.arange(ROWS // 3))
     assert {scale.how for scale in found.values()} == {"own"}
+
+
+def test_an_identity_that_says_the_opposite_is_turned_around() -> None:
+    """What it explains of people is what the same answers the right way round explain."""
+    random = np.random.default_rng(0)
+    truth = (random.random(600) < 0.2).astype(float)
+    said = (0.05 + 0.5 * truth * random.random(600) + 0.3 * random.random(600)).clip(0, 1)
+    group = np.arange(600) // 6
+    both = {"honest": said, "liar": 1 - said}
+    scales = fit_scales(both, {name: Shared(c, truth, group) for name, c in both.items()}, 0.2)
+    honest, liar = scales["honest"], scales["liar"]
+    assert liar.turned
+    assert not honest.turned
+    assert np.allclose(liar.apply(1 - said), honest.apply(said), atol=1e-4)
+    assert np.allclose(liar.invert(liar.apply(1 - said)), 1 - said, atol=1e-3)
+    assert liar.worth == honest.worth
+    assert liar.slope == -(honest.slope or 0)
+    again = Scale.model_validate_json(liar.model_dump_json())
+    assert again == liar
+    assert again.turned
+
+
+def test_one_that_knows_nothing_is_not_turned_around() -> None:
+    random = np.random.default_rng(1)
+    for _ in range(20):
+        truth, said = (random.random(400) < 0.1).astype(float), random.random(400)
+        shared = {"lot": Shared(said, truth, np.arange(400))}
+        assert not fit_scales({"lot": said}, shared, 0.1)["lot"].turned

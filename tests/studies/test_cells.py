@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from t2t.campaign.config import override
+from t2t.campaign.entries import teacher_entry
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study, campaign_name, read_study
@@ -175,3 +176,59 @@ def test_hundreds_of_cells_are_read_within_two_seconds(place: Workspace) -> None
     assert len(study.jobs()) == 2000
     assert time.monotonic() - began < 2
     assert override({}, ["a.b=1"]) == {"a": {"b": 1}}
+
+
+# -- teachers that are made --------------------------------------------------------------------------------------------
+
+
+def _vendor(place: Workspace) -> None:
+    (place.registry / "teachers").mkdir(exist_ok=True)
+    (place.registry / "teachers" / "vendor.yaml").write_text("kind: labels\npath: ${data}/x.csv\n")
+
+
+def test_made_teachers_are_those_of_the_cells_that_name_them(place: Workspace) -> None:
+    _vendor(place)
+    made = [
+        {"id": "noisy", "kind": "altered", "of": "vendor", "noise": 0.5},
+        {"id": "liars", "kind": "altered", "members": ["vendor", "noisy"], "contradict": 1},
+    ]
+    cells = [{"name": "noisy", "set": {"teachers": ["noisy"]}}, {"name": "liars", "set": {"teachers": ["liars"]}}]
+    study = read(place, {"cells": cells, "made": made})
+    assert [cell.config.teachers for cell in study.cells] == [("noisy",), ("liars.vendor", "liars.noisy")]
+    # Its campaigns can be gone on with by whoever looks for their teachers.
+    entry = teacher_entry(place, "liars.noisy")
+    assert (entry.of.kind, entry.of.of.id, entry.contradict) == ("altered", "vendor", 1)
+    assert place.names("teachers") == ["vendor"]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ([{"kind": "altered"}], "made, entry 1: key 'id' is missing"),
+        ([{"id": "a/b", "kind": "altered", "of": "vendor"}], "key 'id' is missing, or is no name"),
+        ([{"id": "vendor", "kind": "altered", "of": "vendor"}], "has a teacher 'vendor' already"),
+        ([{"id": "x", "kind": "altered", "of": "vendor"}] * 2, "'x' stands twice"),
+        ([{"id": "x", "kind": "altered", "of": "vendr"}], "no such teacher. Did you mean 'vendor'"),
+        ([{"id": "x", "kind": "altered", "of": "vendor", "noise": 2}], "noise"),
+        ([{"id": "x", "kind": "altered", "of": "vendor", "nois": 0.2}], "nois"),
+        ([{"id": "x", "kind": "altered", "members": "w2..w1"}], "counts up"),
+    ],
+)
+def test_what_cannot_be_made_is_said_at_once(place: Workspace, made: list[dict[str, Any]], said: str) -> None:
+    _vendor(place)
+    with pytest.raises(T2TError, match=r"s\.yaml: made") as error:
+        read(place, {"cells": TWO, "made": made})
+    assert said in str(error.value)
+
+
+def test_the_shipped_studies_of_the_open_questions_are_whole(tmp_path: Path) -> None:
+    shipped = Path(__file__).parents[2] / "registry"
+    workspace = Workspace.find(shipped, tmp_path / "data", tmp_path / "work")
+    count = {}
+    for name in ("noise", "contradiction", "expertise", "coverage", "teachers", "ensemble-cost"):
+        study = read_study(workspace, name)
+        count[name] = [len(cell.config.teachers) for cell in study.cells]
+    assert count["teachers"] == [1, 2, 5, 10, 30, 100, 300, 1000]
+    assert count["contradiction"] == [20] * 6
+    assert count["noise"] == [5] * 6
+    assert count["expertise"] == count["coverage"] == [10] * 4

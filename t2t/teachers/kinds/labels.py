@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from t2t.data.labels import LABEL_SCHEMA
 from t2t.data.source import SourceFile
 from t2t.data.tables import read_table, refuse_duplicates, refuse_outside, refuse_unknown
 from t2t.teachers.base import TeacherContext, TeacherEntry, entry_fingerprint
-from t2t.teachers.label_sets import TeacherSet, content_of, read_set
+from t2t.teachers.label_sets import content_of, read_set
 
 BATCH_ROWS = 1 << 18
 
@@ -48,12 +49,17 @@ class Teacher:
     def fingerprint(self) -> str:
         if self.entry.member is None:
             return entry_fingerprint(self.entry, self.source.sha256(), exclude=["path"])
-        # Of its own rows: others may come to the table.
-        rows = self._set().rows(self.entry.member)
-        return entry_fingerprint(self.entry, content_of(rows), exclude=["path", "member"])
+        return self._fingerprint
 
-    def _set(self) -> TeacherSet:
-        return read_set(self.source, self.context.dataset)
+    @cached_property
+    def _fingerprint(self) -> str:
+        # Of its own rows: others may come to the table.
+        return entry_fingerprint(self.entry, content_of(self._rows), exclude=["path", "member"])
+
+    @cached_property
+    def _rows(self) -> pa.Table:
+        """A member's rows, which stay those of the fingerprint, whoever writes the file meanwhile."""
+        return read_set(self.path, self.context.dataset).rows(str(self.entry.member))
 
     def label(self, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
         """Reads and checks the file. Raises DataError for an unknown sample or topic, a number outside 0..1 or NaN,
@@ -61,8 +67,7 @@ class Teacher:
         text = pa.string()
         dataset = self.context.dataset
         if self.entry.member is not None:
-            table = self._set().rows(self.entry.member)
-            yield from self._wanted(table, samples, topics)
+            yield from self._wanted(self._rows, samples, topics)
             return
         columns = {"sample_id": text, "topic": text, "confidence": pa.float64()}
         table = read_table(self.source, columns, dataset.config.table_limits)
