@@ -45,6 +45,8 @@ def test_equal_first_rounds_are_trained_once_and_nothing_comes_out_otherwise(
     assert taken == [
         f"Round 0: trained on the same as that of pair-few-s{seed}, whose student it takes over." for seed in (0, 1)
     ]
+    assert sum("measured as that of pair-few-s" in line for line in said) == 2
+    assert sum(line.startswith("Dataset demo: Topics without a positive human label:") for line in said) == 1
     # Each campaign by itself, in another work folder.
     apart = Workspace(workspace.registry, workspace.data, tmp_path / "apart")
     for job in study.jobs():
