@@ -24,7 +24,7 @@ from t2t.campaign.observer import Observer
 from t2t.campaign.recipe import recipe_of
 from t2t.campaign.steps.evaluate import evaluate
 from t2t.campaign.steps.train import train
-from t2t.core.files import atomic_folder, sha256, sha256_file, write_text
+from t2t.core.files import atomic_folder, remove_leftovers, sha256, sha256_file, write_text
 from t2t.core.sums import SUMS, damaged, write_sums
 from t2t.core.version import VERSION
 from t2t.core.workspace import Workspace
@@ -40,7 +40,8 @@ class Sharing:
 
     def __init__(self, workspace: Workspace):
         self.work = workspace.work
-        self.folder = workspace.work / "studies" / "shared"
+        self.folder = workspace.work / "studies" / ".shared"  # which no study is called
+        remove_leftovers(self.folder)
 
     def __call__(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         if function is train and arguments[1].round == 0:
@@ -134,7 +135,7 @@ def evaluation_key(campaign: Campaign, start: RoundStart) -> str:
         "scales": sha256_file(files.scales) if files.scales.is_file() else "",
         "evaluation": [config.recipe, config.evaluation.model_dump(mode="json")],
         "teachers": [list(config.teachers), list(start.teachers)],
-        "labels": [campaign.lake.uri("main"), campaign.lineup.label_commits(start.teachers, start.commit)],
+        "labels": [config.lake, campaign.lineup.label_commits(start.teachers, start.commit)],
         "pairs": [_pairs(campaign, split) for split in ("train", "validation", "test")],
     }
     return sha256("evaluation", json.dumps(facts, sort_keys=True))

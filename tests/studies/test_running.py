@@ -6,80 +6,53 @@ import json
 import logging
 import multiprocessing
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.engine import LocalEngine
 from t2t.campaign.facts import Settled
 from t2t.campaign.loop import Step, run
 from t2t.campaign.observer import Observer
+from t2t.commands.campaigns import campaigns_json
 from t2t.core.errors import T2TError
 from t2t.core.locks import Busy
+from t2t.core.sums import damaged
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study, read_study
 from t2t.studies.checks import check_study, study_lock, study_of
 from t2t.studies.config import StudyRun
-from t2t.studies.running import Incomplete, refuse_failures, run_study, standing
-from tests.helpers.crash import VOLATILE
+from t2t.studies.running import Incomplete, refuse_failures, run_study
+from tests.helpers.study_world import STUDY, alone, ledgers, without, write_study
 
-# Self-training labels more in the second: their first rounds are the same.
-CELLS = [{"name": "few"}, {"name": "more", "set": {"self_training.top_k": 9}}]
-STUDY = {"campaign": "tiny", "seeds": 2, "cells": CELLS, "set": {"training.steps": 10, "training.evaluate_every": 5}}
-
-
-def alone(campaign: Campaign, step: Step) -> Settled | None:
-    """A campaign without observers, in this process."""
-    return run(campaign, Observer(), step)
+MEASURED = ("test.parquet", "validation.parquet", "test_topics.csv", "yardsticks.json", "decisions.json")
 
 
 @pytest.fixture
 def write(world: Path, tmp_path: Path) -> Callable[..., tuple[Workspace, Study]]:
     """Writes a study into the tiny world's registry; its work folder is the test's own."""
 
-    def made(content: dict[str, Any], name: str = "pair") -> tuple[Workspace, Study]:
-        registry = tmp_path / "registry"
-        if not registry.is_dir():
-            registry.mkdir()
-            for kind in ("campaigns", "datasets", "teachers"):
-                (registry / kind).symlink_to(world / "registry" / kind)
-            (registry / "studies").mkdir()
-        (registry / "studies" / f"{name}.yaml").write_text(yaml.safe_dump(content))
-        workspace = Workspace(registry, world / "data", tmp_path / "work")
-        return workspace, read_study(workspace, name)
-
-    return made
-
-
-def ledgers(workspace: Workspace, study: Study) -> dict[str, list[dict[str, Any]]]:
-    """Of each campaign its ledger, without what may differ between two that did the same."""
-    return {
-        job.campaign: [without(record.model_dump(mode="json")) for record in standing(workspace, job).records]
-        for job in study.jobs()
-    }
-
-
-def without(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: without(value) for key, value in content.items() if key not in VOLATILE}
-    return [without(item) for item in content] if isinstance(content, list) else content
+    return partial(write_study, world, tmp_path)
 
 
 def test_equal_first_rounds_are_trained_once_and_nothing_comes_out_otherwise(
     write: Callable[..., tuple[Workspace, Study]], caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    workspace, study = write(STUDY)
+    # With scales, yardsticks, decisions and controls.
+    workspace, study = write({**STUDY, "seeds": [3], "set": {**STUDY["set"], "recipe": "auto"}})
     caplog.set_level(logging.INFO, "t2t")
     outcomes = run_study(study, workspace, run_campaign=alone, engine=LocalEngine("cpu"))
-    assert [outcome.state for outcome in outcomes] == ["done"] * 4
+    assert [outcome.state for outcome in outcomes] == ["done"] * 2
     said = [record.getMessage() for record in caplog.records]
-    taken = [line for line in said if "whose student it takes over" in line]
-    assert taken == [
-        f"Round 0: trained on the same as that of pair-few-s{seed}, whose student it takes over." for seed in (0, 1)
-    ]
+    taken = "Round 0: trained on the same as that of pair-few-s3, whose student it takes over."
+    assert said.count(taken) == said.count("Round 0: measured as that of pair-few-s3.") == 1
+    assert any(line.startswith("[1 of 2] Round 0: training: 10/10 steps") for line in said)
+    assert sum("Embedding: 56/56 videos" in line for line in said) == 1
+    assert sum(line.startswith("Dataset demo: Topics without a positive human label:") for line in said) == 1
+    states = {row["campaign"]: row["state"] for row in campaigns_json(workspace)}
+    assert states["pair-more-s3"] == "all 2 rounds are done, of the study pair"
     # Each campaign by itself, in another work folder.
     apart = Workspace(workspace.registry, workspace.data, tmp_path / "apart")
     for job in study.jobs():
@@ -87,16 +60,17 @@ def test_equal_first_rounds_are_trained_once_and_nothing_comes_out_otherwise(
     assert ledgers(workspace, study) == ledgers(apart, study)
     for job in study.jobs():
         ours, theirs = (place.work / "campaigns" / job.campaign / "round-000" for place in (workspace, apart))
-        for name in ("student/model.safetensors", "evaluation/test.parquet", "evaluation/test_topics.csv"):
+        for name in ("student/model.safetensors", *(f"evaluation/{name}" for name in MEASURED)):
             assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
         configs = [json.loads((place / "student" / "config.json").read_text()) for place in (ours, theirs)]
         assert without(configs[0]) == without(configs[1])
+        assert damaged(ours / "student") is damaged(ours / "evaluation") is None
     # Labels came into the lake once, and frames were embedded once.
     campaign = Campaign(study.jobs()[0].config, workspace)
     keys = [commit.key for commit in campaign.lake.log("main")]
     for teacher in ("human", "colour-expert", "shape-expert", "vendor"):
         assert sum(key.startswith(f"teacher:demo:{teacher}:") for key in keys) == 1
-    assert study_of(workspace, "pair-more-s1") == "pair"
+    assert study_of(workspace, "pair-more-s3") == "pair"
 
 
 def test_what_is_done_is_not_done_again(
