@@ -70,7 +70,7 @@ class Resampler:
         for part in (pairs.sample, pairs.topic, pairs.positive, pairs.score, pairs.groups):
             key.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
         if key.digest() not in self._known:
-            resamples = max(min(self.resamples, MOST_DRAWN // max(len(pairs.sample), 1)), LEAST_DRAWN)
+            resamples = min(self.resamples, max(MOST_DRAWN // max(len(pairs.sample), 1), LEAST_DRAWN))
             self._known[key.digest()] = bootstrap(pairs, resamples, self.seed)
         return self._known[key.digest()]
 
