@@ -26,6 +26,7 @@ from t2t.campaign.loop import Step, next_round
 from t2t.campaign.loop import run as run_loop
 from t2t.campaign.observer import Observer, open_observers
 from t2t.campaign.record import Record, champion
+from t2t.campaign.seeds import seeded
 from t2t.campaign.steps.prepare import outside_teachers
 from t2t.commands.page import write_report
 from t2t.commands.page.study import StudyReport, write_study_report
@@ -65,6 +66,8 @@ def run(
         name: run it under another name. settings: changes, as `training.steps=500`.
         observer: told how it goes on; those of T2T_OBSERVERS when None (MLflow), `Observer()` tells nobody.
 
+    Where the campaign has several seeds, each further one is run after it as a campaign of its own.
+
     Returns: the campaign's records, oldest first. Under `gate: manual` a round may wait for a person after them: a line
         says so, and what to type.
 
@@ -74,10 +77,19 @@ def run(
         expect(observer, Observer, "observer is a t2t.campaign.observer.Observer; Observer() tells nobody")
     opened = campaign if isinstance(campaign, Campaign) else Campaign.open(campaign, workspace, name, settings)
     check_environment(opened.workspace.work, _history() if observer is None else [])
-    settled = run_loop(opened, open_observers(opened) if observer is None else observer)
-    if settled is not None:
-        console.print(f"{question(settled.record, settled.best)} Answer with: {command(settled.record)}", markup=False)
+    with opened.lock:
+        for one in _with_seeds(opened):
+            settled = run_loop(one, open_observers(one) if observer is None else observer)
+            if settled is not None:
+                asked = f"{question(settled.record, settled.best)} Answer with: {command(settled.record)}"
+                console.print(asked, markup=False)
     return opened.ledger.records()
+
+
+def _with_seeds(opened: Campaign) -> list[Campaign]:
+    """A campaign, and one for each of its further seeds (`seeds: 3`)."""
+    further = seeded(opened.config)[1:]
+    return [opened, *(Campaign(config, opened.workspace, opened.engine) for config in further)]
 
 
 def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
@@ -96,9 +108,11 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
     # The flow holds the lock; here it is only asked for, so that a second run is refused before a server starts.
     with opened.lock:
         pass
-    if next_round(opened) is None and not os.environ.get("PREFECT_API_URL"):
+    seeds = _with_seeds(opened)
+    if all(next_round(one) is None for one in seeds) and not os.environ.get("PREFECT_API_URL"):
         # Nothing is left to schedule: what may have come meanwhile (videos, a retraction) needs no server of its own.
-        run_loop(opened, open_observers(opened))
+        for one in seeds:
+            run_loop(one, open_observers(one))
     else:
         _run_flow(opened, workspace)
     print_rounds(workspace, opened.config.name)

@@ -191,6 +191,7 @@ def _shared(workspace: Workspace, config: StudyConfig, path: Path) -> dict[str, 
         raise T2TError(f"{path}: campaign: {error}") from None
     shared = {**expand(read_yaml(base), {}, base), "name": config.campaign}
     parse(CampaignConfig, shared, base)
+    shared.pop("seeds", None)  # the study's own
     return shared
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any, Literal
@@ -83,7 +84,7 @@ def run_study(
     Raises T2TError, before anything runs, for a study that cannot be; Busy where another process works on it.
     """
     jobs = study.jobs(pattern)
-    with study_lock(study, workspace):
+    with study_lock(study, workspace), _said_once():
         check_study(study, workspace, jobs)
         opened()
         before = [standing(workspace, job) for job in jobs]
@@ -155,6 +156,24 @@ def _run(
         log.warning("Study %s, %s: %s", study.name, job, reason)
         return Outcome(job, "waiting", reason, records)
     return Outcome(job, "done", "", records)
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """What is to be known of a dataset or a teacher is said by the first campaign, and not by each."""
+    said: set[str] = set()
+
+    def news(line: logging.LogRecord) -> bool:
+        message = line.getMessage()
+        known = line.levelno == logging.WARNING and not message.startswith("Round") and message in said
+        said.add(message)
+        return not known
+
+    log.addFilter(news)
+    try:
+        yield
+    finally:
+        log.removeFilter(news)
 
 
 class _Timing:
