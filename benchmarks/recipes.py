@@ -25,8 +25,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.worlds import CAMPAIGNS, WEAK, WORK, WRENCH, World, available, open_world
-from t2t.campaign.config import CampaignConfig, override
+from benchmarks.worlds import CAMPAIGNS, WEAK, WORK, WRENCH, World, available, known_of, open_world
+from t2t.campaign.config import TEACHER2TASK, CampaignConfig, override
 from t2t.campaign.recipe import recipe_of
 from t2t.campaign.steps.rows import as_trained
 from t2t.campaign.steps.train import fresh_student
@@ -70,20 +70,20 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "human labels only": ("teachers=[]",),
     "conventional, averaged labels": ("method=conventional-average", "rounds.max=1"),
 }
-CONVENTIONAL = "conventional-average"
 console = Console(width=150)
 
 
 def student_of(world: World, settings: Sequence[str], seed: int) -> tuple[dict[str, Pairs], dict[str, Any]]:
     """Trains one student by a recipe; its scored pairs of validation and test, and facts."""
     config = _config(world, settings)
-    chosen = world.of(tuple(name for name in world.teachers if name in config.teachers))
+    chosen = chosen_of(world, config)
     began = time.process_time()
     scales = scales_of(chosen.rows, world.groups) if config.common_scale else {}
     human = np.array(chosen.rows.sample[chosen.rows.of(0)])  # `assemble` takes the rows out
-    matrix = as_trained(assemble(chosen.rows), config.method, scales)
+    rows = assemble(chosen.rows)
+    matrix = as_trained(rows, config.method, scales, lambda raw: known_of(chosen_of(world, config), scales, raw))
     matrix = replace(matrix, sample_ids=strings(matrix.sample_ids).to_pylist())  # as it is once it was saved
-    if config.method == CONVENTIONAL:
+    if config.method != TEACHER2TASK:
         matrix = people_repeated(matrix, human, HUMAN_SHARE)
     recipe = recipe_of(config, world.embeddings.frames, world.embeddings.dim, matrix)
     student = fresh_student(recipe.student, world.embeddings, world.where, world.topics, matrix, seed)
@@ -102,6 +102,10 @@ def student_of(world: World, settings: Sequence[str], seed: int) -> tuple[dict[s
     trained = train(student, matrix, world.embeddings.take(world.where), recipe.training, seed, validate)
     facts = {"steps": trained.curve[-1][0], "best_step": trained.best_step, "cpu": time.process_time() - began}
     return {split: scored(split) for split in ("validation", "test")}, facts
+
+
+def chosen_of(world: World, config: CampaignConfig) -> World:
+    return world.of(tuple(name for name in world.teachers if name in config.teachers))
 
 
 def people_repeated(matrix: LabelMatrix, human: np.ndarray, share: float) -> LabelMatrix:

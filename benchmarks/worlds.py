@@ -7,6 +7,7 @@ benchmark WRENCH (Zhang et al. 2021), texts as vectors, whose labeling functions
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +25,11 @@ from t2t.data.coding import Coded, code
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.labels import HUMAN, LABEL_SCHEMA
 from t2t.data.pairs import Pairs, teacher_scores
+from t2t.data.scales import Scale
 from t2t.teachers.store import read_labels
+from t2t.training.baselines.base import Heard, Known
+from t2t.training.baselines.labels import Frames, unlabeled
+from t2t.training.matrix import LabelMatrix, assemble
 
 CAMPAIGNS = ("demo", "jhmdb", "caltech")
 WRENCH = ("youtube", "sms")
@@ -67,6 +72,35 @@ class World:
         coded.teacher = np.repeat(np.arange(len(names), dtype=np.int16), lengths)
         coded.ends = [int(end) for end in np.cumsum(lengths)]
         return replace(self, rows=coded)
+
+
+def mean_frames(world: World, positions: np.ndarray) -> np.ndarray:
+    """The mean of samples' frame embeddings, float32 [samples, dim]. Args: positions: in `world.embeddings`."""
+    frames, mask = world.embeddings.gather(positions)
+    return np.asarray(frames.sum(axis=1, dtype=np.float32) / np.maximum(mask.sum(axis=1), 1)[:, None])
+
+
+def heard(world: World, split: str, teachers: tuple[str, ...]) -> Heard:
+    """A split's pairs with what teachers say of them."""
+    said = {name: world.outside[split][name] for name in teachers}
+    return Heard(world.pairs[split], said, mean_frames(world, world.at[split]))
+
+
+def known_of(world: World, scales: Mapping[str, Scale], matrix: LabelMatrix | None = None) -> tuple[Known, Frames]:
+    """What rivals may learn from, and mean frame embeddings of the samples that are trained on.
+
+    Args:
+        matrix: the world's rows, raw; made when None.
+    """
+    matrix = assemble(world.of(world.teachers).rows) if matrix is None else matrix
+
+    def frames(samples: np.ndarray) -> np.ndarray:
+        return mean_frames(world, world.where[samples])
+
+    train = heard(world, "train", world.teachers)
+    seen = np.isin(train.pairs.topic, [i for i, name in enumerate(world.topics) if name not in world.unseen])
+    rest = unlabeled(matrix, world.teachers, world.topics, frames)
+    return Known(train.where(seen), heard(world, "validation", world.teachers), scales, rest), frames
 
 
 def available(name: str) -> str | None:

@@ -22,17 +22,17 @@ from t2t.evaluation.beside import Beside
 from t2t.evaluation.standing import SplitYardsticks, Yardstick, Yardsticks
 from t2t.training.baselines.average import AverageCalibrated, AverageRaw
 from t2t.training.baselines.base import Heard, Known, LeftOut, Rival
-from t2t.training.baselines.best import BestTeacher
-from t2t.training.baselines.human_rows import HumanRows
+from t2t.training.baselines.best import CoveringTeacher
+from t2t.training.baselines.human_rows import StandardHumanRows
 from t2t.training.baselines.stacking import PlainStacking
 
 SPLITS = ("validation", "test")
 MAKERS: dict[str, Callable[[], Rival]] = {
     "average, raw": AverageRaw,
     "average, common scale": AverageCalibrated,
-    "best teacher": BestTeacher,
+    "best teacher": CoveringTeacher,
     "stacking on human rows": PlainStacking,
-    "human rows alone": HumanRows,
+    "human rows alone": StandardHumanRows,
 }
 # Training samples of people's at most: a yardstick takes seconds, whatever the campaign.
 MOST_SAMPLES = 20_000

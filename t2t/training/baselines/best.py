@@ -3,6 +3,8 @@ know and which is the bound of choosing."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from t2t.evaluation.metrics import average_precision
@@ -24,8 +26,19 @@ def worth(heard: Heard, covered: float = COVERED) -> dict[str, float]:
     return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
+def worth_with_silence(heard: Heard) -> dict[str, float]:
+    """PR-AUC of each teacher on all pairs, silence being a confidence of a half."""
+    scores = {name: np.where(np.isnan(score), np.float32(0.5), score) for name, score in heard.raw.items()}
+    values = {name: average_precision(heard.pairs.with_score(score)) for name, score in scores.items()}
+    return {name: value for name, value in values.items() if not np.isnan(value)}
+
+
 class BestTeacher(Rival):
+    """Attributes: sparse: where no teacher covers enough of the pairs, all are asked, silence being half a yes; a
+    yardstick is left out there."""
+
     models = 1
+    sparse: ClassVar[bool] = True
 
     def fit(self, known: Known) -> None:
         if not known.validation.raw:
@@ -33,16 +46,24 @@ class BestTeacher(Rival):
         self._choose(known.validation, "validation")
 
     def _choose(self, heard: Heard, split: str) -> None:
-        values = worth(heard)
+        values, of = worth(heard), " that it labels"
+        if not values and self.sparse:
+            values, of = worth_with_silence(heard), ", silence as 0.5"
         if not values:
             raise LeftOut(f"no teacher labels {COVERED:.0%} of the {split} pairs, positives among them")
         self.best = max(values, key=lambda name: values[name])
         value = f"PR-AUC {values[self.best]:.3f}"
-        self.detail = f"{self.best}: {value} on the {split} pairs that it labels, which chose it"
+        self.detail = f"{self.best}: {value} on the {split} pairs{of}, which chose it"
         self.words = f"the best teacher ({self.best})"
 
     def predict(self, heard: Heard) -> np.ndarray:
         return heard.raw[self.best]
+
+
+class CoveringTeacher(BestTeacher):
+    """The yardstick of every round."""
+
+    sparse = False
 
 
 class Oracle(BestTeacher):

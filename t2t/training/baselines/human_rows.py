@@ -6,6 +6,7 @@ One strength of the penalty for all is chosen on validation, which flatters it a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -18,9 +19,14 @@ from t2t.training.baselines.base import Heard, Known, LeftOut, Rival
 # penalty is chosen on.
 MOST_TOPICS, MOST_ROWS, CHOSEN_ON = 2_000, 4_000, 60
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
+WIDE = (0.001, 0.01, 0.1, 1.0, 10.0)
 
 
 class HumanRows(Rival):
+    """Attributes: wide: it chooses by validation between numbers that each have variance 1, and all of them by one
+    factor, and among more strengths; a yardstick has the first."""
+
+    wide: ClassVar[bool] = True
     words = "a linear model on human rows alone"
     of_logits = True
     hears_silence = True
@@ -34,20 +40,25 @@ class HumanRows(Rival):
         }
         if not rows:
             raise LeftOut("no topic has people's training rows that are both positive and negative")
-        self.mean, self.deviation = frames.mean(axis=0), frames.std(axis=0)
-        self.deviation[self.deviation < 1e-6] = 1  # a number that is the same everywhere
-        x = (frames - self.mean) / self.deviation
+        self.mean, deviation = frames.mean(axis=0), frames.std(axis=0)
+        whole = np.full_like(deviation, max(float(np.sqrt((deviation**2).mean())), 1e-6))
+        deviation[deviation < 1e-6] = 1  # a number that is the same everywhere
         topics = list(rows)
         some = topics[:: -(-len(topics) // CHOSEN_ON)]
-        chosen, best, models = 0.1, -1.0, dict[int, np.ndarray]()
-        for penalty in PENALTIES:
-            tried = {topic: _linear(x, pairs, rows[topic], penalty) for topic in some}
-            score = self._scored(known.validation, tried)
-            labeled = ~np.isnan(score)
-            value = average_precision(known.validation.pairs.where(labeled).with_score(score[labeled]))
-            # Without a positive pair the value is NaN, and the strength in the middle stays.
-            if value > best or (np.isnan(value) and penalty == chosen):
-                chosen, best, models = penalty, value if value > best else best, tried
+        chosen, best, models, scaling = 0.1, -1.0, dict[int, np.ndarray](), deviation
+        for tried_scaling in (deviation, whole) if self.wide else (deviation,):
+            self.deviation = tried_scaling
+            x = (frames - self.mean) / self.deviation
+            for penalty in WIDE if self.wide else PENALTIES:
+                tried = {topic: _linear(x, pairs, rows[topic], penalty) for topic in some}
+                score = self._scored(known.validation, tried)
+                labeled = ~np.isnan(score)
+                value = average_precision(known.validation.pairs.where(labeled).with_score(score[labeled]))
+                # Without a positive pair the value is NaN, and the strength in the middle stays.
+                if value > best or (np.isnan(value) and penalty == chosen and not models):
+                    chosen, best, models, scaling = penalty, max(value, best), tried, self.deviation
+        self.deviation = scaling
+        x = (frames - self.mean) / self.deviation
         models |= {topic: _linear(x, pairs, rows[topic], chosen) for topic in topics if topic not in models}
         self.linear = models
         self.detail = (
@@ -69,6 +80,12 @@ class HumanRows(Rival):
             if topic in models:
                 score[at] = x[heard.pairs.sample[at]] @ models[topic][:-1] + models[topic][-1]
         return score
+
+
+class StandardHumanRows(HumanRows):
+    """The yardstick of every round."""
+
+    wide = False
 
 
 def _by_topic(pairs: Pairs) -> Iterator[tuple[int, np.ndarray]]:
