@@ -108,14 +108,15 @@ def study_commands(
         from t2t.studies.running import outcomes_json
 
         outcomes = study_outcomes(context.obj, study, cells)
-        if as_json:
-            typer.echo(json.dumps(outcomes_json(outcomes), indent=2))
-        else:
-            print_outcomes(study, outcomes)
+        written = None
         if not dry_run and any(outcome.records for outcome in outcomes):
             written = report_study(context.obj, order, None)
-            if not as_json:
-                print_report(written)
+        if as_json:
+            typer.echo(json.dumps(outcomes_json(outcomes), indent=2))
+        elif written is not None:
+            print_report(written)
+        else:
+            print_outcomes(study, outcomes)
         if error is not None:
             raise error
 
