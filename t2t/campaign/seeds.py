@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from t2t.campaign.config import CampaignConfig, seed_name
 from t2t.campaign.find import begun_in
@@ -47,9 +50,33 @@ def seed_ledgers(ledger: Ledger) -> dict[int, Ledger]:
     return ledgers
 
 
-def over_seeds(records: Sequence[Sequence[Record]], k: int) -> list[float]:
-    """PR-AUC on test of round k with each seed that has it."""
-    return [record.test["pr_auc"] for ledger in records for record in ledger if record.round == k]
+def seeds_table(records: Mapping[int, Sequence[Record]]) -> pd.DataFrame:
+    """One row a round, over seeds: `round`, `seeds` that have it, means of `pr_auc`, `pr_auc_seen` and `pr_auc_unseen`
+    on test, of the first also `deviation`, `lowest` and `highest`, and each seed's as `seed <n>`; NaN where there is
+    none.
+
+    Args:
+        records: by seed.
+    """
+    rows = []
+    for k in range(max(map(len, records.values()), default=0)):
+        tests = {seed: ledger[k].test for seed, ledger in records.items() if len(ledger) > k}
+        row: dict[str, Any] = {"round": k, "seeds": len(tests)}
+        for name in ("pr_auc", "pr_auc_seen", "pr_auc_unseen"):
+            row[name] = np.mean([test.get(name, np.nan) for test in tests.values()])
+        scores = [test["pr_auc"] for test in tests.values()]
+        row |= {"deviation": np.std(scores, ddof=1) if len(scores) > 1 else np.nan}
+        row |= {"lowest": min(scores), "highest": max(scores)}
+        rows.append(row | {f"seed {seed}": tests[seed]["pr_auc"] if seed in tests else np.nan for seed in records})
+    return pd.DataFrame(rows)
+
+
+def family(config: CampaignConfig) -> str | None:
+    """The campaign that a campaign is a seed of, itself for its first one; None where it has one seed."""
+    if config.seeds > 1:
+        return config.name
+    base = config.name.removesuffix(seed_name("", config.seed))
+    return base if base and base != config.name else None
 
 
 def _settings(frozen: dict[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from math import nan
-from statistics import mean, stdev
 from typing import Any
 
-import pandas as pd
 from rich.markup import escape
 
 from t2t.campaign.decision import read_decision, waiting
@@ -14,7 +12,7 @@ from t2t.campaign.find import ledger_of
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import RETRACTED, Record, champion, rounds_rows, rounds_table
 from t2t.campaign.scored import Scored
-from t2t.campaign.seeds import over_seeds, seed_ledgers
+from t2t.campaign.seeds import seed_ledgers, seeds_table
 from t2t.commands.tables import console, records_of, table_of
 from t2t.core.errors import T2TError, listed, one_line
 from t2t.core.workspace import Workspace
@@ -30,31 +28,25 @@ def rounds_json(workspace: Workspace, campaign: str) -> list[dict[str, Any]]:
     """
     ledger = ledger_of(workspace, campaign)
     rows = records_of(rounds_table(ledger.records()))
-    by_seed = {seed: other.records() for seed, other in seed_ledgers(ledger).items()}
-    for row in rows if len(by_seed) > 1 else ():
-        values = {seed: over_seeds([records], row["round"]) for seed, records in by_seed.items()}
-        row["pr_auc_by_seed"] = {str(seed): found[0] for seed, found in values.items() if found}
-        row["pr_auc_mean"] = mean(row["pr_auc_by_seed"].values())
+    over = seeds_table({seed: other.records() for seed, other in seed_ledgers(ledger).items()})
+    for row in rows if len(seed_ledgers(ledger)) > 1 else ():
+        (found,) = records_of(over[over["round"] == row["round"]])
+        row["pr_auc_mean"] = found["pr_auc"]
+        by_seed = {name.removeprefix("seed "): value for name, value in found.items() if name.startswith("seed ")}
+        row["pr_auc_by_seed"] = {seed: value for seed, value in by_seed.items() if value is not None}
     return rows
 
 
 def _print_seeds(ledger: Ledger) -> None:
     """Each round's mean over the campaign's seeds, and each seed; nothing where it has one seed."""
-    by_seed = {seed: other.records() for seed, other in seed_ledgers(ledger).items()}
-    if len(by_seed) == 1:
+    ledgers = seed_ledgers(ledger)
+    table = seeds_table({seed: other.records() for seed, other in ledgers.items()})
+    if len(ledgers) == 1 or table.empty:
         return
-    rows = []
-    for k in range(max(map(len, by_seed.values()))):
-        found = over_seeds(list(by_seed.values()), k)
-        row: dict[str, Any] = {"round": k, "seeds": len(found), "mean": mean(found)}
-        row |= {"deviation": stdev(found) if len(found) > 1 else None}
-        for seed, records in by_seed.items():
-            row[f"seed {seed}"] = next(iter(over_seeds([records], k)), None)
-        rows.append(row)
-    formats = {name: ".3f" for name in rows[0] if name not in ("round", "seeds")} if rows else {}
-    frame = pd.DataFrame(rows).astype(dict.fromkeys(formats, float))
-    console.print(table_of(frame, f"{ledger.layout.name} with each seed, PR-AUC on test", **formats))
-    others = [other.layout.name for other in seed_ledgers(ledger).values()][1:]
+    table = table.drop(columns=["pr_auc_seen", "pr_auc_unseen", "lowest", "highest"]).rename(columns={"pr_auc": "mean"})
+    formats = {str(name): ".3f" for name in table.columns if name not in ("round", "seeds")}
+    console.print(table_of(table, f"{ledger.layout.name} with each seed, PR-AUC on test", **formats))
+    others = [other.layout.name for other in ledgers.values()][1:]
     console.print(f"The further seeds are campaigns of their own: {listed(others)}", markup=False)
 
 

@@ -128,7 +128,8 @@ def rounds(
 
     Args:
         table: one row a round: `round`, `pr_auc`, and where known `pr_auc_low`, `pr_auc_high`, `pr_auc_seen`,
-            `pr_auc_unseen`, `champion` (bool), and `status`: rounds that did not pass are hollow.
+            `pr_auc_unseen`, `champion` (bool), and `status`: rounds that did not pass are hollow; of a campaign with
+            several `seeds` their means, and as a band `lowest` to `highest`.
         references: further levels to compare with, such as the best teacher's own PR-AUC.
         styles: of the references; pink dashes by default.
         below: a narrow picture with the legend under it.
@@ -146,6 +147,11 @@ def rounds(
         label += " (95 % interval)"
         low, high = table["pr_auc_low"].to_numpy(float), table["pr_auc_high"].to_numpy(float)
         axes.errorbar(k, overall, (overall - low, high - overall), fmt="none", ecolor=BLUE, elinewidth=1.5, capsize=5)
+    if {"lowest", "highest"} <= set(table.columns):
+        label += f", mean of {table['seeds'].max()} seeds (band: lowest to highest)"
+        low, high = table["lowest"].to_numpy(float), table["highest"].to_numpy(float)
+        axes.fill_between(k, low, high, color=BLUE, alpha=0.2, linewidth=0, zorder=2)
+        axes.vlines(k, low, high, color=BLUE, alpha=0.5, linewidth=1.5, zorder=2)  # a single round has no band
     axes.plot(k, overall, color=BLUE, linewidth=3, marker="o", markersize=7, label=label, zorder=3)
     if "status" in table and (out := (table["status"] != "passed").to_numpy()).any():
         label = "does not count: rejected, retracted or waiting"

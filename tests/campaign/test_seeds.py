@@ -13,7 +13,8 @@ from t2t.campaign.find import ledger_of
 from t2t.campaign.freeze import read_frozen
 from t2t.campaign.observer import Observer
 from t2t.campaign.preflight import preflight
-from t2t.campaign.seeds import seed_ledgers, seeded
+from t2t.campaign.seeds import family, seed_ledgers, seeded
+from t2t.commands.page import write_report
 from t2t.commands.rounds import print_rounds, rounds_json
 from t2t.core.config import parse
 from t2t.core.errors import T2TError
@@ -45,6 +46,11 @@ def test_further_seeds_are_campaigns_of_their_own() -> None:
     assert {key for key in written[1] if written[0][key] != written[1][key]} == {"name", "seed"}
 
 
+def test_a_seed_knows_its_campaign() -> None:
+    assert [family(one) for one in seeded(config(seeds=2, seed=4))] == ["c", "c"]
+    assert [family(config()), family(config(name="a-seed-3")), family(config(name="-seed-0"[1:]))] == [None, None, None]
+
+
 @pytest.mark.parametrize("bad", [{"seeds": 0}, {"seeds": True}, {"seeds": "many"}, {"seeds": 2, "name": "n" * 60}])
 def test_what_is_no_number_of_seeds_is_refused(bad: dict[str, object]) -> None:
     with pytest.raises(T2TError, match="seeds"):
@@ -73,6 +79,11 @@ def test_a_campaign_runs_with_each_seed_and_its_table_has_them_all(
     assert "pr_auc_mean" not in rounds_json(workspace, "plain")[0]
     print_rounds(workspace, "tiny")
     assert "tiny with each seed" in capsys.readouterr().out
+    page = write_report(workspace, "tiny", leave_one_out=False).read_text()
+    assert "as the mean over seeds; the band goes from the lowest to the highest" in page
+    assert '<th scope="col" class="n">seed 1</th>' in page
+    assert f'<td class="n">{row["pr_auc_mean"]:.3f}</td>' in page
+    assert "over seeds" not in write_report(workspace, "plain", leave_one_out=False).read_text()
     # One more seed later; those that are done stay as they are.
     run("tiny", workspace=workspace, settings=[*SHORT, "seeds=3"], observer=Observer())
     assert set(seed_ledgers(ledger)) == {0, 1, 2}

@@ -18,6 +18,7 @@ from t2t.campaign.find import ledger_of
 from t2t.campaign.freeze import frozen_config, read_frozen
 from t2t.campaign.record import Record, champion
 from t2t.campaign.scored import Scored
+from t2t.campaign.seeds import seed_ledgers, seeds_table
 from t2t.core.errors import T2TError, one_line
 from t2t.core.workspace import Workspace
 from t2t.data.coding import positions, strings
@@ -95,6 +96,12 @@ class Material:
         if self.main is None:
             raise Missing(f"No round has been measured yet. Go on with the campaign: t2t run {self.campaign}")
         return self.main
+
+    @cached_property
+    def over_seeds(self) -> pd.DataFrame | None:
+        """The rounds over the campaign's seeds; None where it has one seed."""
+        ledgers = seed_ledgers(self.ledger)
+        return seeds_table({k: other.records() for k, other in ledgers.items()}) if len(ledgers) > 1 else None
 
     # -- data --------------------------------------------------------------------------------------------------------
 

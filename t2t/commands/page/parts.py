@@ -80,9 +80,11 @@ def rounds(material: Material) -> dict[str, Any]:
     """PR-AUC by round, as a picture and as a table."""
     best = _best(material, material.measured)
     label = f"best outside teacher: {best['name']}" if best else ""
-    table = rounds_table(material.shown)
+    table, over = rounds_table(material.shown), material.over_seeds
+    over = None if over is None or over.empty else over
+    drawn = table if over is None else over
     figure = figures.rounds(
-        table,
+        drawn,
         references={label: best["own"]} if best else None,
         styles={label: material.styles[best["name"]]} if best else None,
         below=True,
@@ -93,12 +95,22 @@ def rounds(material: Material) -> dict[str, Any]:
     # Which pairs are measured on changes with the dataset only: those of the latest round stand for all.
     levels = chance_levels(material, material.shown[-1])
     return {
-        "picture": answering(figure, "rounds", *_by_round(table, levels["test"], best, material.styles)),
+        "picture": answering(figure, "rounds", *_by_round(drawn, levels["test"], best, material.styles)),
         "rows": rows,
+        "seeds": [] if over is None else _seed_rows(over),
         "best": best,
         "controlled": "control" in table,
         "chance": levels,
     }
+
+
+def _seed_rows(over: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row a round, over the campaign's seeds: the mean and its spread, and each seed's own in `each`."""
+    names = [str(name) for name in over.columns if str(name).startswith("seed ")]
+    return [
+        {**{str(key): value for key, value in row.items()}, "each": {name: row[name] for name in names}}
+        for row in over.to_dict("records")
+    ]
 
 
 def chance_levels(material: Material, record: Record) -> dict[str, float]:
@@ -114,7 +126,8 @@ def _by_round(
 ) -> tuple[list[float], list[str], list[Line]]:
     """What the picture of rounds answers: places, titles, lines."""
     numbers = table.sort_values("round")
-    low, high = numbers["pr_auc_low"].astype(float), numbers["pr_auc_high"].astype(float)
+    bounds = ("lowest", "highest") if "lowest" in numbers else ("pr_auc_low", "pr_auc_high")
+    low, high = (numbers[name].astype(float) for name in bounds)
     texts = [
         f"{value:.3f}" + (f" [{a:.3f}, {b:.3f}]" if a == a else "")
         for value, a, b in zip(numbers["pr_auc"], low, high, strict=True)

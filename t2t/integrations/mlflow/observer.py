@@ -16,6 +16,7 @@ from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import RoundStart, TrainFacts
 from t2t.campaign.observer import End, Observer, Place
 from t2t.campaign.record import Record, champion, rounds_table
+from t2t.campaign.seeds import family
 from t2t.core.config import parse
 from t2t.data.pairs import teacher_scores
 from t2t.evaluation import figures
@@ -119,6 +120,8 @@ class MLflowObserver(Observer):
         config, lake = campaign.config, campaign.lake
         parameters = config.model_dump(mode="json", exclude={"name", "description"})
         tags = {"t2t.dataset": config.dataset, "t2t.lake": lake.uri("main")}
+        if (base := family(config)) is not None:
+            tags["t2t.seeds_of"] = base  # grouped by it, MLflow's chart has one line with a band
         self.tracker.open(parameters, tags | study_tags(campaign))
         self._repair(campaign)
         self._retractions(campaign)
