@@ -217,7 +217,7 @@ def test_a_packages_baseline_is_trained_on(installed: None) -> None:
     assert 0 < trained.rows < matrix.rows
     assert trained.indptr[-1] == trained.rows
     assert as_trained(matrix, "teacher2task") is matrix
-    with pytest.raises(T2TError, match=r"b\.yaml: method: 'people-onli' is none of conventional-average, people-only"):
+    with pytest.raises(T2TError, match=r"b\.yaml: method: 'people-onli' is none of .*, people-only, "):
         parse(CampaignConfig, {**content, "method": "people-onli"}, "b.yaml")
     with pytest.raises(T2TError, match="'people-only' has one identity only"):
         parse(CampaignConfig, {**content, "method": "people-only", "rounds": {"max": 2}}, "b.yaml")

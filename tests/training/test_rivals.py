@@ -17,14 +17,17 @@ from t2t.core.errors import T2TError
 from t2t.training.baselines import METHODS, RIVALS, make_rival, rival_names
 from t2t.training.baselines.balanced import BalancedAverage
 from t2t.training.baselines.base import Heard, Known, LeftOut, Rival, lots
-from t2t.training.baselines.best import BestTeacherByTopic
+from t2t.training.baselines.best import BestTeacher, BestTeacherByTopic, CoveringTeacher
 from t2t.training.baselines.dawid_skene import DawidSkene
 from t2t.training.baselines.flyingsquid import accuracies
+from t2t.training.baselines.human_rows import HumanRows, StandardHumanRows
 from t2t.training.baselines.instance import InstanceWeighted
+from t2t.training.baselines.labels import aggregate
 from t2t.training.baselines.reinforced import ReinforcedSelection
 from t2t.training.baselines.stacking import Stacking
 from t2t.training.baselines.tuned import TunedAverage, tuned
 from t2t.training.baselines.voting import threshold
+from tests.helpers.training import random_matrix
 from tests.training.test_yardsticks import made, silenced
 
 pytestmark = pytest.mark.unit
@@ -153,6 +156,49 @@ def test_without_a_positive_there_is_a_rival_or_a_reason(name: str) -> None:
         return replace(heard, pairs=replace(heard.pairs, target=np.zeros_like(heard.pairs.target)))
 
     check_had_or_left_out(name, Known(no(known.train), no(known.validation), {}, known.unlabeled), test)
+
+
+def test_a_method_that_cannot_be_had_is_refused_with_its_reason() -> None:
+    known, _ = world()
+    matrix = random_matrix(0, samples=20)
+    alone = Known(*(replace(heard, raw={"good": heard.raw["good"]}) for heard in known.people))
+    with pytest.raises(
+        T2TError, match=r"method: 'mtard' cannot be had here: one teacher's average is that teacher\. Take"
+    ):
+        aggregate(matrix, make_rival("mtard"), alone, lambda samples: np.zeros((len(samples), 6)), "mtard")
+
+
+def test_where_no_teacher_covers_the_pairs_all_are_asked_with_silence_as_a_half() -> None:
+    known, _ = world()
+
+    def sparse(heard: Heard) -> Heard:
+        two, here = ("good", "poor"), heard.pairs.sample % 2 == 0
+        said = {name: np.where(here, np.nan, heard.raw[name]).astype(np.float32) for name in two}
+        return replace(heard, raw=said)
+
+    rival, yardstick = BestTeacher(), CoveringTeacher()
+    few = Known(sparse(known.train), sparse(known.validation))
+    rival.fit(few)
+    assert rival.best == "good"
+    assert "silence as 0.5" in rival.detail
+    with pytest.raises(LeftOut, match="no teacher labels 90%"):
+        yardstick.fit(few)
+
+
+def test_people_s_rows_as_a_rival_may_scale_all_numbers_by_one_factor() -> None:
+    """Numbers without a meaning that hardly vary: brought to variance 1 they drown the others."""
+
+    def noisy(heard: Heard) -> Heard:
+        more = np.random.default_rng(len(heard.frames)).normal(size=(len(heard.frames), 300)) * 0.01
+        return replace(heard, frames=np.hstack([heard.frames, more]).astype(np.float32))
+
+    known, test = world(samples=60)
+    found = []
+    for make in (HumanRows, StandardHumanRows):
+        rival = make()
+        rival.fit(Known(noisy(known.train), noisy(known.validation)))
+        found.append(average_precision_score(test.pairs.positive, rival.predict(noisy(test))))
+    assert found[0] > found[1] + 0.1
 
 
 def test_rivals_are_found_by_name_and_unknown_ones_are_told_the_nearest() -> None:
