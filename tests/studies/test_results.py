@@ -76,6 +76,7 @@ def test_differences_are_of_the_seeds_that_both_have(table: StudyTable) -> None:
     assert less.mean == pytest.approx(ours - theirs)
     assert less.low is not None
     assert not table.cells[0].less
+    assert f"{less.mean:+.3f} (1 of 2 seeds)" in cells_table(table).rows[1]
 
 
 def test_rounds_and_sizes_have_numbers_of_their_own(rivals: Rivals, table: StudyTable) -> None:
@@ -124,6 +125,7 @@ def test_rivals_are_fitted_once_for_all_cells_of_the_same_teachers(
         raise AssertionError("fitted again")
 
     monkeypatch.setattr("t2t.studies.rivals.measure_rivals", never)
+    monkeypatch.setattr("t2t.evaluation.seeds.bootstrap", never)  # nor drawn again
     again = Rivals(Results.of(rivals.results.workspace, rivals.results.study), rivals.folder)
     assert measure(again) == table
 

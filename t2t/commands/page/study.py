@@ -26,7 +26,7 @@ from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study
 from t2t.studies.checks import study_folder
 from t2t.studies.config import BY_RECALL, FigureConfig
-from t2t.studies.figures import Axis, Series, colours, draw, series
+from t2t.studies.figures import CURVES, Axis, Series, colours, draw, series
 from t2t.studies.numbers import Number, words
 from t2t.studies.results import Results
 from t2t.studies.rivals import Rivals
@@ -143,7 +143,10 @@ def _hover(lines: list[Series], places: list[float]) -> list[Line]:
 
 def _caption(figure: FigureConfig) -> str:
     if figure.x == BY_RECALL:
-        return "Precision by recall on test: the student, and each teacher on the pairs that it labels."
+        return (
+            "Precision by recall on test: the student, and each teacher on the pairs that it labels; of more than "
+            f"{CURVES} teachers the best ones."
+        )
     return (
         f"{words(figure.y)}: mean over seeds, dots are the seeds. The band is the 95 % interval over samples and "
         "seeds; where nothing was resampled it lies between the lowest and the highest seed."
