@@ -192,7 +192,7 @@ def lined(
         if line.rival:
             place = rivals.index(line.name) if line.name in rivals else 0
             _rivals_line(axes, line, RIVAL_DASHES[place % len(RIVAL_DASHES)])
-    if chance is not None:
+    if chance is not None and not _far_below(chance, lines):
         axes.axhline(chance, color=GREY, linestyle=(0, (1, 2)), linewidth=1, label="chance")
     axes.margins(x=0.06, y=0.1)
     _ticks(axes, axis, figure.log)
@@ -201,12 +201,18 @@ def lined(
     axes.set_ylabel(words(figure.y), fontsize=11)
     axes.set_title(figure.title, fontsize=13, loc="left", parse_math=False)
     if named:
-        _name_ends(made, axes, lines, chance)
+        _name_ends(made, axes, lines, None if chance is None or _far_below(chance, lines) else chance)
     else:
         legend = made.legend(*axes.get_legend_handles_labels(), loc="outside lower left", frameon=False, fontsize=10)
         for text in legend.get_texts():
             text.set_parse_math(False)
     return made
+
+
+def _far_below(chance: float, lines: Sequence[Series]) -> bool:
+    """Whether chance lies so far below all lines that a picture with it would show little else."""
+    ends = [end for line in lines for number in line.points.values() for end in number.ends]
+    return min(ends) - chance > max(ends) - min(ends)
 
 
 def _cells_line(axes: Axes, line: Series, colour: str, dashes: str) -> None:

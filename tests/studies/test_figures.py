@@ -91,6 +91,14 @@ def test_names_are_text_and_no_formulas(tmp_path: Path) -> None:
         assert (tmp_path / f"{count}.png").stat().st_size > 5000
 
 
+def test_chance_is_drawn_where_the_lines_are_near_it() -> None:
+    figure, axis = FigureConfig(title="t", x="x"), Axis("x", {})
+    high = [Series("a", {0.0: Number(mean=0.8, seeds={0: 0.8}), 1.0: Number(mean=0.9, seeds={0: 0.9})})]
+    assert "chance" not in texts(lined(high, axis, figure, 0.1))
+    low = [Series("a", {0.0: Number(mean=0.2, seeds={0: 0.2}), 1.0: Number(mean=0.9, seeds={0: 0.9})})]
+    assert "chance" in texts(lined(low, axis, figure, 0.1))
+
+
 def test_names_that_would_lie_on_one_another_are_moved_apart_and_keep_their_order() -> None:
     assert spread([0.1, 0.5, 0.9], 0.1) == pytest.approx([0.1, 0.5, 0.9])
     near = spread([0.5, 0.51, 0.52, 0.9], 0.1)

@@ -181,6 +181,20 @@ def test_its_files_are_the_reports(told: Told) -> None:
     assert json.loads(parent.data.tags["mlflow.loggedArtifacts"]) == [{"path": "tables/cells.json", "type": "table"}]
 
 
+def test_a_study_that_is_done_ends_with_its_table_and_page(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("T2T_OBSERVERS", "")
+    place = told.workspace
+    words = ("--registry", place.registry, "--data-root", place.data, "--work", place.work, "study", "kinds")
+    said = invoke(*words)
+    assert said.exit_code == 0, said.output
+    page = place.work / "studies" / "kinds" / "report" / "kinds.html"
+    assert said.output.rstrip().replace("\n", "").endswith(f"The study's page: {page}")
+    assert "Missing" not in said.output
+    assert {"Cells", "Rivals"} <= {line.strip() for line in said.output.splitlines()}
+    # What is to be run is said without a report.
+    assert "The study's page" not in invoke(*words, "--dry-run").output
+
+
 def test_without_mlflow_nothing_is_told(told: Told, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("T2T_OBSERVERS", "")
     elsewhere = Workspace(told.workspace.registry, told.workspace.data, tmp_path)

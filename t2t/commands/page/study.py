@@ -114,7 +114,7 @@ def write_study_report(
 
 def picture(rivals: Rivals, figure: FigureConfig, place: int) -> Drawn:
     """A picture that the study asks for, or why there is none."""
-    caption, name = _caption(figure), f"figure-{place + 1}"
+    caption, name = _caption(figure, rivals.results.chance(figure.y)), f"figure-{place + 1}"
     try:
         made = draw(rivals, figure)
     except T2TError as error:
@@ -141,7 +141,7 @@ def _hover(lines: list[Series], places: list[float]) -> list[Line]:
     return found
 
 
-def _caption(figure: FigureConfig) -> str:
+def _caption(figure: FigureConfig, chance: float | None) -> str:
     if figure.x == BY_RECALL:
         return (
             "Precision by recall on test: the student, and each teacher on the pairs that it labels; of more than "
@@ -150,6 +150,7 @@ def _caption(figure: FigureConfig) -> str:
     return (
         f"{words(figure.y)}: mean over seeds, dots are the seeds. The band is the 95 % interval over samples and "
         "seeds; where nothing was resampled it lies between the lowest and the highest seed."
+        + ("" if chance is None else f" By chance it is {chance:.3f}.")
     )
 
 
