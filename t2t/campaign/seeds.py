@@ -71,6 +71,16 @@ def seeds_table(records: Mapping[int, Sequence[Record]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def seeds_notes(config: CampaignConfig) -> list[str]:
+    """What a plan says of a campaign with several seeds."""
+    if config.seeds == 1:
+        return []
+    return [
+        f"This is the first of {config.seeds} seeds. Each further one has as many rounds again; embeddings and labels "
+        "are there by then."
+    ]
+
+
 def family(config: CampaignConfig) -> str | None:
     """The campaign that a campaign is a seed of, itself for its first one; None where it has one seed."""
     if config.seeds > 1:

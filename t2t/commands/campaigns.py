@@ -11,14 +11,16 @@ from rich.markup import escape
 from t2t.campaign.config import NAME
 from t2t.campaign.decision import waiting
 from t2t.campaign.find import campaigns, readable_entry
-from t2t.campaign.freeze import unfreeze
+from t2t.campaign.freeze import read_frozen, unfreeze
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import champion
+from t2t.campaign.seeds import seed_name
 from t2t.commands.tables import console, table_of
 from t2t.core.errors import T2TError, nearest
 from t2t.core.files import remove_folder
 from t2t.core.locks import Exclusive
 from t2t.core.workspace import Workspace
+from t2t.studies.checks import study_of
 
 
 def campaigns_json(workspace: Workspace) -> list[dict[str, Any]]:
@@ -38,9 +40,18 @@ def campaigns_json(workspace: Workspace) -> list[dict[str, Any]]:
             row["state"] = "its entry cannot be read"
         if ledger is not None:
             row |= {"dataset": ledger.layout.dataset, **_progress(ledger), "lake": ledger.lake.uri("main")}
-            row["state"] += "" if entry is not None else ", no entry in the registry"
+            row["state"] += "" if entry is not None else _without_entry(workspace, ledger, name)
         rows.append(row)
     return rows
+
+
+def _without_entry(workspace: Workspace, ledger: Ledger, name: str) -> str:
+    """Whose a campaign is that has no entry in the registry."""
+    study = study_of(workspace, name)
+    if study is not None:
+        return f", of the study {study}"
+    base = name.removesuffix(seed_name("", read_frozen(ledger).get("seed")))
+    return f", a seed of {base}" if base != name else ", no entry in the registry"
 
 
 def _progress(ledger: Ledger) -> dict[str, Any]:

@@ -9,12 +9,15 @@ import pytest
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import CampaignConfig
+from t2t.campaign.entries import read_campaign
 from t2t.campaign.find import ledger_of
 from t2t.campaign.freeze import read_frozen
 from t2t.campaign.observer import Observer
 from t2t.campaign.preflight import preflight
 from t2t.campaign.seeds import family, seed_ledgers, seeded
+from t2t.commands.campaigns import campaigns_json
 from t2t.commands.page import write_report
+from t2t.commands.plan.estimate import plan
 from t2t.commands.rounds import print_rounds, rounds_json
 from t2t.core.config import parse
 from t2t.core.errors import T2TError
@@ -44,6 +47,16 @@ def test_further_seeds_are_campaigns_of_their_own() -> None:
     ]
     written = [one.model_dump(mode="json") for one in campaigns]
     assert {key for key in written[1] if written[0][key] != written[1][key]} == {"name", "seed"}
+
+
+def test_a_plan_says_that_it_is_of_the_first_seed(world: Path, tmp_path: Path) -> None:
+    workspace = Workspace(world / "registry", world / "data", tmp_path / "work")
+    notes = [
+        plan(workspace, read_campaign(workspace, "tiny", None, [f"seeds={seeds}"]), probe=False).notes
+        for seeds in (1, 3)
+    ]
+    assert notes[1][0].startswith("This is the first of 3 seeds.")
+    assert notes[1][1:] == notes[0]
 
 
 def test_a_seed_knows_its_campaign() -> None:
@@ -88,6 +101,8 @@ def test_a_campaign_runs_with_each_seed_and_its_table_has_them_all(
     run("tiny", workspace=workspace, settings=[*SHORT, "seeds=3"], observer=Observer())
     assert set(seed_ledgers(ledger)) == {0, 1, 2}
     assert [record.commit for record in ledger.records()] == [record.commit for record in records]
+    states = {row["campaign"]: row["state"] for row in campaigns_json(workspace)}
+    assert states["tiny-seed-2"].endswith(", a seed of tiny")
     # A campaign that only has such a name is no seed of it.
     run("tiny", workspace=workspace, name="tiny-seed-9", settings=["training.steps=5", *SHORT[2:]], observer=Observer())
     assert set(seed_ledgers(ledger)) == {0, 1, 2}

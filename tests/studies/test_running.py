@@ -16,6 +16,7 @@ from t2t.campaign.engine import LocalEngine
 from t2t.campaign.facts import Settled
 from t2t.campaign.loop import Step, run
 from t2t.campaign.observer import Observer
+from t2t.commands.campaigns import campaigns_json
 from t2t.core.errors import T2TError
 from t2t.core.locks import Busy
 from t2t.core.workspace import Workspace
@@ -45,6 +46,9 @@ def test_equal_first_rounds_are_trained_once_and_nothing_comes_out_otherwise(
     assert taken == [
         f"Round 0: trained on the same as that of pair-few-s{seed}, whose student it takes over." for seed in (0, 1)
     ]
+    assert any(line.startswith("[1 of 4] Round 0: training: 10/10 steps") for line in said)
+    states = {row["campaign"]: row["state"] for row in campaigns_json(workspace)}
+    assert states["pair-more-s1"] == "all 2 rounds are done, of the study pair"
     assert sum("measured as that of pair-few-s" in line for line in said) == 2
     assert sum(line.startswith("Dataset demo: Topics without a positive human label:") for line in said) == 1
     # Each campaign by itself, in another work folder.

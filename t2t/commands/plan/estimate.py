@@ -21,6 +21,7 @@ from t2t.campaign.ledger import Ledger
 from t2t.campaign.lineup import Lineup
 from t2t.campaign.recipe import Recipe
 from t2t.campaign.record import RETRACTED, Record
+from t2t.campaign.seeds import seeds_notes
 from t2t.commands.plan.disk import checkpoint_size, free_bytes, label_size
 from t2t.commands.plan.model import UNKNOWN, Plan, RoundPlan, Work
 from t2t.commands.plan.paid import cost_of
@@ -107,7 +108,7 @@ class Estimates:
             measured=measured,
             bytes=self._bytes(embedding, labeling, rounds),
             free=free_bytes(self.work),
-            notes=[*self._notes(), *([unseen] if unseen else [])],
+            notes=[*seeds_notes(self.config), *self._notes(), *([unseen] if unseen else [])],
             recipe=chosen(recipe) if recipe else [],
         )
 
