@@ -146,6 +146,21 @@ def test_without_named_baselines_the_rounds_own_yardsticks_are_shown(
     assert {r.name: r for r in table.cells[1].rivals}["stacking"].less["test pr_auc"].low is not None
 
 
+def test_rivals_that_cannot_be_fitted_are_named_with_the_reason(
+    half: tuple[Workspace, Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise T2TError("The data are gone.")
+
+    monkeypatch.setattr("t2t.studies.rivals.measure_rivals", refuse)
+    workspace, study = half
+    config = study.config.model_copy(update={"baselines": ("average-raw", "mace")})
+    table = measure(Rivals(Results.of(workspace, Study(config, study.path, study.cells)), tmp_path))
+    assert table.left_out == {"mace": "The data are gone."}
+    # The rounds have measured the average themselves.
+    assert [rival.name for rival in table.cells[0].rivals] == ["average-raw"]
+
+
 def test_csv_and_json_have_every_number(table: StudyTable) -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv(table))))
     (row,) = [r for r in rows if (r["what"], r["cell"], r["measure"]) == ("cell", NESTED, "test pr_auc")]
