@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from typer.core import TyperGroup
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from t2t.core.workspace import Workspace
     from t2t.studies.config import StudyRun
 
+RunFlow: TypeAlias = "Callable[[Workspace, StudyRun], T2TError | None]"
+ReportStudy: TypeAlias = "Callable[[Workspace, StudyRun, Path | None], StudyReport]"
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A study: the name of a file in registry/studies/.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="A setting of all cells: training.steps=500. May be repeated.")
@@ -69,10 +71,7 @@ def list_studies(
         print_studies(context.obj)
 
 
-def study_commands(
-    run_flow: Callable[[Workspace, StudyRun], T2TError | None],
-    report_study: Callable[[Workspace, StudyRun, Path | None], StudyReport],
-) -> typer.Typer:
+def study_commands(run_flow: RunFlow, report_study: ReportStudy) -> typer.Typer:
     """The group of commands.
 
     Args:
@@ -80,7 +79,12 @@ def study_commands(
             failed.
         report_study: writes what a study came to, and tells the run history, which this room does not know either.
     """
+    _add_run(run_flow, report_study)
+    _add_report(report_study)
+    return study_app
 
+
+def _add_run(run_flow: RunFlow, report_study: ReportStudy) -> None:
     @study_app.command("run")
     def run(
         context: typer.Context,
@@ -108,17 +112,20 @@ def study_commands(
         from t2t.studies.running import outcomes_json
 
         outcomes = study_outcomes(context.obj, study, cells)
-        if as_json:
-            typer.echo(json.dumps(outcomes_json(outcomes), indent=2))
-        else:
-            print_outcomes(study, outcomes)
+        written = None
         if not dry_run and any(outcome.records for outcome in outcomes):
             written = report_study(context.obj, order, None)
-            if not as_json:
-                print_report(written)
+        if as_json:
+            typer.echo(json.dumps(outcomes_json(outcomes), indent=2))
+        elif written is not None:
+            print_report(written)
+        else:
+            print_outcomes(study, outcomes)
         if error is not None:
             raise error
 
+
+def _add_report(report_study: ReportStudy) -> None:
     @study_app.command("report")
     def report(
         context: typer.Context,
@@ -149,8 +156,6 @@ def study_commands(
             print_report(written)
         if show:
             typer.launch(str(written.page))
-
-    return study_app
 
 
 def _order(

@@ -7,11 +7,14 @@ draws both: groups, then samples in them, for every seed the same ones; and then
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 
+from t2t.core.files import atomic_file
 from t2t.data.pairs import Pairs
 from t2t.evaluation.interval import Interval
 from t2t.evaluation.metrics import average_precision, bootstrap
@@ -55,10 +58,11 @@ class Resampler:
 
     Args:
         resamples: of an interval; fewer where pairs are very many, so that it takes seconds.
+        folder: where draws are kept for the next process; nowhere when None.
     """
 
-    def __init__(self, resamples: int = 1000, seed: int = 0):
-        self.resamples, self.seed = resamples, seed
+    def __init__(self, resamples: int = 1000, seed: int = 0, folder: Path | None = None):
+        self.resamples, self.seed, self.folder = resamples, seed, folder
         self._known: dict[bytes, np.ndarray] = {}
 
     def drawn(self, several: Sequence[Pairs]) -> np.ndarray:
@@ -69,10 +73,23 @@ class Resampler:
         key = blake2b(digest_size=16)
         for part in (pairs.sample, pairs.topic, pairs.positive, pairs.score, pairs.groups):
             key.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
+        key.update(f"{self.resamples} {self.seed}".encode())
         if key.digest() not in self._known:
-            resamples = max(min(self.resamples, MOST_DRAWN // max(len(pairs.sample), 1)), LEAST_DRAWN)
-            self._known[key.digest()] = bootstrap(pairs, resamples, self.seed)
+            self._known[key.digest()] = self._kept(pairs, key.hexdigest())
         return self._known[key.digest()]
+
+    def _kept(self, pairs: Pairs, name: str) -> np.ndarray:
+        path = None if self.folder is None else self.folder / f"{name}.npy"
+        if path is not None and path.is_file():
+            with suppress(OSError, ValueError, EOFError):  # a damaged one is drawn anew
+                return np.asarray(np.load(path, allow_pickle=False))
+        resamples = min(self.resamples, max(MOST_DRAWN // max(len(pairs.sample), 1), LEAST_DRAWN))
+        drawn = bootstrap(pairs, resamples, self.seed)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(path) as temporary, open(temporary, "wb") as file:
+                np.save(file, drawn)
+        return drawn
 
     def mean(self, several: Sequence[Pairs]) -> Together:
         """The mean PR-AUC of several seeds' students, on the pairs that all of them scored."""

@@ -61,7 +61,7 @@ class FigureConfig(Config):
     @classmethod
     def _measured(cls, measure: str) -> str:
         if not is_measure(measure):
-            raise ValueError(f"y: {measure!r} is nothing that is measured.{nearest(measure, MEASURES)}")
+            raise ValueError(f"{measure!r} is nothing that is measured.{nearest(measure, MEASURES)}")
         return measure
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from t2t.core.errors import T2TError
+from t2t.data.pairs import Pairs
 from t2t.evaluation.figures import (
     BLUE,
     DASHES,
@@ -28,6 +29,7 @@ from t2t.evaluation.figures import (
     pr_picture,
     teacher_styles,
 )
+from t2t.evaluation.metrics import average_precision
 from t2t.studies.cells import Cell
 from t2t.studies.config import BY_CELL, BY_RECALL, BY_ROUND, BY_SIZE, FigureConfig
 from t2t.studies.numbers import SIZE, Number, words
@@ -39,6 +41,8 @@ NAMED = 7
 # How far apart two names are at least, in inches.
 APART = 0.19
 COLOURS = (BLUE, *TEACHERS)
+# Teachers' curves in one picture.
+CURVES = 12
 RIVAL_DASHES = ((0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (8, 3)), (0, (2, 4)))
 
 
@@ -188,7 +192,7 @@ def lined(
         if line.rival:
             place = rivals.index(line.name) if line.name in rivals else 0
             _rivals_line(axes, line, RIVAL_DASHES[place % len(RIVAL_DASHES)])
-    if chance is not None:
+    if chance is not None and not _far_below(chance, lines):
         axes.axhline(chance, color=GREY, linestyle=(0, (1, 2)), linewidth=1, label="chance")
     axes.margins(x=0.06, y=0.1)
     _ticks(axes, axis, figure.log)
@@ -197,12 +201,18 @@ def lined(
     axes.set_ylabel(words(figure.y), fontsize=11)
     axes.set_title(figure.title, fontsize=13, loc="left", parse_math=False)
     if named:
-        _name_ends(made, axes, lines, chance)
+        _name_ends(made, axes, lines, None if chance is None or _far_below(chance, lines) else chance)
     else:
         legend = made.legend(*axes.get_legend_handles_labels(), loc="outside lower left", frameon=False, fontsize=10)
         for text in legend.get_texts():
             text.set_parse_math(False)
     return made
+
+
+def _far_below(chance: float, lines: Sequence[Series]) -> bool:
+    """Whether chance lies so far below all lines that a picture with it would show little else."""
+    ends = [end for line in lines for number in line.points.values() for end in number.ends]
+    return min(ends) - chance > max(ends) - min(ends)
 
 
 def _cells_line(axes: Axes, line: Series, colour: str, dashes: str) -> None:
@@ -298,7 +308,9 @@ def curves(results: Results, figure: FigureConfig) -> Figure:
     else:
         raise T2TError(f"Nothing is measured yet of {figure.title!r}: no cell in it has a round that passed.")
     pairs = results.pairs(record, "test")
-    teachers = {name: results.scored.teacher(name, record, pairs) for name in results.outside(record, run)}
+    teachers = _best_few(
+        {name: results.scored.teacher(name, record, pairs) for name in results.outside(record, run)}, pairs
+    )
     first = run.record(0)
     scores, styles = dict(teachers), teacher_styles(teachers)
     if first is not None and first.round != record.round:
@@ -306,3 +318,15 @@ def curves(results: Results, figure: FigureConfig) -> Figure:
         if len(earlier.score) == len(pairs.score):
             scores["student of round 0"], styles["student of round 0"] = earlier.score, (BLUE, "--")
     return pr_picture(pairs, record.identity, scores, f"{figure.title} ({run.job})", styles, below=True)
+
+
+def _best_few(teachers: Mapping[str, np.ndarray], pairs: Pairs) -> dict[str, np.ndarray]:
+    """Where there are more than a picture can hold, those with the highest PR-AUC of their own, in their order."""
+    if len(teachers) <= CURVES:
+        return dict(teachers)
+    own: dict[str, float] = {}
+    for name, score in teachers.items():
+        says = ~np.isnan(score)
+        own[name] = average_precision(pairs.where(says).with_score(score[says])) if says.any() else float("nan")
+    best = sorted(own, key=lambda name: -np.nan_to_num(own[name]))[:CURVES]
+    return {name: score for name, score in teachers.items() if name in best}

@@ -22,6 +22,7 @@ from t2t.evaluation.seeds import Resampler, Together
 from t2t.evaluation.standing import Yardsticks
 from t2t.lake import Lake, UnknownLake, open_lake
 from t2t.studies.cells import Cell, Job, Study
+from t2t.studies.checks import study_folder
 from t2t.studies.numbers import PARTS, SIZE, SPLITS, Number
 
 
@@ -80,7 +81,8 @@ class Results:
     @classmethod
     def of(cls, workspace: Workspace, study: Study) -> Results:
         """Reads the ledgers. Raises T2TError where no round of any cell is finished."""
-        found = cls(study, workspace, Resampler(study.cells[0].config.evaluation.resamples))
+        resamples = study.cells[0].config.evaluation.resamples
+        found = cls(study, workspace, Resampler(resamples, folder=study_folder(workspace, study.name) / "draws"))
         if not any(run.records for run in found.runs):
             raise T2TError(f"Study {study.name!r} has no finished round yet. Run it: t2t study {study.name}")
         return found

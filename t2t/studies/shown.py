@@ -47,7 +47,7 @@ def cells_table(table: StudyTable, narrow: bool = False) -> Shown:
     note = (
         f"PR-AUC over the human-labeled pairs of {table.dataset}, of the round that is best on validation: mean over "
         f"{counts}, with its 95 % interval over {over} (source videos are drawn, then samples in them, then seeds). "
-        "Differences are paired: the same samples and seeds on both sides."
+        "Differences are paired: the same samples and seeds on both sides. What stands out is best on validation."
     )
     if "test pr_auc" in table.chance:
         note += f" By chance it is {table.chance['test pr_auc']:.3f} on test."
@@ -66,6 +66,8 @@ def _cell_row(table: StudyTable, row: CellRow, named: bool, pairs: bool, narrow:
     numbers, test = row.numbers, row.numbers.get("test pr_auc")
     less = row.less.get("test pr_auc")
     value = _signed(less)
+    if less is not None and len(less.seeds) < len(table.seeds):
+        value += f" ({len(less.seeds)} of {len(table.seeds)} seeds)"
     cells = [
         row.name,
         _three(test),
@@ -108,7 +110,7 @@ def _rounds(table: StudyTable) -> Shown | None:
         ("95 %", False),
         ("validation", True),
     )
-    note = "Each round that stands, over the seeds that have it: campaigns may stop earlier with one seed than another."
+    note = "Each round that is not retracted, over the seeds that have it: with one seed a campaign may stop earlier."
     return Shown("Rounds", note, columns, tuple(rows))
 
 

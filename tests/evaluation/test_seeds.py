@@ -87,3 +87,16 @@ def test_without_a_positive_pair_there_is_no_number_and_no_interval():
     found = Resampler(100).mean([nothing, nothing])
     assert np.isnan([found.mean.value, found.mean.low, found.mean.high]).all()
     assert found.pairs == 0
+
+
+def test_draws_are_kept_and_a_damaged_one_is_drawn_anew(tmp_path, monkeypatch):
+    first = Resampler(60, folder=tmp_path).mean([scored(0), scored(1)])
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 2
+    files[0].write_bytes(b"half")
+    assert Resampler(60, folder=tmp_path).mean([scored(0), scored(1)]) == first
+    # Others are asked for by another number of resamples, or another seed of theirs.
+    assert (
+        Resampler(61, folder=tmp_path).mean([scored(0)]).mean != Resampler(60, folder=tmp_path).mean([scored(0)]).mean
+    )
+    assert len(list(tmp_path.iterdir())) == 3

@@ -11,6 +11,7 @@ from t2t.campaign.campaign import Campaign
 from t2t.campaign.engine import LocalEngine
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study, read_study
+from t2t.studies.checks import remember_study
 from tests.helpers.campaigns import run
 
 DESCRIPTION = "</style></title><script src='http://elsewhere/x.js'></script> & more"
@@ -56,4 +57,5 @@ def study_in(
 def run_jobs(workspace: Workspace, study: Study, most: int) -> None:
     """Runs the first so many campaigns of a study."""
     for job in study.jobs()[:most]:
+        remember_study(workspace, study, job)
         run(Campaign(job.config, workspace, LocalEngine("cpu")))

@@ -26,7 +26,7 @@ from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study
 from t2t.studies.checks import study_folder
 from t2t.studies.config import BY_RECALL, FigureConfig
-from t2t.studies.figures import Axis, Series, colours, draw, series
+from t2t.studies.figures import CURVES, Axis, Series, colours, draw, series
 from t2t.studies.numbers import Number, words
 from t2t.studies.results import Results
 from t2t.studies.rivals import Rivals
@@ -114,7 +114,7 @@ def write_study_report(
 
 def picture(rivals: Rivals, figure: FigureConfig, place: int) -> Drawn:
     """A picture that the study asks for, or why there is none."""
-    caption, name = _caption(figure), f"figure-{place + 1}"
+    caption, name = _caption(figure, rivals.results.chance(figure.y)), f"figure-{place + 1}"
     try:
         made = draw(rivals, figure)
     except T2TError as error:
@@ -141,12 +141,16 @@ def _hover(lines: list[Series], places: list[float]) -> list[Line]:
     return found
 
 
-def _caption(figure: FigureConfig) -> str:
+def _caption(figure: FigureConfig, chance: float | None) -> str:
     if figure.x == BY_RECALL:
-        return "Precision by recall on test: the student, and each teacher on the pairs that it labels."
+        return (
+            "Precision by recall on test: the student, and each teacher on the pairs that it labels; of more than "
+            f"{CURVES} teachers the best ones."
+        )
     return (
         f"{words(figure.y)}: mean over seeds, dots are the seeds. The band is the 95 % interval over samples and "
         "seeds; where nothing was resampled it lies between the lowest and the highest seed."
+        + ("" if chance is None else f" By chance it is {chance:.3f}.")
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from t2t.core.workspace import Workspace
 from t2t.integrations.mlflow.names import LETTERS
 from t2t.integrations.mlflow.runs import Runs
 from t2t.integrations.mlflow.store import store_path
+from t2t.integrations.mlflow.text import flatten
 from t2t.studies.cells import Study
 from t2t.studies.checks import study_of
 from t2t.studies.numbers import Number, words
@@ -76,8 +78,11 @@ def _log(runs: Runs, study: Study, report: StudyReport) -> None:
 
 
 def _params(study: Study) -> dict[str, Any]:
+    """The study's settings, and of each cell what differs in it, under names of MLflow's letters."""
     config = study.config.model_dump(mode="json", exclude={"name", "description", "figures", "cells"})
-    return {**config, "cells": {cell.name: cell.settings for cell in study.cells}, "dataset": study.dataset}
+    names = _names([cell.name for cell in study.cells])
+    cells = {f"cell {names[cell.name]}": json.dumps(cell.settings, default=str) for cell in study.cells}
+    return {LETTERS.sub(" ", key): value for key, value in flatten({**config, "dataset": study.dataset, **cells})}
 
 
 def _folder(path: Path, report: StudyReport) -> str:
