@@ -32,6 +32,12 @@ DIALECT = "http://json-schema.org/draft-07/schema#"
 FILES = {name: f"{name}.schema.json" for name in ("campaign", "dataset", "teacher", "study", "encoder")}
 # The key that a file's own name gives where it is left out.
 NAMED = {"campaign": "name", "dataset": "name", "teacher": "id", "study": "name"}
+# What makes an entry stand for several teachers (`t2t.teachers.members`).
+MEMBERS = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": ["string", "integer"]}, "minItems": 1}],
+    "title": "Members",
+    "description": "Makes the entry a set of teachers, <id>.<member> each: a range such as w000..w999, or a list.",
+}
 # Every kind's model of a teacher is called Entry; here it is called by its kind.
 SUFFIX = "-teacher"
 
@@ -92,6 +98,8 @@ def _of_kinds(models: Sequence[type[BaseModel]]) -> dict[str, Any]:
     for model in models:
         schema = model.model_json_schema()
         definitions |= schema.pop("$defs", {})
+        if "member" in schema["properties"]:  # in a file it is the whole set that is named
+            schema["properties"]["members"] = MEMBERS
         definitions[_kind(schema) + SUFFIX] = schema
     chosen = [{"$ref": f"#/$defs/{name}"} for name in definitions if name.endswith(SUFFIX)]
     return {"$defs": definitions, "anyOf": chosen}

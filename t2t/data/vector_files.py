@@ -188,7 +188,10 @@ def _safetensors(path: Path, column: str | None, ids: str | None) -> Found:
         raise DataError(path, f"holds {entry['dtype']}; F16, F32 or F64 is needed.")
     start, stop = entry["data_offsets"]
     dtype = np.dtype(FLOATS[entry["dtype"]])
-    if 8 + length + stop > size or stop - start != int(np.prod(entry["shape"], dtype=object)) * dtype.itemsize:
+    if (
+        8 + length + max(one["data_offsets"][1] for one in header.values()) > size
+        or stop - start != int(np.prod(entry["shape"], dtype=object)) * dtype.itemsize
+    ):
         raise DataError(path, "is cut off, or damaged.")
     return np.memmap(path, dtype, "r", 8 + length + start, tuple(entry["shape"])), None
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, SerializeAsAny, Tag, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from t2t.core import plugins
 from t2t.core.config import Config
@@ -51,6 +59,14 @@ class FrontendConfig(Config):
         description="each: every number is divided by its own standard deviation; whole: all by one, so that what "
         "varies most weighs most, as in principal components.",
     )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `scaling` where it is as it always was: checkpoints and trainings from before it are the same."""
+        content: dict[str, Any] = plain(self)
+        if self.scaling == "each":
+            content.pop("scaling", None)
+        return content
 
 
 class TowerConfig(Config):

@@ -21,7 +21,7 @@ from t2t.data.coding import Coded, code
 from t2t.data.labels import LABEL_SCHEMA
 from t2t.data.scales import Scale, apply_scales, read_scales, scale_of, write_scales
 from t2t.evaluation import scales as finder
-from t2t.evaluation.scales import Shared, fit_scales, scales_of
+from t2t.evaluation.scales import VOTES_RIGHT, VOTES_SEEN, Shared, fit_scales, scales_of
 
 pytestmark = pytest.mark.unit
 
@@ -175,8 +175,28 @@ def test_hard_labels_become_how_often_people_agree() -> None:
     scale = fitted(hard)
     assert scale.raw == (0, 1)
     for value in (0, 1):
-        agreed = TRUTH[hard[:PAIRS] == value].mean()
-        assert scale.apply(np.array(float(value))) == pytest.approx(agreed, abs=0.03)
+        agreed = TRUTH[hard[:PAIRS] == value]
+        # Votes are believed at first, as if ten were looked at.
+        seen = VOTES_SEEN * (1 if value else (1 - hard.mean()) / hard.mean())
+        meant = VOTES_RIGHT if value else (1 - VOTES_RIGHT) * hard.mean() / (1 - hard.mean())
+        expected = (agreed.sum() + seen * meant) / (len(agreed) + seen)
+        assert scale.apply(np.array(float(value))) == pytest.approx(expected, abs=0.03)
+
+
+def votes_scale(right: int, wrong: int) -> Scale:
+    """Of a teacher that votes for one of two classes in a hundred samples, some of which people looked at."""
+    hard = np.tile([0.0, 1.0], 100).astype(np.float32)
+    truth = np.concatenate([np.tile([0.0, 1.0], right), np.tile([1.0, 0.0], wrong)])
+    known = {"a": Shared(hard[: len(truth)], truth, np.arange(len(truth)) // 2)} if len(truth) else {}
+    return fit_scales({"a": hard}, known, 0.5)["a"]
+
+
+def test_a_vote_is_believed_until_many_say_otherwise() -> None:
+    one = np.array(1.0)
+    assert votes_scale(0, 0).apply(one) == pytest.approx(VOTES_RIGHT, abs=0.01)
+    assert votes_scale(0, 3).apply(one) == pytest.approx(9 / 13, abs=0.02)
+    assert votes_scale(3, 0).apply(one) == pytest.approx(12 / 13, abs=0.02)
+    assert votes_scale(50, 50).apply(one) == pytest.approx(59 / 110, abs=0.02)
 
 
 def test_ties_are_one_place() -> None:

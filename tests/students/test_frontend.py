@@ -126,6 +126,16 @@ def test_a_dimension_that_never_changes_stays_silent() -> None:
     assert out[:, [0, 2]].abs().max() > 1
 
 
+def test_divided_as_a_whole_numbers_keep_what_they_are_to_each_other() -> None:
+    clips = np.random.default_rng(5).standard_normal((300, 2, 3)).astype(np.float16) * np.array([4, 1, 0.5], np.float16)
+    out = fitted(FrontendConfig(change=True, scaling="whole"), Embeddings.of(list(clips)), np.arange(300)).view(-1, 6)
+    std = out.std(dim=0, correction=0)
+    assert (std[:3] / std[2]).tolist() == pytest.approx([8, 2, 1], rel=0.1)
+    # Frames as a whole have variance 1, and so have their changes.
+    for part in (std[:3], std[3:]):
+        assert part.square().mean().item() == pytest.approx(1, abs=0.01)
+
+
 def test_one_frame_clips_have_no_change_and_whitening_stays_finite() -> None:
     out = fitted(FrontendConfig(variation=True, whiten=8), random_clips([1] * 40), np.arange(40))
     assert torch.isfinite(out).all()

@@ -30,7 +30,9 @@ def ask(workspace: Workspace, campaign: str, wanted: Wanted, folder: Path) -> Ba
     rows = [{"why": why, "pairs": int(counts[why]), "": text} for why, text in REASONS.items() if why in counts]
     title = f"{len(found.table):,} of {found.left:,} pairs that nobody answered, {batch.clips:,} clips to watch"
     console.print(table_of(pd.DataFrame(rows), title))
-    say(f"In {folder}: {PAIRS} to fill in, look.html to look at, {', '.join(path.name for path in batch.tasks)}")
+    say(", ".join([f"In {folder}: {PAIRS} to fill in, look.html to look at", *(path.name for path in batch.tasks)]))
+    if not batch.tasks:
+        say("The samples are numbers, which Label Studio cannot show: fill in the CSV file.")
     if batch.served is not None:
         say(
             "Label Studio serves the clips with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "

@@ -20,7 +20,7 @@ from t2t.commands.search import still
 from t2t.core.files import atomic_folder, write_text
 
 COLUMNS = ["sample_id", "topic", "annotator", "relevance", "why", "priority", "path"]
-# Of each modality Label Studio's tag for it.
+# Of each modality Label Studio's tag for it; what is numbers nobody can look at, and is in the CSV file alone.
 TAGS = {"video": "Video", "image": "Image"}
 # Clips that the page shows; each is a picture of some 10 KB.
 SHOWN = 500
@@ -45,14 +45,14 @@ class Batch:
 def write(questions: Questions, folder: Path) -> Batch:
     """Writes the folder, whole or not at all."""
     table = questions.table
-    files = [path for path in table["path"] if "://" not in path]
+    files = [path for path in table["path"][table["modality"].isin(TAGS)] if "://" not in path]
     stored = Path(os.path.commonpath([os.path.dirname(path) for path in files])) if files else None
     names = []
     if folder.is_dir():
         folder.rmdir()  # an empty one
     with atomic_folder(folder) as place:
         (place / PAIRS).write_text(csv_of(table), encoding="utf-8")
-        for modality, rows in table.groupby("modality", sort=False):
+        for modality, rows in table[table["modality"].isin(TAGS)].groupby("modality", sort=False):
             tasks = list(_tasks(rows, str(modality), stored, questions))
             slots = max(sum(key.startswith("topic") for key in task["data"]) for task in tasks)
             for task in tasks:

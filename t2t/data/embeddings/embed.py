@@ -113,9 +113,7 @@ def embed(
         workers: processes that decode; None takes one for each core, 16 at most.
         elsewhere: what hashes and embeds first; what it leaves, such as unreadable files, is done here.
 
-    Raises:
-        TooManyUnreadable: as soon as more samples than that are unreadable.
-        NoneReadable: when none is readable.
+    Raises TooManyUnreadable as soon as more samples than that are unreadable, NoneReadable when none is readable.
     """
     store.refresh()
     ids, paths = samples["sample_id"].to_pylist(), samples["path"].to_pylist()
@@ -136,9 +134,9 @@ def embed(
         store.refresh()
         missing = [key for key in where if key not in store]
     if missing:
-        shard_samples = getattr(encoder, "shard_samples", shard_samples)
         files = [(key, paths[where[key][0]]) for key in missing]
-        for key, clip in _embed_missing(files, encoder, store, workers, shard_samples, limits_of(samples)):
+        size = getattr(encoder, "shard_samples", shard_samples)
+        for key, clip in _embed_missing(files, encoder, store, workers, size, limits_of(samples)):
             for position in where[key]:
                 reasons[position] = str(clip)
             check()
