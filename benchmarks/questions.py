@@ -34,6 +34,7 @@ from rich.console import Console
 from benchmarks.recipes import draws, part, student_of
 from benchmarks.worlds import WORK, World, crowd_of, open_world, taught_by
 from t2t.data.pairs import Pairs
+from t2t.evaluation import figures
 from t2t.evaluation.metrics import average_precision, bootstrap
 from t2t.evaluation.scales import scales_of
 from t2t.evaluation.yardsticks import Bench, Heard, make, of_samples
@@ -175,6 +176,58 @@ def measure(world: World, recipe: Sequence[str], seeds: int, resamples: int) -> 
     return row
 
 
+SHOWN = {
+    "student": (figures.BLUE, "-", "student"),
+    "average, raw": (figures.VERMILION, "--", "plain average"),
+    "average, common scale": (figures.GREEN, "-.", "calibrated average"),
+    "stacking on human rows": (figures.PINK, ":", "stacking"),
+    "best teacher": (figures.ORANGE, "--", "best teacher by validation"),
+    "human rows alone": (figures.GREY, ":", "people's rows alone, linear"),
+}
+AXES = {
+    "noise": "share of answers that are noise",
+    "contradiction": "share of teachers that contradict",
+    "expertise": "z: the i-th of ten teachers knows a share of topics that falls as i^-z",
+    "coverage": "z: the i-th of ten teachers labels a share of samples that falls as i^-z",
+    "teachers": "weak teachers",
+}
+
+
+def draw(out: Path, folder: Path) -> list[Path]:
+    """A picture of each question on each data set, from the numbers that are there: PNG files in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for where, questions in json.loads(out.read_text()).items():
+        for name, points in questions.items():
+            xs = sorted(points, key=float)
+            figure, axes = figures.axes_of(figures.NARROW, 4.6)
+            place = [float(x) for x in xs]
+            for key, (colour, dashes, label) in SHOWN.items():
+                rows = [points[x]["test"].get(key) for x in xs]
+                kept = [(x, row) for x, row in zip(place, rows, strict=True) if row is not None]
+                if not kept:
+                    continue
+                at, values = [x for x, _ in kept], np.array([row for _, row in kept])
+                thick = 3.0 if key == "student" else 1.8
+                axes.plot(
+                    at, values[:, 0], color=colour, linestyle=dashes, linewidth=thick, marker="o", ms=4, label=label
+                )
+                if key in ("student", "average, common scale"):
+                    axes.fill_between(at, values[:, 1], values[:, 2], color=colour, alpha=0.15, linewidth=0)
+            if name == "teachers":
+                axes.set_xscale("log")
+                axes.set_xticks(place, [f"{x:g}" for x in place])
+            axes.set_ylim(0, 1)
+            axes.set_xlabel(AXES.get(name, name), fontsize=11)
+            axes.set_ylabel("PR-AUC on test, seen topics", fontsize=11)
+            seeds = len(points[xs[0]]["test"]["each"])
+            axes.set_title(f"{where}: {name} ({seeds} seed{'s' * (seeds != 1)}, bands 95 %)", fontsize=12, loc="left")
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", frameon=False, ncols=2)
+            made.append(folder / f"{name}-{where}.png")
+            figure.savefig(made[-1])
+    return made
+
+
 def _bounds(drawn: np.ndarray) -> list[float]:
     return [float(value) for value in np.nanpercentile(drawn, [2.5, 97.5])]
 
@@ -189,8 +242,13 @@ def main(
     label: Annotated[str, typer.Option(help="Name of these numbers in the file; by default the question's.")] = "",
     crowd: Annotated[int, typer.Option(help="Weak teachers of the demo.")] = 100,
     out: Path = WORK / "questions.json",
+    pictures: Annotated[Path | None, typer.Option(help="Only draw what was measured, into this folder.")] = None,
 ) -> None:
-    """Measures the questions."""
+    """Measures the questions, or draws what was measured."""
+    if pictures is not None:
+        for path in draw(out, pictures):
+            console.print(str(path))
+        return
     logging.basicConfig(level=logging.ERROR)
     torch.set_num_threads(1)
     points = {float(x) for x in only.split(",") if x}
