@@ -13,6 +13,7 @@ from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import CampaignConfig
 from t2t.campaign.observer import open_observers
 from t2t.campaign.overrides import CampaignName, Overrides, campaign_with
+from t2t.campaign.seeds import seeded
 from t2t.core.config import resolve
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
@@ -43,6 +44,8 @@ def self_training(
 ) -> list[dict[str, Any]] | State[Any]:
     """Runs a campaign's rounds, from the first that is not in its ledger. One run of a campaign at a time.
 
+    Where it has several seeds, each further one follows as a run of its own in this one.
+
     Args:
         campaign: the name of a file in registry/campaigns/, which each run reads anew; or, as deployments had it
             before, the whole configuration.
@@ -62,4 +65,8 @@ def self_training(
     else:
         config = resolve(campaign)
     opened = Campaign(config, place)
-    return run_rounds(opened, open_observers(opened), most_rounds)
+    with opened.lock:  # also while its further seeds are at work
+        ended = run_rounds(opened, open_observers(opened), most_rounds)
+        for other in seeded(config)[1:]:
+            self_training(other, workspace=place, most_rounds=most_rounds)
+    return ended

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from t2t.commands import asking
 from t2t.commands.groups import GROUPS, AsJson, Campaign, Reason, print_json
+from t2t.commands.study import study_commands
 from t2t.core import interrupts, terminal
 from t2t.core.errors import T2TError, explain, interrupted
 from t2t.deploy import deploy
@@ -283,6 +284,20 @@ def plan(
 
 
 app.command()(deploy)
+
+
+def _run_study(workspace: Any, order: Any) -> T2TError | None:
+    from t2t.core.host import check_environment
+    from t2t.integrations.mlflow.door import check_history
+
+    check_history(workspace.work)
+    check_environment(workspace.work, ["PREFECT_API_URL"])
+    from t2t.run import run_study_flow
+
+    return run_study_flow(workspace, order)
+
+
+app.add_typer(study_commands(_run_study), name="study")
 
 
 def main() -> None:

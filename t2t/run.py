@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -21,14 +21,17 @@ from rich.markup import escape
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import CampaignConfig
 from t2t.campaign.decision import command, question
-from t2t.campaign.loop import next_round
+from t2t.campaign.facts import Settled
+from t2t.campaign.loop import Step, next_round
 from t2t.campaign.loop import run as run_loop
 from t2t.campaign.observer import Observer, open_observers
 from t2t.campaign.record import Record, champion
+from t2t.campaign.seeds import seeded
 from t2t.campaign.steps.prepare import outside_teachers
 from t2t.commands.page import write_report
 from t2t.commands.rounds import print_rounds
 from t2t.commands.tables import console
+from t2t.core.config import parse
 from t2t.core.errors import expect
 from t2t.core.host import check_environment, observer_names, shown
 from t2t.core.workspace import Workspace
@@ -38,6 +41,11 @@ from t2t.integrations.mlflow.page import log_page
 from t2t.integrations.mlflow.store import load_mlflow
 from t2t.integrations.mlflow.text import MODE
 from t2t.integrations.services import prefect_server
+from t2t.studies.cells import read_study
+from t2t.studies.checks import study_lock
+from t2t.studies.config import StudyRun
+from t2t.studies.running import Incomplete, Outcome, standing
+from t2t.studies.running import run_study as run_cells
 
 
 def run(
@@ -56,6 +64,8 @@ def run(
         name: run it under another name. settings: changes, as `training.steps=500`.
         observer: told how it goes on; those of T2T_OBSERVERS when None (MLflow), `Observer()` tells nobody.
 
+    Where the campaign has several seeds, each further one is run after it as a campaign of its own.
+
     Returns: the campaign's records, oldest first. Under `gate: manual` a round may wait for a person after them: a line
         says so, and what to type.
 
@@ -65,10 +75,19 @@ def run(
         expect(observer, Observer, "observer is a t2t.campaign.observer.Observer; Observer() tells nobody")
     opened = campaign if isinstance(campaign, Campaign) else Campaign.open(campaign, workspace, name, settings)
     check_environment(opened.workspace.work, _history() if observer is None else [])
-    settled = run_loop(opened, open_observers(opened) if observer is None else observer)
-    if settled is not None:
-        console.print(f"{question(settled.record, settled.best)} Answer with: {command(settled.record)}", markup=False)
+    with opened.lock:
+        for one in _with_seeds(opened):
+            settled = run_loop(one, open_observers(one) if observer is None else observer)
+            if settled is not None:
+                asked = f"{question(settled.record, settled.best)} Answer with: {command(settled.record)}"
+                console.print(asked, markup=False)
     return opened.ledger.records()
+
+
+def _with_seeds(opened: Campaign) -> list[Campaign]:
+    """A campaign, and one for each of its further seeds (`seeds: 3`)."""
+    further = seeded(opened.config)[1:]
+    return [opened, *(Campaign(config, opened.workspace, opened.engine) for config in further)]
 
 
 def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
@@ -87,9 +106,11 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
     # The flow holds the lock; here it is only asked for, so that a second run is refused before a server starts.
     with opened.lock:
         pass
-    if next_round(opened) is None and not os.environ.get("PREFECT_API_URL"):
+    seeds = _with_seeds(opened)
+    if all(next_round(one) is None for one in seeds) and not os.environ.get("PREFECT_API_URL"):
         # Nothing is left to schedule: what may have come meanwhile (videos, a retraction) needs no server of its own.
-        run_loop(opened, open_observers(opened))
+        for one in seeds:
+            run_loop(one, open_observers(one))
     else:
         _run_flow(opened, workspace)
     print_rounds(workspace, opened.config.name)
@@ -99,20 +120,87 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
 
 
 def _run_flow(opened: Campaign, workspace: Workspace) -> None:
-    """The flow in Prefect: on the server of the environment, else on one for as long as it lasts."""
+    """The campaign's flow in Prefect."""
+    with _prefect(workspace):
+        # Prefect reads its settings at its import.
+        from t2t.flows.self_training import self_training
+
+        self_training(opened.config, workspace=workspace)
+
+
+@contextmanager
+def _prefect(workspace: Workspace) -> Iterator[None]:
+    """The Prefect server of the environment for the block, else one for as long as it lasts."""
     os.environ.setdefault("DO_NOT_TRACK", "true")
     # Prefect's own lines go to its server, where its UI shows them; the terminal has the engine's, and errors once.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     home, login = workspace.work / "prefect", login_of(workspace.work)
     server = None if os.environ.get("PREFECT_API_URL") else prefect_server(home, meanwhile=_load, login=login)
     with server or nullcontext():
-        # Prefect reads its settings at its import.
-        from t2t.flows.self_training import self_training
         from t2t.integrations.prefect.steps import make_limit
 
         if server:
             make_limit()
-        self_training(opened.config, workspace=workspace)
+        yield
+
+
+def run_study(
+    study: str,
+    *,
+    workspace: Workspace | None = None,
+    name: str | None = None,
+    settings: Sequence[str] = (),
+    seeds: int | Sequence[int] | None = None,
+    cells: str | None = None,
+    observer: Observer | None = None,
+) -> list[Outcome]:
+    """Runs what is still to be done of a study in this process, without Prefect.
+
+    Args:
+        study: of the registry by name.
+        workspace, name, settings: as for `run`; the settings are all cells'.
+        seeds: instead of the file's: so many, or which. cells: only those whose name fits, as `dual*`.
+        observer: told how its campaigns go on; those of T2T_OBSERVERS when None (MLflow), `Observer()` tells nobody.
+
+    Returns: an outcome of each cell with each seed: how far it came, and its records. One that failed says why, and
+        kept no other from running.
+
+    Raises T2TError for what a person can mend, Busy where another process works on the study.
+    """
+    if observer is not None:
+        expect(observer, Observer, "observer is a t2t.campaign.observer.Observer; Observer() tells nobody")
+    place = Workspace.or_found(workspace)
+    wanted = {"study": study, "name": name, "settings": settings, "seeds": seeds, "cells": cells}
+    order = parse(StudyRun, wanted, f"study {study!r}")
+    check_environment(place.work, _history() if observer is None else [])
+
+    def one(campaign: Campaign, step: Step) -> Settled | None:
+        return run_loop(campaign, open_observers(campaign) if observer is None else observer, step)
+
+    return run_cells(read_study(place, order), place, cells, one)
+
+
+def run_study_flow(workspace: Workspace, order: StudyRun) -> Incomplete | None:
+    """What `t2t study` does around the flow: a Prefect server where there is none, and where anything is to be run.
+
+    Returns: what failed, to be said at the end.
+    """
+    study = read_study(workspace, order)
+    check_environment(workspace.work, ["PREFECT_API_URL", *_history()])
+    jobs = study.jobs(order.cells)
+    open_observers(Campaign(jobs[0].config, workspace))
+    with study_lock(study, workspace):
+        pass
+    if all(standing(workspace, job).state == "done" for job in jobs):
+        return None
+    try:
+        with _prefect(workspace):
+            from t2t.flows.study import study as flow
+
+            flow(order, workspace=workspace)
+    except Incomplete as error:
+        return error
+    return None
 
 
 def hints(campaign: Campaign) -> dict[str, str]:

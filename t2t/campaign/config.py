@@ -140,6 +140,14 @@ class CampaignConfig(Config):
         "git", description="`git` (a bare repository in the work folder), `git:<path>` or `lakefs://<repository>`."
     )
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Of all that is drawn: weights, batches, pairs to label.")
+    seeds: Annotated[int, Free()] = Field(
+        1,
+        ge=1,
+        le=100,
+        strict=True,
+        description="How many seeds it is run with, `seed` and those after it: the same once more for each, as the "
+        "campaign NAME-seed-SEED.",
+    )
 
     @property
     def common_scale(self) -> bool:
@@ -155,6 +163,8 @@ class CampaignConfig(Config):
     def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """With `recipe: auto` only what was given is written down: all else is chosen again wherever it is read."""
         content: dict[str, Any] = handler(self)
+        if self.seeds == 1:
+            content.pop("seeds", None)  # as it was written before there was the key
         if self.recipe == "auto":
             given = self.training.model_fields_set
             if "training" in content:
@@ -183,6 +193,11 @@ class CampaignConfig(Config):
                 raise ValueError(f"{self.method!r} has one identity only, so no self-training: set rounds.max: 1")
             if self.evaluation.identity != HUMAN:
                 raise ValueError(f"{self.method!r} has the identity 'human' only: evaluation.identity")
+        last = self.seed + self.seeds - 1
+        if self.seeds > 1 and (last > LARGEST_SEED or not re.fullmatch(NAME, seed_name(self.name, last))):
+            raise ValueError(
+                f"seeds: {self.name!r} and seed {last} are too long to name {seed_name(self.name, last)!r}"
+            )
         identities = {HUMAN, NEWEST, *self.teachers}
         for key, identity in (
             ("evaluation.identity", self.evaluation.identity),
@@ -209,6 +224,11 @@ class CampaignConfig(Config):
     def self_teacher(self, k: int) -> str:
         """The identity under which the student of round k labels: `<campaign>-self-<k>`."""
         return f"{self.name}-self-{k}"
+
+
+def seed_name(campaign: str, seed: object) -> str:
+    """The name of a campaign's further seed, where it is run with several."""
+    return f"{campaign}-seed-{seed}"
 
 
 def override(content: dict[str, Any], settings: list[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from t2t.campaign.entries import dataset_config, quick_entry, refuse_unready, te
 from t2t.campaign.find import check_lake, lake_of
 from t2t.campaign.freeze import read_frozen, refuse_changes
 from t2t.campaign.ledger import Ledger
+from t2t.campaign.seeds import seeded
 from t2t.core.config import read_yaml
 from t2t.core.errors import DataError, T2TError
 from t2t.core.host import check_memory
@@ -28,6 +29,13 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
     way with other settings or in another lake, for a library that is missing, and for a shell that allows too little
     memory."""
     check_memory()
+    for other in seeded(config)[1:]:
+        if other.name in workspace.names("campaigns"):
+            raise T2TError(
+                f"Campaign {config.name!r}: its seed {other.seed} would be run as {other.name!r}, which is a campaign "
+                "of the registry; rename that one, or run this one under another name (--name)."
+            )
+        preflight(workspace, other)
     data = dataset_config(workspace, config.dataset)
     root = dataset_root(data, workspace.data)
     for table in (data.samples, data.annotations, data.topics):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from math import nan
+from statistics import mean, stdev
 from typing import Any
 
+import pandas as pd
 from rich.markup import escape
 
 from t2t.campaign.decision import read_decision, waiting
 from t2t.campaign.find import ledger_of
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import RETRACTED, Record, champion, rounds_rows, rounds_table
+from t2t.campaign.seeds import over_seeds, seed_ledgers
 from t2t.commands.tables import console, records_of, table_of
 from t2t.core.config import parse
-from t2t.core.errors import T2TError, one_line
+from t2t.core.errors import T2TError, listed, one_line
 from t2t.core.workspace import Workspace
 from t2t.evaluation.collapse import after_collapse
 from t2t.evaluation.standing import Yardsticks, verdict
@@ -24,8 +27,38 @@ from t2t.lake.tables import read_json
 
 def rounds_json(workspace: Workspace, campaign: str) -> list[dict[str, Any]]:
     """`t2t rounds --json`: a list of {round, teachers, rows, pr_auc, pr_auc_low, pr_auc_high, pr_auc_seen,
-    pr_auc_unseen, champion, run_id, commit} and what else the table holds; absent values are null."""
-    return records_of(rounds_table(ledger_of(workspace, campaign).records()))
+    pr_auc_unseen, champion, run_id, commit} and what else the table holds; absent values are null.
+
+    Of a campaign with several seeds a round has also pr_auc_mean over those that have it, and pr_auc_by_seed.
+    """
+    ledger = ledger_of(workspace, campaign)
+    rows = records_of(rounds_table(ledger.records()))
+    by_seed = {seed: other.records() for seed, other in seed_ledgers(ledger).items()}
+    for row in rows if len(by_seed) > 1 else ():
+        values = {seed: over_seeds([records], row["round"]) for seed, records in by_seed.items()}
+        row["pr_auc_by_seed"] = {str(seed): found[0] for seed, found in values.items() if found}
+        row["pr_auc_mean"] = mean(row["pr_auc_by_seed"].values())
+    return rows
+
+
+def _print_seeds(ledger: Ledger) -> None:
+    """Each round's mean over the campaign's seeds, and each seed; nothing where it has one seed."""
+    by_seed = {seed: other.records() for seed, other in seed_ledgers(ledger).items()}
+    if len(by_seed) == 1:
+        return
+    rows = []
+    for k in range(max(map(len, by_seed.values()))):
+        found = over_seeds(list(by_seed.values()), k)
+        row: dict[str, Any] = {"round": k, "seeds": len(found), "mean": mean(found)}
+        row |= {"deviation": stdev(found) if len(found) > 1 else None}
+        for seed, records in by_seed.items():
+            row[f"seed {seed}"] = next(iter(over_seeds([records], k)), None)
+        rows.append(row)
+    formats = {name: ".3f" for name in rows[0] if name not in ("round", "seeds")} if rows else {}
+    frame = pd.DataFrame(rows).astype(dict.fromkeys(formats, float))
+    console.print(table_of(frame, f"{ledger.layout.name} with each seed, PR-AUC on test", **formats))
+    others = [other.layout.name for other in seed_ledgers(ledger).values()][1:]
+    console.print(f"The further seeds are campaigns of their own: {listed(others)}", markup=False)
 
 
 def round_yardsticks(lake: Lake, layout: CampaignLayout, record: Record) -> Yardsticks | None:
@@ -73,6 +106,7 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
         raise T2TError(f"Campaign {campaign!r} has no finished round yet. Go on with it: t2t run {campaign}")
     shown = [*records, waits] if waits else records
     console.print(table_of(rounds_rows(shown), f"Rounds of {campaign}, PR-AUC on test"))
+    _print_seeds(ledger)
     _print_worth(ledger, records)
     _print_decisions(champion(records))
     for record in records:

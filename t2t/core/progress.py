@@ -40,17 +40,16 @@ def progress(title: str, total: int, unit: str = "it", done: int = 0, part: bool
     `done` units were done before (by a run that was killed); they do not count for the rate. With `part`, work that
     stands inside of a `whole` goes on with that one's display.
     """
-    title = f"{_WITHIN.get()}{title}"
     shared, relay = _WHOLE.get() if part else None, _RELAY.get()
     if relay is not None:
         yield relay
     elif shared is not None:
         yield shared.join(title, unit)
     elif sys.stderr.isatty() and log.level < logging.WARNING:  # `--quiet`
-        with _bar(title, total, unit, done) as advance:
+        with _bar(f"{_WITHIN.get()}{title}", total, unit, done) as advance:
             yield advance
     else:
-        yield from _lines(title, total, unit, done)
+        yield from _lines(f"{_WITHIN.get()}{title}", total, unit, done)
 
 
 _WITHIN: ContextVar[str] = ContextVar("within", default="")

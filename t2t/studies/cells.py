@@ -17,7 +17,7 @@ from t2t.core.config import expand, is_of, models_in, parse, read_yaml
 from t2t.core.errors import T2TError, nearest, one_line
 from t2t.core.files import sha256
 from t2t.core.workspace import Workspace
-from t2t.studies.config import StudyConfig
+from t2t.studies.config import StudyConfig, StudyRun
 from t2t.studies.made import make_teachers
 
 # Of a campaign's name (`t2t.campaign.config.NAME`).
@@ -131,30 +131,25 @@ class Study:
         raise T2TError(f"{self.path}: against: no cell {wanted!r}.")  # refused when the study was read
 
 
-def read_study(
-    workspace: Workspace,
-    name: str,
-    settings: Sequence[str] = (),
-    seeds: int | Sequence[int] | None = None,
-    named: str | None = None,
-) -> Study:
+def read_study(workspace: Workspace, wanted: str | StudyRun) -> Study:
     """A study of the registry, with every combination validated as a whole campaign.
 
     Args:
-        settings: further ones of all cells, as `training.steps=500`.
-        seeds: instead of the file's.
-        named: run it under another name, as a study of its own.
+        wanted: its name, or what is to be run of it.
 
     Raises T2TError that names file, cell and key.
     """
-    path = workspace.file("studies", name)
+    order = StudyRun(study=wanted) if isinstance(wanted, str) else wanted
+    path = workspace.file("studies", order.study)
     content = expand(read_yaml(path), {}, path)
-    if content.setdefault("name", name) != name:
-        raise T2TError(f"{path}: 'name' is {content['name']!r} but the file is named {name!r}; make them equal.")
-    content |= {"name": named} if named is not None else {}
-    content |= {"seeds": seeds if isinstance(seeds, int) else list(seeds)} if seeds is not None else {}
+    if content.setdefault("name", order.study) != order.study:
+        raise T2TError(f"{path}: 'name' is {content['name']!r} but the file is named {order.study!r}; make them equal.")
+    content |= {"name": order.name} if order.name is not None else {}
+    content |= {"seeds": order.seeds} if order.seeds is not None else {}
     config = parse(StudyConfig, content, path)
-    return Study(config, path, cells_of(workspace, config, path, settings))
+    study = Study(config, path, cells_of(workspace, config, path, order.settings))
+    study.chosen(order.cells)
+    return study
 
 
 def cells_of(workspace: Workspace, config: StudyConfig, path: Path, settings: Sequence[str] = ()) -> tuple[Cell, ...]:
@@ -200,6 +195,7 @@ def _shared(workspace: Workspace, config: StudyConfig, path: Path) -> dict[str, 
         raise T2TError(f"{path}: campaign: {error}") from None
     shared = {**expand(read_yaml(base), {}, base), "name": config.campaign}
     parse(CampaignConfig, with_members(workspace, shared), base)
+    shared.pop("seeds", None)  # the study's own
     return shared
 
 

@@ -131,6 +131,18 @@ class StudyConfig(Config):
         return self
 
 
+class StudyRun(Config):
+    """What is to be run of a study: as `t2t study` and deployments are given it."""
+
+    study: str = Field(pattern=NAME, description="The name of a file in registry/studies/.")
+    name: str | None = Field(None, pattern=NAME, description="Run it under another name, as a study of its own.")
+    settings: tuple[str, ...] = Field((), description="Further settings of all cells, as training.steps=500.")
+    seeds: Annotated[int, Field(ge=1, le=1000, strict=True)] | tuple[Seed, ...] | None = Field(
+        None, description="Seeds instead of those that its file names: so many, or a list."
+    )
+    cells: str | None = Field(None, description="Only cells whose name fits, as `dual*`.")
+
+
 def _refuse_twice(key: str, names: Iterable[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:

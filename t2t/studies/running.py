@@ -5,14 +5,13 @@ What is done is asked of the campaigns' ledgers, so a study may be killed anywhe
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean
-from typing import Literal
+from typing import Any, Literal
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.decision import command
@@ -21,19 +20,17 @@ from t2t.campaign.facts import Settled
 from t2t.campaign.find import NOTE as BEGUN
 from t2t.campaign.loop import Step, call, next_round, run
 from t2t.campaign.observer import open_observers
-from t2t.campaign.preflight import preflight
-from t2t.campaign.record import Record
+from t2t.campaign.record import Record, champion
 from t2t.core.errors import T2TError, explain, interrupted, one_line
-from t2t.core.files import write_text
-from t2t.core.locks import Busy, Exclusive
+from t2t.core.locks import Busy
 from t2t.core.progress import clock, within
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Job, Study
+from t2t.studies.checks import check_study, remember_study, study_lock
 from t2t.studies.sharing import Sharing
 
 log = logging.getLogger("t2t")
 
-NOTE = "study.json"
 State = Literal["done", "begun", "open", "failed", "waiting"]
 # Runs one campaign to its end, or until it waits for a person.
 RunOne = Callable[[Campaign, Step], Settled | None]
@@ -70,6 +67,7 @@ def run_study(
     run_campaign: RunOne = run_one,
     step: Step = call,
     engine: Engine | None = None,
+    opened: Callable[[], object] = lambda: None,
 ) -> list[Outcome]:
     """Runs what is still to be done of a study. One process at a time works on a study.
 
@@ -79,14 +77,16 @@ def run_study(
         pattern: only cells whose name fits.
         run_campaign: runs one campaign. step: runs one cell with one seed, as the loop's runs a step of a round.
         engine: of all campaigns; that of each one's configuration when None.
+        opened: called once the study is this process's.
 
     Returns: an outcome of each cell with each seed, in the order of `Study.jobs`.
 
     Raises T2TError, before anything runs, for a study that cannot be; Busy where another process works on it.
     """
     jobs = study.jobs(pattern)
-    with study_lock(study, workspace):
+    with study_lock(study, workspace), _said_once():
         check_study(study, workspace, jobs)
+        opened()
         before = [standing(workspace, job) for job in jobs]
         left = [outcome for outcome in before if outcome.state != "done"]
         log.info(
@@ -107,40 +107,6 @@ def run_study(
         return [ended.get(outcome.job.campaign, outcome) for outcome in before]
 
 
-def study_lock(study: Study, workspace: Workspace) -> Exclusive:
-    """Held by the process that works on a study."""
-    return Exclusive(study_folder(workspace, study.name) / "run.lock", f"Study {study.name!r}")
-
-
-def study_folder(workspace: Workspace, name: str) -> Path:
-    """What a study leaves besides its campaigns, in the work folder."""
-    return workspace.work / "studies" / name
-
-
-def check_study(study: Study, workspace: Workspace, jobs: Sequence[Job] | None = None) -> None:
-    """Raises T2TError for what a run would be refused for, as far as that can be said within seconds: data and teachers
-    that are not there, and campaigns that began with other settings."""
-    known: set[tuple[str, tuple[str, ...], str]] = set()
-    registered = set(workspace.names("campaigns"))
-    for job in study.jobs() if jobs is None else jobs:
-        config = job.config
-        if job.campaign in registered:
-            raise T2TError(
-                f"{study.path}: cell {job.cell.name!r} would be run as {job.campaign!r}, which is a campaign of the "
-                "registry; name the cell, the study or that campaign otherwise."
-            )
-        if (other := study_of(workspace, job.campaign)) not in (None, study.name):
-            raise T2TError(f"{study.path}: {job.campaign!r} is a campaign of the study {other!r}; name one otherwise.")
-        facts = (config.dataset, config.teachers, config.lake)
-        if facts in known and not (workspace.work / "campaigns" / job.campaign).is_dir():
-            continue
-        try:
-            preflight(workspace, config)
-        except T2TError as error:
-            raise T2TError(f"{study.path}, cell {job.cell.name!r}: {_other_study(error, study)}") from None
-        known.add(facts)
-
-
 def standing(workspace: Workspace, job: Job) -> Outcome:
     """How far a cell with a seed came so far. Reads only."""
     if not (workspace.work / "campaigns" / job.campaign / BEGUN).is_file():
@@ -150,23 +116,17 @@ def standing(workspace: Workspace, job: Job) -> Outcome:
     return Outcome(job, "done" if records and next_round(campaign) is None else "begun", "", records)
 
 
-def study_of(workspace: Workspace, campaign: str) -> str | None:
-    """The study that a campaign is a part of; None where it is none's."""
-    try:
-        return str(json.loads((workspace.work / "campaigns" / campaign / NOTE).read_text(encoding="utf-8"))["study"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+class Incomplete(T2TError):
+    """Some of a study's campaigns failed; the others are done."""
 
 
-def failures(study: Study, outcomes: Sequence[Outcome]) -> str | None:
-    """What is to be said of cells that failed or wait for a person, and how to go on; None where all are done."""
-    failed, waiting = ([one for one in outcomes if one.state == state] for state in ("failed", "waiting"))
-    lines = [f"{one.job}: {one.reason}" for one in (*failed, *waiting)]
-    if not lines:
-        return None
-    what = [f"{len(failed)} failed"] * bool(failed) + [f"{len(waiting)} wait for a person"] * bool(waiting)
-    head = f"Study {study.name}: of {len(outcomes)} campaigns {' and '.join(what)}, the others are done."
-    return "\n  ".join([head, *lines]) + f"\nGo on with: t2t study {study.config.name}"
+def refuse_failures(study: Study, outcomes: Sequence[Outcome]) -> None:
+    """Raises Incomplete, naming what failed and how to go on, where anything did."""
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    if failed:
+        head = f"Study {study.name}: of {len(outcomes)} campaigns {len(failed)} failed, the others went on."
+        lines = [f"{outcome.job}: {outcome.reason}" for outcome in failed]
+        raise Incomplete("\n  ".join([head, *lines]) + "\nWhat is done stays; the same command tries these again.")
 
 
 def _run(
@@ -180,9 +140,7 @@ def _run(
 ) -> Outcome:
     campaign = Campaign(job.config, workspace, engine)
     try:
-        campaign.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        note = {"study": study.name, "cell": job.cell.name, "seed": job.seed}
-        write_text(campaign.folder / NOTE, json.dumps(note, indent=1, ensure_ascii=False))
+        remember_study(workspace, study, job)
         settled = step(str(job), run_campaign, campaign, sharing)
         records = tuple(campaign.ledger.records())
     except Exception as error:
@@ -200,9 +158,22 @@ def _run(
     return Outcome(job, "done", "", records)
 
 
-def _other_study(error: T2TError, study: Study) -> str:
-    """A refusal's words for a campaign, as they fit a study."""
-    return str(error).replace("run it under another name (--name).", "run the study under another name (--name).")
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """What is to be known of a dataset or a teacher is said by the first campaign, and not by each."""
+    said: set[str] = set()
+
+    def news(line: logging.LogRecord) -> bool:
+        message = line.getMessage()
+        known = line.levelno == logging.WARNING and not message.startswith("Round") and message in said
+        said.add(message)
+        return not known
+
+    log.addFilter(news)
+    try:
+        yield
+    finally:
+        log.removeFilter(news)
 
 
 class _Timing:
@@ -217,3 +188,18 @@ class _Timing:
     def left(self) -> str:
         known = self.here or self.earlier
         return f", about {clock(mean(known) * (self.count - len(self.here)))} left" if known else ""
+
+
+def outcomes_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """For programs: a list of {cell, seed, campaign, state, reason, rounds, champion, pr_auc, seconds}.
+
+    champion: the best round that stands, and pr_auc that round's on test; null where there is none yet.
+    """
+    rows = []
+    for outcome in outcomes:
+        job, best = outcome.job, champion(list(outcome.records))
+        row: dict[str, Any] = {"cell": job.cell.name, "seed": job.seed, "campaign": job.campaign}
+        row |= {"state": outcome.state, "reason": outcome.reason, "rounds": len(outcome.records)}
+        row |= {"champion": best.round if best else None, "pr_auc": best.test["pr_auc"] if best else None}
+        rows.append(row | {"seconds": round(outcome.seconds, 1)})
+    return rows

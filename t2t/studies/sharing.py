@@ -134,7 +134,7 @@ def evaluation_key(campaign: Campaign, start: RoundStart) -> str:
         "scales": sha256_file(files.scales) if files.scales.is_file() else "",
         "evaluation": [config.recipe, config.evaluation.model_dump(mode="json")],
         "teachers": [list(config.teachers), list(start.teachers)],
-        "labels": [campaign.lake.uri("main"), campaign.lineup.label_commits(start.teachers, start.commit)],
+        "labels": [config.lake, campaign.lineup.label_commits(start.teachers, start.commit)],
         "pairs": [_pairs(campaign, split) for split in ("train", "validation", "test")],
     }
     return sha256("evaluation", json.dumps(facts, sort_keys=True))

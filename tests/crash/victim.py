@@ -5,7 +5,9 @@ start costs milliseconds instead of seconds. A line is JSON:
 
     {"registry", "data", "work", "settings": [...], "log": file,
      "at": name of the point to act at or null, "action": "kill" | "full" | "wait", "kill_after": seconds or null,
-     "trace": file or null, "clock": seconds}
+     "trace": file or null, "clock": seconds, "study": name or null}
+
+With "study" it runs that study, without MLflow.
 
 It answers with {"status"}. A *point* is the moment before or after one call that changes
 something outside of the process: a file renamed, a lake operation, a call to MLflow; and every training step.
@@ -109,11 +111,19 @@ def run(order: dict[str, Any]) -> None:
     from t2t.core.workspace import Workspace
     from t2t.integrations.mlflow.observer import MLflowObserver
     from t2t.lake.git import GitLake
+    from t2t.studies.cells import read_study
+    from t2t.studies.running import run_study
+    from tests.helpers.study_world import alone
 
     if order.get("clock"):
         real = time.time
         time.time = lambda: real() + order["clock"]
     place = Workspace.find(Path(order["registry"]), Path(order["data"]), Path(order["work"]))
+    if order.get("study"):
+        install(Points(order.get("at"), order.get("action", "kill"), order.get("trace")), GitLake)
+        study = read_study(place, order["study"])
+        run_study(study, place, run_campaign=alone, engine=LocalEngine("cpu"))
+        return
     campaign = Campaign.open("tiny", place, settings=order["settings"], engine=LocalEngine("cpu"))
     lake: Any = GitLake
     if campaign.config.lake.startswith("lakefs"):
@@ -153,7 +163,8 @@ def serve() -> None:
     import sklearn.metrics  # noqa: F401
 
     import t2t.campaign.loop
-    import t2t.integrations.mlflow.observer  # noqa: F401
+    import t2t.integrations.mlflow.observer
+    import t2t.studies.running  # noqa: F401
 
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:

@@ -30,8 +30,8 @@ def flow_of(deployment: dict[str, Any]) -> Flow:
     return getattr(module, name)
 
 
-def test_the_four_deployments_are_there():
-    assert set(DEPLOYMENTS) == {"self-training", "tag", "embed", "report"}
+def test_the_five_deployments_are_there():
+    assert set(DEPLOYMENTS) == {"self-training", "tag", "embed", "report", "study"}
     assert [schedule["slug"] for schedule in DEPLOYMENTS["self-training"]["schedules"]] == ["nightly", "weekend"]
 
 

@@ -38,7 +38,7 @@ LAZY = {
     ROOT / "t2t" / name
     for name in (
         *("__main__.py", "cli.py", "deploy.py", "run.py", "training/job.py"),
-        *("commands/asking.py", "commands/exchange.py", "commands/groups.py"),
+        *("commands/asking.py", "commands/exchange.py", "commands/groups.py", "commands/study.py"),
     )
 }
 # Not everybody has them, and those who have not can do the rest.

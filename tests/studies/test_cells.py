@@ -14,6 +14,7 @@ from t2t.campaign.entries import teacher_entry
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study, campaign_name, read_study
+from t2t.studies.config import StudyRun
 from tests.helpers.worlds import CAMPAIGN, no_world
 
 pytestmark = pytest.mark.unit
@@ -31,7 +32,7 @@ def place(tmp_path: Path) -> Workspace:
 
 def read(place: Workspace, content: dict[str, Any], *settings: str, **options: Any) -> Study:
     (place.registry / "studies" / "s.yaml").write_text(yaml.safe_dump({"campaign": "tiny", **content}))
-    return read_study(place, "s", settings, **options)
+    return read_study(place, StudyRun(study="s", settings=settings, **options))
 
 
 def test_each_cell_is_a_whole_campaign_with_each_seed(place: Workspace) -> None:
@@ -163,7 +164,9 @@ def test_a_setting_that_the_grid_varies_is_not_set_beside_it(place: Workspace) -
         read(place, {"grid": {"student.dim": [16]}}, "student.dim=8")
     with pytest.raises(T2TError, match="no cell fits 'dule'"):
         read(place, {"cells": TWO}).jobs("dule")
-    with pytest.raises(T2TError, match="no such study"):
+    with pytest.raises(T2TError, match=r"no cell fits 'dule'"):
+        read(place, {"cells": TWO}, cells="dule")
+    with pytest.raises(T2TError, match=r"other\.yaml: no such study\. Did you mean|Known: s"):
         read_study(place, "other")
 
 

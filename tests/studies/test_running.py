@@ -6,11 +6,10 @@ import json
 import logging
 import multiprocessing
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.engine import LocalEngine
@@ -21,49 +20,17 @@ from t2t.core.errors import T2TError
 from t2t.core.locks import Busy
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study, read_study
-from t2t.studies.running import check_study, failures, run_study, standing, study_lock, study_of
-from tests.helpers.crash import VOLATILE
-
-# Self-training labels more in the second: their first rounds are the same.
-CELLS = [{"name": "few"}, {"name": "more", "set": {"self_training.top_k": 9}}]
-STUDY = {"campaign": "tiny", "seeds": 2, "cells": CELLS, "set": {"training.steps": 10, "training.evaluate_every": 5}}
-
-
-def alone(campaign: Campaign, step: Step) -> Settled | None:
-    """A campaign without observers, in this process."""
-    return run(campaign, Observer(), step)
+from t2t.studies.checks import check_study, study_lock, study_of
+from t2t.studies.config import StudyRun
+from t2t.studies.running import Incomplete, refuse_failures, run_study
+from tests.helpers.study_world import STUDY, alone, ledgers, without, write_study
 
 
 @pytest.fixture
 def write(world: Path, tmp_path: Path) -> Callable[..., tuple[Workspace, Study]]:
     """Writes a study into the tiny world's registry; its work folder is the test's own."""
 
-    def made(content: dict[str, Any], name: str = "pair") -> tuple[Workspace, Study]:
-        registry = tmp_path / "registry"
-        if not registry.is_dir():
-            registry.mkdir()
-            for kind in ("campaigns", "datasets", "teachers"):
-                (registry / kind).symlink_to(world / "registry" / kind)
-            (registry / "studies").mkdir()
-        (registry / "studies" / f"{name}.yaml").write_text(yaml.safe_dump(content))
-        workspace = Workspace(registry, world / "data", tmp_path / "work")
-        return workspace, read_study(workspace, name)
-
-    return made
-
-
-def ledgers(workspace: Workspace, study: Study) -> dict[str, list[dict[str, Any]]]:
-    """Of each campaign its ledger, without what may differ between two that did the same."""
-    return {
-        job.campaign: [without(record.model_dump(mode="json")) for record in standing(workspace, job).records]
-        for job in study.jobs()
-    }
-
-
-def without(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: without(value) for key, value in content.items() if key not in VOLATILE}
-    return [without(item) for item in content] if isinstance(content, list) else content
+    return partial(write_study, world, tmp_path)
 
 
 def test_equal_first_rounds_are_trained_once_and_nothing_comes_out_otherwise(
@@ -78,6 +45,8 @@ def test_equal_first_rounds_are_trained_once_and_nothing_comes_out_otherwise(
     assert taken == [
         f"Round 0: trained on the same as that of pair-few-s{seed}, whose student it takes over." for seed in (0, 1)
     ]
+    assert sum("measured as that of pair-few-s" in line for line in said) == 2
+    assert sum(line.startswith("Dataset demo: Topics without a positive human label:") for line in said) == 1
     # Each campaign by itself, in another work folder.
     apart = Workspace(workspace.registry, workspace.data, tmp_path / "apart")
     for job in study.jobs():
@@ -112,7 +81,7 @@ def test_what_is_done_is_not_done_again(
     run_study(study, workspace, run_campaign=counted)
     assert ran == ["pair-few-s0", "pair-more-s0"]
     with study_lock(study, workspace), pytest.raises(T2TError, match="'pair-few-s0' has begun with another config"):
-        check_study(read_study(workspace, "pair", ["training.steps=11"]), workspace)
+        check_study(read_study(workspace, StudyRun(study="pair", settings=("training.steps=11",))), workspace)
 
 
 def test_a_cell_that_fails_is_told_and_the_others_run(write: Callable[..., tuple[Workspace, Study]]) -> None:
@@ -125,12 +94,9 @@ def test_a_cell_that_fails_is_told_and_the_others_run(write: Callable[..., tuple
 
     outcomes = run_study(study, workspace, run_campaign=ill)
     assert [outcome.state for outcome in outcomes] == ["failed", "done"]
-    told = failures(study, outcomes)
-    assert told is not None
-    assert "of 2 campaigns 1 failed" in told
-    assert "few, seed 0: The teacher went home." in told
-    assert told.endswith("Go on with: t2t study pair")
-    assert failures(study, run_study(study, workspace, run_campaign=alone)) is None
+    with pytest.raises(Incomplete, match=r"of 2 campaigns 1 failed[^\n]+\n  few, seed 0: The teacher went home\."):
+        refuse_failures(study, outcomes)
+    refuse_failures(study, run_study(study, workspace, run_campaign=alone))
 
 
 def test_two_processes_do_not_work_on_one_study(write: Callable[..., tuple[Workspace, Study]]) -> None:

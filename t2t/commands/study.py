@@ -1,0 +1,127 @@
+"""The command line's words for studies: `t2t study NAME`. What they need is imported inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from t2t.core.errors import T2TError
+
+if TYPE_CHECKING:
+    from t2t.core.workspace import Workspace
+    from t2t.studies.config import StudyRun
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A study: the name of a file in registry/studies/.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="A setting of all cells: training.steps=500. May be repeated.")
+]
+Seeds = Annotated[str | None, typer.Option(help="Instead of the file's: so many, or some with commas between: 0,3.")]
+Cells = Annotated[str | None, typer.Option(metavar="PATTERN", help="Only cells whose name fits: 'dual*'.")]
+Named = Annotated[str | None, typer.Option("--name", help="Run it under another name, as a study of its own.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Run nothing: print the cells, what is done, and how long the rest takes.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+
+
+class _Studies(TyperGroup):
+    """`t2t study NAME` is `t2t study run NAME`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+study_app = typer.Typer(
+    cls=_Studies,
+    help="Run a study, a grid of campaigns: t2t study NAME. Without a name they are listed.",
+    invoke_without_command=True,
+)
+
+
+@study_app.callback()
+def studies(
+    context: typer.Context,
+    as_json: AsJson = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        list_studies(context, as_json)
+
+
+@study_app.command("list")
+def list_studies(
+    context: typer.Context,
+    as_json: AsJson = False,
+) -> None:
+    """List the studies of the registry: how many campaigns each has, and how many have begun."""
+    from t2t.commands.studies import print_studies, studies_json
+
+    if as_json:
+        typer.echo(json.dumps(studies_json(context.obj), indent=2))
+    else:
+        print_studies(context.obj)
+
+
+def study_commands(run_flow: Callable[[Workspace, StudyRun], T2TError | None]) -> typer.Typer:
+    """The group of commands.
+
+    Args:
+        run_flow: runs a study in Prefect, which this room does not know; returns what is to be said of cells that
+            failed.
+    """
+
+    @study_app.command("run")
+    def run(
+        context: typer.Context,
+        name: Name,
+        settings: Settings = None,
+        seeds: Seeds = None,
+        cells: Cells = None,
+        named: Named = None,
+        dry_run: DryRun = False,
+        as_json: AsJson = False,
+    ) -> None:
+        """Run every cell of a study with every seed, one campaign after the other; `run` may be left out.
+
+        One that was interrupted goes on where it stopped. Uses the Prefect server at PREFECT_API_URL, or starts one of
+        its own for as long as the study lasts.
+        """
+        from t2t.core.config import parse
+        from t2t.studies.cells import read_study
+        from t2t.studies.checks import check_study
+        from t2t.studies.config import StudyRun
+
+        wanted = {"study": name, "name": named, "settings": settings or (), "cells": cells, "seeds": _seeds(seeds)}
+        context.obj.file("studies", name)
+        order = parse(StudyRun, wanted, f"t2t study {name}")
+        study = read_study(context.obj, order)
+        check_study(study, context.obj, study.jobs(cells))
+        error = None if dry_run else run_flow(context.obj, order)
+        from t2t.commands.studies import print_outcomes, study_outcomes
+        from t2t.studies.running import outcomes_json
+
+        outcomes = study_outcomes(context.obj, study, cells)
+        if as_json:
+            typer.echo(json.dumps(outcomes_json(outcomes), indent=2))
+        else:
+            print_outcomes(study, outcomes)
+        if error is not None:
+            raise error
+
+    return study_app
+
+
+def _seeds(text: str | None) -> int | tuple[int, ...] | None:
+    """`3` is so many seeds, `0,3` are these."""
+    if text is None:
+        return None
+    try:
+        found = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise T2TError(f"--seeds {text!r}: write how many, as 3, or which, as 0,3,5.") from None
+    return found[0] if len(found) == 1 and "," not in text else found
