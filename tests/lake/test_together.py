@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pygit2
 import pytest
@@ -91,7 +92,7 @@ def test_afterwards_each_commit_is_flushed_again(tmp_path: Path, monkeypatch: py
     said: list[tuple[object, ...]] = []
     real = pygit2.option
 
-    def option(*arguments: object) -> object:
+    def option(*arguments: Any) -> Any:
         said.append(arguments)
         return real(*arguments)
 
