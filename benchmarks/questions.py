@@ -30,9 +30,12 @@ import pyarrow.parquet as pq
 import torch
 import typer
 from rich.console import Console
+from scipy.special import expit, logit  # type: ignore[import-untyped]
 
 from benchmarks.recipes import draws, part, student_of
 from benchmarks.worlds import WORK, World, crowd_of, open_world, taught_by
+from t2t.data.coding import codes
+from t2t.data.labels import LABEL_SCHEMA
 from t2t.data.pairs import Pairs
 from t2t.evaluation import figures
 from t2t.evaluation.metrics import average_precision, bootstrap
@@ -127,6 +130,31 @@ def altered(world: World, tables: dict[str, pa.Table], setting: Setting, folder:
         teacher = build(parse_entry({"id": name, "kind": "altered", "of": of, **changes}, "setting"), context)
         made[name] = pa.concat_tables(teacher.label(world.dataset.samples, world.dataset.topics))
     return taught_by(world, made)
+
+
+CONSENSUS = "consensus"
+
+
+def with_consensus(world: World) -> World:
+    """The world with one more teacher: the mean of all others' logits on the common scale, on the pairs that any of them
+    speaks of. Its own map to the common scale is found as any teacher's."""
+    if world.dataset is None:
+        raise ValueError(f"{world.name} has no dataset")
+    scales = scales_of(world.rows, world.groups)
+    ids, topics = world.dataset.samples["sample_id"].combine_chunks(), pa.array(world.topics)
+    total, heard = np.zeros(len(ids) * len(topics)), np.zeros(len(ids) * len(topics))
+    for name, table in world.labels.items():
+        at = codes(table["sample_id"], ids).astype(np.int64) * len(topics) + codes(table["topic"], topics)
+        common = (
+            scales[name].apply(table["confidence"].to_numpy()) if name in scales else table["confidence"].to_numpy()
+        )
+        total[at] += logit(np.clip(common, 1e-6, 1 - 1e-6, dtype=np.float64))
+        heard[at] += 1
+    at = np.flatnonzero(heard)
+    said = pa.array(expit(total[at] / heard[at]).astype(np.float32))
+    sample, topic = np.divmod(at, len(topics))
+    names = [ids.take(pa.array(sample)), topics.take(pa.array(topic)), pa.repeat(pa.scalar(CONSENSUS), len(at))]
+    return taught_by(world, {**world.labels, CONSENSUS: pa.table([*names, said], schema=LABEL_SCHEMA)})
 
 
 def bench_of(world: World, student: dict[str, Pairs]) -> Bench:
@@ -240,6 +268,9 @@ def main(
     recipe: Annotated[str, typer.Option(help="Settings of the student, with ';' between.")] = "student.members=1",
     only: Annotated[str, typer.Option(help="Points by their x, with commas between; all by default.")] = "",
     label: Annotated[str, typer.Option(help="Name of these numbers in the file; by default the question's.")] = "",
+    consensus: Annotated[
+        float, typer.Option(help="Share of the teachers' loss that one more has: the mean of all of them.")
+    ] = 0.0,
     crowd: Annotated[int, typer.Option(help="Weak teachers of the demo.")] = 100,
     out: Path = WORK / "questions.json",
     pictures: Annotated[Path | None, typer.Option(help="Only draw what was measured, into this folder.")] = None,
@@ -262,9 +293,13 @@ def main(
                     continue
                 began = time.monotonic()
                 world = altered(base, tables, setting, WORK / "altered" / where)
-                row = measure(
-                    replace(world, name=where), [text for text in recipe.split(";") if text], seeds, resamples
-                )
+                chosen = recipe
+                if consensus:
+                    world = with_consensus(world)
+                    rows = np.bincount(world.rows.teacher)[1:]
+                    weight = consensus / (1 - consensus) * rows[:-1].sum() / rows[-1]
+                    chosen = f"{recipe};training.task_weight={{{CONSENSUS}: {weight:.6g}}}"
+                row = measure(replace(world, name=where), [x for x in chosen.split(";") if x], seeds, resamples)
                 row["seconds"] = time.monotonic() - began
                 numbers = json.loads(out.read_text()) if out.is_file() else {}
                 numbers.setdefault(where, {}).setdefault(label or name, {})[f"{setting.x:g}"] = row
