@@ -136,8 +136,8 @@ CONSENSUS = "consensus"
 
 
 def with_consensus(world: World) -> World:
-    """The world with one more teacher: the mean of all others' logits on the common scale, on the pairs that any of them
-    speaks of. Its own map to the common scale is found as any teacher's."""
+    """The world with one more teacher: the mean of all others' logits on the common scale, where any of them speaks.
+    Its own map to the common scale is found as any teacher's."""
     if world.dataset is None:
         raise ValueError(f"{world.name} has no dataset")
     scales = scales_of(world.rows, world.groups)
