@@ -30,10 +30,14 @@ import pyarrow.parquet as pq
 import torch
 import typer
 from rich.console import Console
+from scipy.special import expit, logit  # type: ignore[import-untyped]
 
 from benchmarks.recipes import draws, part, student_of
 from benchmarks.worlds import WORK, World, crowd_of, open_world, taught_by
+from t2t.data.coding import codes
+from t2t.data.labels import LABEL_SCHEMA
 from t2t.data.pairs import Pairs
+from t2t.evaluation import figures
 from t2t.evaluation.metrics import average_precision, bootstrap
 from t2t.evaluation.scales import scales_of
 from t2t.evaluation.yardsticks import Bench, Heard, make, of_samples
@@ -128,6 +132,31 @@ def altered(world: World, tables: dict[str, pa.Table], setting: Setting, folder:
     return taught_by(world, made)
 
 
+CONSENSUS = "consensus"
+
+
+def with_consensus(world: World) -> World:
+    """The world with one more teacher: the mean of all others' logits on the common scale, where any of them speaks.
+    Its own map to the common scale is found as any teacher's."""
+    if world.dataset is None:
+        raise ValueError(f"{world.name} has no dataset")
+    scales = scales_of(world.rows, world.groups)
+    ids, topics = world.dataset.samples["sample_id"].combine_chunks(), pa.array(world.topics)
+    total, heard = np.zeros(len(ids) * len(topics)), np.zeros(len(ids) * len(topics))
+    for name, table in world.labels.items():
+        at = codes(table["sample_id"], ids).astype(np.int64) * len(topics) + codes(table["topic"], topics)
+        common = (
+            scales[name].apply(table["confidence"].to_numpy()) if name in scales else table["confidence"].to_numpy()
+        )
+        total[at] += logit(np.clip(common, 1e-6, 1 - 1e-6, dtype=np.float64))
+        heard[at] += 1
+    at = np.flatnonzero(heard)
+    said = pa.array(expit(total[at] / heard[at]).astype(np.float32))
+    sample, topic = np.divmod(at, len(topics))
+    names = [ids.take(pa.array(sample)), topics.take(pa.array(topic)), pa.repeat(pa.scalar(CONSENSUS), len(at))]
+    return taught_by(world, {**world.labels, CONSENSUS: pa.table([*names, said], schema=LABEL_SCHEMA)})
+
+
 def bench_of(world: World, student: dict[str, Pairs]) -> Bench:
     """What yardsticks are made of, the student's scores among it."""
     frames, mask = world.embeddings.gather(np.arange(len(world.embeddings)))
@@ -175,6 +204,58 @@ def measure(world: World, recipe: Sequence[str], seeds: int, resamples: int) -> 
     return row
 
 
+SHOWN = {
+    "student": (figures.BLUE, "-", "student"),
+    "average, raw": (figures.VERMILION, "--", "plain average"),
+    "average, common scale": (figures.GREEN, "-.", "calibrated average"),
+    "stacking on human rows": (figures.PINK, ":", "stacking"),
+    "best teacher": (figures.ORANGE, "--", "best teacher by validation"),
+    "human rows alone": (figures.GREY, ":", "people's rows alone, linear"),
+}
+AXES = {
+    "noise": "share of answers that are noise",
+    "contradiction": "share of teachers that contradict",
+    "expertise": "z: the i-th of ten teachers knows a share of topics that falls as i^-z",
+    "coverage": "z: the i-th of ten teachers labels a share of samples that falls as i^-z",
+    "teachers": "weak teachers",
+}
+
+
+def draw(out: Path, folder: Path) -> list[Path]:
+    """A picture of each question on each data set, from the numbers that are there: PNG files in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for where, questions in json.loads(out.read_text()).items():
+        for name, points in questions.items():
+            xs = sorted(points, key=float)
+            figure, axes = figures.axes_of(figures.NARROW, 4.6)
+            place = [float(x) for x in xs]
+            for key, (colour, dashes, label) in SHOWN.items():
+                rows = [points[x]["test"].get(key) for x in xs]
+                kept = [(x, row) for x, row in zip(place, rows, strict=True) if row is not None]
+                if not kept:
+                    continue
+                at, values = [x for x, _ in kept], np.array([row for _, row in kept])
+                thick = 3.0 if key == "student" else 1.8
+                axes.plot(
+                    at, values[:, 0], color=colour, linestyle=dashes, linewidth=thick, marker="o", ms=4, label=label
+                )
+                if key in ("student", "average, common scale"):
+                    axes.fill_between(at, values[:, 1], values[:, 2], color=colour, alpha=0.15, linewidth=0)
+            if name == "teachers":
+                axes.set_xscale("log")
+                axes.set_xticks(place, [f"{x:g}" for x in place])
+            axes.set_ylim(0, 1)
+            axes.set_xlabel(AXES.get(name, name), fontsize=11)
+            axes.set_ylabel("PR-AUC on test, seen topics", fontsize=11)
+            seeds = len(points[xs[0]]["test"]["each"])
+            axes.set_title(f"{where}: {name} ({seeds} seed{'s' * (seeds != 1)}, bands 95 %)", fontsize=12, loc="left")
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", frameon=False, ncols=2)
+            made.append(folder / f"{name}-{where}.png")
+            figure.savefig(made[-1])
+    return made
+
+
 def _bounds(drawn: np.ndarray) -> list[float]:
     return [float(value) for value in np.nanpercentile(drawn, [2.5, 97.5])]
 
@@ -187,10 +268,18 @@ def main(
     recipe: Annotated[str, typer.Option(help="Settings of the student, with ';' between.")] = "student.members=1",
     only: Annotated[str, typer.Option(help="Points by their x, with commas between; all by default.")] = "",
     label: Annotated[str, typer.Option(help="Name of these numbers in the file; by default the question's.")] = "",
+    consensus: Annotated[
+        float, typer.Option(help="Share of the teachers' loss that one more has: the mean of all of them.")
+    ] = 0.0,
     crowd: Annotated[int, typer.Option(help="Weak teachers of the demo.")] = 100,
     out: Path = WORK / "questions.json",
+    pictures: Annotated[Path | None, typer.Option(help="Only draw what was measured, into this folder.")] = None,
 ) -> None:
-    """Measures the questions."""
+    """Measures the questions, or draws what was measured."""
+    if pictures is not None:
+        for path in draw(out, pictures):
+            console.print(str(path))
+        return
     logging.basicConfig(level=logging.ERROR)
     torch.set_num_threads(1)
     points = {float(x) for x in only.split(",") if x}
@@ -204,9 +293,13 @@ def main(
                     continue
                 began = time.monotonic()
                 world = altered(base, tables, setting, WORK / "altered" / where)
-                row = measure(
-                    replace(world, name=where), [text for text in recipe.split(";") if text], seeds, resamples
-                )
+                chosen = recipe
+                if consensus:
+                    world = with_consensus(world)
+                    rows = np.bincount(world.rows.teacher)[1:]
+                    weight = consensus / (1 - consensus) * rows[:-1].sum() / rows[-1]
+                    chosen = f"{recipe};training.task_weight={{{CONSENSUS}: {weight:.6g}}}"
+                row = measure(replace(world, name=where), [x for x in chosen.split(";") if x], seeds, resamples)
                 row["seconds"] = time.monotonic() - began
                 numbers = json.loads(out.read_text()) if out.is_file() else {}
                 numbers.setdefault(where, {}).setdefault(label or name, {})[f"{setting.x:g}"] = row

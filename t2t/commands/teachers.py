@@ -32,7 +32,7 @@ from t2t.teachers.store import registrations
 
 FEW = 200
 # Rows of a table that a person reads.
-MOST = 100
+MOST = 40
 # Of comments in what is written.
 WIDTH = 116
 

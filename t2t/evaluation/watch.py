@@ -9,7 +9,7 @@ Every function reads label tables (LABEL_SCHEMA of `t2t.data.labels`); none loop
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -140,7 +140,7 @@ def confidence_entropy(confidence: np.ndarray) -> float:
 def watch(
     labels: pa.Table,
     shares: pd.DataFrame,
-    outside: Mapping[str, pa.Table],
+    outside: Iterable[tuple[str, pa.Table]],
     previous: pa.Table | None,
     first: pa.Table | None,
 ) -> dict[str, float]:
@@ -156,17 +156,21 @@ def watch(
     Args:
         labels: the teacher's table; not empty.
         shares: its `class_shares`.
-        outside: the tables of the round's teachers that are neither `human` nor the campaign's own students.
+        outside: by name the tables of the round's teachers that are neither `human` nor the campaign's own students;
+            one is held at a time.
     """
     confidence = _confidences(labels)
     measures = {"labels": float(len(labels)), "distinct": float(len(np.unique(confidence)))}
-    shared = {name: shared_pairs(labels, table) for name, table in outside.items()}
-    by_teacher = {name: _rank_correlation(*pairs) for name, pairs in shared.items()}
-    by_teacher = {name: value for name, value in by_teacher.items() if not np.isnan(value)}
+    by_teacher, shared = {}, 0
+    for name, table in outside:
+        pairs = shared_pairs(labels, table)
+        value = _rank_correlation(*pairs)
+        if not np.isnan(value):
+            by_teacher[name], shared = value, shared + len(pairs[0])
     measures |= {f"agreement/{name}": value for name, value in by_teacher.items()}
     if by_teacher:
         measures["agreement"] = float(np.mean(list(by_teacher.values())))
-    measures["outside_pairs"] = float(sum(len(shared[name][0]) for name in by_teacher))
+    measures["outside_pairs"] = float(shared)
     if previous is not None:
         pairs = shared_pairs(labels, previous)
         measures["agreement_previous"] = _rank_correlation(*pairs)
@@ -201,4 +205,4 @@ def watch_student(
         return {"labels": 0.0}, shares
     first = read(earlier[0]) if earlier else None
     previous = read(earlier[-1]) if len(earlier) > 1 else first
-    return watch(labels, shares, {name: read(name) for name in outside}, previous, first), shares
+    return watch(labels, shares, ((name, read(name)) for name in outside), previous, first), shares

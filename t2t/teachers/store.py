@@ -73,12 +73,12 @@ def label_commits(lake: Lake, ref: str, dataset: str, teachers: Sequence[str]) -
     """Of each teacher the id of the last commit behind `ref` that wrote its labels; "" when there is none."""
     layout = DatasetLayout(dataset)
     commits = dict.fromkeys(teachers, "")
-    left = {name: layout.teacher(name).label_keys for name in teachers}
+    left = {layout.teacher(name).folder: name for name in teachers}
     for commit in lake.log(ref):
         if not left:
             break
         if commit.key.startswith(layout.label_keys):
-            for name in [name for name, key in left.items() if commit.key.startswith(key)]:
-                commits[name] = commit.id
-                del left[name]
+            folder, colon, _ = commit.key.removeprefix(layout.label_keys).partition(":")
+            if colon and folder in left:
+                commits[left.pop(folder)] = commit.id
     return commits

@@ -171,7 +171,7 @@ def watched(confidence: np.ndarray, previous: np.ndarray | None = HEALTHY) -> di
     labels = grid(confidence)
     outside = {"vendor": grid(HEALTHY), "silent": table([])}
     before = None if previous is None else grid(previous)
-    return watch(labels, class_shares(labels, TOPICS), outside, before, before)
+    return watch(labels, class_shares(labels, TOPICS), outside.items(), before, before)
 
 
 def test_what_cannot_be_measured_is_absent_and_nothing_is_nan():
@@ -190,7 +190,7 @@ def test_what_cannot_be_measured_is_absent_and_nothing_is_nan():
 def test_the_mean_agreement_is_over_outside_teachers_that_can_be_compared():
     labels, shares = grid(HEALTHY), class_shares(grid(HEALTHY), TOPICS)
     outside = {"same": grid(HEALTHY), "opposite": grid(1 - HEALTHY[:10]), "none": table([])}
-    found = watch(labels, shares, outside, None, None)
+    found = watch(labels, shares, outside.items(), None, None)
     assert found["agreement/same"] == pytest.approx(1.0)
     assert found["agreement/opposite"] == pytest.approx(-1.0)
     assert found["agreement"] == pytest.approx(0.0, abs=1e-5)

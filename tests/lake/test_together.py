@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pygit2
 import pytest
@@ -90,7 +91,12 @@ def test_a_kill_leaves_the_branch_as_it_was_and_the_lake_whole(tmp_path: Path) -
 def test_afterwards_each_commit_is_flushed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[tuple[object, ...]] = []
     real = pygit2.option
-    monkeypatch.setattr(pygit2, "option", lambda *arguments: (said.append(arguments), real(*arguments))[1])
+
+    def option(*arguments: Any) -> Any:
+        said.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(pygit2, "option", option)
     lake = GitLake(tmp_path / "lake")
     with lake.together("main"):
         add(lake, "a")

@@ -196,8 +196,8 @@ def test_made_teachers_are_those_of_the_cells_that_name_them(place: Workspace) -
     study = read(place, {"cells": cells, "made": made})
     assert [cell.config.teachers for cell in study.cells] == [("noisy",), ("liars.vendor", "liars.noisy")]
     # Its campaigns can be gone on with by whoever looks for their teachers.
-    entry = teacher_entry(place, "liars.noisy")
-    assert (entry.of.kind, entry.of.of.id, entry.contradict) == ("altered", "vendor", 1)
+    entry = teacher_entry(place, "liars.noisy").model_dump()
+    assert (entry["of"]["kind"], entry["of"]["of"]["id"], entry["contradict"]) == ("altered", "vendor", 1)
     assert place.names("teachers") == ["vendor"]
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from t2t.campaign.decision import command, read_decision
-from t2t.campaign.record import RETRACTED, Record, rounds_table
+from t2t.campaign.record import RETRACTED, SHOWN, Record, rounds_table
 from t2t.commands.lake import commits_of
 from t2t.commands.lineage import Ancestry
 from t2t.commands.page.contribution import LeaveOneOut
@@ -304,7 +304,10 @@ def commits(material: Material) -> dict[str, Any]:
 
 def made(material: Material) -> dict[str, Any]:
     """Configuration and versions."""
-    configuration = yaml.safe_dump(material.frozen, sort_keys=False, allow_unicode=True)
+    frozen = dict(material.frozen)
+    if len(frozen["teachers"]) > SHOWN:
+        frozen["teachers"] = [*frozen["teachers"][:SHOWN], f"and {len(frozen['teachers']) - SHOWN:,} more"]
+    configuration = yaml.safe_dump(frozen, sort_keys=False, allow_unicode=True)
     return {"configuration": configuration, "versions": versions(), "platform": platform.platform(terse=True)}
 
 
