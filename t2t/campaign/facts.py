@@ -134,7 +134,7 @@ class TrainFacts(BaseModel):
     """What a training came to: facts in the config.json of the round's checkpoint, which has others beside them.
 
     seconds: of work, that of killed attempts included as far as it was kept. recipe: every number of the training;
-    None in checkpoints from before there were recipes.
+    None in checkpoints from before there were recipes. stand_in: as the record has it.
     """
 
     rows_by_teacher: dict[str, int]
@@ -142,6 +142,7 @@ class TrainFacts(BaseModel):
     best_step: int
     curve: list[tuple[int, dict[str, float]]]
     seconds: float
+    stand_in: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:

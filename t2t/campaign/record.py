@@ -7,12 +7,12 @@ follows from who learned from whom, so that taking a mark back brings all of it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field, SkipValidation, field_validator
 
-from t2t.core.config import Config
+from t2t.core.config import Config, Grown, Later
 from t2t.data.scales import ScaleFacts
 from t2t.evaluation.interval import Interval
 from t2t.teachers.base import TeacherRef
@@ -39,7 +39,7 @@ class ControlScores(Config):
         return Interval(**value) if isinstance(value, dict) else value
 
 
-class Record(Config):
+class Record(Grown):
     """One finished round. `commit` is what the round left on its branch, or the merge when it passed.
 
     A round is written as passed or rejected; `retracted` is how it counts once a teacher it learned from is retracted,
@@ -85,6 +85,8 @@ class Record(Config):
     # The watch on its labels (`t2t.evaluation.watch`), and the topic that most of them speak for.
     watch: dict[str, float] = Field(default_factory=dict)
     largest_topic: str | None = None
+    # The identities whose mean answers as `human`, where no label of people was learned (`t2t.students.stand_in`).
+    stand_in: Annotated[tuple[str, ...], Later()] = ()
 
     @property
     def score(self) -> float:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from t2t.campaign.decision import read_decision, waiting
 from t2t.campaign.find import ledger_of
 from t2t.campaign.ledger import Ledger
+from t2t.campaign.people import ONLY_MEASURE
 from t2t.campaign.record import RETRACTED, Record, champion, rounds_rows, rounds_table
 from t2t.commands.tables import console, records_of, table_of
 from t2t.core.config import parse
@@ -73,6 +74,8 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
         raise T2TError(f"Campaign {campaign!r} has no finished round yet. Go on with it: t2t run {campaign}")
     shown = [*records, waits] if waits else records
     console.print(table_of(rounds_rows(shown), f"Rounds of {campaign}, PR-AUC on test"))
+    if shown[-1].stand_in:
+        console.print(ONLY_MEASURE)
     _print_worth(ledger, records)
     _print_decisions(champion(records))
     for record in records:

@@ -35,7 +35,8 @@ def refuse_no_positive(dataset: Dataset, split: str, positive: bool) -> None:
     if not positive:
         raise T2TError(
             f"Dataset {dataset.name}: no (sample, topic) pair of split {split!r} has a human relevance of "
-            f"0.5 or more, so PR-AUC cannot be measured. Annotate some."
+            "0.5 or more, so PR-AUC cannot be measured: no gate, champion or best step without it. Annotate some "
+            "of its clips; only people's labels of the split 'train' may be missing."
         )
 
 
@@ -112,7 +113,7 @@ def _one_sided(every: pd.DataFrame) -> Iterator[str]:
             continue
         if not len(labels):
             if split == "train":
-                yield "No human label is of split 'train': a student learns from teachers alone."
+                yield "No human label is of split 'train': a student learns from teachers alone, and people only measure."
             continue
         if labels["positive"].all():
             effect = "PR-AUC is 1 there whatever a student says" if split in MEASURED else "people show no negative"

@@ -127,6 +127,7 @@ def _record(
         yardstick=yardstick(campaign),
         decisions=read_decisions(campaign.files(start.round)),
         self_teacher=None,
+        stand_in=trained.stand_in,
         seconds=0.0,
         watch={"self_share": self_share(trained.rows_by_teacher, students)},
     )

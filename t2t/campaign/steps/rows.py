@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import BASELINES, TEACHER2TASK
 from t2t.campaign.facts import RoundStart
+from t2t.campaign.people import people_note, refuse_unlearned
 from t2t.core import plugins
 from t2t.core.files import remove_folder, write_text
 from t2t.core.sums import damaged
@@ -27,6 +28,7 @@ from t2t.evaluation.scales import scales_of
 from t2t.evaluation.worth import Remark, remarks
 from t2t.lake import Lake
 from t2t.teachers.store import label_tables
+from t2t.training.batches import learned
 from t2t.training.matrix import LabelMatrix, assemble
 
 log = logging.getLogger("t2t")
@@ -62,11 +64,23 @@ def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix | None:
             found = remarks(coded, scales, but=campaign.lineup.own(coded.teachers))
             say_remarks(remark for remark in found if campaign.is_news(str(remark)))
             write_scales(files.scales, scales)
-        as_trained(assemble(coded), campaign.config.method, scales).save(files.labels)
+        made = as_trained(assemble(coded), campaign.config.method, scales)
+        _refuse_unlearned(campaign, made)
+        made.save(files.labels)
     matrix = LabelMatrix.load(files.labels)
+    note = people_note(campaign.config, matrix.rows_by_teacher())
+    if note and campaign.is_news(note):
+        log.warning("%s", note)
     counts = ", ".join(f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items())
     log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
     return matrix
+
+
+def _refuse_unlearned(campaign: Campaign, matrix: LabelMatrix) -> None:
+    config, lineup = campaign.config, campaign.lineup
+    keys = {"evaluation.identity": config.evaluation.identity, "self_training.identity": config.self_training.identity}
+    asked = {key: lineup.identity(wanted, matrix.teachers) for key, wanted in keys.items()}
+    refuse_unlearned(config, asked, learned(matrix, config.training))
 
 
 def say_remarks(found: Iterable[Remark]) -> None:

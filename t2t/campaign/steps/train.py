@@ -110,7 +110,7 @@ def train_student(
         "curve": trained.curve,
         "seconds": time.monotonic() - began - passed + trained.seconds,
     }
-    save(student, files.student, facts)
+    save(student, files.student, facts | ({"stand_in": trained.stand_in} if trained.stand_in else {}))
 
 
 def _shape(chosen: Any, like: Path | None) -> Any:

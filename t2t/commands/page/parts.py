@@ -16,6 +16,7 @@ import pandas as pd
 import yaml
 
 from t2t.campaign.decision import command, read_decision
+from t2t.campaign.people import ONLY_MEASURE
 from t2t.campaign.record import RETRACTED, Record, rounds_table
 from t2t.commands.lake import commits_of
 from t2t.commands.lineage import Ancestry
@@ -46,7 +47,7 @@ def headline(material: Material) -> dict[str, Any]:
         return facts
     first = material.shown[0]
     facts |= {"about": record, "first": first, "champion": record is material.champion, "rounds": len(material.shown)}
-    facts |= {"teacher": None, "gain": None, "validation_gain": None}
+    facts |= {"people": ONLY_MEASURE if record.stand_in else "", "teacher": None, "gain": None, "validation_gain": None}
     if record.round != first.round:
         for key, split in (("gain", "test"), ("validation_gain", "validation")):
             facts[key] = material.difference(*(material.pairs(k, split) for k in (record.round, first.round)))

@@ -19,6 +19,7 @@ from t2t.campaign.find import campaigns, check_lake
 from t2t.campaign.freeze import frozen_config
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.lineup import Lineup
+from t2t.campaign.people import people_note
 from t2t.campaign.recipe import Recipe
 from t2t.campaign.record import RETRACTED, Record
 from t2t.commands.plan.disk import checkpoint_size, free_bytes, label_size
@@ -121,7 +122,8 @@ class Estimates:
         return replace(recipe, choices=tuple(choice for choice in recipe.choices if choice.key != "noise"))
 
     def _notes(self) -> list[str]:
-        notes = []
+        people = people_note(self.config, {HUMAN: 0} | self._people_rows)
+        notes = [people] if people else []
         if self.lineup and (waits := waiting(self.lineup.ledger)) is not None:
             notes.append(
                 f"Round {waits.round} is trained and waits for a decision: t2t decide {waits.campaign} {waits.round}."
