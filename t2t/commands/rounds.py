@@ -16,7 +16,7 @@ from t2t.commands.tables import console, records_of, table_of
 from t2t.core.config import parse
 from t2t.core.errors import T2TError, one_line
 from t2t.core.workspace import Workspace
-from t2t.evaluation.collapse import after_collapse
+from t2t.evaluation.collapse import after_collapse, hacking_lines
 from t2t.evaluation.standing import Yardsticks, verdict
 from t2t.lake import Lake
 from t2t.lake.layout import CampaignLayout
@@ -78,6 +78,9 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
         console.print(ONLY_MEASURE)
     _print_worth(ledger, records)
     _print_decisions(champion(records))
+    for record in shown:
+        for line in hacking_lines(record.watch):
+            console.print(f"Round {record.round}: {escape(line)}", soft_wrap=True)
     for record in records:
         if record.status == "rejected":
             console.print(

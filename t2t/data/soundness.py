@@ -113,7 +113,8 @@ def _one_sided(every: pd.DataFrame) -> Iterator[str]:
             continue
         if not len(labels):
             if split == "train":
-                yield "No human label is of split 'train': a student learns from teachers alone, and people only measure."
+                alone = "a student learns from teachers alone, and people only measure"
+                yield f"No human label is of split 'train': {alone}."
             continue
         if labels["positive"].all():
             effect = "PR-AUC is 1 there whatever a student says" if split in MEASURED else "people show no negative"

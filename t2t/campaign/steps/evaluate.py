@@ -24,6 +24,7 @@ from t2t.evaluation.decisions import decide
 from t2t.evaluation.metrics import Evaluation, average_precision
 from t2t.evaluation.metrics import evaluate as measure_pairs
 from t2t.evaluation.standing import Yardsticks
+from t2t.evaluation.watch import teacher_loss
 from t2t.evaluation.yardsticks import Bench, Heard, of_samples, yardsticks
 from t2t.students.base import Student, known_pairs
 from t2t.students.checkpoint import load
@@ -32,6 +33,10 @@ from t2t.teachers.store import read_labels
 
 # Samples whose frames are held at once, where these are averaged.
 BLOCK = 256
+# Outside teachers as whom a student is asked what they say, to see how far it is from them.
+MOST_ASKED = 16
+# What these losses are called among a round's metrics, the teacher's name behind it.
+LOSS = "teacher_loss/"
 
 Spoken = Mapping[str, np.ndarray]
 
@@ -65,6 +70,8 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
                 write_parquet(evaluation.pairs.table(), folder / files.pairs(split).name)
                 evaluation.by_topic.to_csv(folder / files.topics(split).name, index=False)
                 evaluation.by_teacher.to_csv(folder / files.teachers(split).name, index=False)
+            if with_yardsticks and campaign.config.watch.hacking is not None:
+                metrics["validation"] |= _teacher_losses(campaign, start, student, pairs["validation"], spoken)
             if with_yardsticks:
                 found = _yardsticks(campaign, start, pairs, spoken)
                 write_text(folder / files.yardsticks.name, found.model_dump_json(indent=2))
@@ -129,6 +136,24 @@ def _spoken(campaign: Campaign, start: RoundStart, pairs: Mapping[str, Pairs]) -
             for split, asked in pairs.items():
                 spoken[split][name] = teacher_scores(asked, labels)
     return spoken
+
+
+def _teacher_losses(
+    campaign: Campaign, start: RoundStart, student: Student, pairs: Pairs, spoken: Mapping[str, Spoken]
+) -> dict[str, float]:
+    """`teacher_loss/<name>` on validation of the outside teachers that the student learned from; of many of the first
+    few, since each is asked about all pairs."""
+    facts = TrainFacts.read(campaign.files(start.round))
+    names = [name for name in spoken["validation"] if facts.rows_by_teacher.get(name)][:MOST_ASKED]
+    scales = read_scales(campaign.files(start.round).scales)
+    with cpu_threads(facts.threads):
+        losses = {
+            name: teacher_loss(
+                _scored(campaign, student, name, pairs).score, spoken["validation"][name], scales.get(name)
+            )
+            for name in names
+        }
+    return {f"{LOSS}{name}": loss for name, loss in losses.items() if not np.isnan(loss)}
 
 
 def _yardsticks(

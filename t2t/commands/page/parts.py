@@ -28,7 +28,7 @@ from t2t.core.version import code_version
 from t2t.data.labels import HUMAN
 from t2t.data.pairs import Pairs
 from t2t.evaluation import figures
-from t2t.evaluation.collapse import MEASURES
+from t2t.evaluation.collapse import MEASURES, hacking_lines
 from t2t.evaluation.figures import pr_picture
 from t2t.evaluation.metrics import Interval, average_precision, chance, curve
 from t2t.lake import UnknownPath
@@ -269,7 +269,8 @@ def watch(material: Material) -> dict[str, Any]:
         {"measure": words.get(name) or MEASURES.get(name, name), "values": [r.watch.get(name) for r in watched]}
         for name in order
     ]
-    return {"rounds": watched, "rows": rows}
+    lines = [(record.round, line) for record in watched for line in hacking_lines(record.watch)]
+    return {"rounds": watched, "rows": rows, "lines": lines}
 
 
 def lineage(material: Material) -> dict[str, Any]:
