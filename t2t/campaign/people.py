@@ -9,8 +9,8 @@ from t2t.core.errors import T2TError
 from t2t.data.labels import HUMAN
 
 ONLY_MEASURE = (
-    "People only measure: no label of theirs is trained on. Asked as `human`, the student answers as the mean of the "
-    "identities that it learned from."
+    "People only measure: no label of theirs is trained on. Asked as `human`, a student answers as the mean of the "
+    "identities that it learned from; each round is measured as whoever of `human` and these is best on validation."
 )
 
 

@@ -75,7 +75,8 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
     shown = [*records, waits] if waits else records
     console.print(table_of(rounds_rows(shown), f"Rounds of {campaign}, PR-AUC on test"))
     if shown[-1].stand_in:
-        console.print(ONLY_MEASURE)
+        asked = ", ".join(f"{record.round} as {record.identity}" for record in shown)
+        console.print(f"{ONLY_MEASURE} Rounds: {asked}.", markup=False, soft_wrap=True)
     _print_worth(ledger, records)
     _print_decisions(champion(records))
     for record in shown:

@@ -14,10 +14,11 @@ import numpy as np
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import RoundScores, RoundStart, TrainFacts
+from t2t.campaign.steps.train import watched
 from t2t.core.files import atomic_folder, remove_folder, write_text
 from t2t.core.host import cpu_threads
 from t2t.core.sums import damaged, write_sums
-from t2t.data.labels import write_parquet
+from t2t.data.labels import HUMAN, write_parquet
 from t2t.data.pairs import Pairs, teacher_scores
 from t2t.data.scales import read_scales
 from t2t.evaluation.decisions import decide
@@ -51,8 +52,11 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
         remove_folder(files.evaluation)
     if not files.evaluation.is_dir():
         began = time.monotonic()
-        student, threads = load(files.student, campaign.engine.device), TrainFacts.read(files).threads
+        student, facts = load(files.student, campaign.engine.device), TrainFacts.read(files)
+        threads = facts.threads
         identity = campaign.lineup.identity(campaign.config.evaluation.identity, student.teachers)
+        if identity == HUMAN and facts.stand_in:
+            identity = _best_identity(campaign, student, facts)
         pairs = {split: _asked(campaign, student, split) for split in ("validation", "test")}
         # A campaign that gives every number of its training itself leaves what it always left.
         with_yardsticks = campaign.config.recipe == "auto"
@@ -82,6 +86,21 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
             (folder / files.metrics.name).write_text(json.dumps(metrics, indent=2))
             write_sums(folder)
     return RoundScores.read(files)
+
+
+def _best_identity(campaign: Campaign, student: Student, facts: TrainFacts) -> str:
+    """Where people only measure: whoever is best on validation of `human`, the mean of those learned from, and the
+    teachers with most rows. (Of equal ones the first.)"""
+    pairs = known_pairs(student, watched(campaign))
+    most = sorted(facts.stand_in, key=lambda name: -facts.rows_by_teacher[name])[:MOST_ASKED]
+    names = [HUMAN, *(name for name in facts.stand_in if name in most)]
+    with cpu_threads(facts.threads):
+        scores = {name: average_precision(_scored(campaign, student, name, pairs)) for name in names}
+    best = max(scores, key=scores.__getitem__)
+    log.info(
+        "Asked as %s, the student is best on validation: %.3f (as human: %.3f).", best, scores[best], scores[HUMAN]
+    )
+    return best
 
 
 def measure(campaign: Campaign, student: Student, split: str, identity: str, start: RoundStart) -> Evaluation:

@@ -178,7 +178,7 @@ def _job(
         seed=campaign.seed(start.round),
         identity=campaign.lineup.identity(config.evaluation.identity, matrix.teachers),
     )
-    pairs = _watched(campaign)
+    pairs = watched(campaign)
     keys, pair_keys = (
         [embedded.keys[i] for i in campaign.positions(ids)] for ids in (matrix.sample_ids, pairs.sample_ids)
     )
@@ -186,7 +186,7 @@ def _job(
     return job
 
 
-def _watched(campaign: Campaign) -> Pairs:
+def watched(campaign: Campaign) -> Pairs:
     """The validation pairs that the best step is chosen by.
 
     A recipe leaves topics out that nobody labels in training: students score them near chance, so that they add noise

@@ -47,7 +47,12 @@ def headline(material: Material) -> dict[str, Any]:
         return facts
     first = material.shown[0]
     facts |= {"about": record, "first": first, "champion": record is material.champion, "rounds": len(material.shown)}
-    facts |= {"people": ONLY_MEASURE if record.stand_in else "", "teacher": None, "gain": None, "validation_gain": None}
+    facts |= {
+        "people": f"{ONLY_MEASURE} Here: {record.identity}." if record.stand_in else "",
+        "teacher": None,
+        "gain": None,
+        "validation_gain": None,
+    }
     if record.round != first.round:
         for key, split in (("gain", "test"), ("validation_gain", "validation")):
             facts[key] = material.difference(*(material.pairs(k, split) for k in (record.round, first.round)))
