@@ -35,7 +35,7 @@ from t2t.data.pairs import Pairs
 from t2t.evaluation.guidance import chances, human_weight
 from t2t.evaluation.metrics import average_precision
 from t2t.evaluation.scales import scales_of
-from t2t.evaluation.yardsticks import Bench, Heard, _human_rows, of_samples
+from t2t.evaluation.yardsticks import Bench, Heard, of_samples, people_alone
 from t2t.students.config import TaggingConfig
 from t2t.students.tagging import tag
 from t2t.training.loop import train
@@ -178,7 +178,7 @@ class Rounds:
         where = dict(zip(world.pairs["train"].sample_ids, world.at["train"], strict=True))
         train_heard = heard(train_pairs, np.array([where[one] for one in train_pairs.sample_ids]))
         others = {split: heard(world.pairs[split], world.at[split]) for split in ("validation", "test")}
-        return chances(_human_rows(Bench(train=train_heard, **others, scales={})).scores["validation"])
+        return chances(people_alone(Bench(train=train_heard, **others, scales={})))
 
     def run(self, way: Way, rounds: int) -> Run:
         found, tables, before = Run(), list[tuple[str, pa.Table]](), list[Any]()

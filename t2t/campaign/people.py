@@ -41,6 +41,23 @@ def people_note(config: CampaignConfig, rows: Mapping[str, int]) -> str | None:
     return note
 
 
+def plan_notes(config: CampaignConfig, rows: Mapping[str, int]) -> list[str]:
+    """What people should know of how rounds will teach one another, before any is run."""
+    note = people_note(config, rows)
+    notes = [note] if note else []
+    settings = config.self_training
+    if settings.co_teachers == "consensus" and config.rounds.max > 1:
+        notes.append(
+            "Two students label by consensus: each round that another one follows trains two, so that it takes about "
+            f"twice as long. A pair gets a label of both where they differ by less than {settings.agree_within:g}."
+        )
+    if settings.co_teachers == "alternating" and config.rounds.max > 1:
+        notes.append("Two lines of students take turns: a round learns from the other line's students only.")
+    if settings.human_weight == "auto" and config.rounds.max > 1:
+        notes.append("The weight of people's rows against students' is estimated before each self-training round.")
+    return notes
+
+
 def refuse_unlearned(config: CampaignConfig, asked: Mapping[str, str], learned: Collection[str]) -> None:
     """Raises T2TError where the student would be asked as somebody it did not learn from.
 

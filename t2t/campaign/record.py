@@ -85,6 +85,8 @@ class Record(Grown):
     # The watch on its labels (`t2t.evaluation.watch`), and the topic that most of them speak for.
     watch: dict[str, float] = Field(default_factory=dict)
     largest_topic: str | None = None
+    # The identity of its second student, where there are two (`self_training.co_teachers: consensus`).
+    second_teacher: Annotated[str | None, Later()] = None
     # The identities whose mean answers as `human`, where no label of people was learned (`t2t.students.stand_in`).
     stand_in: Annotated[tuple[str, ...], Later()] = ()
 

@@ -79,6 +79,9 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
         console.print(f"{ONLY_MEASURE} Rounds: {asked}.", markup=False, soft_wrap=True)
     _print_worth(ledger, records)
     _print_decisions(champion(records))
+    weights = [f"{record.round} {value:.2f}" for record in shown if (value := record.watch.get("human_weight"))]
+    if weights:
+        console.print(f"People's rows against students', of what both weigh in the loss: round {', '.join(weights)}.")
     for record in shown:
         for line in hacking_lines(record.watch):
             console.print(f"Round {record.round}: {escape(line)}", soft_wrap=True)

@@ -10,6 +10,7 @@ from t2t.evaluation.config import WatchConfig
 # What the numbers are called where people read them.
 MEASURES = {
     "self_share": "self-training labels in all training rows, share",
+    "human_weight": "people's rows against these, of what both weigh in the loss",
     "labels": "labels of the new self-training teacher",
     "distinct": "distinct confidences",
     "agreement": "agreement with the outside teachers (rank correlation)",

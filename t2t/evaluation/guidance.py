@@ -9,7 +9,7 @@ fitted on: the weight with which what people's rows alone come to, and what the 
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit  # type: ignore[import-untyped]
 
 # Never all of one: people's rows and the student's own each keep a task.
 BOUNDS = (0.1, 0.9)

@@ -263,6 +263,12 @@ def _human_rows(bench: Bench) -> Made:
     return Made("a linear model on human rows alone", detail, 0, scores)
 
 
+def people_alone(bench: Bench) -> np.ndarray:
+    """Logits of the validation pairs by the yardstick of that name, float32 [P]. Raises LeftOut where it cannot be
+    made."""
+    return _human_rows(bench).scores["validation"]
+
+
 def _by_topic(pairs: Pairs) -> Iterator[tuple[int, np.ndarray]]:
     """Each topic that has pairs, with these, int64."""
     order = np.argsort(pairs.topic, kind="stable")

@@ -14,6 +14,7 @@ import numpy as np
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import RoundScores, RoundStart, TrainFacts
+from t2t.campaign.steps.guidance import mean_frames
 from t2t.campaign.steps.train import watched
 from t2t.core.files import atomic_folder, remove_folder, write_text
 from t2t.core.host import cpu_threads
@@ -32,8 +33,6 @@ from t2t.students.checkpoint import load
 from t2t.students.sizes import ask_size, sizes_of
 from t2t.teachers.store import read_labels
 
-# Samples whose frames are held at once, where these are averaged.
-BLOCK = 256
 # Outside teachers as whom a student is asked what they say, to see how far it is from them.
 MOST_ASKED = 16
 # What these losses are called among a round's metrics, the teacher's name behind it.
@@ -180,17 +179,7 @@ def _yardsticks(
 ) -> Yardsticks:
     """The student's yardsticks. Args: pairs: by split; those of validation and test scored by the student."""
     heard = {
-        split: Heard(asked, spoken[split], _mean_frames(campaign, asked.sample_ids)) for split, asked in pairs.items()
+        split: Heard(asked, spoken[split], mean_frames(campaign, asked.sample_ids)) for split, asked in pairs.items()
     }
     bench = Bench(**heard, scales=read_scales(campaign.files(start.round).scales))
     return yardsticks(bench, campaign.dataset.unseen, campaign.config.evaluation.resamples)
-
-
-def _mean_frames(campaign: Campaign, sample_ids: tuple[str, ...]) -> np.ndarray:
-    """The mean of each sample's frame embeddings, float32 [samples, dim]."""
-    embeddings, where = campaign.embedded.embeddings, campaign.positions(sample_ids)
-    means = np.zeros((len(where), embeddings.dim), np.float32)
-    for at in range(0, len(where), BLOCK):
-        frames, mask = embeddings.gather(where[at : at + BLOCK])  # zero where a sample has no frame
-        means[at : at + BLOCK] = frames.sum(axis=1, dtype=np.float32) / np.maximum(mask.sum(axis=1), 1)[:, None]
-    return means

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -155,8 +156,15 @@ def _record(
         self_teacher=None,
         stand_in=trained.stand_in,
         seconds=0.0,
-        watch={"self_share": self_share(trained.rows_by_teacher, students)},
+        watch=_watched(trained, students),
     )
+
+
+def _watched(trained: TrainFacts, students: Sequence[str]) -> dict[str, float]:
+    """What is known of a round's training before its student labels anything. Args: students: own ones it learned
+    from."""
+    weight = {} if trained.human_weight is None else {"human_weight": trained.human_weight}
+    return {"self_share": self_share(trained.rows_by_teacher, students)} | weight
 
 
 def read_decisions(files: RoundFiles) -> dict[str, float]:
