@@ -14,7 +14,7 @@ import numpy as np
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import RoundFiles, RoundStart, TrainFacts
 from t2t.campaign.observer import Observer
-from t2t.campaign.recipe import recipe_of
+from t2t.campaign.recipe import Recipe, recipe_of
 from t2t.campaign.steps.guidance import human_weight_of
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.pairs import Pairs
@@ -90,26 +90,7 @@ def train_student(
     began = time.monotonic() if began is None else began
     embeddings = campaign.embedded.embeddings
     recipe = recipe_of(campaign.config, embeddings.frames, embeddings.dim, matrix)
-    training, further = recipe.training, dict[str, Any]()
-    if control_of is not None:
-        steps = control_of.curve[-1][0] if control_of.curve else None
-        training = control_of.recipe or training
-        weights = {name: weight for name, weight in training.task_weight.items() if name in matrix.teachers}
-        changes: dict[str, Any] = {"stop_after": steps, "patience": None, "task_weight": weights}
-        if campaign.config.self_training.human_weight is not None:
-            changes["human_share"] = recipe.training.human_share  # what it is where no student has a part
-        training = training.model_copy(update=changes)
-    elif second_of is not None:
-        training = second_of.recipe or training
-    else:
-        weight = human_weight_of(campaign, matrix)
-        if weight is not None:
-            own = campaign.lineup.own(matrix.teachers)
-            training = guided(training, matrix.rows_by_teacher(), own, weight)
-            further["human_weight"] = weight
-    if recipe.choices and control_of is None and second_of is None:
-        line = "Recipe: " + ", ".join(f"{choice.key} {choice.value}" for choice in recipe.choices)
-        log.log(logging.INFO if campaign.is_news(line) else logging.DEBUG, "%s", line)
+    training, weight = _numbers(campaign, recipe, matrix, control_of, second_of)
     what = "control" if control_of else "second student" if second_of else "training"
     seed = campaign.seed(start.round) + (SECOND_SEED if second_of else 0)
     job = _job(campaign, start, matrix, training, files, f"Round {start.round}: {what}", seed)
@@ -128,8 +109,42 @@ def train_student(
         "curve": trained.curve,
         "seconds": time.monotonic() - began - passed + trained.seconds,
     }
-    further |= {"stand_in": trained.stand_in} if trained.stand_in else {}
-    save(student, files.student, facts | further)
+    # Facts that most trainings have not are left out, as they were before there were such.
+    facts |= {} if weight is None else {"human_weight": weight}
+    facts |= {"stand_in": trained.stand_in} if trained.stand_in else {}
+    save(student, files.student, facts)
+
+
+def _numbers(
+    campaign: Campaign,
+    recipe: Recipe,
+    matrix: LabelMatrix,
+    control_of: TrainFacts | None,
+    second_of: TrainFacts | None,
+) -> tuple[TrainingConfig, float | None]:
+    """Every number of a training, and the weight of people's rows against students' where that was set for it.
+
+    Args:
+        recipe: chosen for its rows. The others as for `train_student`.
+    """
+    training = recipe.training
+    if control_of is not None:
+        steps = control_of.curve[-1][0] if control_of.curve else None
+        training = control_of.recipe or training
+        weights = {name: weight for name, weight in training.task_weight.items() if name in matrix.teachers}
+        changes: dict[str, Any] = {"stop_after": steps, "patience": None, "task_weight": weights}
+        if campaign.config.self_training.human_weight is not None:
+            changes["human_share"] = recipe.training.human_share  # what it is where no student has a part
+        return training.model_copy(update=changes), None
+    if second_of is not None:
+        return second_of.recipe or training, second_of.human_weight
+    if recipe.choices:
+        line = "Recipe: " + ", ".join(f"{choice.key} {choice.value}" for choice in recipe.choices)
+        log.log(logging.INFO if campaign.is_news(line) else logging.DEBUG, "%s", line)
+    weight = human_weight_of(campaign, matrix)
+    if weight is None:
+        return training, None
+    return guided(training, matrix.rows_by_teacher(), campaign.lineup.own(matrix.teachers), weight), weight
 
 
 def _shape(chosen: Any, like: Path | None) -> Any:
