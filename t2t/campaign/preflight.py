@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from t2t.campaign.config import CampaignConfig
-from t2t.campaign.entries import dataset_config, quick_entry, refuse_unready
+from t2t.campaign.entries import dataset_config, open_dataset, quick_entry, refuse_unready
 from t2t.campaign.find import check_lake, lake_of
 from t2t.campaign.freeze import read_frozen, refuse_changes
 from t2t.campaign.ledger import Ledger
@@ -18,14 +18,18 @@ from t2t.core.host import check_memory
 from t2t.core.workspace import Workspace
 from t2t.data.consensus import need_crowdkit
 from t2t.data.dataset import dataset_root
+from t2t.data.soundness import refuse_unmeasured
 
 log = logging.getLogger("t2t")
+
+# Tables that are read within a moment; whether larger ones can be measured on is found when the campaign opens.
+QUICK_BYTES = 4 << 20
 
 
 def preflight(workspace: Workspace, config: CampaignConfig) -> None:
     """Raises T2TError for data that are not there, teachers without a readable entry or a key, a campaign that is under
-    way with other settings or in another lake, for a library that is missing, and for a shell that allows too little
-    memory."""
+    way with other settings or in another lake, for a library that is missing, for a shell that allows too little
+    memory, and for small tables by which nothing can be measured."""
     check_memory()
     data = dataset_config(workspace, config.dataset)
     root = dataset_root(data, workspace.data)
@@ -55,6 +59,8 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
             raise T2TError(f"{workspace.file('teachers', name)}: key 'kind' is missing.")
         if not begun:  # once there is a round, those that labeled everything are asked nothing
             refuse_unready(workspace, name)
+    if sum((root / table).stat().st_size for table in (data.samples, data.annotations, data.topics)) < QUICK_BYTES:
+        refuse_unmeasured(open_dataset(workspace, config.dataset))
 
 
 def tell_refusal(workspace: Workspace, config: CampaignConfig) -> None:

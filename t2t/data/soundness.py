@@ -26,6 +26,11 @@ def refuse_unsound(dataset: Dataset) -> None:
     T2TError for a split to measure on that has no positive pair."""
     if dataset.config.shared_videos == "refuse":
         _refuse_shared(dataset)
+    refuse_unmeasured(dataset)
+
+
+def refuse_unmeasured(dataset: Dataset) -> None:
+    """Raises T2TError for a split to measure on that has no positive pair."""
     labels = _labels(dataset)
     for split in MEASURED:
         refuse_no_positive(dataset, split, bool(_of(labels, split)["positive"].any()))

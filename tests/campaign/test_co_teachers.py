@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -101,6 +102,14 @@ def test_a_prolonged_campaigns_last_round_gets_its_second_student(campaign: Make
     assert own_teachers(at_work) == [[]]
     run(at_work)
     assert own_teachers(at_work) == [[], ["tiny-self-0", "tiny-self-0-b"]]
+
+
+def test_rows_that_are_gone_are_named(campaign: Make) -> None:
+    run(campaign(**CONSENSUS, rounds={"max": 1}))
+    at_work = campaign(**CONSENSUS, rounds={"max": 2})
+    shutil.rmtree(at_work.files(0).labels)
+    with pytest.raises(T2TError, match="the second student of round 0 would learn from these rows"):
+        run(at_work)
 
 
 def test_retracting_the_second_student_takes_what_learned_from_it(campaign: Make) -> None:

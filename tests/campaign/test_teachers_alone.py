@@ -13,6 +13,7 @@ import torch
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.people import ONLY_MEASURE
+from t2t.campaign.preflight import preflight
 from t2t.campaign.steps.train import watched
 from t2t.commands.health import health_json
 from t2t.commands.page import write_report
@@ -110,3 +111,16 @@ def test_an_identity_that_nothing_is_learned_of_is_not_asked(campaign: Callable[
     with pytest.raises(T2TError, match=f"{key}.identity is 'vendor', and no label of that identity is trained on"):
         run(at_work)
     assert not at_work.files(0).labels.exists()
+
+
+def test_where_nothing_can_be_measured_it_is_said_before_anything_is_loaded(
+    campaign: Callable[..., Campaign], unannotated: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(unannotated, data)
+    path = data / "demo" / "annotations.csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    at_work = campaign(data=data)
+    with pytest.raises(T2TError, match="no gate, champion or best step without it"):
+        preflight(at_work.workspace, at_work.config)
+    assert not at_work.folder.exists()
