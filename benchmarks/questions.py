@@ -31,6 +31,7 @@ import torch
 import typer
 from rich.console import Console
 from scipy.special import expit, logit  # type: ignore[import-untyped]
+from t2t.evaluation.yardsticks import Bench, Heard, make, of_samples
 
 from benchmarks.recipes import draws, part, student_of
 from benchmarks.worlds import WORK, World, crowd_of, open_world, taught_by
@@ -40,7 +41,6 @@ from t2t.data.pairs import Pairs
 from t2t.evaluation import figures
 from t2t.evaluation.metrics import average_precision, bootstrap
 from t2t.evaluation.scales import scales_of
-from t2t.evaluation.yardsticks import Bench, Heard, make, of_samples
 from t2t.teachers import build, parse_entry
 from t2t.teachers.base import TeacherContext
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from t2t.core import plugins
-from t2t.core.config import Config, Free, Written, load_node
+from t2t.core.config import Config, Free, Grown, Later, Written, load_node
 from t2t.core.errors import T2TError
 from t2t.data.coding import MOST_TEACHERS
 from t2t.data.embeddings.config import EncoderConfig
@@ -23,28 +23,52 @@ from t2t.training.config import TrainingConfig
 # Lake branches are named `<campaign>-round-<k>`, and a branch name may hold nothing else (lakeFS's rule).
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 NEWEST = "newest"
+T = TypeVar("T")
 # A round's seed is a thousand times this and its number, and goes into 64 bits with room for others made of it.
 LARGEST_SEED = 2**32 - 1
 TEACHER2TASK = "teacher2task"
+# What the identity of a round's second student ends with.
+SECOND = "-b"
 ENGINES = {"local": "t2t.campaign.engine:LocalEngine", "ray": "t2t.integrations.ray.engine:RayEngine"}
 BASELINES = {"conventional-average": "t2t.training.baselines:conventional_average"}
 EngineName = Annotated[str, plugins.OneOf("t2t.engines", ENGINES)]
 Method = Annotated[str, plugins.OneOf("t2t.baselines", BASELINES, (TEACHER2TASK, *METHODS))]
 
 
-class SelfTrainingConfig(TaggingConfig):
+class SelfTrainingConfig(Grown, TaggingConfig):
     """How a round's student becomes a teacher, and how long its labels stay."""
 
     retention: Literal["all", "latest"] | Annotated[int, Field(ge=0, le=10_000, strict=True)] = Field(
         "all", description="Which earlier self-training teachers a round trains on: all, latest, or the last n."
     )
 
-    def retained(self, teachers: list[str]) -> list[str]:
-        """Those of the earlier rounds' self-training teachers, oldest first, that the next round trains on."""
+    co_teachers: Annotated[Literal["alternating", "consensus"] | None, Later()] = Field(
+        None,
+        description="Two students that teach each other. alternating: rounds take turns, and each learns from the "
+        "other line's students only; consensus: each round trains two, which label, each as itself, where they agree.",
+    )
+    agree_within: Annotated[float, Later()] = Field(
+        0.2, gt=0, le=1, description="consensus: the confidences of a pair may differ by less than this."
+    )
+    human_weight: Annotated[Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] | None, Later()] = Field(
+        None,
+        description="Weight of people's rows against the students' own, of what both have of the loss together; auto: "
+        "estimated before each round; null: as training.human_share and the rows' numbers make it.",
+    )
+
+    def retained(self, teachers: list[T]) -> list[T]:
+        """Those of the earlier rounds' self-training teachers (or rounds), oldest first, that the next round trains
+        on."""
         if self.retention == "all":
             return teachers
         last = 1 if self.retention == "latest" else self.retention
         return teachers[-last:] if last else []
+
+    @model_validator(mode="after")
+    def _agreement_of_two(self) -> SelfTrainingConfig:
+        if "agree_within" in self.model_fields_set and self.co_teachers != "consensus":
+            raise ValueError("agree_within is how far two students may differ: it needs co_teachers: consensus")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -222,11 +246,30 @@ class CampaignConfig(Config):
 
     def is_own(self, teacher: str) -> bool:
         """Whether an identity is one of this campaign's own students."""
-        return re.fullmatch(rf"{re.escape(self.name)}-self-\d+", teacher) is not None
+        return self.round_of(teacher) is not None
+
+    def round_of(self, teacher: str) -> int | None:
+        """The round whose student an identity is; None for others."""
+        found = re.fullmatch(rf"{re.escape(self.name)}-self-(\d+)(?:{SECOND})?", teacher)
+        return None if found is None else int(found[1])
 
     def self_teacher(self, k: int) -> str:
         """The identity under which the student of round k labels: `<campaign>-self-<k>`."""
         return f"{self.name}-self-{k}"
+
+    def self_teachers(self, k: int) -> tuple[str, ...]:
+        """Those of all students of round k: its own, and the second one's with `co_teachers: consensus`."""
+        own = self.self_teacher(k)
+        return (own, f"{own}{SECOND}") if self.self_training.co_teachers == "consensus" else (own,)
+
+    def teaching(self, students: Sequence[str], k: int) -> list[str]:
+        """Those of some of its students, oldest first, that round k learns from."""
+        of = {name: self.round_of(name) for name in students}
+        rounds = list(dict.fromkeys(of.values()))
+        if self.self_training.co_teachers == "alternating":
+            rounds = [other for other in rounds if ((other or 0) - k) % 2]
+        kept = {*self.self_training.retained(rounds)}
+        return [name for name in students if of[name] in kept]
 
 
 def seed_name(campaign: str, seed: object) -> str:

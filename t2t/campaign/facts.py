@@ -134,7 +134,8 @@ class TrainFacts(BaseModel):
     """What a training came to: facts in the config.json of the round's checkpoint, which has others beside them.
 
     seconds: of work, that of killed attempts included as far as it was kept. recipe: every number of the training;
-    None in checkpoints from before there were recipes.
+    None in checkpoints from before there were recipes. stand_in: as the record has it.
+    human_weight: of people's rows against students' (`self_training.human_weight`); None where nothing was said.
     """
 
     rows_by_teacher: dict[str, int]
@@ -142,6 +143,8 @@ class TrainFacts(BaseModel):
     best_step: int
     curve: list[tuple[int, dict[str, float]]]
     seconds: float
+    stand_in: tuple[str, ...] = ()
+    human_weight: float | None = None
 
     @property
     def rows(self) -> int:

@@ -44,14 +44,15 @@ class Lineup:
         A round that has begun knows what its branch point `ref` knows: a teacher that is added later is the next one's.
         Retracted teachers, students that learned from one, and those that collapsed are left out.
         """
-        students = self.config.self_training.retained(self.students(k, ref))
+        students = self.config.teaching(self.students(k, ref), k)
         return [HUMAN, *self.annotators(ref), *self.outside(ref), *students]
 
     def students(self, k: int, ref: str = "main") -> list[str]:
         """The students of the rounds before k that teach, oldest first, whatever the retention."""
         out = self.retracted()
         earlier = [record for record in self.ledger.records()[:k] if record.status == "passed"]
-        students = [self.config.self_teacher(record.round) for record in earlier if not self.collapse(record)]
+        taught = [record.round for record in earlier if not self.collapse(record)]
+        students = [name for other in taught for name in self.config.self_teachers(other)]
         return [name for name in students if name not in out and registered(self.lake, self.config.dataset, name, ref)]
 
     def identity(self, wanted: str, teachers: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 
 from t2t.campaign.config import CampaignConfig
-from t2t.campaign.entries import dataset_config, quick_entry, refuse_unready, teacher_file
+from t2t.campaign.entries import dataset_config, open_dataset, quick_entry, refuse_unready, teacher_file
 from t2t.campaign.find import check_lake, lake_of
 from t2t.campaign.freeze import read_frozen, refuse_changes
 from t2t.campaign.ledger import Ledger
@@ -20,15 +20,19 @@ from t2t.core.host import check_memory
 from t2t.core.workspace import Workspace
 from t2t.data.consensus import need_crowdkit
 from t2t.data.dataset import dataset_root
+from t2t.data.soundness import refuse_unmeasured
 from t2t.training.baselines.table import refuse_method
 
 log = logging.getLogger("t2t")
 
+# Tables that are read within a moment; whether larger ones can be measured on is found when the campaign opens.
+QUICK_BYTES = 4 << 20
+
 
 def preflight(workspace: Workspace, config: CampaignConfig) -> None:
     """Raises T2TError for data that are not there, teachers without a readable entry or a key, a campaign that is under
-    way with other settings or in another lake, for a library that is missing, a method that has too few teachers, and
-    for a shell that allows too little memory."""
+    way with other settings or in another lake, for a library that is missing, a method that has too few teachers, a
+    shell that allows too little memory, and for small tables by which nothing can be measured."""
     check_memory()
     for other in seeded(config)[1:]:
         if other.name in workspace.names("campaigns"):
@@ -69,6 +73,8 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
         looked_at.add(file)
         if not begun:  # once there is a round, those that labeled everything are asked nothing
             refuse_unready(workspace, name)
+    if sum((root / table).stat().st_size for table in (data.samples, data.annotations, data.topics)) < QUICK_BYTES:
+        refuse_unmeasured(open_dataset(workspace, config.dataset))
 
 
 def tell_refusal(workspace: Workspace, config: CampaignConfig) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field, SkipValidation, field_validator
 
-from t2t.core.config import Config
+from t2t.core.config import Config, Grown, Later
 from t2t.data.labels import is_people
 from t2t.data.scales import ScaleFacts
 from t2t.evaluation.interval import Interval
@@ -43,7 +43,7 @@ class ControlScores(Config):
         return Interval(**value) if isinstance(value, dict) else value
 
 
-class Record(Config):
+class Record(Grown):
     """One finished round. `commit` is what the round left on its branch, or the merge when it passed.
 
     A round is written as passed or rejected; `retracted` is how it counts once a teacher it learned from is retracted,
@@ -89,6 +89,10 @@ class Record(Config):
     # The watch on its labels (`t2t.evaluation.watch`), and the topic that most of them speak for.
     watch: dict[str, float] = Field(default_factory=dict)
     largest_topic: str | None = None
+    # The identity of its second student, where there are two (`self_training.co_teachers: consensus`).
+    second_teacher: Annotated[str | None, Later()] = None
+    # The identities whose mean answers as `human`, where no label of people was learned (`t2t.students.stand_in`).
+    stand_in: Annotated[tuple[str, ...], Later()] = ()
 
     def foremost(self, most: int = SHOWN) -> list[str]:
         """Its outside teachers that are told of by name where there are more than people read: the best by PR-AUC on

@@ -14,6 +14,7 @@ from t2t.campaign.engine import LocalEngine
 from t2t.campaign.entries import campaign_config
 from t2t.campaign.find import ledger_of
 from t2t.campaign.freeze import frozen_config, read_frozen
+from t2t.campaign.people import people_note
 from t2t.campaign.steps.rows import next_rows, round_scales
 from t2t.commands.tables import console, records_of, table_of
 from t2t.core.errors import listed
@@ -81,6 +82,9 @@ def _measure(workspace: Workspace, campaign: str) -> Health:
     missing = [name for name in config.teachers if name not in names and name not in opened.lineup.retracted()]
     table = _scale_table(names, scales, own) if config.common_scale else None
     words = [str(remark) for remark in remarks(coded, scales, config.common_scale, own)]
+    counts = {str(row["teacher"]): int(row["rows"]) for row in report.to_dict("records")}
+    if note := people_note(config, counts):
+        words.insert(0, note)
     combine = opened.dataset.config.people.combine
     answers = answers_of(opened.dataset)
     people = None if answers is None else competence(answers, True if combine == "mace" else None)

@@ -6,7 +6,7 @@ checkpoint <- round <- teachers with fingerprints (self-training ones by their o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,12 @@ class Ancestry:
         reason = record.reason if record.status == RETRACTED else None
         return self._node("checkpoint", record.weights_sha256, facts, reason, lambda: [self.round(record)])
 
+    def _second(self, record: Record, entry: Mapping[str, Any]) -> Node:
+        """The checkpoint of a round's second student, by its entry as a teacher."""
+        facts = {"sha256": entry["weights_sha256"], "folder": entry["checkpoint"]}
+        reason = record.reason if record.status == RETRACTED else None
+        return self._node("checkpoint", facts["sha256"], facts, reason, lambda: [self.round(record)])
+
     def round(self, record: Record) -> Node:
         facts = {"status": record.status, "reason": record.reason, "pr_auc": record.test["pr_auc"]}
         facts |= {"validation_pr_auc": record.score, "rows": record.rows, "branch": record.branch}
@@ -88,6 +94,7 @@ class Ancestry:
                 made = [other for other in self.records(campaign) if other.round == k]
                 weights = registration.entry["weights_sha256"]
                 nodes += [self.checkpoint(other) for other in made if other.weights_sha256 == weights]
+                nodes += [self._second(other, registration.entry) for other in made if other.second_teacher == teacher]
             return nodes
 
         return self._node("teacher", teacher, facts, reason, sources)

@@ -10,13 +10,14 @@ from rich.markup import escape
 from t2t.campaign.decision import read_decision, waiting
 from t2t.campaign.find import ledger_of
 from t2t.campaign.ledger import Ledger
+from t2t.campaign.people import ONLY_MEASURE
 from t2t.campaign.record import RETRACTED, Record, champion, rounds_rows, rounds_table
 from t2t.campaign.scored import Scored
 from t2t.campaign.seeds import seed_ledgers, seeds_table
 from t2t.commands.tables import console, records_of, table_of
 from t2t.core.errors import T2TError, listed, one_line
 from t2t.core.workspace import Workspace
-from t2t.evaluation.collapse import after_collapse
+from t2t.evaluation.collapse import after_collapse, hacking_lines
 from t2t.evaluation.standing import verdict
 
 
@@ -99,8 +100,17 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
     shown = [*records, waits] if waits else records
     console.print(table_of(rounds_rows(shown), f"Rounds of {campaign}, PR-AUC on test"))
     _print_seeds(ledger)
+    if shown[-1].stand_in:
+        asked = ", ".join(f"{record.round} as {record.identity}" for record in shown)
+        console.print(f"{ONLY_MEASURE} Rounds: {asked}.", markup=False, soft_wrap=True)
     _print_worth(ledger, records)
     _print_decisions(champion(records))
+    weights = [f"{record.round} {value:.2f}" for record in shown if (value := record.watch.get("human_weight"))]
+    if weights:
+        console.print(f"People's rows against students', of what both weigh in the loss: round {', '.join(weights)}.")
+    for record in shown:
+        for line in hacking_lines(record.watch):
+            console.print(f"Round {record.round}: {escape(line)}", soft_wrap=True)
     for record in records:
         if record.status == "rejected":
             console.print(

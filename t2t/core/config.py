@@ -11,7 +11,14 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from t2t.core.errors import T2TError, nearest, one_line
 
@@ -37,6 +44,24 @@ class Config(BaseModel):
             if isinstance(values[name], bool) and field is not None and _only_numbers(field.annotation):
                 raise ValueError(f"{name}: {str(values[name]).lower()} is no number")
         return values
+
+
+class Later:
+    """Marks a field that came after others were written down: while it has its default it is not written, so that what
+    says nothing of it stays as it was, byte for byte. Written as `Annotated[int, Later()]`, in a `Grown`."""
+
+
+class Grown(Config):
+    """A configuration or record with fields that came later (`Later`)."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        for name, field in type(self).model_fields.items():
+            later = any(isinstance(mark, Later) for mark in field.metadata)
+            if later and getattr(self, name) == field.get_default(call_default_factory=True):
+                content.pop(name, None)
+        return content
 
 
 def _only_numbers(annotation: Any) -> bool:

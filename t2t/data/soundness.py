@@ -31,6 +31,11 @@ def refuse_unsound(dataset: Dataset) -> None:
     if dataset.config.exclusive:
         measured = {split: human_pairs(dataset.human, dataset.sample_ids(split), dataset.topics) for split in MEASURED}
         are_classes(measured, True, dataset.name)
+    refuse_unmeasured(dataset)
+
+
+def refuse_unmeasured(dataset: Dataset) -> None:
+    """Raises T2TError for a split to measure on that has no positive pair."""
     labels = _labels(dataset)
     for split in MEASURED:
         refuse_no_positive(dataset, split, bool(_of(labels, split)["positive"].any()))
@@ -40,7 +45,8 @@ def refuse_no_positive(dataset: Dataset, split: str, positive: bool) -> None:
     if not positive:
         raise T2TError(
             f"Dataset {dataset.name}: no (sample, topic) pair of split {split!r} has a human relevance of "
-            f"0.5 or more, so PR-AUC cannot be measured. Annotate some."
+            "0.5 or more, so PR-AUC cannot be measured: no gate, champion or best step without it. Annotate some "
+            "of its clips; only people's labels of the split 'train' may be missing."
         )
 
 
@@ -117,7 +123,8 @@ def _one_sided(every: pd.DataFrame) -> Iterator[str]:
             continue
         if not len(labels):
             if split == "train":
-                yield "No human label is of split 'train': a student learns from teachers alone."
+                alone = "a student learns from teachers alone, and people only measure"
+                yield f"No human label is of split 'train': {alone}."
             continue
         if labels["positive"].all():
             effect = "PR-AUC is 1 there whatever a student says" if split in MEASURED else "people show no negative"

@@ -1,4 +1,5 @@
-"""When has a self-training teacher collapsed? Judged by the numbers of the watch on its labels (`watch`)."""
+"""When has a self-training teacher collapsed, and when does a student come nearer to its teachers and farther from the
+truth? Judged by the numbers of the watch (`watch`)."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from t2t.evaluation.config import WatchConfig
 # What the numbers are called where people read them.
 MEASURES = {
     "self_share": "self-training labels in all training rows, share",
+    "human_weight": "people's rows against these, of what both weigh in the loss",
     "labels": "labels of the new self-training teacher",
     "distinct": "distinct confidences",
     "agreement": "agreement with the outside teachers (rank correlation)",
@@ -22,6 +24,14 @@ MEASURES = {
     "class_share": "largest share of a topic in the positives",
     "class_entropy": "entropy of the topics' shares, 0..1",
     "confidence_entropy": "entropy of the confidences, 0..1",
+    "teacher_loss": "loss on the teachers' tasks, on validation",
+    "teacher_loss_change": "that against the best round before",
+    "people_change": "PR-AUC on validation against it",
+    "people_change_high": "upper end of its interval",
+    "hacking": "teacher hacking: 1 where the loss fell and PR-AUC fell beyond its interval",
+    "late_loss_change": "loss at the training's end against its best step",
+    "late_people_change": "PR-AUC on validation there",
+    "late_hacking": "teacher hacking within the training, 0 or 1",
 }
 # By chance, fewer pairs than that can have any rank correlation.
 MIN_JUDGED = 1000
@@ -65,3 +75,23 @@ def after_collapse(teacher: str) -> str:
         f"Leave its labels out and go on: t2t teachers retract {teacher}. Or change the bound under `watch:` in the "
         "campaign; null turns it off."
     )
+
+
+def hacking_lines(measures: Mapping[str, float]) -> list[str]:
+    """What a round's numbers say of teacher hacking, a sentence each; mostly nothing."""
+    lines = []
+    if measures.get("hacking"):
+        lines.append(
+            f"Teacher hacking: the loss on its teachers' tasks changed by {measures['teacher_loss_change']:+.4f} from "
+            f"the best round, and PR-AUC on people's validation pairs by {measures['people_change']:+.3f}, beyond its "
+            "interval: it comes nearer to its teachers and farther from the truth. Labels of other clips or teachers "
+            "help; more rounds do not."
+        )
+    if measures.get("late_hacking"):
+        lines.append(
+            f"Teacher hacking within the training: after its best step the loss changed by "
+            f"{measures['late_loss_change']:+.4f}, and PR-AUC on people's validation pairs by "
+            f"{measures['late_people_change']:+.3f}, beyond its interval. The best step's student is kept; fewer steps "
+            "(training.patience) would have been enough."
+        )
+    return lines

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from t2t.core.config import Config
+from t2t.core.config import Config, Grown, Later
 
 # The precision that a yes is to have, where nobody wishes another.
 PRECISION = 0.8
@@ -27,7 +27,7 @@ class HealthConfig(Config):
     )
 
 
-class WatchConfig(Config):
+class WatchConfig(Grown):
     """Beyond which bounds a self-training teacher has collapsed; null turns a bound off.
 
     The defaults let everything pass but a real collapse: labels that rank pairs at random, that call nearly every video
@@ -49,4 +49,11 @@ class WatchConfig(Config):
         gt=0,
         le=1_000_000,
         description="Population stability index to the previous and to the first self-training teacher.",
+    )
+    hacking: Annotated[float | None, Later()] = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Flag a round whose loss on its teachers' tasks fell while PR-AUC on people's validation pairs "
+        "fell by more than that beyond its 95 % interval; null: do not look.",
     )

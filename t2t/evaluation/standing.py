@@ -1,4 +1,4 @@
-"""What a student's yardsticks came to (`t2t.evaluation.yardsticks`), and whether it is worth having, plainly."""
+"""What a student's yardsticks came to (`t2t.training.yardsticks`), and whether it is worth having, plainly."""
 
 from __future__ import annotations
 

@@ -2,9 +2,11 @@
 
 A student that labels its own training data can confirm its own errors, round after round (Arazo et al.,
 "Pseudo-Labeling and Confirmation Bias in Deep Semi-Supervised Learning", arXiv:1908.02983). PR-AUC on human labels
-shows that late, when it shows it at all; these numbers need no human label and show it in the labels themselves.
+shows that late, when it shows it at all; most of these numbers need no human label and show it in the labels
+themselves. The others look for teacher hacking (Tiapkin et al., "On Teacher Hacking in Language Model Distillation",
+arXiv:2502.02671): a student that comes nearer to its teachers and farther from the truth that they stand for.
 
-Every function reads label tables (LABEL_SCHEMA of `t2t.data.labels`); none loops over rows.
+Functions of labels read label tables (LABEL_SCHEMA of `t2t.data.labels`); none loops over rows.
 """
 
 from __future__ import annotations
@@ -18,8 +20,12 @@ from scipy.stats import rankdata  # type: ignore[import-untyped]
 
 from t2t.data.coding import codes, distinct
 from t2t.data.labels import POSITIVE
+from t2t.data.scales import Scale
+from t2t.evaluation.interval import Interval
 
 MIN_PAIRS = 10
+# Looks at validation behind the best one from which a training's end says something, and how many of them that end is.
+LATE_LOOKS = 3
 BINS = 10
 HISTOGRAM = 20
 
@@ -206,3 +212,70 @@ def watch_student(
     first = read(earlier[0]) if earlier else None
     previous = read(earlier[-1]) if len(earlier) > 1 else first
     return watch(labels, shares, ((name, read(name)) for name in outside), previous, first), shares
+
+
+# -- teacher hacking -------------------------------------------------------------------------------------------------
+
+
+def teacher_loss(answers: np.ndarray, labels: np.ndarray, scale: Scale | None) -> float:
+    """How far a student is from a teacher on pairs that neither was trained on: the mean divergence (Kullback-Leibler,
+    nats, from 0 upwards) of what it says, asked as that teacher, from what the teacher says. NaN with fewer than
+    MIN_PAIRS pairs.
+
+    Args:
+        answers: float [P], the student's, on the teacher's own scale. labels: float [P], NaN where it gave none.
+        scale: the teacher's map to the common scale, on which the two are compared; None where there is none.
+    """
+    said = ~np.isnan(labels)
+    if said.sum() < MIN_PAIRS:
+        return float("nan")
+    both = (answers[said], labels[said]) if scale is None else (scale.apply(answers[said]), scale.apply(labels[said]))
+    p, q = (np.asarray(values, np.float64).clip(1e-6, 1 - 1e-6) for values in both)
+    return float((q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))).mean())
+
+
+def proxy_and_people(
+    losses: Mapping[str, float], before: Mapping[str, float], people: Interval | None, drop: float
+) -> dict[str, float]:
+    """A round beside the best one before it: the loss on its teachers' tasks, and PR-AUC on people's pairs.
+
+    teacher_loss: the mean of its losses. teacher_loss_change: the mean change, over the teachers of both rounds.
+    people_change, people_change_high: PR-AUC against that round, and the upper end of its paired interval.
+    hacking: 1 where the loss fell, and PR-AUC by more than `drop` beyond its interval; else 0.
+
+    Args:
+        losses, before: `teacher_loss` by teacher, now and in the best round. people: the paired difference; None where
+            there is no round before.
+    """
+    measures = {"teacher_loss": float(np.mean(list(losses.values())))} if losses else {}
+    common = [name for name in losses if name in before]
+    if people is None or not common:
+        return measures
+    change = float(np.mean([losses[name] - before[name] for name in common]))
+    measures |= {"teacher_loss_change": change, "people_change": people.value, "people_change_high": people.high}
+    return measures | {"hacking": float(change < 0 and people.high < -drop)}
+
+
+def late_training(
+    curve: Sequence[tuple[int, Mapping[str, float]]], best_step: int, half_width: float, drop: float
+) -> dict[str, float]:
+    """The end of a training beside its best step: what further steps did to the loss, and to PR-AUC on validation.
+
+    late_loss_change, late_people_change: the medians over the last LATE_LOOKS looks, less the best one's.
+    late_hacking: 1 where the loss fell on, and PR-AUC by more than `drop` beyond `half_width`; else 0. The best step's
+    student is kept, so that it is a sign of teachers that lead astray, and does no harm yet.
+
+    Nothing where fewer than LATE_LOOKS looks follow the best one.
+
+    Args:
+        curve: points with `loss` and `validation_pr_auc`, by step. half_width: of the interval of PR-AUC on validation.
+    """
+    at_best = next((point for step, point in curve if step == best_step), None)
+    after = [point for step, point in curve if step > best_step][-LATE_LOOKS:]
+    if at_best is None or len(after) < LATE_LOOKS:
+        return {}
+    loss, people = (
+        float(np.median([point[name] for point in after])) - at_best[name] for name in ("loss", "validation_pr_auc")
+    )
+    hacked = float(loss < 0 and people < -(half_width + drop))
+    return {"late_loss_change": loss, "late_people_change": people, "late_hacking": hacked}

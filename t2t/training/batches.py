@@ -63,6 +63,12 @@ def row_weights(matrix: LabelMatrix, config: TrainingConfig) -> np.ndarray:
     return (weight * counts.sum() / (weight * counts).sum()).astype(np.float32)
 
 
+def learned(matrix: LabelMatrix, config: TrainingConfig) -> list[str]:
+    """The identities that a training learns: those whose rows weigh something in its loss."""
+    rows = matrix.rows_by_teacher()
+    return [name for name in matrix.teachers if rows[name] and config.task_weight.get(name, 1.0)]
+
+
 def _with_human_share(
     weight: np.ndarray, counts: np.ndarray, teachers: Sequence[str], share: float | None
 ) -> np.ndarray:

@@ -24,8 +24,10 @@ from t2t.core.files import sha256
 from t2t.core.host import cpu_threads
 from t2t.core.progress import progress
 from t2t.data.embeddings.store import Embeddings
+from t2t.data.labels import HUMAN
+from t2t.students.stand_in import stand_in
 from t2t.students.student import Student
-from t2t.training.batches import Ahead, Batch, Batches, row_weights
+from t2t.training.batches import Ahead, Batch, Batches, learned, row_weights
 from t2t.training.config import LATER, TrainingConfig, learning_rate
 from t2t.training.group import ALONE, Group
 from t2t.training.loss import GroupedLoss
@@ -58,13 +60,15 @@ class Loaded(NamedTuple):
 class Trained:
     """What training leaves: the best step's score, and the curve as (step, metrics) points. The student is in place.
 
-    seconds: of work, that before a kill included as far as it was kept.
+    seconds: of work, that before a kill included as far as it was kept. stand_in: the identities whose mean answers as
+    `human`, where nothing of people's is learned; else empty.
     """
 
     best_step: int
     best_score: float
     curve: list[tuple[int, dict[str, float]]]
     seconds: float = field(default=0.0, compare=False)
+    stand_in: tuple[str, ...] = ()
 
 
 def train(
@@ -140,6 +144,8 @@ class _Training:
         self.device = student.device
         self.begun = self.saved = time.monotonic()
         torch.manual_seed(seed)
+        known = learned(matrix, config)
+        self.stand_in = tuple(known) if HUMAN in student.teachers and HUMAN not in known else ()
         self.tokens = student.topic_tokens(matrix.topics)
         self.identities = student.token_ids(matrix.teachers) - student.words
         # A text encoder that is not trained reads each topic once.
@@ -199,6 +205,8 @@ class _Training:
 
     def evaluate(self, step: int, validate: Callable[[Student], float]) -> dict[str, float]:
         """The curve's point at a step; keeps the weights where they are the best so far."""
+        if self.stand_in:
+            stand_in(self.kept, self.stand_in)
         score = validate(self.kept)
         point = {"loss": float(torch.stack(self.running).mean())}
         self.running.clear()
@@ -270,7 +278,7 @@ class _Training:
         if self.group.leads:
             self.student.load_state_dict(self.best)
         self.student.eval()
-        return Trained(self.best_step, self.best_score, self.curve, time.monotonic() - self.begun)
+        return Trained(self.best_step, self.best_score, self.curve, time.monotonic() - self.begun, self.stand_in)
 
 
 def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:

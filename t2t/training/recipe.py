@@ -6,9 +6,11 @@ Every rule stands beside the measurement that it comes from in docs/results.md. 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from t2t.data.labels import HUMAN
 from t2t.training.config import TrainingConfig
 
 # People's share of the loss, at least: a fifth to a third was best or near it with 1 to 100 teachers.
@@ -74,3 +76,29 @@ def choose(given: TrainingConfig, facts: TrainingFacts) -> tuple[TrainingConfig,
         choices.append(Choice("human_share", share, why))
     taken = [choice for choice in choices if choice.key not in given.model_fields_set]
     return given.model_copy(update={choice.key: choice.value for choice in taken}), taken
+
+
+def guided(config: TrainingConfig, rows: Mapping[str, int], own: Collection[str], weight: float) -> TrainingConfig:
+    """The recipe with people's rows and the students' own at `weight` to 1 - `weight` of what both have of the loss
+    together; everybody else keeps their share. The same recipe where one of the two has no part in it.
+
+    Args:
+        rows: of each identity. own: the campaign's students among them. weight: 0..1, both excluded.
+    """
+    natural = {
+        name: config.task_weight.get(name, 1.0) * count ** (1 - config.balance) for name, count in rows.items() if count
+    }
+    people, students = natural.get(HUMAN, 0.0), sum(natural.get(name, 0.0) for name in own)
+    if not people or not students:
+        return config
+    others = sum(natural.values()) - people - students
+    share = people / sum(natural.values()) if config.human_share is None else config.human_share
+    both = share + (1 - share) * students / (students + others)
+    human_share = both * weight
+    changes: dict[str, Any] = {"human_share": human_share}
+    if others:
+        wanted = both * (1 - weight) / (1 - human_share)  # of what is not people's
+        factor = wanted / (1 - wanted) * others / students
+        weights = {name: config.task_weight.get(name, 1.0) * factor for name in own if name in natural}
+        changes["task_weight"] = {**config.task_weight, **weights}
+    return config.model_copy(update=changes)

@@ -75,6 +75,13 @@ def yardsticks(bench: Bench, unseen: frozenset[str], resamples: int = 1000, seed
     return Yardsticks(**found, left_out=left_out, seconds=round(time.monotonic() - began, 3))
 
 
+def people_alone(bench: Bench) -> np.ndarray:
+    """Logits of the validation pairs by people's rows alone, float32 [P]. Raises LeftOut where it cannot be made."""
+    rival = StandardHumanRows()
+    rival.fit(bench.known)
+    return rival.predict(bench.validation.blind())
+
+
 def of_samples(pairs: Pairs, most: int = MOST_SAMPLES) -> Pairs:
     """The pairs without samples that have none, and of at most so many samples, drawn the same every time."""
     present = np.unique(pairs.sample)

@@ -7,6 +7,7 @@ import torch
 
 from t2t.campaign.loop import next_round
 from t2t.commands.compare import print_comparison
+from t2t.commands.page import write_report
 from t2t.commands.rounds import print_rounds
 from t2t.commands.tables import console
 from t2t.core.errors import T2TError
@@ -122,3 +123,32 @@ def test_rounds_and_compare_show_the_watch_and_a_collapse(campaign, monkeypatch,
     text = " ".join(capture.get().split())
     assert "Stopped: collapse: all 320 confidences of tiny-self-0 are the same" in text
     assert "t2t teachers retract tiny-self-0" in text
+
+
+AUTO = {"recipe": "auto", "training": {"steps": 40, "evaluate_every": 8}, "rounds": {"max": 2, "patience": 9}}
+
+
+def test_the_loss_on_teachers_tasks_stands_beside_what_people_say(campaign):
+    at_work = campaign(**AUTO)
+    first, second = run(at_work)
+    assert first.watch["teacher_loss"] == pytest.approx(first.validation["teacher_loss/vendor"])
+    assert "hacking" not in first.watch
+    change = second.validation["teacher_loss/vendor"] - first.validation["teacher_loss/vendor"]
+    assert second.watch["teacher_loss_change"] == pytest.approx(change)
+    assert second.watch["people_change"] == pytest.approx(second.score - first.score)
+    assert second.watch["hacking"] == float(change < 0 and second.watch["people_change_high"] < 0)
+    # What was flagged is said wherever the campaign is looked at.
+    flagged = {"teacher_loss_change": -0.01, "people_change": -0.2, "people_change_high": -0.1, "hacking": 1.0}
+    amended = {"watch": second.watch | flagged, "self_teacher": "tiny-self-1"}
+    at_work.ledger.amend(second.model_copy(update=amended))
+    with console.capture() as capture:
+        print_rounds(at_work.workspace, "tiny")
+    assert "Round 1: Teacher hacking: the loss on its teachers' tasks changed by -0.0100" in capture.get()
+    assert "Teacher hacking: the loss on its teachers" in write_report(at_work.workspace, "tiny").read_text()
+
+
+def test_nobody_looks_where_the_bound_is_null(campaign):
+    at_work = campaign(**{**AUTO, "watch": {"hacking": None}, "rounds": {"max": 1}})
+    (record,) = run(at_work)
+    assert set(record.watch) == {"self_share"}
+    assert not any(name.startswith("teacher_loss") for name in record.validation)

@@ -125,7 +125,7 @@ def test_a_split_where_all_is_positive_is_told(tmp_path):
 def test_what_people_did_not_label_is_told(tmp_path):
     rows = [row for row in EVERY if row[0] not in "ab"]
     told = remarks(dataset(tmp_path, labels(*rows, ("c", TOPICS[0], 1.0))))
-    assert "No human label is of split 'train': a student learns from teachers alone." in told
+    assert "No human label is of split 'train': a student learns from teachers alone, and people only measure." in told
     assert "1 human labels are of split 'unlabeled', which has none: they are not used." in told
 
 

@@ -44,7 +44,7 @@ def begin(campaign: Campaign, k: int, observer: Observer) -> RoundStart:
 def _noted(campaign: Campaign, k: int, records: Sequence[Record], observer: Observer) -> RoundStart:
     files, layout, lake = campaign.files(k), campaign.layout, campaign.lake
     head = lake.branch(layout.branch(k), "main")
-    started_from = _starts_from(campaign, records)
+    started_from = _starts_from(campaign, k, records)
     if files.begun.is_file():
         noted = RoundStart.read(files, k)
         # What was added to `main` since is the next round's.
@@ -74,9 +74,12 @@ def _teachers_at(campaign: Campaign, k: int, commit: str) -> tuple[str, ...]:
         return ()
 
 
-def _starts_from(campaign: Campaign, records: Sequence[Record]) -> int | None:
-    """The round whose weights the next student starts from: the last that passed, stands and may teach."""
+def _starts_from(campaign: Campaign, k: int, records: Sequence[Record]) -> int | None:
+    """The round whose weights the next student starts from: the last that passed, stands and may teach; of two lines
+    of students the last of its own."""
     if campaign.config.training.initialise != "previous":
         return None
+    if campaign.config.self_training.co_teachers == "alternating":
+        records = [record for record in records if (record.round - k) % 2 == 0]
     previous = last_passed([record for record in records if not campaign.lineup.collapse(record)])
     return previous.round if previous else None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from t2t.campaign.campaign import Campaign
-from t2t.campaign.facts import ControlFacts, RoundFiles, RoundStart, TrainFacts
+from t2t.campaign.facts import ControlFacts, RoundFiles, RoundScores, RoundStart, TrainFacts
 from t2t.campaign.steps.evaluate import measure
 from t2t.campaign.steps.train import train_student
 from t2t.core.files import write_noted
@@ -56,6 +56,8 @@ def _measured(campaign: Campaign, start: RoundStart, inside: RoundFiles, began: 
     """The control on both splits, and how far its round is ahead of it there."""
     files, student = campaign.files(start.round), load(inside.student, campaign.engine.device)
     identity = campaign.lineup.identity(campaign.config.evaluation.identity, student.teachers)
+    if TrainFacts.read(files).stand_in and (asked := RoundScores.read(files).identity) in student.teachers:
+        identity = asked  # as the round
     metrics, gains = {}, {}
     for split in ("validation", "test"):
         own = measure(campaign, student, split, identity, start)

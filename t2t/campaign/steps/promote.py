@@ -7,21 +7,25 @@ an identity of their own; the round's merge brings them to `main`.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from t2t.campaign.campaign import Campaign
+from t2t.campaign.config import SECOND
 from t2t.campaign.facts import Settled
 from t2t.campaign.observer import Observer
 from t2t.campaign.record import Record
+from t2t.campaign.steps.second import second_student
 from t2t.core.errors import T2TError
-from t2t.core.files import write_text
+from t2t.core.files import sha256_file, write_text
 from t2t.core.host import cpu_threads
 from t2t.data.labels import is_people
 from t2t.evaluation.collapse import after_collapse
 from t2t.evaluation.watch import watch_student
 from t2t.students.config import TaggingConfig
 from t2t.teachers import build
-from t2t.teachers.kinds.student import Entry, Parent
+from t2t.teachers.kinds.student import Entry, Parent, Partner
 from t2t.teachers.store import read_labels
 
 
@@ -41,12 +45,16 @@ def register_student(campaign: Campaign, record: Record) -> Record:
 
     Returns: the record with the teacher's id and what the watch found.
     """
-    teacher = _register(campaign, record)
+    students = _checkpoints(campaign, record)
+    for name in students:
+        _register(campaign, record, name, students)
+    teacher, *second = students
     k, dataset, lineup, lake = record.round, campaign.dataset, campaign.lineup, campaign.lake
     names = [reference.id for reference in record.teachers]
     outside = [name for name in names if not is_people(name) and name not in lineup.own(names)]
     read = partial(read_labels, lake, lake.resolve(record.branch), dataset.name)
-    measures, shares = watch_student(read, teacher, outside, lineup.students(k, record.branch), dataset.taught)
+    earlier = [name for name in lineup.students(k, record.branch) if not name.endswith(SECOND)]
+    measures, shares = watch_student(read, teacher, outside, earlier, dataset.taught)
     path = campaign.files(k).class_share
     write_text(path, shares.to_csv(index=False))
     lake.commit(
@@ -57,11 +65,24 @@ def register_student(campaign: Campaign, record: Record) -> Record:
         metadata={"campaign": record.campaign, "round": str(k), "teacher": teacher},
     )
     largest = str(shares["topic"][int(shares["share"].argmax())])
-    changes = {"self_teacher": teacher, "watch": {**record.watch, **measures}, "largest_topic": largest}
+    changes: dict[str, Any] = {"self_teacher": teacher, "second_teacher": second[0] if second else None}
+    changes |= {"watch": {**record.watch, **measures}, "largest_topic": largest}
     return record.model_copy(update=changes)
 
 
-def _register(campaign: Campaign, record: Record) -> str:
+def _checkpoints(campaign: Campaign, record: Record) -> dict[str, tuple[str, str]]:
+    """By identity, the checkpoint and the SHA-256 of the weights of each student of a round that is to teach."""
+    own, *second = campaign.config.self_teachers(record.round)
+    found = {own: (record.checkpoint, record.weights_sha256)}
+    for name in second:
+        files = second_student(campaign, record)
+        folder = str(files.student.relative_to(campaign.workspace.work))
+        found[name] = folder, sha256_file(files.weights)
+    return found
+
+
+def _register(campaign: Campaign, record: Record, name: str, students: Mapping[str, tuple[str, str]]) -> None:
+    """Args: students: as `_checkpoints` has them; `name` is one of these."""
     config = campaign.config
     settings = config.self_training
     # Weights that it started from carry what those learned from, too.
@@ -72,22 +93,29 @@ def _register(campaign: Campaign, record: Record) -> str:
         link = records[link].started_from
     parents = tuple(Parent(id=parent.id, fingerprint=parent.fingerprint) for parent in dict.fromkeys(learned))
     identity = campaign.lineup.identity(settings.identity, [teacher.id for teacher in record.teachers])
+    tagging = {key: getattr(settings, key) for key in TaggingConfig.model_fields}
+    partners = [
+        Partner(checkpoint=checkpoint, weights_sha256=weights, within=settings.agree_within)
+        for other, (checkpoint, weights) in students.items()
+        if other != name
+    ]
+    which = "Student" if name == config.self_teacher(record.round) else "Second student"
     entry = Entry(
-        id=config.self_teacher(record.round),
-        description=f"Student of round {record.round} of campaign {record.campaign}.",
+        id=name,
+        description=f"{which} of round {record.round} of campaign {record.campaign}.",
         campaign=record.campaign,
         round=record.round,
-        checkpoint=record.checkpoint,
-        weights_sha256=record.weights_sha256,
-        tagging=TaggingConfig(**{**settings.model_dump(exclude={"retention"}), "identity": identity}),
+        checkpoint=students[name][0],
+        weights_sha256=students[name][1],
+        tagging=TaggingConfig(**{**tagging, "identity": identity}),
         seed=campaign.seed(record.round),
         parents=parents,
+        partner=partners[0] if partners else None,
     )
     facts = {"campaign": record.campaign, "round": str(record.round)}
     samples, topics = campaign.samples("unlabeled"), campaign.dataset.taught
     with cpu_threads(record.recipe.threads if record.recipe is not None else None):
         campaign.registrar(record.branch).register(build(entry, campaign.context), samples, topics, facts)
-    return entry.id
 
 
 def promote_later(campaign: Campaign, record: Record, observer: Observer) -> None:

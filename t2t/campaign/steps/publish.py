@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,12 +15,14 @@ from t2t.campaign.decision import ask, read_decision
 from t2t.campaign.facts import RoundFiles, RoundScores, RoundStart, Settled, TrainFacts, read_control, read_verdict
 from t2t.campaign.observer import Observer
 from t2t.campaign.record import Record, champion, stop_reason
+from t2t.campaign.steps.evaluate import LOSS
 from t2t.core.config import parse
 from t2t.core.files import sha256, sha256_file, write_noted
 from t2t.data.scales import read_scales
+from t2t.evaluation.collapse import hacking_lines
 from t2t.evaluation.decisions import Decisions
-from t2t.evaluation.gate import Verdict, judge
-from t2t.evaluation.watch import self_share
+from t2t.evaluation.gate import Verdict, difference, judge
+from t2t.evaluation.watch import late_training, proxy_and_people, self_share
 
 log = logging.getLogger("t2t")
 
@@ -40,10 +43,34 @@ def settle(
         rounds = campaign.config.rounds
         record = record.model_copy(update={"stop": stop_reason([*records, record], rounds.max, rounds.patience)})
     record = record.model_copy(update={"seconds": trained.seconds + scores.seconds + time.monotonic() - began})
+    if campaign.config.watch.hacking is not None and campaign.config.recipe == "auto":
+        record = record.model_copy(update={"watch": record.watch | _hacking(campaign, k, trained, scores, best)})
+    for line in hacking_lines(record.watch):
+        log.warning("Round %d: %s", k, line)
     if verdict.passed is None:
         observer.round_settled(campaign, record, records)
         ask(campaign.lake, campaign.layout, record)
     return Settled(record=record, best=best)
+
+
+def _hacking(
+    campaign: Campaign, k: int, trained: TrainFacts, scores: RoundScores, best: Record | None
+) -> dict[str, float]:
+    """What the watch says of the student's loss on its teachers' tasks beside PR-AUC on people's validation pairs."""
+    drop, now = campaign.config.watch.hacking or 0.0, scores.validation
+    losses, before = (
+        {name.removeprefix(LOSS): value for name, value in metrics.items() if name.startswith(LOSS)}
+        for metrics in (now, best.validation if best else {})
+    )
+    people = None
+    if best is not None and losses.keys() & before.keys():
+        table = pq.read_table(campaign.files(k).pairs("validation"))
+        candidate = campaign.pairs_of(table, "validation")
+        people = difference(candidate, campaign.scored_pairs(best, "validation"), campaign.config.evaluation.resamples)
+    found = proxy_and_people(losses, before, people, drop)
+    if "pr_auc_low" in now:
+        found |= late_training(trained.curve, trained.best_step, now["pr_auc"] - now["pr_auc_low"], drop)
+    return found
 
 
 def publish(campaign: Campaign, settled: Settled, observer: Observer) -> Record:
@@ -127,9 +154,17 @@ def _record(
         yardstick=yardstick(campaign),
         decisions=read_decisions(campaign.files(start.round)),
         self_teacher=None,
+        stand_in=trained.stand_in,
         seconds=0.0,
-        watch={"self_share": self_share(trained.rows_by_teacher, students)},
+        watch=_watched(trained, students),
     )
+
+
+def _watched(trained: TrainFacts, students: Sequence[str]) -> dict[str, float]:
+    """What is known of a round's training before its student labels anything. Args: students: own ones it learned
+    from."""
+    weight = {} if trained.human_weight is None else {"human_weight": trained.human_weight}
+    return {"self_share": self_share(trained.rows_by_teacher, students)} | weight
 
 
 def read_decisions(files: RoundFiles) -> dict[str, float]:

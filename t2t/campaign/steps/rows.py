@@ -18,6 +18,7 @@ from t2t.campaign.config import BASELINES, TEACHER2TASK
 from t2t.campaign.evidence import Frames as MatrixFrames
 from t2t.campaign.evidence import known_of
 from t2t.campaign.facts import RoundStart
+from t2t.campaign.people import people_note, refuse_unlearned
 from t2t.core import plugins
 from t2t.core.errors import T2TError, listed
 from t2t.core.files import remove_folder, write_text
@@ -34,6 +35,7 @@ from t2t.teachers.store import label_tables
 from t2t.training.baselines import METHODS, make_rival
 from t2t.training.baselines.base import Known
 from t2t.training.baselines.labels import Frames, aggregate
+from t2t.training.batches import learned
 from t2t.training.matrix import LabelMatrix, assemble
 
 log = logging.getLogger("t2t")
@@ -73,11 +75,23 @@ def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix | None:
             say_remarks([remark for remark in found if campaign.is_news(str(remark))], campaign.config.name)
             write_scales(files.scales, scales)
         known = partial(_known, campaign, start, scales)
-        as_trained(assemble(coded), campaign.config.method, scales, known).save(files.labels)
+        made = as_trained(assemble(coded), campaign.config.method, scales, known)
+        _refuse_unlearned(campaign, made)
+        made.save(files.labels)
     matrix = LabelMatrix.load(files.labels)
+    note = people_note(campaign.config, matrix.rows_by_teacher())
+    if note and campaign.is_news(note):
+        log.warning("%s", note)
     counts = listed([f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items()], SHOWN)
     log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
     return matrix
+
+
+def _refuse_unlearned(campaign: Campaign, matrix: LabelMatrix) -> None:
+    config, lineup = campaign.config, campaign.lineup
+    keys = {"evaluation.identity": config.evaluation.identity, "self_training.identity": config.self_training.identity}
+    asked = {key: lineup.identity(wanted, matrix.teachers) for key, wanted in keys.items()}
+    refuse_unlearned(config, asked, learned(matrix, config.training))
 
 
 def say_remarks(found: Sequence[Remark], campaign: str) -> None:

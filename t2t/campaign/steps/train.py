@@ -14,7 +14,8 @@ import numpy as np
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import RoundFiles, RoundStart, TrainFacts
 from t2t.campaign.observer import Observer
-from t2t.campaign.recipe import recipe_of
+from t2t.campaign.recipe import Recipe, recipe_of
+from t2t.campaign.steps.guidance import human_weight_of
 from t2t.data.embeddings.store import Embeddings
 from t2t.data.pairs import Pairs
 from t2t.data.scales import read_scales
@@ -24,8 +25,12 @@ from t2t.students.config import DualEncoderConfig
 from t2t.training.config import TrainingConfig
 from t2t.training.job import Report, TrainJob
 from t2t.training.matrix import LabelMatrix
+from t2t.training.recipe import guided
 
 log = logging.getLogger("t2t")
+
+# Added to a round's seed, which is far smaller, for its second student.
+SECOND_SEED = 1 << 50
 
 
 def train(
@@ -70,6 +75,7 @@ def train_student(
     began: float | None = None,
     report: Report = lambda step, metrics: None,
     control_of: TrainFacts | None = None,
+    second_of: TrainFacts | None = None,
 ) -> None:
     """Trains a student of a round, its own or its control; leaves `files.student`.
 
@@ -79,24 +85,17 @@ def train_student(
         began: as for `train`; now when None.
         control_of: the round's own training where this is its control: the same recipe, to the number, and as many
             steps, though fewer rows might have chosen others.
+        second_of: the round's own training where this is that of its second student: the same recipe, other draws.
     """
     began = time.monotonic() if began is None else began
     embeddings = campaign.embedded.embeddings
     recipe = recipe_of(campaign.config, embeddings.frames, embeddings.dim, matrix)
-    training = recipe.training
-    if control_of is not None:
-        steps = control_of.curve[-1][0] if control_of.curve else None
-        training = control_of.recipe or training
-        weights = {name: weight for name, weight in training.task_weight.items() if name in matrix.teachers}
-        changes = {"stop_after": steps, "patience": None, "task_weight": weights}
-        training = training.model_copy(update=changes)
-    elif recipe.choices:
-        line = "Recipe: " + ", ".join(f"{choice.key} {choice.value}" for choice in recipe.choices)
-        log.log(logging.INFO if campaign.is_news(line) else logging.DEBUG, "%s", line)
-    title = f"Round {start.round}: {'training' if control_of is None else 'control'}"
-    job = _job(campaign, start, matrix, training, files, title)
-    shape = _shape(recipe.student, started_from if control_of is None else campaign.files(start.round).student)
-    student = new_student(campaign, start.round, matrix, started_from, shape)
+    training, weight = _numbers(campaign, recipe, matrix, control_of, second_of)
+    what = "control" if control_of else "second student" if second_of else "training"
+    seed = campaign.seed(start.round) + (SECOND_SEED if second_of else 0)
+    job = _job(campaign, start, matrix, training, files, f"Round {start.round}: {what}", seed)
+    like = campaign.files(start.round).student if control_of or second_of else started_from
+    student = new_student(campaign, start.round, matrix, started_from, _shape(recipe.student, like), seed)
     now = time.monotonic()
     student, trained = campaign.engine.train(job, student, report)
     passed = time.monotonic() - now
@@ -110,7 +109,42 @@ def train_student(
         "curve": trained.curve,
         "seconds": time.monotonic() - began - passed + trained.seconds,
     }
+    # Facts that most trainings have not are left out, as they were before there were such.
+    facts |= {} if weight is None else {"human_weight": weight}
+    facts |= {"stand_in": trained.stand_in} if trained.stand_in else {}
     save(student, files.student, facts)
+
+
+def _numbers(
+    campaign: Campaign,
+    recipe: Recipe,
+    matrix: LabelMatrix,
+    control_of: TrainFacts | None,
+    second_of: TrainFacts | None,
+) -> tuple[TrainingConfig, float | None]:
+    """Every number of a training, and the weight of people's rows against students' where that was set for it.
+
+    Args:
+        recipe: chosen for its rows. The others as for `train_student`.
+    """
+    training = recipe.training
+    if control_of is not None:
+        steps = control_of.curve[-1][0] if control_of.curve else None
+        training = control_of.recipe or training
+        weights = {name: weight for name, weight in training.task_weight.items() if name in matrix.teachers}
+        changes: dict[str, Any] = {"stop_after": steps, "patience": None, "task_weight": weights}
+        if campaign.config.self_training.human_weight is not None:
+            changes["human_share"] = recipe.training.human_share  # what it is where no student has a part
+        return training.model_copy(update=changes), None
+    if second_of is not None:
+        return second_of.recipe or training, second_of.human_weight
+    if recipe.choices:
+        line = "Recipe: " + ", ".join(f"{choice.key} {choice.value}" for choice in recipe.choices)
+        log.log(logging.INFO if campaign.is_news(line) else logging.DEBUG, "%s", line)
+    weight = human_weight_of(campaign, matrix)
+    if weight is None:
+        return training, None
+    return guided(training, matrix.rows_by_teacher(), campaign.lineup.own(matrix.teachers), weight), weight
 
 
 def _shape(chosen: Any, like: Path | None) -> Any:
@@ -121,14 +155,16 @@ def _shape(chosen: Any, like: Path | None) -> Any:
     return read_student(like).model_copy(update={"bias": chosen.bias})
 
 
-def new_student(campaign: Campaign, k: int, matrix: LabelMatrix, started_from: Path | None, config: Any) -> Any:
+def new_student(
+    campaign: Campaign, k: int, matrix: LabelMatrix, started_from: Path | None, config: Any, seed: int | None = None
+) -> Any:
     """The student of round k as it starts: from a checkpoint's weights, else from pretrained ones where its
     configuration names some, else from scratch. On the engine's device.
 
     Args:
-        config: its shape.
+        config: its shape. seed: of its weights; the round's when None.
     """
-    embeddings, seed = campaign.embedded.embeddings, campaign.seed(k)
+    embeddings, seed = campaign.embedded.embeddings, campaign.seed(k) if seed is None else seed
     if started_from is None:
         where = campaign.positions(matrix.sample_ids)
         student = fresh_student(config, embeddings, where, campaign.dataset.topics, matrix, seed)
@@ -163,7 +199,13 @@ def _unfitted(config: Any, embeddings: Embeddings, topics: Sequence[str], matrix
 
 
 def _job(
-    campaign: Campaign, start: RoundStart, matrix: LabelMatrix, training: TrainingConfig, files: RoundFiles, title: str
+    campaign: Campaign,
+    start: RoundStart,
+    matrix: LabelMatrix,
+    training: TrainingConfig,
+    files: RoundFiles,
+    title: str,
+    seed: int,
 ) -> TrainJob:
     """What the training's workers need, written where they find it."""
     embedded, config = campaign.embedded, campaign.config
@@ -175,10 +217,10 @@ def _job(
         encoder=embedded.encoder,
         frames=embedded.embeddings.frames,
         recipe=training,
-        seed=campaign.seed(start.round),
+        seed=seed,
         identity=campaign.lineup.identity(config.evaluation.identity, matrix.teachers),
     )
-    pairs = _watched(campaign)
+    pairs = watched(campaign)
     keys, pair_keys = (
         [embedded.keys[i] for i in campaign.positions(ids)] for ids in (matrix.sample_ids, pairs.sample_ids)
     )
@@ -186,7 +228,7 @@ def _job(
     return job
 
 
-def _watched(campaign: Campaign) -> Pairs:
+def watched(campaign: Campaign) -> Pairs:
     """The validation pairs that the best step is chosen by.
 
     A recipe leaves topics out that nobody labels in training: students score them near chance, so that they add noise

@@ -178,7 +178,9 @@ class Material:
     def teachers(self) -> list[str]:
         """`human`, the outside teachers as the campaign names them and as they came, then its own students."""
         taught = [teacher.id for record in self.shown for teacher in record.teachers]
-        taught += [record.self_teacher for record in self.shown if record.self_teacher]
+        taught += [
+            name for record in self.shown for name in (record.self_teacher, record.second_teacher) if name is not None
+        ]
         names = dict.fromkeys([HUMAN, *self.frozen["teachers"], *taught])
         if self.more:
             names = {n: None for n in names if is_people(n) or n in self.named or n in self.marks or self.is_own(n)}

@@ -16,6 +16,7 @@ import pandas as pd
 import yaml
 
 from t2t.campaign.decision import command, read_decision
+from t2t.campaign.people import ONLY_MEASURE
 from t2t.campaign.record import RETRACTED, SHOWN, Record, rounds_table
 from t2t.commands.lake import commits_of
 from t2t.commands.lineage import Ancestry
@@ -27,7 +28,7 @@ from t2t.core.version import code_version
 from t2t.data.labels import HUMAN
 from t2t.data.pairs import Pairs
 from t2t.evaluation import figures
-from t2t.evaluation.collapse import MEASURES
+from t2t.evaluation.collapse import MEASURES, hacking_lines
 from t2t.evaluation.figures import pr_picture
 from t2t.evaluation.metrics import Interval, average_precision, chance, curve
 from t2t.lake import UnknownPath
@@ -46,7 +47,12 @@ def headline(material: Material) -> dict[str, Any]:
         return facts
     first = material.shown[0]
     facts |= {"about": record, "first": first, "champion": record is material.champion, "rounds": len(material.shown)}
-    facts |= {"teacher": None, "gain": None, "validation_gain": None}
+    facts |= {
+        "people": f"{ONLY_MEASURE} Here: {record.identity}." if record.stand_in else "",
+        "teacher": None,
+        "gain": None,
+        "validation_gain": None,
+    }
     if record.round != first.round:
         for key, split in (("gain", "test"), ("validation_gain", "validation")):
             facts[key] = material.difference(*(material.pairs(k, split) for k in (record.round, first.round)))
@@ -287,7 +293,8 @@ def watch(material: Material) -> dict[str, Any]:
         {"measure": words.get(name) or MEASURES.get(name, name), "values": [r.watch.get(name) for r in watched]}
         for name in order
     ]
-    return {"rounds": watched, "rows": rows}
+    lines = [(record.round, line) for record in watched for line in hacking_lines(record.watch)]
+    return {"rounds": watched, "rows": rows, "lines": lines}
 
 
 def lineage(material: Material) -> dict[str, Any]:

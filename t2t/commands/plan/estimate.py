@@ -19,6 +19,7 @@ from t2t.campaign.find import campaigns, check_lake
 from t2t.campaign.freeze import frozen_config
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.lineup import Lineup
+from t2t.campaign.people import plan_notes
 from t2t.campaign.recipe import Recipe
 from t2t.campaign.record import RETRACTED, Record
 from t2t.campaign.seeds import seeds_notes
@@ -122,7 +123,7 @@ class Estimates:
         return replace(recipe, choices=tuple(choice for choice in recipe.choices if choice.key != "noise"))
 
     def _notes(self) -> list[str]:
-        notes = []
+        notes = plan_notes(self.config, {HUMAN: 0} | self._people_rows)
         if self.lineup and (waits := waiting(self.lineup.ledger)) is not None:
             notes.append(
                 f"Round {waits.round} is trained and waits for a decision: t2t decide {waits.campaign} {waits.round}."
@@ -257,7 +258,7 @@ class Estimates:
             registration = self._registered(name)
             work = Work(name, "pairs", 0, 0, note="a student", labels=registration.rows if registration else 0)
             work.total = work.done = work.labels or 0
-            if rounds and name in self.config.self_training.retained(own):
+            if rounds and name in self.config.teaching(own, len(self.records)):
                 missing = Asked(tuple(self._unlabeled), self.dataset.taught) - self._asked(name)
                 new = sum(min(self._tags, len(block.topics)) * len(block.samples) for block in missing)
                 if new:
@@ -297,11 +298,10 @@ class Estimates:
         own_students = self.lineup.students(len(self.records)) if self.lineup else []
         last = self.records[-1] if self.records else None
         earlier = [last.round] if last is not None and last.status == "passed" else []
-        own_students = list(
-            dict.fromkeys([*own_students, *map(self.config.self_teacher, [*earlier, *self._numbers[:at]])])
-        )
+        further = [name for k in [*earlier, *self._numbers[:at]] for name in self.config.self_teachers(k)]
+        own_students = list(dict.fromkeys([*own_students, *further]))
         rows = self._people_rows | {name: self._rows_of(name)[0] for name in self.outside}
-        students = self.config.self_training.retained(own_students)
+        students = self.config.teaching(own_students, self._numbers[at])
         return rows | dict.fromkeys(students, self._tags * len(self._unlabeled))
 
     def _rows_of(self, name: str) -> tuple[int, bool]:
