@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, SerializeAsAny, Tag, model_validator
 
 from t2t.core import plugins
 from t2t.core.config import Config
+from t2t.core.errors import T2TError
 from t2t.data.labels import HUMAN
 from t2t.students import GROUP, KINDS
 
@@ -35,6 +36,12 @@ def refuse_too_large(numbers: int) -> None:
             f"its towers would have {numbers:,} weights, and {MOST_NUMBERS:,} are the most: lower d_model, d_ff, "
             "layers or members"
         )
+
+
+def no_such_size(size: int | None, sizes: Sequence[int]) -> T2TError:
+    """What is said of a size of vectors that a student was not trained for."""
+    known = ", ".join(map(str, sizes))
+    return T2TError(f"This student has no vectors of size {size}. Its sizes: {known} (student.matryoshka).")
 
 
 class FrontendConfig(Config):
