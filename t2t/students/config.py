@@ -12,6 +12,7 @@ from t2t.core.config import Config
 from t2t.core.errors import T2TError
 from t2t.data.labels import HUMAN
 from t2t.students import GROUP, KINDS
+from t2t.students.presets import PRESETS, expanded
 
 # Students as one, and up to how many samples that is worth its cost.
 MEMBERS, FEW_SAMPLES = 4, 20_000
@@ -95,6 +96,12 @@ class DualEncoderConfig(Config):
     """The student's shape. Defaults train in minutes on two cores."""
 
     kind: Literal["dual-encoder"] = Field("dual-encoder", description="Two towers that meet in one space.")
+    preset: Literal["student-150m", "student-300m"] | None = Field(
+        None,
+        exclude=True,
+        description="A size of the paper by name: sets members, sample and text.pretrained where they are not given "
+        "(docs/students.md).",
+    )
     dim: int = Field(64, ge=2, le=65_536, description="Size of the common space (64 in the paper).")
     matryoshka: tuple[Annotated[int, Field(ge=2, le=65_536)], ...] = Field(
         (),
@@ -110,6 +117,15 @@ class DualEncoderConfig(Config):
     text: TextTowerConfig = Field(TextTowerConfig(), description="The tower for texts: topics, and who is asked.")
     scale: float = Field(10.0, gt=0, le=10_000, description="Initial scale of the cosine.")
     bias: Bias = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        """A preset is its keys, which are what is kept of it."""
+        if not isinstance(given, Mapping) or given.get("preset", "") not in (None, *PRESETS):
+            return given
+        others = {key: value for key, value in given.items() if key != "preset"}
+        return expanded(others, PRESETS.get(given["preset"], {}))
 
     @model_validator(mode="after")
     def _can_be_built(self) -> DualEncoderConfig:
