@@ -55,8 +55,7 @@ def predict(
 
     if as_json and as_csv:
         raise T2TError("Choose one of --json and --csv.")
-    # Before anything is imported that takes seconds.
-    try:
+    try:  # before anything is imported that takes seconds
         listing = list_files(files)
     except T2TError as error:
         if topics and str(error).endswith(": no such file or folder."):

@@ -18,9 +18,9 @@ FLOAT = 4
 KEPT_MODEL, KEPT_D_FF, KEPT_LOOKS, KEPT_ENDS = 12, 5, 3, 4
 # Numbers that a row keeps: two places of eight bytes, its target, weight, cosine, logit and losses.
 KEPT_ROW = 12
-# As `t2t.students.rows.PAIRS_A_ROW` and `t2t.training.prepared.PREPARED_BYTES`, which need torch.
-PAIRS_A_ROW, PREPARED_BYTES = 16, 4 << 30
-# T5's gated layers with the reader's tables of distances.
+# As in `t2t.students.rows`, `t2t.students.reader` and `t2t.training.prepared`, which need torch.
+PAIRS_A_ROW, BLOCK_TOKENS, CHUNK_TOKENS, PREPARED_BYTES = 16, 1 << 12, 1 << 15, 4 << 30
+# Of a tokenizer that knows topics only: what pads, ends a text, is unknown.
 SPECIAL_TOKENS = 3
 
 
@@ -30,7 +30,7 @@ class Trained:
 
     dim: numbers of a frame embedding. frames: the most that a sample has. samples: all of them. batch_samples,
     batch_rows: of a batch. topics, teachers: their number. words: tokens of the tokenizer, without identities. tokens:
-    those of a topic, on average.
+    those of a topic, on average. recompute: as of `TrainingConfig`.
     """
 
     dim: int
@@ -42,6 +42,7 @@ class Trained:
     teachers: int
     words: int
     tokens: float
+    recompute: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,15 +171,16 @@ def _encoder_only(config: EncoderOnlyConfig, on: Trained) -> dict[str, int]:
 # -- what a step keeps -----------------------------------------------------------------------------------------------
 
 
-def _layers_kept(tokens: float, length: float, d_model: int, d_ff: int, heads: int, layers: int) -> float:
+def _layers_kept(on: Trained, tokens: float, length: float, d_model: int, d_ff: int, heads: int, layers: int) -> float:
     layer = KEPT_MODEL * d_model + KEPT_D_FF * d_ff + KEPT_LOOKS * heads * length
-    return tokens * (layers * layer + KEPT_ENDS * d_model)
+    in_layers = min(tokens, BLOCK_TOKENS) if on.recompute else tokens
+    return in_layers * layers * layer + tokens * KEPT_ENDS * d_model
 
 
 def _sample_kept(tower: TowerConfig, frontend: int, dim: int, on: Trained) -> float:
     """Numbers that the tower for samples keeps: prepared frames with their noise, layers, the end."""
     tokens = on.batch_samples * on.frames
-    layers = _layers_kept(tokens, on.frames, tower.d_model, tower.d_ff, tower.heads, tower.layers)
+    layers = _layers_kept(on, tokens, on.frames, tower.d_model, tower.d_ff, tower.heads, tower.layers)
     return 2 * tokens * frontend + layers + on.batch_samples * 4 * dim
 
 
@@ -196,7 +198,9 @@ def _dual_kept(config: DualEncoderConfig, shape: EncoderShape, on: Trained) -> f
     read = on.topics if gated else texts
     length = min(on.tokens, text.max_tokens) + (1 if gated else 2)
     once = text.pretrained is not None and text.freeze and gated
-    of_texts = 0.0 if once else _layers_kept(read * length, length, shape.width, shape.d_ff, shape.heads, shape.layers)
+    of_texts = (
+        0.0 if once else _layers_kept(on, read * length, length, shape.width, shape.d_ff, shape.heads, shape.layers)
+    )
     of_samples = _sample_kept(config.sample, _frontend(config.frontend, on.dim), dim, on)
     rows = _rows_kept(on, dim, texts) * (1 + len(config.matryoshka))
     return config.members * (of_texts + of_samples + rows + read * 4 * dim)
@@ -207,9 +211,10 @@ def _encoder_only_kept(config: EncoderOnlyConfig, on: Trained) -> float:
     shape = _text_shape(first, on.words)
     assert shape is not None
     frames, length = on.batch_samples * on.frames, min(on.tokens, config.max_tokens) + 2
-    clips = _layers_kept(frames, on.frames, reader.d_model, reader.d_ff, reader.heads, reader.layers)
+    clips = _layers_kept(on, frames, on.frames, reader.d_model, reader.d_ff, reader.heads, reader.layers)
     looks = KEPT_LOOKS * reader.heads * (length + on.frames)
     layer = KEPT_MODEL * reader.d_model + KEPT_D_FF * reader.d_ff + looks
     # In the last layer a row has its first token alone, and keys and values of all.
-    rows = on.batch_rows * ((reader.layers - 1) * length * layer + layer + 3 * length * reader.d_model)
+    read = min(on.batch_rows, CHUNK_TOKENS / length) if on.recompute else on.batch_rows
+    rows = read * ((reader.layers - 1) * length * layer + layer + 3 * length * reader.d_model)
     return _dual_kept(first, shape, on) + clips + rows
