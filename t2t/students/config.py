@@ -146,6 +146,9 @@ class MultiHeadConfig(Config):
     on: it reads no text, so that a new topic cannot be asked."""
 
     kind: Literal["multi-head"] = Field(description="One output a topic; the teacher is a one-hot vector.")
+    members: int = Field(
+        1, ge=1, le=1000, description="So many students as one, which scores by the mean of their logits."
+    )
     dim: int = Field(64, ge=2, le=65_536, description="Numbers that the topics' outputs look at.")
     frontend: FrontendConfig = Field(FrontendConfig(), description="How frame embeddings are prepared.")
     sample: TowerConfig = Field(TowerConfig(), description="The tower for samples.")
@@ -156,7 +159,7 @@ class MultiHeadConfig(Config):
 
     @model_validator(mode="after")
     def _can_be_built(self) -> MultiHeadConfig:
-        refuse_too_large(self.sample.numbers)
+        refuse_too_large(self.members * self.sample.numbers)
         return self
 
 

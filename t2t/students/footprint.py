@@ -80,7 +80,7 @@ def footprint(config: Any, on: Trained, ema: bool = True) -> Footprint | None:
     elif isinstance(config, MultiHeadConfig):
         weights, frozen = _multi_head(config, on), 0
         kept = _sample_kept(config.sample, _frontend(config.frontend, on.dim), config.dim, on)
-        kept += _rows_kept(on, config.dim, on.topics * on.teachers)
+        kept = config.members * (kept + _rows_kept(on, config.dim, on.topics * on.teachers))
     elif isinstance(config, EncoderOnlyConfig):
         weights, frozen = _encoder_only(config, on), 0
         kept = _encoder_only_kept(config, on)
@@ -149,11 +149,12 @@ def _dual(config: DualEncoderConfig, shape: EncoderShape, on: Trained) -> tuple[
 
 
 def _multi_head(config: MultiHeadConfig, on: Trained) -> dict[str, int]:
-    return {
+    each = {
         "sample tower": _sample(config.sample, _frontend(config.frontend, on.dim), config.dim),
         "topics": (on.topics + SPECIAL_TOKENS) * (config.dim + 1),
         "identities and scales": on.teachers * (2 * config.dim + 1) + 2,
     }
+    return {name: config.members * number for name, number in each.items()}
 
 
 def _encoder_only(config: EncoderOnlyConfig, on: Trained) -> dict[str, int]:

@@ -41,6 +41,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "multi-head": [
         {"dim": 8, "sample": TOWER, "identity_std": 0.5},
         {"dim": 4, "frontend": {"whiten": 5, "variation": True}, "sample": {**TOWER, "layers": 0}, "bias": -2.0},
+        {"dim": 4, "members": 3, "sample": {**TOWER, "layers": 0}, "identity_std": 0.5},
     ],
 }
 
