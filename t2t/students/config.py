@@ -182,6 +182,7 @@ class EncoderOnlyConfig(Config):
         description="shared: frames do not look at the text, so that they are read once a clip for all its rows; full: "
         "they do, and each row is read by itself, which takes many times as long.",
     )
+    members: int = Field(1, ge=1, le=1000, description="So many readers, which score by the mean of their logits.")
     reader: ReaderConfig = Field(ReaderConfig(), description="The encoder of identity, topic and frames.")
     shortlist: int = Field(
         200,
@@ -200,7 +201,7 @@ class EncoderOnlyConfig(Config):
 
     @model_validator(mode="after")
     def _can_be_built(self) -> EncoderOnlyConfig:
-        refuse_too_large(self.reader.numbers + self.sample.numbers + self.text.numbers)
+        refuse_too_large(self.members * self.reader.numbers + self.sample.numbers + self.text.numbers)
         return self
 
     @property

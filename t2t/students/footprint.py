@@ -166,7 +166,7 @@ def _encoder_only(config: EncoderOnlyConfig, on: Trained) -> dict[str, int]:
     inner = max(d // reader.heads, 1) * reader.heads
     layer = 4 * d * inner + 3 * d * reader.d_ff + 2 * d + 2 * reader.heads * (2 * reader.distance + 2)
     own = _linear(frontend, d) + reader.layers * layer + on.words * d + 3 * d + on.teachers * d + 2
-    return weights | {"reader": own}
+    return weights | {"reader": config.members * own}
 
 
 # -- what a step keeps -----------------------------------------------------------------------------------------------
@@ -218,4 +218,4 @@ def _encoder_only_kept(config: EncoderOnlyConfig, on: Trained) -> float:
     # In the last layer a row has its first token alone, and keys and values of all.
     read = min(on.batch_rows, CHUNK_TOKENS / length) if on.recompute else on.batch_rows
     rows = read * ((reader.layers - 1) * length * layer + layer + 3 * length * reader.d_model)
-    return _dual_kept(first, shape, on) + clips + rows
+    return _dual_kept(first, shape, on) + config.members * (clips + rows)
