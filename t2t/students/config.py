@@ -247,6 +247,24 @@ def fitting(frames: int, samples: int) -> DualEncoderConfig:
     )
 
 
+def fitting_of(kind: str, frames: int, samples: int) -> Any:
+    """`fitting`, of each kind that has one; None of others, whose shape is their own.
+
+    What helps a dual-encoder's tower for samples helps these: measured in docs/students.md.
+    """
+    if kind == "dual-encoder":
+        return fitting(frames, samples)
+    like = fitting(frames, samples)
+    if kind == "multi-head":
+        return MultiHeadConfig(kind="multi-head", members=like.members, frontend=like.frontend, sample=like.sample)
+    if kind == "encoder-only":
+        reader = ReaderConfig(layers=1, dropout=0.2)
+        return EncoderOnlyConfig(
+            kind="encoder-only", members=like.members, frontend=like.frontend, reader=reader, sample=like.sample
+        )
+    return None
+
+
 def _kind_of(value: Any) -> str:
     """A student's kind; the dual-encoder where none is said."""
     kind = value.get("kind", "dual-encoder") if isinstance(value, Mapping) else getattr(value, "kind", "dual-encoder")
