@@ -77,6 +77,17 @@ console = Console(width=150)
 
 def student_of(world: World, settings: Sequence[str], seed: int) -> tuple[dict[str, Pairs], dict[str, Any]]:
     """Trains one student by a recipe; its scored pairs of validation and test, and facts."""
+    student, facts = trained_student(world, settings, seed)
+
+    def scored(split: str) -> Pairs:
+        found: Pairs = student.predict_pairs(world.embeddings, world.at[split], world.pairs[split])
+        return found
+
+    return {split: scored(split) for split in ("validation", "test")}, facts
+
+
+def trained_student(world: World, settings: Sequence[str], seed: int) -> tuple[Any, dict[str, Any]]:
+    """Trains one student by a recipe; and facts of it."""
     config = _config(world, settings)
     chosen = chosen_of(world, config)
     began = time.process_time()
@@ -90,10 +101,6 @@ def student_of(world: World, settings: Sequence[str], seed: int) -> tuple[dict[s
     recipe = recipe_of(config, world.embeddings.frames, world.embeddings.dim, matrix)
     student = fresh_student(recipe.student, world.embeddings, world.where, world.topics, matrix, seed)
 
-    def scored(split: str) -> Pairs:
-        found: Pairs = student.predict_pairs(world.embeddings, world.at[split], world.pairs[split])
-        return found
-
     # As a campaign does (`t2t.campaign.steps.train`).
     watched = world.pairs["validation"]
     watched = part(watched, world, "seen") if config.recipe == "auto" else watched
@@ -103,7 +110,7 @@ def student_of(world: World, settings: Sequence[str], seed: int) -> tuple[dict[s
 
     trained = train(student, matrix, world.embeddings.take(world.where), recipe.training, seed, validate)
     facts = {"steps": trained.curve[-1][0], "best_step": trained.best_step, "cpu": time.process_time() - began}
-    return {split: scored(split) for split in ("validation", "test")}, facts
+    return student, facts
 
 
 def chosen_of(world: World, config: CampaignConfig) -> World:

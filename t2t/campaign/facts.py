@@ -69,6 +69,10 @@ class RoundFiles:
         """The scored pairs of a split, a table."""
         return self.evaluation / f"{split}.parquet"
 
+    def sizes(self, split: str) -> Path:
+        """Those pairs as smaller sizes of a student's vectors score them; there where it was trained for some."""
+        return self.evaluation / f"{split}_sizes.parquet"
+
     def topics(self, split: str) -> Path:
         """PR-AUC by topic."""
         return self.evaluation / f"{split}_topics.csv"

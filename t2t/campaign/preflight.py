@@ -16,11 +16,14 @@ from t2t.campaign.ledger import Ledger
 from t2t.campaign.seeds import seeded
 from t2t.core.config import read_yaml
 from t2t.core.errors import DataError, T2TError
-from t2t.core.host import check_memory
+from t2t.core.host import check_memory, has_gpu, machine_memory
 from t2t.core.workspace import Workspace
 from t2t.data.consensus import need_crowdkit
 from t2t.data.dataset import dataset_root
 from t2t.data.soundness import refuse_unmeasured
+from t2t.students.config import DualEncoderConfig
+from t2t.students.footprint import Footprint, Trained, footprint
+from t2t.students.presets import check_pretrained
 from t2t.training.baselines.table import refuse_method
 
 log = logging.getLogger("t2t")
@@ -41,6 +44,7 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
                 "of the registry; rename that one, or run this one under another name (--name)."
             )
         preflight(workspace, other)
+    check_student(config)
     data = dataset_config(workspace, config.dataset)
     root = dataset_root(data, workspace.data)
     for table in (data.samples, data.annotations, data.topics):
@@ -77,11 +81,44 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
         refuse_unmeasured(open_dataset(workspace, config.dataset))
 
 
+def check_student(config: CampaignConfig) -> None:
+    """Raises T2TError for a pretrained encoder that is not to be had, and for a student whose weights alone take more
+    memory in training than this machine has, where nothing else than this machine may train it."""
+    source = getattr(getattr(config.student, "text", None), "pretrained", None)
+    if source is not None:
+        check_pretrained(source)
+    if config.engine != "local" or has_gpu():
+        return
+    least = least_footprint(config)
+    if least is not None and least.needed > machine_memory():
+        raise T2TError(
+            f"A student of {least.total:,} weights takes {least.needed / 1e9:,.0f} GB of memory in training at least, "
+            f"and this machine has {machine_memory() / 1e9:,.0f} GB: take a smaller student, or text.freeze: true "
+            "(`t2t plan` counts it)."
+        )
+
+
+def least_footprint(config: CampaignConfig) -> Footprint | None:
+    """What the student weighs at least, whatever its data: weights, and what training keeps beside each of them."""
+    student = config.student
+    if isinstance(student, DualEncoderConfig) and student.text.pretrained is not None and config.recipe == "auto":
+        # As the recipe does, where nothing is said.
+        freeze = student.text.freeze or "freeze" not in student.text.model_fields_set
+        student = student.model_copy(update={"text": student.text.model_copy(update={"freeze": freeze})})
+    nothing = Trained(1, 0, 0, 0, 0, 0, 0, 0, 0.0)
+    return footprint(student, nothing, ema=config.recipe == "auto" or config.training.ema > 0)
+
+
 def tell_refusal(workspace: Workspace, config: CampaignConfig) -> None:
-    """Says at once why a run would be refused for want of a key, a budget or a package: a plan can do without them.
+    """Says at once why a run would be refused for want of a key, a budget, a package, a text encoder or memory: a plan
+    can do without them.
 
     Raises T2TError for an entry that is bad.
     """
+    try:
+        check_student(config)
+    except T2TError as error:
+        log.warning("A run would be refused: %s", error)
     for entry in [quick_entry(workspace, name) for name in config.teachers]:
         try:
             if entry is not None:

@@ -12,7 +12,8 @@ from t2t.campaign.config import CampaignConfig
 from t2t.core.config import parse
 from t2t.data.labels import HUMAN
 from t2t.data.vector_files import VECTORS
-from t2t.students.config import DualEncoderConfig, fitting
+from t2t.students.config import DualEncoderConfig, EncoderOnlyConfig, fitting_of
+from t2t.students.presets import expanded
 from t2t.training.config import TrainingConfig
 from t2t.training.matrix import LabelMatrix
 from t2t.training.recipe import Choice, TrainingFacts, choose
@@ -50,8 +51,9 @@ def planned_recipe(
     if config.recipe == "manual":
         return Recipe(config.student, config.training)
     student, choices = config.student, []
-    if type(student) is DualEncoderConfig:  # of another kind the shape is its own
-        student = _fitted(config, frames, samples)
+    fits = fitting_of(str(getattr(student, "kind", "")), frames, samples, config.encoder.kind == VECTORS)
+    if fits is not None and type(student) is type(fits):  # a plug-in's shape is its own
+        student = _fitted(config, fits)
         choices.append(_student_choice(student, frames))
         dim = min(dim, student.frontend.whiten or dim)
     others = max((count for name, count in rows.items() if name != HUMAN), default=0)
@@ -60,15 +62,11 @@ def planned_recipe(
     return Recipe(student, training, (*choices, *numbers))
 
 
-def _fitted(config: CampaignConfig, frames: int, samples: int) -> DualEncoderConfig:
+def _fitted(config: CampaignConfig, fits: Any) -> Any:
     """The student as it is given, and what is not given as it fits the data."""
     given = config.student.model_dump(exclude_unset=True) if "student" in config.model_fields_set else {}
-    student = parse(
-        DualEncoderConfig,
-        _filled(given, fitting(frames, samples, config.encoder.kind == VECTORS).model_dump()),
-        "student",
-    )
-    if student.text.pretrained is None:
+    student = parse(type(fits), expanded(given, fits.model_dump()), "student")
+    if not isinstance(student, DualEncoderConfig) or student.text.pretrained is None:
         return student
     told: Mapping[str, Any] = given.get("text", {})
     text: dict[str, Any] = {}
@@ -83,19 +81,16 @@ def _fitted(config: CampaignConfig, frames: int, samples: int) -> DualEncoderCon
     return student.model_copy(update=changes | {"text": student.text.model_copy(update=text)})
 
 
-def _filled(given: Mapping[str, Any], fitting_one: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given, and of the fitting one what is not."""
-    merged = dict(fitting_one)
-    for key, value in given.items():
-        inner = fitting_one.get(key)
-        merged[key] = _filled(value, inner) if isinstance(value, Mapping) and isinstance(inner, Mapping) else value
-    return merged
-
-
-def _student_choice(student: DualEncoderConfig, frames: int) -> Choice:
+def _student_choice(student: Any, frames: int) -> Choice:
     shape = [f"{student.members} as one"] if student.members > 1 else []
+    if isinstance(student, EncoderOnlyConfig):
+        shape.append(f"{student.reader.layers} layers that read topic and frames")
+    else:
+        shape.append(f"{student.sample.layers} layers over frames")
+    if not isinstance(student, DualEncoderConfig):
+        why = "as the dual-encoder's: few layers learn most from few labels"
+        return Choice("student", ", ".join(shape), why)
     shape += [
-        f"{student.sample.layers} layers over frames",
         "as many numbers as a text has" if student.text.head == "none" else f"{student.dim} numbers",
         f"identity as {student.text.identity}",
     ]

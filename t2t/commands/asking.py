@@ -20,6 +20,12 @@ Precision = Annotated[
         help="That a yes is to have, by the validation split; the campaign's evaluation.precision if left out."
     ),
 ]
+Dim = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Size of the vectors that it scores by, one of student.matryoshka; the whole if left out."
+    ),
+]
 
 
 def predict(
@@ -32,6 +38,7 @@ def predict(
     ] = None,
     precision: Precision = None,
     top: Annotated[int | None, typer.Option(min=1, help="So many topics of each file, the most likely ones.")] = None,
+    dim: Dim = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON for programs: one object a file and topic.")
     ] = False,
@@ -48,8 +55,7 @@ def predict(
 
     if as_json and as_csv:
         raise T2TError("Choose one of --json and --csv.")
-    # Before anything is imported that takes seconds.
-    try:
+    try:  # before anything is imported that takes seconds
         listing = list_files(files)
     except T2TError as error:
         if topics and str(error).endswith(": no such file or folder."):
@@ -60,7 +66,7 @@ def predict(
     from t2t.campaign.best import Best
 
     best = Best.of(context.obj, campaign)
-    best.check(topics, precision, identity)
+    best.check(topics, precision, identity, dim)
     from t2t.commands.predict import (
         csv_of,
         predict_files,
@@ -70,7 +76,7 @@ def predict(
         rows_of,
     )
 
-    found = predict_files(best, listing, list(topics or ()), identity, precision, top)
+    found = predict_files(best, listing, list(topics or ()), identity, precision, top, dim)
     if as_json:
         typer.echo(json.dumps(rows_of(found.table), indent=2))
     elif as_csv:
@@ -96,6 +102,7 @@ def tag(
         int | None, typer.Option(min=1, help="So many topics of each file, the most likely ones, yes or not.")
     ] = None,
     precision: Precision = None,
+    dim: Dim = None,
 ) -> None:
     """Tag a dataset or folders with the campaign's champion: every topic that it says yes to, of every file.
 
@@ -107,10 +114,10 @@ def tag(
 
     check_out(out)
     check_source(context.obj, source)
-    Best.of(context.obj, campaign).check(topics, precision)
+    Best.of(context.obj, campaign).check(topics, precision, dim=dim)
     from t2t.commands.tag import print_tags, tag
 
-    found = tag(source, campaign, out, topics=topics, top=top, precision=precision, workspace=context.obj)
+    found = tag(source, campaign, out, topics=topics, top=top, precision=precision, dim=dim, workspace=context.obj)
     print_tags(found)
     if len(found.unreadable):
         raise typer.Exit(1)
@@ -123,6 +130,7 @@ def search(
     top: Annotated[int, typer.Option(min=1, help="So many clips.")] = 10,
     out: Annotated[Path | None, typer.Option(help="Write an HTML page with a picture of each clip.")] = None,
     precision: Precision = None,
+    dim: Dim = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")] = False,
 ) -> None:
     """Find the clips that show something: t2t search demo "red star". Searched is what was tagged or embedded."""
@@ -132,10 +140,10 @@ def search(
     check_query(query)
     if out is not None:
         check_out(out, PAGE)
-    Best.of(context.obj, campaign).check(precision=precision)
+    Best.of(context.obj, campaign).check(precision=precision, dim=dim)
     from t2t.commands.search import print_found, rows_of, search, write_page
 
-    found = search(campaign, query, top=top, precision=precision, workspace=context.obj)
+    found = search(campaign, query, top=top, precision=precision, dim=dim, workspace=context.obj)
     if as_json:
         typer.echo(json.dumps(rows_of(found), indent=2))
     else:
@@ -149,6 +157,7 @@ def export(
     campaign: Name,
     out: Annotated[Path, typer.Option(help="The folder to write; one that is not there, or an earlier export.")],
     precision: Precision = None,
+    dim: Dim = None,
 ) -> None:
     """Write the champion as ONNX, one graph a tower, with thresholds, tokenizer and a model card.
 
@@ -162,10 +171,10 @@ def export(
         raise T2TError(f"Export needs {' and '.join(missing)}: pip install 'teacher2task[onnx]'.")
     from t2t.campaign.best import Best
 
-    Best.of(context.obj, campaign).check(precision=precision)
+    Best.of(context.obj, campaign).check(precision=precision, dim=dim)
     from t2t.commands.export import export
 
-    done = export(campaign, out, precision=precision, workspace=context.obj)
+    done = export(campaign, out, precision=precision, dim=dim, workspace=context.obj)
     typer.echo(f"{done.folder}: round {done.round} of {campaign} as ONNX, with thresholds and a model card.")
     if done.runtime is None:
         typer.echo("Not compared with torch, since onnxruntime is not installed: pip install onnxruntime.", err=True)

@@ -18,6 +18,9 @@ from t2t.core.workspace import Workspace
 from t2t.evaluation.collapse import MEASURES
 from t2t.lake.tables import read_table
 
+# Metrics of one of several, in words.
+WORDS = {"pr_auc_beside": "pr_auc on pairs of", "pr_auc_size": "pr_auc by vectors of size"}
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -118,8 +121,9 @@ def _metrics(a: Record, b: Record) -> pd.DataFrame:
     rows += [{"metric": "teachers", first: float(len(a.teachers)), second: float(len(b.teachers))}]
     for split, left, right in (("validation", a.validation, b.validation), ("test", a.test, b.test)):
         for name in sorted(set(left) | set(right)):
-            if "/" not in name or name.startswith("pr_auc_beside/"):
-                shown = f"{split} {name.replace('pr_auc_beside/', 'pr_auc on pairs of ')}"
+            kind, _, of = name.partition("/")
+            if not of or kind in WORDS:
+                shown = f"{split} {WORDS[kind]} {of}" if of else f"{split} {name}"
                 rows.append({"metric": shown, first: left.get(name), second: right.get(name)})
     classes = [name for name in a.decisions if name in b.decisions and name.startswith(("accuracy", "class_f1"))]
     rows += [{"metric": f"test {name}", first: a.decisions[name], second: b.decisions[name]} for name in classes]

@@ -17,6 +17,7 @@ from t2t.core.workspace import Workspace
 from t2t.evaluation.thresholds import Thresholds
 from t2t.students.checkpoint import load_checked, read_config
 from t2t.students.export import export_towers
+from t2t.students.sizes import ask_size
 
 CARD, FACTS = "MODEL_CARD.md", "student.json"
 # Topics that the graphs are compared on.
@@ -40,7 +41,12 @@ class Exported:
 
 
 def export(
-    campaign: str, out: str | Path, *, precision: float | None = None, workspace: Workspace | None = None
+    campaign: str,
+    out: str | Path,
+    *,
+    precision: float | None = None,
+    dim: int | None = None,
+    workspace: Workspace | None = None,
 ) -> Exported:
     """Writes the champion of a campaign as two ONNX graphs, one a tower, with all that is needed to score by them.
 
@@ -49,6 +55,7 @@ def export(
     Args:
         campaign: by name; it has run here. out: a folder, not there yet or an earlier export, which it replaces.
         precision: that a yes is to have; the campaign's when None.
+        dim: size of the graphs' vectors, one that the student was trained for; the whole when None.
         workspace: folders `registry`, `data` and `work`; found as the command line does when None.
 
     Raises T2TError where the packages of the extra `onnx` are missing, or a graph says something else than the student.
@@ -57,8 +64,10 @@ def export(
     if target.exists() and not (target / FACTS).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise T2TError(f"{target}: is there, and is no export; choose another folder.")
     best = Best.of(Workspace.or_found(workspace), campaign)
-    thresholds = best.thresholds(precision)
+    thresholds = best.thresholds(precision, dim)
     student = load_checked(best.checkpoint, best.record.weights_sha256)
+    if dim is not None:
+        ask_size(student, dim)
     topics = list(thresholds.topics) or ["a topic"]
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(target) as folder:

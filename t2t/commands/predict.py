@@ -54,6 +54,7 @@ def predict(
     identity: str | None = None,
     precision: float | None = None,
     top: int | None = None,
+    dim: int | None = None,
     workspace: Workspace | None = None,
 ) -> Predictions:
     """Scores files with the champion of a campaign. A file that cannot be read is set aside, the others are scored.
@@ -64,6 +65,7 @@ def predict(
         identity: the teacher to answer as; the campaign's own choice when None.
         precision: that a yes is to have, 0..1; the campaign's (`evaluation.precision`) when None.
         top: so many topics of each file, the most likely ones; all when None.
+        dim: size of the vectors that it scores by, one that the student was trained for; the whole when None.
         workspace: folders `registry`, `data` and `work`; found as the command line does when None.
 
     Raises T2TError for a file that is not there, an unknown identity, or a campaign without a champion.
@@ -72,16 +74,22 @@ def predict(
         raise T2TError("predict takes lists: t2t.predict('demo', ['a.mp4'], ['red star']).")
     listing = list_files(files)
     best = Best.of(Workspace.or_found(workspace), campaign)
-    return predict_files(best, listing, list(topics or ()), identity, precision, top)
+    return predict_files(best, listing, list(topics or ()), identity, precision, top, dim)
 
 
 def predict_files(
-    best: Best, listing: Listing, named: list[str], identity: str | None, precision: float | None, top: int | None
+    best: Best,
+    listing: Listing,
+    named: list[str],
+    identity: str | None,
+    precision: float | None,
+    top: int | None,
+    dim: int | None = None,
 ) -> Predictions:
     """`predict`, of what was found already."""
-    thresholds = best.thresholds(precision)
+    thresholds = best.thresholds(precision, dim)
     topics = asked_topics(best, named)
-    scorer = open_scorer(best)
+    scorer = open_scorer(best, dim)
     topics = topics if named else known_topics(scorer.student, topics)
     asked = scorer.check(topics, identity)
     known = thresholds if asked == thresholds.identity else None
@@ -95,9 +103,9 @@ def predict_files(
     return Predictions(table, unreadable, listing.others)
 
 
-def open_scorer(best: Best) -> Scorer:
-    """The champion's student, behind the frame encoder that it was trained behind."""
-    return Scorer(best.checkpoint, best.record.identity, weights_sha256=best.record.weights_sha256)
+def open_scorer(best: Best, dim: int | None = None) -> Scorer:
+    """The champion's student, behind the frame encoder that it was trained behind. Args: dim: as of `Scorer`."""
+    return Scorer(best.checkpoint, best.record.identity, weights_sha256=best.record.weights_sha256, dim=dim)
 
 
 def _scored(

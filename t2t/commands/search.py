@@ -64,6 +64,7 @@ def search(
     *,
     top: int = 10,
     precision: float | None = None,
+    dim: int | None = None,
     workspace: Workspace | None = None,
 ) -> Found:
     """The clips that the champion of a campaign gives the highest confidence for a text.
@@ -72,6 +73,7 @@ def search(
 
     Args:
         query: any text. top: so many clips. precision: that a yes is to have; the campaign's when None.
+        dim: size of the vectors that are compared, one that the student was trained for; the whole when None.
         workspace: folders `registry`, `data` and `work`; found as the command line does when None.
 
     Raises T2TError for an empty query, and where nothing is embedded.
@@ -81,8 +83,8 @@ def search(
         raise T2TError(f"top is 1 or more, not {top}.")
     place = Workspace.or_found(workspace)
     best = Best.of(place, campaign)
-    thresholds = best.thresholds(precision)
-    scorer = open_scorer(best)
+    thresholds = best.thresholds(precision, dim)
+    scorer = open_scorer(best, dim)
     scorer.check([query])
     folder = place.work / "campaigns" / campaign
     _note_dataset(best, scorer, folder)
@@ -128,7 +130,8 @@ def _vectors(scorer: Scorer, clips: pa.Table, best: Best, folder: Path) -> tuple
     """The champion's vectors of clips, float32 [N, D], memory-mapped; made where they are not there. And where FAISS
     keeps its graph of them."""
     keys = clips["key"].to_pylist()
-    name = sha256(best.record.weights_sha256, "".join(keys))[:32]
+    size = getattr(scorer.student, "size", None)
+    name = sha256(best.record.weights_sha256, "".join(keys), *([] if size is None else [str(size)]))[:32]
     path = folder / "searched" / f"{name}.npy"
     if not path.is_file():
         store = EmbeddingStore(best.workspace.work / "embeddings", scorer.encoder.fingerprint, clean=False)

@@ -84,6 +84,7 @@ def tag(
     topics: Sequence[str] | None = None,
     top: int | None = None,
     precision: float | None = None,
+    dim: int | None = None,
     workspace: Workspace | None = None,
 ) -> Tags:
     """Writes every topic that the champion of a campaign says yes to, of each sample of a dataset or file of folders.
@@ -94,16 +95,17 @@ def tag(
         topics: any texts; all of the campaign's dataset's when None.
         top: so many topics of each sample, the most likely ones, whether they are a yes or not.
         precision: that a yes is to have, 0..1; the campaign's (`evaluation.precision`) when None.
+        dim: size of the vectors that it scores by, one that the student was trained for; the whole when None.
         workspace: folders `registry`, `data` and `work`; found as the command line does when None.
 
     Raises T2TError for what is not there, before anything is embedded.
     """
     place, out = Workspace.or_found(workspace), check_out(out)
     best = Best.of(place, campaign)
-    thresholds = best.thresholds(precision)
+    thresholds = best.thresholds(precision, dim)
     name, samples, others, unnamed = samples_of(place, source)
     names = asked_topics(best, topics)
-    scorer = open_scorer(best)
+    scorer = open_scorer(best, dim)
     names = names if topics else known_topics(scorer.student, names)
     scorer.check(names)
     store = EmbeddingStore(place.work / "embeddings", scorer.encoder.fingerprint)

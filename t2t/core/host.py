@@ -27,6 +27,8 @@ KEYS = {"Prefect": "PREFECT_API_AUTH_STRING", "MLflow": "MLFLOW_TRACKING_USERNAM
 
 # Bytes of addresses, not of memory: torch, MLflow and Prefect alone take 3.7 GB of them (measured).
 LEAST_ADDRESSES = 5 * 2**30
+# Where Linux says how much memory a container may have, in its newer and its older way.
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 # Who is told how a campaign goes on: names with commas between them (`t2t.campaign.observer`).
 OBSERVERS_VARIABLE = "T2T_OBSERVERS"
 
@@ -60,6 +62,22 @@ def check_memory() -> None:
             f"This shell allows a program {limit / 2**30:.1f} GB of addresses (ulimit -v), and a run takes "
             f"{LEAST_ADDRESSES / 2**30:.0f} GB: ulimit -v unlimited"
         )
+
+
+def machine_memory() -> int:
+    """Bytes of memory that programs here may have together: the machine's, or what its container is allowed."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for file in CONTAINER_LIMITS:
+        try:
+            total = min(total, int(Path(file).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no container, or one without a limit ("max")
+            continue
+    return total
+
+
+def has_gpu() -> bool:
+    """Whether this machine shows an NVIDIA GPU, without torch: good enough for what is only a warning."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def find_device() -> str:

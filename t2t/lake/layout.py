@@ -194,6 +194,10 @@ class CampaignLayout:
         """The scored pairs of a split."""
         return self.file(k, f"{split}.parquet")
 
+    def sizes(self, k: int, split: str) -> str:
+        """Those pairs as smaller sizes of a student's vectors score them: columns of `pairs`, and `size`, int32."""
+        return self.file(k, f"{split}_sizes.parquet")
+
     def waiting(self, k: int) -> str:
         return self.file(k, "waiting.json")
 

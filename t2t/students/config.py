@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,8 +17,10 @@ from pydantic import (
 
 from t2t.core import plugins
 from t2t.core.config import Config
+from t2t.core.errors import T2TError
 from t2t.data.labels import HUMAN
 from t2t.students import GROUP, KINDS
+from t2t.students.presets import PRESETS, expanded
 
 # Students as one, and up to how many samples that is worth its cost.
 MEMBERS, FEW_SAMPLES = 4, 20_000
@@ -43,6 +45,12 @@ def refuse_too_large(numbers: int) -> None:
             f"its towers would have {numbers:,} weights, and {MOST_NUMBERS:,} are the most: lower d_model, d_ff, "
             "layers or members"
         )
+
+
+def no_such_size(size: int | None, sizes: Sequence[int]) -> T2TError:
+    """What is said of a size of vectors that a student was not trained for."""
+    known = ", ".join(map(str, sizes))
+    return T2TError(f"This student has no vectors of size {size}. Its sizes: {known} (student.matryoshka).")
 
 
 class FrontendConfig(Config):
@@ -109,6 +117,12 @@ class DualEncoderConfig(Config):
     """The student's shape. Defaults train in minutes on two cores."""
 
     kind: Literal["dual-encoder"] = Field("dual-encoder", description="Two towers that meet in one space.")
+    preset: Literal["student-150m", "student-300m"] | None = Field(
+        None,
+        exclude=True,
+        description="A size of the paper by name: sets members, sample and text.pretrained where they are not given "
+        "(docs/students.md).",
+    )
     dim: int = Field(64, ge=2, le=65_536, description="Size of the common space (64 in the paper).")
     matryoshka: tuple[Annotated[int, Field(ge=2, le=65_536)], ...] = Field(
         (),
@@ -124,6 +138,15 @@ class DualEncoderConfig(Config):
     text: TextTowerConfig = Field(TextTowerConfig(), description="The tower for texts: topics, and who is asked.")
     scale: float = Field(10.0, gt=0, le=10_000, description="Initial scale of the cosine.")
     bias: Bias = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        """A preset is its keys, which are what is kept of it."""
+        if not isinstance(given, Mapping) or given.get("preset", "") not in (None, *PRESETS):
+            return given
+        others = {key: value for key, value in given.items() if key != "preset"}
+        return expanded(others, PRESETS.get(given["preset"], {}))
 
     @model_validator(mode="after")
     def _can_be_built(self) -> DualEncoderConfig:
@@ -144,6 +167,9 @@ class MultiHeadConfig(Config):
     on: it reads no text, so that a new topic cannot be asked."""
 
     kind: Literal["multi-head"] = Field(description="One output a topic; the teacher is a one-hot vector.")
+    members: int = Field(
+        1, ge=1, le=1000, description="So many students as one, which scores by the mean of their logits."
+    )
     dim: int = Field(64, ge=2, le=65_536, description="Numbers that the topics' outputs look at.")
     frontend: FrontendConfig = Field(FrontendConfig(), description="How frame embeddings are prepared.")
     sample: TowerConfig = Field(TowerConfig(), description="The tower for samples.")
@@ -154,7 +180,7 @@ class MultiHeadConfig(Config):
 
     @model_validator(mode="after")
     def _can_be_built(self) -> MultiHeadConfig:
-        refuse_too_large(self.sample.numbers)
+        refuse_too_large(self.members * self.sample.numbers)
         return self
 
 
@@ -177,6 +203,7 @@ class EncoderOnlyConfig(Config):
         description="shared: frames do not look at the text, so that they are read once a clip for all its rows; full: "
         "they do, and each row is read by itself, which takes many times as long.",
     )
+    members: int = Field(1, ge=1, le=1000, description="So many readers, which score by the mean of their logits.")
     reader: ReaderConfig = Field(ReaderConfig(), description="The encoder of identity, topic and frames.")
     shortlist: int = Field(
         200,
@@ -195,7 +222,7 @@ class EncoderOnlyConfig(Config):
 
     @model_validator(mode="after")
     def _can_be_built(self) -> EncoderOnlyConfig:
-        refuse_too_large(self.reader.numbers + self.sample.numbers + self.text.numbers)
+        refuse_too_large(self.members * self.reader.numbers + self.sample.numbers + self.text.numbers)
         return self
 
     @property
@@ -242,6 +269,24 @@ def fitting(frames: int, samples: int, own: bool = False) -> DualEncoderConfig:
         sample=TowerConfig(layers=0, dropout=0.2),
         text=TextTowerConfig(layers=0, d_model=64, d_ff=128, identity="gate"),
     )
+
+
+def fitting_of(kind: str, frames: int, samples: int, own: bool = False) -> Any:
+    """`fitting`, of each kind that has one; None of others, whose shape is their own.
+
+    What helps a dual-encoder's tower for samples helps these: measured in docs/students.md.
+    """
+    like = fitting(frames, samples, own)
+    if kind == "dual-encoder":
+        return like
+    if kind == "multi-head":
+        return MultiHeadConfig(kind="multi-head", members=like.members, frontend=like.frontend, sample=like.sample)
+    if kind == "encoder-only":
+        reader = ReaderConfig(layers=1, dropout=0.2)
+        return EncoderOnlyConfig(
+            kind="encoder-only", members=like.members, frontend=like.frontend, reader=reader, sample=like.sample
+        )
+    return None
 
 
 def _kind_of(value: Any) -> str:

@@ -8,7 +8,7 @@ each sample that is labeled, which the reader then reads. Where there are no mor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ class EncoderOnly(Student):
         input_dim: int,
         tokenizer: PreTrainedTokenizerBase,
         teachers: Sequence[str],
-        seeds: Sequence[int] = (0, 1),
+        seed: int = 0,
     ):
         nn.Module.__init__(self)
         self.config: Any = config
@@ -59,22 +59,32 @@ class EncoderOnly(Student):
         self.trained_topics: Sequence[str] = ()
         self._tokens: tuple[tuple[str, ...], TopicTokens] | None = None
         # Each draws its weights by a seed of its own: how much one draws goes by the number of teachers.
+        seeds = [int(drawn) for drawn in np.random.SeedSequence(seed).generate_state(1 + config.members)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds[0])
             self.first = Student(config.first, input_dim, tokenizer, teachers)
         self.frontend = self.first.frontend
         self.first.register_module("frontend", nn.Identity())  # what comes to it has been through ours
+        readers = [self._new_reader(seed) for seed in seeds[1:]]
+        self.reader, self.further = readers[0], nn.ModuleList(readers[1:])
+
+    def _new_reader(self, seed: int) -> Reader:
+        config = self.config
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seeds[1])
-            self.reader = Reader(
+            torch.manual_seed(seed)
+            return Reader(
                 config.reader,
                 config.attention,
                 self.frontend.out_dim,
                 self.words,
-                teachers,
+                self.teachers,
                 config.identity_std,
                 config.bias or 0.0,
             )
+
+    @property
+    def readers(self) -> Sequence[Reader]:
+        return (self.reader, *(cast(Reader, reader) for reader in self.further))
 
     @property
     def device(self) -> torch.device:
@@ -82,7 +92,7 @@ class EncoderOnly(Student):
 
     @property
     def members(self) -> Sequence[Any]:
-        return (self.first, self.reader)
+        return (self.first, *self.readers)
 
     @property
     def width(self) -> int:
@@ -153,8 +163,10 @@ class EncoderOnly(Student):
         texts = [
             torch.from_numpy(part).to(self.device) for part in self.texts(self.topic_tokens(topics), used, teacher)
         ]
-        places = (torch.from_numpy(part).to(self.device) for part in (row, text))
-        return self.reader.row_logits(self.frontend(frames.float(), mask), mask, texts, *places)
+        places = [torch.from_numpy(part).to(self.device) for part in (row, text)]
+        prepared = self.frontend(frames.float(), mask)
+        logits = [reader.row_logits(prepared, mask, texts, *places) for reader in self.readers]
+        return torch.stack(logits).mean(0) if len(logits) > 1 else logits[0]
 
     @torch.no_grad()
     def score(
@@ -197,8 +209,7 @@ def build(
     tokenizer = fit_tokenizer(topics)
     warn_of_twins(tokenizer, topics, config.max_tokens)
     add_identities(tokenizer, teachers)
-    seeds = [int(drawn) for drawn in np.random.SeedSequence(seed).generate_state(2)]
-    return EncoderOnly(config, input_dim, tokenizer, teachers, seeds)
+    return EncoderOnly(config, input_dim, tokenizer, teachers, seed)
 
 
 def restore(

@@ -14,7 +14,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from t2t.students.config import DualEncoderConfig
 from t2t.students.sizes import scale_and_bias
 from t2t.students.student import Student
 
@@ -24,11 +23,11 @@ class Ensemble(Student):
     trained reads once for all.
 
     Args:
-        config: theirs, with their number.
+        config: theirs, with their number; of the dual-encoder, or of a kind whose scores are such products too.
         members: students of one shape, with the same tokenizer and teachers.
     """
 
-    def __init__(self, config: DualEncoderConfig, members: Sequence[Student]):
+    def __init__(self, config: Any, members: Sequence[Student]):
         nn.Module.__init__(self)
         first = members[0]
         self.config, self.input_dim, self.tokenizer = config, first.input_dim, first.tokenizer

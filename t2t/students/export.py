@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from t2t.core.errors import T2TError, one_line
 from t2t.data.scales import Scale
 from t2t.students.ensemble import Ensemble
+from t2t.students.sizes import first_numbers, scale_and_bias
 from t2t.students.student import Student
 from t2t.students.text import TopicTokens
 
@@ -57,7 +58,7 @@ class TextTower(nn.Module):
         if not student.gated:
             ids = torch.cat([student.words + identity.unsqueeze(1), ids], dim=1)
             mask = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
-        scales = torch.stack([member.scale.exp() for member in student.members])
+        scales = torch.stack([scale_and_bias(member)[0].exp() for member in student.members])
         once = student._encode_tokens(ids, mask) if isinstance(student, Ensemble) and student.reads_once else None
         parts = []
         for scale, member in zip(scales, student.members, strict=True):
@@ -65,7 +66,7 @@ class TextTower(nn.Module):
             if member.gated:
                 gate, shift = member.identity(identity).float().chunk(2, dim=-1)
                 z = nn.functional.normalize(z * (1 + gate) + shift, dim=-1)
-            parts.append(scale * z)
+            parts.append(scale * first_numbers(z, member.size))
         return torch.cat(parts, dim=-1) / scales.norm()
 
 

@@ -21,6 +21,7 @@ from t2t.data.scales import Scale
 from t2t.students.base import check_topics
 from t2t.students.config import MultiHeadConfig
 from t2t.students.dual_encoder import add_identities, logit, scales_of
+from t2t.students.ensemble import Ensemble
 from t2t.students.frontend import Frontend
 from t2t.students.rows import single
 from t2t.students.student import Student
@@ -36,7 +37,34 @@ __all__ = ["Config", "MultiHead", "build", "restore"]
 TOKENS = 2
 
 
-class MultiHead(Student):
+class _Closed(Student):
+    """What one student of this kind and several as one have in common: topics are those of a table."""
+
+    @property
+    def vocabulary(self) -> frozenset[str]:
+        return frozenset(self.trained_topics or topics_in(self.tokenizer))
+
+    @property
+    def reads_once(self) -> bool:
+        return False
+
+    def topic_tokens(self, topics: Sequence[str]) -> TopicTokens:
+        return TopicTokens(self.tokenizer, topics, TOKENS)
+
+    @torch.no_grad()
+    def encode_topics(self, topics: Sequence[str], identity: str = HUMAN) -> Tensor:
+        check_topics(self, topics)
+        self.eval()
+        teacher = np.full(len(topics), self.token_ids([identity])[0] - self.words)
+        texts = self.texts(self.topic_tokens(topics), np.arange(len(topics)), teacher)
+        return self.encode_texts(*(torch.from_numpy(a).to(self.device) for a in texts))
+
+    @property
+    def saved(self) -> dict[str, Any]:
+        return self._facts({}) | {"trained_topics": list(self.trained_topics)}
+
+
+class MultiHead(_Closed):
     """Scores (sample, topic, identity) rows of the topics in its tokenizer's table.
 
     Args:
@@ -74,19 +102,8 @@ class MultiHead(Student):
         fuse(self)
 
     @property
-    def vocabulary(self) -> frozenset[str]:
-        return frozenset(self.trained_topics or topics_in(self.tokenizer))
-
-    @property
     def width(self) -> int:
         return int(self.config.dim) + 1
-
-    @property
-    def reads_once(self) -> bool:
-        return False
-
-    def topic_tokens(self, topics: Sequence[str]) -> TopicTokens:
-        return TopicTokens(self.tokenizer, topics, TOKENS)
 
     def _encode_frames(self, prepared: Tensor, mask: Tensor) -> Tensor:
         hidden = self.sample_encoder(inputs_embeds=self.project(prepared), attention_mask=mask.long()).last_hidden_state
@@ -106,17 +123,9 @@ class MultiHead(Student):
         gate, shift, constant = self.identity(teacher).split([self.width - 1, self.width - 1, 1], dim=-1)
         return torch.cat([weight * (1 + gate), (weight * shift).sum(-1, keepdim=True) + bias + constant], dim=-1)
 
-    @torch.no_grad()
-    def encode_topics(self, topics: Sequence[str], identity: str = HUMAN) -> Tensor:
-        check_topics(self, topics)
-        self.eval()
-        teacher = np.full(len(topics), self.token_ids([identity])[0] - self.words)
-        texts = self.texts(self.topic_tokens(topics), np.arange(len(topics)), teacher)
-        return self.encode_texts(*(torch.from_numpy(a).to(self.device) for a in texts))
 
-    @property
-    def saved(self) -> dict[str, Any]:
-        return self._facts({}) | {"trained_topics": list(self.trained_topics)}
+class MultiHeads(_Closed, Ensemble):
+    """Several students of this kind as one: the mean of their logits."""
 
 
 def build(
@@ -126,7 +135,7 @@ def build(
     teachers: Sequence[str],
     seed: int,
     prior: float = 0.05,
-) -> MultiHead:
+) -> MultiHead | MultiHeads:
     """A new student with weights drawn by `seed`; arguments are those of `t2t.students.dual_encoder.build`.
 
     Args:
@@ -136,16 +145,29 @@ def build(
         config = config.model_copy(update={"bias": logit(prior)})
     tokenizer = topic_table(topics)
     add_identities(tokenizer, teachers)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return MultiHead(config, input_dim, tokenizer, teachers)
+    return _made(config, input_dim, tokenizer, teachers, seed)
+
+
+def _made(
+    config: MultiHeadConfig, input_dim: int, tokenizer: PreTrainedTokenizerBase, teachers: Sequence[str], seed: int = 0
+) -> MultiHead | MultiHeads:
+    """A student of so many members as the configuration says, each with weights drawn by a seed of its own."""
+    one, seeds = config.model_copy(update={"members": 1}), [seed]
+    if config.members > 1:
+        seeds = [int(drawn) for drawn in np.random.SeedSequence(seed).generate_state(config.members)]
+    members = []
+    for own_seed in seeds:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(own_seed)
+            members.append(MultiHead(one, input_dim, tokenizer, teachers))
+    return MultiHeads(config, members) if config.members > 1 else members[0]
 
 
 def restore(
     saved: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, config: MultiHeadConfig, where: object
-) -> MultiHead:
+) -> MultiHead | MultiHeads:
     """The student of a checkpoint, its weights still to be filled; as of the dual-encoder."""
-    student = MultiHead(config, saved["input_dim"], tokenizer, saved["teachers"])
+    student = _made(config, saved["input_dim"], tokenizer, saved["teachers"])
     student.scales = scales_of(saved, where)
     student.trained_topics = tuple(saved.get("trained_topics", ()))
     return student

@@ -19,6 +19,7 @@ from t2t.data.embeddings.store import Embeddings
 from t2t.data.labels import HUMAN
 from t2t.students.base import check_topics
 from t2t.students.checkpoint import load, load_checked, read_encoder
+from t2t.students.sizes import ask_size
 
 
 class Scorer:
@@ -31,6 +32,7 @@ class Scorer:
         identity: whom it answers as where nobody says.
         device: torch device; chosen automatically when None.
         weights_sha256: of the weights, where they are known; others raise T2TError.
+        dim: size of the vectors that it scores by, one that its student was trained for; the whole when None.
 
     Attributes: student, in evaluation mode. identity: may be set.
     """
@@ -41,6 +43,7 @@ class Scorer:
         identity: str = HUMAN,
         device: str | None = None,
         weights_sha256: str | None = None,
+        dim: int | None = None,
     ):
         if hasattr(folder, "checkpoint"):
             raise T2TError("A record is no folder: load_student(campaign.checkpoint(record)).")
@@ -50,6 +53,8 @@ class Scorer:
             self.student: Any = load(self.folder, self.device)
         else:
             self.student = load_checked(self.folder, weights_sha256, self.device)
+        if dim is not None:
+            ask_size(self.student, dim)
 
     def __repr__(self) -> str:
         return f"Scorer({str(self.folder)!r}, identity {self.identity!r}, on {self.device})"
@@ -125,15 +130,16 @@ class Scorer:
         return scores
 
 
-def load_student(folder: str | Path, device: str | None = None) -> Scorer:
+def load_student(folder: str | Path, device: str | None = None, dim: int | None = None) -> Scorer:
     """A trained student that scores files: `load_student(folder).score(["a.mp4", "b.mp4"], ["red star"])`.
 
     Args:
         folder: a checkpoint, such as `work/campaigns/demo/round-002/student`.
         device: torch device; chosen automatically when None.
+        dim: size of the vectors that it scores by, one of those it was trained for; the whole when None.
 
     It answers as `human`: what people would say. `.teachers` names the other identities, and `score` takes one.
 
-    Raises T2TError where the folder holds no checkpoint, or a damaged one.
+    Raises T2TError where the folder holds no checkpoint, a damaged one, or a student without that size.
     """
-    return Scorer(folder, device=device)
+    return Scorer(folder, device=device, dim=dim)

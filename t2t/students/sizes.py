@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2t.core.errors import T2TError
+from t2t.students.config import no_such_size
 from t2t.students.rows import cosines
 
 
@@ -27,8 +27,7 @@ def ask_size(student: Any, size: int | None) -> None:
     was not trained for that size."""
     sizes = sizes_of(student)
     if size not in (None, student.config.dim, *sizes):
-        known = ", ".join(map(str, (*sizes, student.config.dim)))
-        raise T2TError(f"This student has no vectors of size {size}. Its sizes: {known} (student.matryoshka).")
+        raise no_such_size(size, (*sizes, student.config.dim))
     for member in {id(part): part for part in (student, *student.members)}.values():
         member.size = size if size in sizes else None
 

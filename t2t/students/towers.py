@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from t2t.core.errors import T2TError, one_line
+from t2t.data.embeddings.hub import from_hub
 from t2t.students.config import TowerConfig
 from t2t.students.plain import PlainTower
+from t2t.students.presets import check_pretrained
 from t2t.students.tokenizers import read_tokenizer
 
 # transformers takes seconds to import, and a campaign is read by commands that build no student: it comes when one is.
@@ -35,10 +37,17 @@ def pretrained(source: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """
     from transformers import AutoModelForTextEncoding
 
+    check_pretrained(source)
     try:
-        tokenizer = read_tokenizer(source)
+        where = {"local_files_only": True} if Path(source).is_dir() else from_hub(source, None)
+        tokenizer = read_tokenizer(source, **where)
         encoder, loading = AutoModelForTextEncoding.from_pretrained(
-            source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            source,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **where,
         )
     except Exception as error:  # The parsers raise whatever a broken file leads them to.
         pickled = any(Path(source).glob("*.bin")) and not any(Path(source).glob("*.safetensors"))

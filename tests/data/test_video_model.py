@@ -156,3 +156,25 @@ def test_a_predictor_that_is_missing_is_not_missed(tmp_path: Path) -> None:
     kept = {name: value for name, value in load_file(folder / "model.safetensors").items() if "predictor" not in name}
     save_file(kept, folder / "model.safetensors", {"format": "pt"})
     np.testing.assert_array_equal(encoded(encoder_of(folder), frames_of(4)), encoded(before, frames_of(4)))
+
+
+def test_a_model_that_looks_at_the_middle_of_what_is_scaled_gets_it(tmp_path: Path) -> None:
+    """Its short side is scaled to 20, of which it sees the middle 16, as its own processor has it."""
+    wide = video_folder("videomae", tmp_path / "wide", {**PREPROCESSING, "size": {"shortest_edge": SIDE + 4}})
+    plain = encoder_of(video_folder("videomae", tmp_path / "plain"))
+    encoder = encoder_of(wide)
+    assert (encoder.size, encoder.view, plain.size, plain.view) == (SIDE + 4, SIDE, SIDE, SIDE)
+    clip = np.random.default_rng(3).integers(0, 256, (4, SIDE + 4, SIDE + 4, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(encoder.encode_clip(clip), plain.encode_clip(clip[:, 2:-2, 2:-2]))
+    processor = transformers.VideoMAEImageProcessor.from_pretrained(wide)
+    theirs = processor(list(clip), return_tensors="pt")["pixel_values"][0]
+    assert theirs.shape == (4, 3, SIDE, SIDE)
+    model = transformers.AutoModel.from_pretrained(wide).eval()
+    with torch.inference_mode():
+        tokens = model(pixel_values=theirs[None]).last_hidden_state[0].view(2, -1, encoder.dim)
+    np.testing.assert_allclose(
+        encoder.encode_clip(clip).astype(np.float32), tokens.mean(1).numpy(), rtol=2e-3, atol=2e-3
+    )
+    # Other pixels, other embeddings; and a size that is given is the whole of what is seen.
+    assert encoder.fingerprint != plain.fingerprint
+    assert encoder_of(wide, size=SIDE).size == SIDE

@@ -19,10 +19,13 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
+from t2t.students import build_student
+from t2t.students.config import StudentConfig
 from t2t.students.dual_encoder import Student
 from t2t.students.text import TopicTokens
 from t2t.training.batches import Batches
@@ -41,6 +44,12 @@ RECIPES: tuple[dict[str, Any], ...] = (
     {"batch_rows": 10, "batch_samples": 1},
 )
 STEPS, CUT = 14, 8
+# Students of other kinds, without dropout, so that two workers compute what one does.
+STILL = {**TOWER, "dropout": 0.0}
+KINDS: dict[str, dict[str, Any]] = {
+    "encoder-only": {"dim": 8, "members": 2, "reader": {**STILL, "layers": 2}, "sample": STILL, "text": STILL},
+    "multi-head": {"dim": 8, "members": 2, "sample": STILL},
+}
 
 
 @contextmanager
@@ -114,6 +123,27 @@ def training(
     return student, trained, told
 
 
+def training_of(kind: str, group: Group = ALONE) -> tuple[Any, Trained, list[int]]:
+    """Trains a student of another kind on the toy."""
+    matrix, embeddings = toy()
+    config = TypeAdapter(StudentConfig).validate_python({"kind": kind, **KINDS[kind]})
+    student = build_student(config, 6, matrix.topics, matrix.teachers, 0)
+    student.frontend.fit(embeddings, np.arange(len(embeddings)))
+    settings = TrainingConfig(steps=STEPS, batch_rows=64, evaluate_every=5, learning_rate=0.01, ema=0.9)
+    told: list[int] = []
+    trained = train(
+        student,
+        matrix,
+        embeddings,
+        settings,
+        0,
+        lambda kept: pr_auc(kept, embeddings),
+        report=lambda step, _: told.append(step),
+        group=group,
+    )
+    return student, trained, told
+
+
 def leave(student: Student, trained: Trained, told: list[int], path: Path) -> None:
     """What a training came to, as a safetensors file."""
     state = {name: value.clone() for name, value in student.state_dict().items()}
@@ -149,9 +179,10 @@ def main(folder: Path, rank: int) -> None:
         gone_on = training(group, own)
         from_one = training(group, folder / "one.safetensors")
         plain = training(group, noisy=False)
+        kinds = {kind: training_of(kind, group) for kind in KINDS}
         assert broken
         if group.leads:
-            results = {"whole": whole, "gone-on": gone_on, "from-one": from_one, "plain": plain}
+            results = {"whole": whole, "gone-on": gone_on, "from-one": from_one, "plain": plain, **kinds}
             for name, result in results.items():
                 leave(*result, folder / f"{name}.safetensors")
 

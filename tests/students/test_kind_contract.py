@@ -37,10 +37,12 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         },
         {"dim": 4, "reader": {**TOWER, "layers": 3, "distance": 1}, "frontend": {"whiten": 5, "variation": True}},
         {"dim": 4, "reader": {**TOWER, "layers": 2}, "attention": "full", "max_tokens": 8, "bias": -2.0},
+        {"dim": 4, "members": 2, "reader": {**TOWER, "layers": 1}, "identity_std": 0.5},
     ],
     "multi-head": [
         {"dim": 8, "sample": TOWER, "identity_std": 0.5},
         {"dim": 4, "frontend": {"whiten": 5, "variation": True}, "sample": {**TOWER, "layers": 0}, "bias": -2.0},
+        {"dim": 4, "members": 3, "sample": {**TOWER, "layers": 0}, "identity_std": 0.5},
     ],
 }
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from t2t.training.group import ALONE
-from tests.helpers.pair import CUT, RECIPES, STEPS, Cut, gradients, training
+from tests.helpers.pair import CUT, KINDS, RECIPES, STEPS, Cut, gradients, training, training_of
 from tests.helpers.worlds import ROOT
 
 LAST_SNAPSHOT = CUT - CUT % 3
@@ -68,6 +68,17 @@ def test_the_gradients_of_two_workers_are_those_of_one(pair: Path, number: int) 
 def test_a_whole_training_of_two_workers_comes_to_the_student_of_one(pair: Path) -> None:
     student, trained, told = training(noisy=False)
     state, about = left(pair, "plain")
+    assert about["told"] == told == [5, 10, STEPS]
+    for (_, mine), (_, theirs) in zip(trained.curve, about["curve"], strict=True):
+        assert theirs["loss"] == pytest.approx(mine["loss"], rel=1e-4)
+    for name, value in student.state_dict().items():
+        torch.testing.assert_close(state[name], value, rtol=0, atol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_workers_train_a_student_of_another_kind_as_one_does(pair: Path, kind: str) -> None:
+    student, trained, told = training_of(kind)
+    state, about = left(pair, kind)
     assert about["told"] == told == [5, 10, STEPS]
     for (_, mine), (_, theirs) in zip(trained.curve, about["curve"], strict=True):
         assert theirs["loss"] == pytest.approx(mine["loss"], rel=1e-4)

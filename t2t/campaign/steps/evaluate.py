@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.evidence import Spoken, heard, people_pairs, spoken
@@ -66,7 +67,9 @@ def evaluate(campaign: Campaign, start: RoundStart) -> RoundScores:
                 with cpu_threads(threads):
                     evaluation = _measure(campaign, student, identity, pairs[split], said[split])
                     by_size = _by_size(campaign, student, identity, pairs[split])
-                metrics[split] = evaluation.metrics() | by_size
+                metrics[split] = evaluation.metrics() | _metrics_by_size(by_size)
+                if by_size:
+                    write_parquet(_table_by_size(by_size), folder / files.sizes(split).name)
                 pairs[split] = evaluation.pairs
                 write_parquet(evaluation.pairs.table(), folder / files.pairs(split).name)
                 evaluation.by_topic.to_csv(folder / files.topics(split).name, index=False)
@@ -137,14 +140,20 @@ def _scored(campaign: Campaign, student: Student, identity: str, pairs: Pairs) -
     return student.predict_pairs(campaign.embedded.embeddings, campaign.positions(pairs.sample_ids), pairs, identity)
 
 
-def _by_size(campaign: Campaign, student: Student, identity: str, pairs: Pairs) -> dict[str, float]:
-    """PR-AUC with each of the smaller sizes that a student was trained for; a number without a positive is left out."""
+def _by_size(campaign: Campaign, student: Student, identity: str, pairs: Pairs) -> dict[int, Pairs]:
+    """The pairs as each of the smaller sizes scores them that a student was trained for."""
     found = {}
     for size in sizes_of(student):
         ask_size(student, size)
-        found[f"pr_auc_size/{size}"] = average_precision(_scored(campaign, student, identity, pairs))
+        found[size] = _scored(campaign, student, identity, pairs)
     if found:
         ask_size(student, None)
+    return found
+
+
+def _metrics_by_size(by_size: Mapping[int, Pairs]) -> dict[str, float]:
+    """PR-AUC by size; a number without a positive is left out."""
+    found = {f"pr_auc_size/{size}": average_precision(pairs) for size, pairs in by_size.items()}
     return {name: value for name, value in found.items() if not np.isnan(value)}
 
 
@@ -164,6 +173,14 @@ def _teacher_losses(
             for name in names
         }
     return {f"{LOSS}{name}": loss for name, loss in losses.items() if not np.isnan(loss)}
+
+
+def _table_by_size(by_size: Mapping[int, Pairs]) -> pa.Table:
+    tables = [
+        pairs.table().append_column("size", pa.array(np.full(len(pairs.sample), size, np.int32)))
+        for size, pairs in by_size.items()
+    ]
+    return pa.concat_tables(tables)
 
 
 def _yardsticks(

@@ -21,7 +21,7 @@ from t2t.data.pairs import Pairs
 from t2t.data.scales import read_scales
 from t2t.students import build_student
 from t2t.students.checkpoint import check_weights, load, read_student, save
-from t2t.students.config import DualEncoderConfig
+from t2t.students.config import DualEncoderConfig, EncoderOnlyConfig, MultiHeadConfig
 from t2t.training.config import TrainingConfig
 from t2t.training.job import Report, TrainJob
 from t2t.training.matrix import LabelMatrix
@@ -150,7 +150,7 @@ def _numbers(
 def _shape(chosen: Any, like: Path | None) -> Any:
     """A student's shape: that of the one whose weights it starts from, or whose control it is, for which data or rules
     of then may have led to another choice; without one the chosen shape."""
-    if like is None or type(chosen) is not DualEncoderConfig:
+    if like is None or type(chosen) not in (DualEncoderConfig, MultiHeadConfig, EncoderOnlyConfig):
         return chosen
     return read_student(like).model_copy(update={"bias": chosen.bias})
 

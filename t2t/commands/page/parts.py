@@ -6,7 +6,7 @@ Each function may raise T2TError where what it is about is missing; `material.pa
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
@@ -106,6 +106,7 @@ def rounds(material: Material) -> dict[str, Any]:
         "seeds": [] if over is None else _seed_rows(over),
         "best": best,
         "controlled": "control" in table,
+        "sizes": _by_size(material.shown),
         "chance": levels,
     }
 
@@ -117,6 +118,17 @@ def _seed_rows(over: pd.DataFrame) -> list[dict[str, Any]]:
         {**{str(key): value for key, value in row.items()}, "each": {name: row[name] for name in names}}
         for row in over.to_dict("records")
     ]
+
+
+def _by_size(records: Sequence[Record]) -> dict[str, Any] | None:
+    """PR-AUC on test by the size of the vectors, of rounds whose students were trained for several; None of others."""
+    prefix = "pr_auc_size/"
+    sizes = sorted({int(name.removeprefix(prefix)) for r in records for name in r.test if name.startswith(prefix)})
+    rows = [
+        {"round": r.round, "found": [*(r.test.get(f"{prefix}{size}") for size in sizes), r.test.get("pr_auc")]}
+        for r in records
+    ]
+    return {"sizes": sizes, "rows": rows} if sizes else None
 
 
 def chance_levels(material: Material, record: Record) -> dict[str, float]:

@@ -15,8 +15,7 @@ import pyarrow.compute as pc
 from t2t.campaign.config import CampaignConfig
 from t2t.campaign.decision import waiting
 from t2t.campaign.entries import open_dataset, teacher_entry
-from t2t.campaign.find import campaigns, check_lake
-from t2t.campaign.freeze import frozen_config
+from t2t.campaign.find import check_lake
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.lineup import Lineup
 from t2t.campaign.people import plan_notes
@@ -24,7 +23,9 @@ from t2t.campaign.recipe import Recipe
 from t2t.campaign.record import RETRACTED, Record
 from t2t.campaign.seeds import seeds_notes
 from t2t.commands.plan.disk import checkpoint_size, free_bytes, label_size
-from t2t.commands.plan.model import UNKNOWN, Plan, RoundPlan, Work
+from t2t.commands.plan.memory import student_plan
+from t2t.commands.plan.model import UNKNOWN, Plan, RoundPlan, StudentPlan, Work
+from t2t.commands.plan.others import others
 from t2t.commands.plan.paid import cost_of
 from t2t.commands.plan.probe import try_rounds
 from t2t.commands.plan.rates import encode, round_seconds, shard_seconds, try_few, with_controls
@@ -85,17 +86,18 @@ class Estimates:
         teachers = [self._teacher(name) for name in self.outside]
         self.left = {work.what: work.left for work in teachers}
         embedding, stop = self._embedding(), self.lineup.stop(self.records) if self.lineup else None
-        seconds, measured = round_seconds(self.config, self.records, self._others())
+        told = others(self.workspace, self.config, self.records)
+        seconds, measured = round_seconds(self.config, self.records, told)
         rounds = [] if stop else [self._round(at, seconds) for at in range(len(self._numbers))]
-        if rounds and seconds is None and self.probe and self.encoder:
-            rows = [self._rows_by_teacher(at) for at in range(len(rounds))]
-            taken, measured = try_rounds(self._recipe(), self.dataset, self.encoder, rows, self.device)
+        recipe, rows = self._recipe() if rounds else None, [self._rows_by_teacher(at) for at in range(len(rounds))]
+        student = student_plan(recipe, self.dataset, self.encoder, rows[-1], self.device) if recipe else None
+        if recipe and seconds is None and self.probe and self.encoder and (student is None or student.fits):
+            taken, measured = try_rounds(recipe, self.dataset, self.encoder, rows, self.device)
             for planned, passed in zip(rounds, taken, strict=True):
                 planned.seconds = passed
         if self.config.with_control:
             measured = with_controls(rounds, len(self._people_rows) + len(self.outside), measured)
         labeling = [self._human(), *teachers, *self._students(len(rounds))]
-        recipe = self._recipe() if rounds else None
         unseen = unseen_note(self.dataset, recipe) if recipe else None
         return Plan(
             campaign=self.config.name,
@@ -107,10 +109,11 @@ class Estimates:
             rounds=rounds,
             stop=stop,
             measured=measured,
-            bytes=self._bytes(embedding, labeling, rounds),
+            bytes=self._bytes(embedding, labeling, rounds, student),
             free=free_bytes(self.work),
             notes=[*seeds_notes(self.config), *self._notes(), *([unseen] if unseen else [])],
             recipe=chosen(recipe) if recipe else [],
+            student=student,
         )
 
     def _recipe(self) -> Recipe:
@@ -343,26 +346,18 @@ class Estimates:
             self._read[name] = (total, trained)
         return self._read[name]
 
-    def _others(self) -> list[tuple[CampaignConfig, list[Record]]]:
-        """The campaigns of this work folder on the same dataset, as they were frozen, with their rounds."""
-        others = []
-        for lake, layout in campaigns(self.workspace) if not self.records else ():
-            if layout.dataset == self.config.dataset and layout.name != self.config.name:
-                ledger = Ledger(lake, layout.dataset, layout.name)
-                try:
-                    others.append((frozen_config(ledger), ledger.records()))
-                except T2TError:
-                    continue  # of another version of t2t; all it could give is a time
-        return others
-
     # -- disk ----------------------------------------------------------------------------------------------------
 
-    def _bytes(self, embedding: Work, labeling: Sequence[Work], rounds: Sequence[RoundPlan]) -> dict[str, int | None]:
+    def _bytes(
+        self, embedding: Work, labeling: Sequence[Work], rounds: Sequence[RoundPlan], planned: StudentPlan | None
+    ) -> dict[str, int | None]:
         # float16 for each number; an offset and a key for each sample.
         clip = most_steps(self.encoder) * self.encoder.dim * 2 + 40 if self.encoder else None
         size = label_size(self.lake, self.head, self.layout, self.dataset)
         labels = round(sum(self._new_rows(work) for work in labeling) * size)
         student = checkpoint_size(self.work, self.records, self._new_student) if rounds else 0
+        if student is None and planned is not None:
+            student = planned.bytes["weights"]
         # MLflow keeps a copy of each checkpoint; without a server of its own that is in the work folder too.
         copies = 1 if os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http") else 2
         return {

@@ -56,11 +56,39 @@ class RoundPlan:
 
 
 @dataclass
+class StudentPlan:
+    """What the next round's student weighs, and what its training takes of memory.
+
+    weights: by part. trained: how many of them are. bytes: by what they are for; activations are an estimate.
+    memory: bytes that `where` has, this machine or its GPU.
+    """
+
+    weights: dict[str, int]
+    trained: int
+    bytes: dict[str, int]
+    memory: int
+    where: str
+
+    @property
+    def total(self) -> int:
+        return sum(self.weights.values())
+
+    @property
+    def needed(self) -> int:
+        return sum(self.bytes.values())
+
+    @property
+    def fits(self) -> bool:
+        return self.needed <= self.memory
+
+
+@dataclass
 class Plan:
     """What a run would do.
 
     stop: why no round is left, or None. bytes: by what they are for; None where not known. free: bytes that the work
-    folder's disk has. recipe: what `recipe: auto` chooses for the next round.
+    folder's disk has. recipe: what `recipe: auto` chooses for the next round. student: None where none is trained, or
+    where it is not known what it weighs.
     """
 
     campaign: str
@@ -76,6 +104,7 @@ class Plan:
     free: int
     notes: list[str] = field(default_factory=list)
     recipe: list[Chosen] = field(default_factory=list)
+    student: StudentPlan | None = None
 
     @property
     def seconds(self) -> float:

@@ -146,9 +146,7 @@ def try_rounds(
     Args:
         rows: of each round, of each teacher.
     """
-    images = dataset.samples["modality"].unique().to_pylist() == ["image"]
-    ends = sorted({0, len(rows) - 1})
-    frames = 1 if images and not by_clip(encoder) else most_steps(encoder)
+    ends, frames = sorted({0, len(rows) - 1}), frames_of(dataset, encoder)
     rates = [try_steps(recipe, dataset, frames, encoder.dim, rows[at], device) for at in ends]
     found = [rate for rate in rates if rate is not None]
     if len(found) < len(ends):
@@ -159,6 +157,12 @@ def try_rounds(
     smoothed = np.minimum.accumulate(training[::-1])[::-1]
     many: list[float | None] = [float(each) for each in np.interp(totals, [totals[at] for at in ends], smoothed)]
     return many, _in_words(min(rate.step for rate in found), recipe.training)
+
+
+def frames_of(dataset: Dataset, encoder: FrameEncoder) -> int:
+    """The most frames that a sample has: one, where all are images and the encoder takes pictures one by one."""
+    images = dataset.samples["modality"].unique().to_pylist() == ["image"]
+    return 1 if images and not by_clip(encoder) else most_steps(encoder)
 
 
 def _in_words(step: float, config: TrainingConfig) -> str:

@@ -40,7 +40,9 @@ def unseen_note(dataset: Dataset, recipe: Recipe) -> str | None:
     count = f"{len(dataset.unseen)} unseen topic{'s' * (len(dataset.unseen) > 1)}"
     if dataset.config.unseen.by == "people":
         return f"{count} by people only: teachers' labels of them are learned, and people measure how well."
-    if getattr(recipe.student.text, "pretrained", None) is None:
+    if recipe.student.kind == "multi-head":
+        return f"{count}: a student of kind multi-head reads no texts, so it is not measured on them and never asked."
+    if getattr(getattr(recipe.student, "text", None), "pretrained", None) is None:
         return (
             f"{count}: with a text tower from scratch a topic whose words no other topic has is scored at chance. What "
             "helps is a pretrained tower (student.text.pretrained), many topics that share their words, or teachers "

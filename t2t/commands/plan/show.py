@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.markup import escape
 
-from t2t.commands.plan.model import UNKNOWN, Plan
+from t2t.commands.plan.model import UNKNOWN, Plan, StudentPlan
 from t2t.commands.tables import console, table_of
 
 
@@ -18,6 +18,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     content = asdict(plan)
     for work, row in zip([plan.embedding, *plan.labeling], [content["embedding"], *content["labeling"]], strict=True):
         row["left"] = work.left
+    if plan.student:
+        content["student"] |= {name: getattr(plan.student, name) for name in ("total", "needed", "fits")}
     return content | {"seconds": plan.seconds, "unmeasured": plan.unmeasured, "needed": plan.needed}
 
 
@@ -54,6 +56,8 @@ def print_plan(plan: Plan) -> None:
     if plan.recipe:
         frame = pd.DataFrame([{"setting": c.setting, "chosen": c.value, "because": c.why} for c in plan.recipe])
         console.print(table_of(frame, "Recipe: what the campaign does not give is chosen for its data"))
+    if plan.student:
+        _print_student(plan.student)
     sizes = ", ".join(f"{name} {amount(size)}" for name, size in plan.bytes.items())
     console.print(f"Disk: {amount(plan.needed)} ({sizes}); {amount(plan.free)} are free in {escape(plan.work)}.")
     if plan.needed > plan.free:
@@ -66,6 +70,21 @@ def print_plan(plan: Plan) -> None:
         console.print(f"Altogether {known}what is not measured yet: {', '.join(missing)}.")
     for note in plan.notes:
         console.print(escape(note))
+
+
+def _print_student(student: StudentPlan) -> None:
+    """The student's weights and what its training takes of memory."""
+    weights = ", ".join(f"{name} {number:,}" for name, number in student.weights.items())
+    trained = "" if student.trained == student.total else f", {student.trained:,} of them trained"
+    console.print(f"Student: {student.total:,} weights ({weights}){trained}.")
+    parts = ", ".join(f"{name} {amount(size)}" for name, size in student.bytes.items() if size)
+    has = f"{student.where} has {amount(student.memory)}"
+    console.print(f"Memory of its training: about {amount(student.needed)} ({parts}), the libraries besides; {has}.")
+    if not student.fits:
+        console.print(
+            "[red]That does not fit.[/red] Take a smaller student or text.freeze: true, lower training.batch_samples, "
+            "or set training.recompute."
+        )
 
 
 def duration(seconds: float | None) -> str:

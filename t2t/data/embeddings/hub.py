@@ -77,7 +77,7 @@ def _fetched(name: str, revision: str | None, needed: str) -> Path:
     """The folder of a name on the hub with its safetensors and texts; pickles stay where they are."""
     from huggingface_hub import snapshot_download
 
-    options = _from_hub(name, revision, needed)
+    options = from_hub(name, revision, needed)
     try:
         return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model"], **options))
     except Exception as error:  # many kinds
@@ -97,7 +97,7 @@ def model_type_of(checkpoint: str) -> str | None:
 
 def load_checkpoint(loader: Any, checkpoint: str, revision: str | None, what: str, **options: Any) -> Any:
     """What `loader.from_pretrained` makes of a checkpoint. Raises T2TError with the reason, in one line."""
-    options |= {"local_files_only": True} if Path(checkpoint).is_dir() else _from_hub(checkpoint, revision)
+    options |= {"local_files_only": True} if Path(checkpoint).is_dir() else from_hub(checkpoint, revision)
     try:
         with quiet():
             return loader.from_pretrained(checkpoint, trust_remote_code=False, **options)
@@ -105,7 +105,7 @@ def load_checkpoint(loader: Any, checkpoint: str, revision: str | None, what: st
         raise T2TError(f"{checkpoint}: {what} cannot be loaded: {one_line(error).rstrip('.')}.") from None
 
 
-def _from_hub(name: str, revision: str | None, needed: str = "config.json") -> dict[str, Any]:
+def from_hub(name: str, revision: str | None, needed: str = "config.json") -> dict[str, Any]:
     """Options for a name on the hub. Where it cannot be reached, what was fetched before is taken, and refused at once
     where that is nothing: the hub's own client would try again for most of a minute."""
     from huggingface_hub import try_to_load_from_cache
@@ -113,7 +113,7 @@ def _from_hub(name: str, revision: str | None, needed: str = "config.json") -> d
     fault = _unreachable()
     if fault and not isinstance(try_to_load_from_cache(name, needed, revision=revision), str):
         raise T2TError(
-            f"{name}: no such folder in the dataset's, and the hub cannot be reached ({fault}). Give a folder as "
+            f"{name}: no such folder, and the hub cannot be reached ({fault}). Give a folder as "
             "save_pretrained writes it."
         )
     return {"revision": revision, "local_files_only": bool(fault)}

@@ -62,8 +62,11 @@ class VideoEncoder:
         if self.window < 1:
             raise T2TError(f"{config.model}: its configuration does not say how many frames it takes (num_frames).")
         self.frames, self.batch_size = self.window * config.windows, self.window
-        self.size = config.size or _side(settings) or _side({"size": getattr(own, "image_size", None)}) or 224
+        self.view = config.size or _side(settings) or _side({"size": getattr(own, "image_size", None)}) or 224
         self.crop: Crop = config.crop or ("centre" if settings.get("do_center_crop") else "squash")
+        # Some models look at the middle of what is scaled: of 292 pixels at 256 (V-JEPA 2), of 256 at 224 (ViViT).
+        margin = _edge(settings) if config.size is None and self.crop == "centre" else 0
+        self.size = max(self.view, margin)
         own_way: Interpolation = "bicubic" if settings.get("resample") == BICUBIC else "bilinear"
         self.interpolation = config.interpolation or own_way
         normal = _normalisation(config, settings, own.model_type)
@@ -86,7 +89,7 @@ class VideoEncoder:
             "interpolation": self.interpolation,
             "pool": config.pool,
             "normal": normal,
-        }
+        } | ({"view": self.view} if self.view != self.size else {})
         self.fingerprint = encoder_fingerprint(facts)
 
     def encode_clip(self, frames: np.ndarray) -> np.ndarray:
@@ -103,6 +106,8 @@ class VideoEncoder:
 
     @torch.inference_mode()
     def _window(self, frames: np.ndarray) -> np.ndarray:
+        edge = (self.size - self.view) // 2
+        frames = frames[:, edge : edge + self.view, edge : edge + self.view]
         x = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device).permute(0, 3, 1, 2).float()
         pixels = torch.addcmul(self.shift, x, self.scale).unsqueeze(0)
         arguments = {self.facts.get("pixels", PIXELS): pixels, **self.facts.get("options", {})}
@@ -165,6 +170,13 @@ def _preprocessing(checkpoint: str, revision: str | None) -> Mapping[str, Any]:
         except T2TError:
             continue
     return {}
+
+
+def _edge(settings: Mapping[str, Any]) -> int:
+    """The short side that a picture is scaled to before its middle is taken; 0 where nothing says so."""
+    size = settings.get("size")
+    edge = size.get("shortest_edge") if isinstance(size, Mapping) else None
+    return int(edge or 0)
 
 
 def _side(settings: Mapping[str, Any]) -> int | None:
