@@ -31,7 +31,6 @@ import torch
 import typer
 from rich.console import Console
 from scipy.special import expit, logit  # type: ignore[import-untyped]
-from t2t.evaluation.yardsticks import Bench, Heard, make, of_samples
 
 from benchmarks.recipes import draws, part, student_of
 from benchmarks.worlds import WORK, World, crowd_of, open_world, taught_by
@@ -43,6 +42,8 @@ from t2t.evaluation.metrics import average_precision, bootstrap
 from t2t.evaluation.scales import scales_of
 from t2t.teachers import build, parse_entry
 from t2t.teachers.base import TeacherContext
+from t2t.training.baselines.base import Heard
+from t2t.training.yardsticks import Bench, fitted, of_samples
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 UNEQUAL = (0.0, 1.0, 2.0, 4.0)
@@ -184,7 +185,8 @@ def measure(world: World, recipe: Sequence[str], seeds: int, resamples: int) -> 
     found = [student_of(world, recipe, seed)[0] for seed in range(seeds)]
     spent = (time.process_time() - began) / seeds
     began = time.process_time()
-    made, left_out = make(bench_of(world, found[0]))
+    bench = bench_of(world, found[0])
+    made, left_out = fitted(bench.known)
     row: dict[str, Any] = {"rows": len(world.rows), "cpu": spent, "yardsticks_cpu": time.process_time() - began}
     row |= {"left_out": left_out, "teachers": len(world.teachers)}
     for split in ("validation", "test"):
@@ -193,7 +195,7 @@ def measure(world: World, recipe: Sequence[str], seeds: int, resamples: int) -> 
         row[split] = {"student": [float(np.mean(each)), *_bounds(drawn)], "each": each}
         seen = np.isin(found[0][split].topic, ours[0].topic)
         for name, one in made.items():
-            score = one.scores[split]
+            score = one.predict(getattr(bench, split).blind())
             # Where nobody speaks a pair comes last.
             filled = np.where(np.isnan(score), np.nanmin(score) - 1, score).astype(np.float32)[seen]
             theirs = ours[0].with_score(filled)

@@ -152,7 +152,7 @@ def _turned(
     """The map of an identity that says the opposite, where that explains people, and what it says does not."""
     own = _Ranks(1 - confidence.astype(np.float64))
     opposite = Shared(1 - shared.confidence.astype(np.float64), shared.truth, shared.group)
-    found = _by_people(own, opposite, _own(own, max(usual, LEAST_SLOPE), share), **counts)
+    found = _by_people(own, opposite, _own(own, max(usual, LEAST_SLOPE), share), None, **counts)
     better = (found.worth or 0.0) >= max(LEAST_WORTH, straight.worth or 0.0)
     return found.turn() if better and len(found.raw) > 1 else straight
 

@@ -59,6 +59,13 @@ def yardsticks(bench: Bench, unseen: frozenset[str], resamples: int = 1000, seed
         unseen: topics that were kept out of training. resamples: of the intervals; fewer where pairs are very many.
     """
     began = time.monotonic()
+    made, left_out = fitted(bench.known)
+    found = {name: _measured(getattr(bench, name), made, unseen, resamples, seed) for name in SPLITS}
+    return Yardsticks(**found, left_out=left_out, seconds=round(time.monotonic() - began, 3))
+
+
+def fitted(known: Known) -> tuple[dict[str, Rival], dict[str, str]]:
+    """Every yardstick that can be had, by name and fitted, and why the others cannot."""
     made: dict[str, Rival] = {}
     left_out: dict[str, str] = {}
     for name, make in MAKERS.items():
@@ -67,12 +74,11 @@ def yardsticks(bench: Bench, unseen: frozenset[str], resamples: int = 1000, seed
             with warnings.catch_warnings():
                 # One that is nearly fitted will do.
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                rival.fit(bench.known)
+                rival.fit(known)
             made[name] = rival
         except LeftOut as reason:
             left_out[name] = str(reason)
-    found = {name: _measured(getattr(bench, name), made, unseen, resamples, seed) for name in SPLITS}
-    return Yardsticks(**found, left_out=left_out, seconds=round(time.monotonic() - began, 3))
+    return made, left_out
 
 
 def people_alone(bench: Bench) -> np.ndarray:
