@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import t2t
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.engine import LocalEngine
 from t2t.campaign.facts import Settled
@@ -87,6 +88,12 @@ def test_what_is_done_is_not_done_again(
     run_study(study, workspace, run_campaign=counted)
     run_study(study, workspace, run_campaign=counted)
     assert ran == ["pair-few-s0", "pair-more-s0"]
+    again = t2t.run_study("pair", workspace=workspace, seeds=[0], cells="m*", observer=Observer())
+    assert [(outcome.job.campaign, outcome.state, len(outcome.records)) for outcome in again] == [
+        ("pair-more-s0", "done", 1)
+    ]
+    with pytest.raises(T2TError, match="study 'pair': key 'seeds'"):
+        t2t.run_study("pair", workspace=workspace, seeds=-1, observer=Observer())
     with study_lock(study, workspace), pytest.raises(T2TError, match="'pair-few-s0' has begun with another config"):
         check_study(read_study(workspace, StudyRun(study="pair", settings=("training.steps=11",))), workspace)
 
