@@ -39,6 +39,6 @@ def test_a_cell_that_fails_is_told_at_the_end_and_the_others_are_done(world: Pat
     assert "Traceback" not in ran.stdout + ran.stderr
     assert left_behind(workspace.work) == []
     told = json.loads(invoke(*places, "study", "pair", "--dry-run", "--json").stdout)
-    assert [(row["cell"], row["state"], row["rounds"]) for row in told] == [("lost", "begun", 0), ("steady", "done", 1)]
+    assert [(row["cell"], row["state"], row["rounds"]) for row in told] == [("lost", "open", 0), ("steady", "done", 1)]
     listed = json.loads(invoke(*places, "study", "list", "--json").stdout)
     assert [(row["study"], row["campaigns"], row["begun"]) for row in listed] == [("pair", 2, 1)]

@@ -92,6 +92,9 @@ def test_what_is_done_is_not_done_again(
     assert [(outcome.job.campaign, outcome.state, len(outcome.records)) for outcome in again] == [
         ("pair-more-s0", "done", 1)
     ]
+    for other, words in (("pair-few-s0", "a part of the study 'pair'"), ("tiny-seed-1", "a seed of 'tiny'")):
+        with pytest.raises(T2TError, match=words):
+            t2t.run(other, workspace=workspace, observer=Observer())
     with pytest.raises(T2TError, match="study 'pair': key 'seeds'"):
         t2t.run_study("pair", workspace=workspace, seeds=-1, observer=Observer())
     with study_lock(study, workspace), pytest.raises(T2TError, match="'pair-few-s0' has begun with another config"):
