@@ -28,7 +28,7 @@ from t2t.studies.config import StudyRun
 from t2t.studies.running import Incomplete, refuse_failures, run_study
 from tests.helpers.study_world import STUDY, alone, ledgers, without, write_study
 
-MEASURED = ("test.parquet", "validation.parquet", "test_topics.csv", "yardsticks.json", "decisions.json")
+MEASURED = ("test.parquet", "validation.parquet", "test_topics.csv", "decisions.json")
 
 
 @pytest.fixture
@@ -63,8 +63,9 @@ def test_equal_first_rounds_are_trained_once_and_nothing_comes_out_otherwise(
         ours, theirs = (place.work / "campaigns" / job.campaign / "round-000" for place in (workspace, apart))
         for name in ("student/model.safetensors", *(f"evaluation/{name}" for name in MEASURED)):
             assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
-        configs = [json.loads((place / "student" / "config.json").read_text()) for place in (ours, theirs)]
-        assert without(configs[0]) == without(configs[1])
+        for name in ("student/config.json", "evaluation/metrics.json", "evaluation/yardsticks.json"):
+            contents = [json.loads((place / name).read_text()) for place in (ours, theirs)]
+            assert without(contents[0]) == without(contents[1]), name
         assert damaged(ours / "student") is damaged(ours / "evaluation") is None
     # Labels came into the lake once, and frames were embedded once.
     campaign = Campaign(study.jobs()[0].config, workspace)
