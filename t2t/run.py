@@ -26,7 +26,7 @@ from t2t.campaign.loop import Step, next_round
 from t2t.campaign.loop import run as run_loop
 from t2t.campaign.observer import Observer, open_observers
 from t2t.campaign.record import Record, champion
-from t2t.campaign.seeds import seeded
+from t2t.campaign.seeds import seeded, tell_seed
 from t2t.campaign.steps.prepare import outside_teachers
 from t2t.commands.page import write_report
 from t2t.commands.rounds import print_rounds
@@ -79,6 +79,7 @@ def run(
     check_environment(opened.workspace.work, _history() if observer is None else [])
     with opened.lock:
         for one in _with_seeds(opened):
+            tell_seed(opened.config, one.config)
             settled = run_loop(one, open_observers(one) if observer is None else observer)
             if settled is not None:
                 asked = f"{question(settled.record, settled.best)} Answer with: {command(settled.record)}"

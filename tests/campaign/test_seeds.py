@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -72,11 +73,14 @@ def test_what_is_no_number_of_seeds_is_refused(bad: dict[str, object]) -> None:
 
 
 def test_a_campaign_runs_with_each_seed_and_its_table_has_them_all(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "t2t")
     workspace = Workspace(world / "registry", world / "data", tmp_path / "work")
     plain = run("tiny", workspace=workspace, name="plain", settings=SHORT, observer=Observer())
     records = run("tiny", workspace=workspace, settings=[*SHORT, "seeds=2"], observer=Observer())
+    told_seeds = [line for record in caplog.records if (line := record.getMessage()).startswith("Seed ")]
+    assert told_seeds == ["Seed 0, 1 of 2: campaign tiny.", "Seed 1, 2 of 2: campaign tiny-seed-1."]
     # The first seed is what the campaign is without the others.
     assert records[0].weights_sha256 == plain[0].weights_sha256
     ledger = ledger_of(workspace, "tiny")
