@@ -13,7 +13,7 @@ from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import CampaignConfig
 from t2t.campaign.observer import open_observers
 from t2t.campaign.overrides import CampaignName, Overrides, campaign_with
-from t2t.campaign.seeds import seeded
+from t2t.campaign.seeds import seeded, tell_seed
 from t2t.core.config import resolve
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
@@ -66,7 +66,9 @@ def self_training(
         config = resolve(campaign)
     opened = Campaign(config, place)
     with opened.lock:  # also while its further seeds are at work
+        tell_seed(config, config)
         ended = run_rounds(opened, open_observers(opened), most_rounds)
         for other in seeded(config)[1:]:
+            tell_seed(config, other)
             self_training(other, workspace=place, most_rounds=most_rounds)
     return ended

@@ -26,7 +26,7 @@ from t2t.campaign.loop import Step, next_round
 from t2t.campaign.loop import run as run_loop
 from t2t.campaign.observer import Observer, open_observers
 from t2t.campaign.record import Record, champion
-from t2t.campaign.seeds import seeded
+from t2t.campaign.seeds import seeded, tell_seed
 from t2t.campaign.steps.prepare import outside_teachers
 from t2t.commands.page import write_report
 from t2t.commands.page.study import StudyReport, write_study_report
@@ -44,7 +44,7 @@ from t2t.integrations.mlflow.study import log_study
 from t2t.integrations.mlflow.text import MODE
 from t2t.integrations.services import prefect_server
 from t2t.studies.cells import read_study
-from t2t.studies.checks import study_lock
+from t2t.studies.checks import refuse_part, study_lock
 from t2t.studies.config import StudyRun
 from t2t.studies.running import Incomplete, Outcome, standing
 from t2t.studies.running import run_study as run_cells
@@ -75,10 +75,13 @@ def run(
     """
     if observer is not None:
         expect(observer, Observer, "observer is a t2t.campaign.observer.Observer; Observer() tells nobody")
+    if isinstance(campaign, str):
+        refuse_part(Workspace.or_found(workspace), campaign)
     opened = campaign if isinstance(campaign, Campaign) else Campaign.open(campaign, workspace, name, settings)
     check_environment(opened.workspace.work, _history() if observer is None else [])
     with opened.lock:
         for one in _with_seeds(opened):
+            tell_seed(opened.config, one.config)
             settled = run_loop(one, open_observers(one) if observer is None else observer)
             if settled is not None:
                 asked = f"{question(settled.record, settled.best)} Answer with: {command(settled.record)}"

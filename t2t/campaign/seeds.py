@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from t2t.core.config import fixed
 from t2t.lake.layout import CampaignLayout
 from t2t.lake.tables import read_json
 
+log = logging.getLogger("t2t")
+
 
 def seeded(config: CampaignConfig) -> list[CampaignConfig]:
     """The campaigns that a configuration stands for: itself with its own seed, and `<name>-seed-<seed>` for each of the
@@ -25,6 +28,13 @@ def seeded(config: CampaignConfig) -> list[CampaignConfig]:
     seeds = range(config.seed + 1, config.seed + config.seeds)
     further = [{"name": seed_name(config.name, seed), "seed": seed, "seeds": 1} for seed in seeds]
     return [config, *(config.model_copy(update=changes) for changes in further)]
+
+
+def tell_seed(campaign: CampaignConfig, seed: CampaignConfig) -> None:
+    """Says which seed of a campaign is run next, where it has several."""
+    if campaign.seeds > 1:
+        place = seed.seed - campaign.seed + 1
+        log.info("Seed %d, %d of %d: campaign %s.", seed.seed, place, campaign.seeds, seed.name)
 
 
 def seed_ledgers(ledger: Ledger) -> dict[int, Ledger]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from t2t.core.config import parse
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.run import run
+from tests.helpers.trackers import told
 
 BASE = {"name": "c", "dataset": "demo", "encoder": {"kind": "pixels"}}
 SHORT = ["training.steps=6", "training.evaluate_every=3", "rounds.max=1"]
@@ -71,11 +73,14 @@ def test_what_is_no_number_of_seeds_is_refused(bad: dict[str, object]) -> None:
 
 
 def test_a_campaign_runs_with_each_seed_and_its_table_has_them_all(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "t2t")
     workspace = Workspace(world / "registry", world / "data", tmp_path / "work")
     plain = run("tiny", workspace=workspace, name="plain", settings=SHORT, observer=Observer())
     records = run("tiny", workspace=workspace, settings=[*SHORT, "seeds=2"], observer=Observer())
+    told_seeds = [line for record in caplog.records if (line := record.getMessage()).startswith("Seed ")]
+    assert told_seeds == ["Seed 0, 1 of 2: campaign tiny.", "Seed 1, 2 of 2: campaign tiny-seed-1."]
     # The first seed is what the campaign is without the others.
     assert records[0].weights_sha256 == plain[0].weights_sha256
     ledger = ledger_of(workspace, "tiny")
@@ -97,6 +102,11 @@ def test_a_campaign_runs_with_each_seed_and_its_table_has_them_all(
     assert '<th scope="col" class="n">seed 1</th>' in page
     assert f'<td class="n">{row["pr_auc_mean"]:.3f}</td>' in page
     assert "over seeds" not in write_report(workspace, "plain", leave_one_out=False).read_text()
+    opened = Campaign.open("tiny", workspace, settings=[*SHORT, "seeds=2"])
+    for one in seeded(opened.config):
+        tracker, observer = told(0)
+        observer.opened(Campaign(one, workspace))
+        assert tracker.of("open")[0][1]["t2t.seeds_of"] == "tiny"
     # One more seed later; those that are done stay as they are.
     run("tiny", workspace=workspace, settings=[*SHORT, "seeds=3"], observer=Observer())
     assert set(seed_ledgers(ledger)) == {0, 1, 2}

@@ -139,3 +139,12 @@ def test_differences_stand_one_under_the_other_with_their_intervals() -> None:
 def test_pyplot_is_not_imported() -> None:
     code = "import sys, t2t.evaluation.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_several_seeds_are_a_line_with_a_band() -> None:
+    seeds = {"round": [0, 1], "seeds": [3, 3], "pr_auc": [0.3, 0.4], "lowest": [0.2, 0.35], "highest": [0.45, 0.5]}
+    (axes,) = figures.rounds(pd.DataFrame(seeds)).axes
+    band, _ = axes.collections
+    points = band.get_paths()[0].vertices
+    assert {(x, y) for x, y in np.asarray(points).round(6).tolist()} == {(0, 0.2), (1, 0.35), (0, 0.45), (1, 0.5)}
+    assert legend(axes) == ["all topics, mean of 3 seeds (band: lowest to highest)"]

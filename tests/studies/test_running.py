@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import t2t
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.engine import LocalEngine
 from t2t.campaign.facts import Settled
@@ -27,7 +28,7 @@ from t2t.studies.config import StudyRun
 from t2t.studies.running import Incomplete, refuse_failures, run_study
 from tests.helpers.study_world import STUDY, alone, ledgers, without, write_study
 
-MEASURED = ("test.parquet", "validation.parquet", "test_topics.csv", "yardsticks.json", "decisions.json")
+MEASURED = ("test.parquet", "validation.parquet", "test_topics.csv", "decisions.json")
 
 
 @pytest.fixture
@@ -62,8 +63,9 @@ def test_equal_first_rounds_are_trained_once_and_nothing_comes_out_otherwise(
         ours, theirs = (place.work / "campaigns" / job.campaign / "round-000" for place in (workspace, apart))
         for name in ("student/model.safetensors", *(f"evaluation/{name}" for name in MEASURED)):
             assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
-        configs = [json.loads((place / "student" / "config.json").read_text()) for place in (ours, theirs)]
-        assert without(configs[0]) == without(configs[1])
+        for name in ("student/config.json", "evaluation/metrics.json", "evaluation/yardsticks.json"):
+            contents = [json.loads((place / name).read_text()) for place in (ours, theirs)]
+            assert without(contents[0]) == without(contents[1]), name
         assert damaged(ours / "student") is damaged(ours / "evaluation") is None
     # Labels came into the lake once, and frames were embedded once.
     campaign = Campaign(study.jobs()[0].config, workspace)
@@ -87,6 +89,15 @@ def test_what_is_done_is_not_done_again(
     run_study(study, workspace, run_campaign=counted)
     run_study(study, workspace, run_campaign=counted)
     assert ran == ["pair-few-s0", "pair-more-s0"]
+    again = t2t.run_study("pair", workspace=workspace, seeds=[0], cells="m*", observer=Observer())
+    assert [(outcome.job.campaign, outcome.state, len(outcome.records)) for outcome in again] == [
+        ("pair-more-s0", "done", 1)
+    ]
+    for other, words in (("pair-few-s0", "a part of the study 'pair'"), ("tiny-seed-1", "a seed of 'tiny'")):
+        with pytest.raises(T2TError, match=words):
+            t2t.run(other, workspace=workspace, observer=Observer())
+    with pytest.raises(T2TError, match="study 'pair': key 'seeds'"):
+        t2t.run_study("pair", workspace=workspace, seeds=-1, observer=Observer())
     with study_lock(study, workspace), pytest.raises(T2TError, match="'pair-few-s0' has begun with another config"):
         check_study(read_study(workspace, StudyRun(study="pair", settings=("training.steps=11",))), workspace)
 
