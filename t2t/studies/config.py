@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -30,6 +31,7 @@ class CellConfig(Config):
         default_factory=dict, description="Settings of its campaign: nested, or with dots as in --set."
     )
     x: float | None = Field(None, description="Where it stands in figures with `x: x`.")
+    line: str = Field("", max_length=80, description="The line that it is a point of there; all are of one by default.")
 
     @field_validator("name")
     @classmethod
@@ -146,7 +148,19 @@ class StudyConfig(Config):
             if figure.x == BY_CELL and (without or not self.cells):
                 which = f"cell {without[0]!r} has none" if without else "there are no cells"
                 raise ValueError(f"figures: {figure.title!r} needs a number x of every cell, and {which}")
+            if figure.x == BY_CELL:
+                self._refuse_one_place(figure)
         return self
+
+    def _refuse_one_place(self, figure: FigureConfig) -> None:
+        """Two points of one line at one place: the picture would have one of them."""
+        some = [cell for cell in self.cells if self.grid or fnmatchcase(cell.name, figure.cells)]
+        for place, count in Counter((cell.line, cell.x) for cell in some).items():
+            if count > 1:
+                names = ", ".join(repr(cell.name) for cell in some if (cell.line, cell.x) == place)
+                raise ValueError(
+                    f"figures: {figure.title!r}: cells {names} stand at x = {place[1]:g}; give each a `line`"
+                )
 
 
 class StudyRun(Config):
