@@ -108,10 +108,12 @@ def run(
     Uses the Prefect server at PREFECT_API_URL, or starts one of its own for as long as the run lasts.
     """
     from t2t.campaign.entries import read_campaign
+    from t2t.studies.checks import refuse_part
 
     if budget is not None:
         os.environ["T2T_BUDGET"] = str(budget)  # t2t/teachers/api/money.py
     # What is wrong with the configuration is said before the engine is loaded, which takes seconds.
+    refuse_part(context.obj, campaign)
     config = read_campaign(context.obj, campaign, name, settings or [])
     from t2t.campaign.preflight import preflight
     from t2t.core.host import check_environment

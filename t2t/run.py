@@ -44,7 +44,7 @@ from t2t.integrations.mlflow.study import log_study
 from t2t.integrations.mlflow.text import MODE
 from t2t.integrations.services import prefect_server
 from t2t.studies.cells import read_study
-from t2t.studies.checks import study_lock
+from t2t.studies.checks import refuse_part, study_lock
 from t2t.studies.config import StudyRun
 from t2t.studies.running import Incomplete, Outcome, standing
 from t2t.studies.running import run_study as run_cells
@@ -75,6 +75,8 @@ def run(
     """
     if observer is not None:
         expect(observer, Observer, "observer is a t2t.campaign.observer.Observer; Observer() tells nobody")
+    if isinstance(campaign, str):
+        refuse_part(Workspace.or_found(workspace), campaign)
     opened = campaign if isinstance(campaign, Campaign) else Campaign.open(campaign, workspace, name, settings)
     check_environment(opened.workspace.work, _history() if observer is None else [])
     with opened.lock:

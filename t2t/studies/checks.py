@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from t2t.campaign.config import seed_name
 from t2t.campaign.preflight import preflight
 from t2t.core.errors import T2TError
 from t2t.core.files import write_text
@@ -57,6 +59,21 @@ def study_of(workspace: Workspace, campaign: str) -> str | None:
         return str(json.loads((workspace.work / "campaigns" / campaign / NOTE).read_text(encoding="utf-8"))["study"])
     except (OSError, ValueError, LookupError, TypeError):
         return None
+
+
+def refuse_part(workspace: Workspace, campaign: str) -> None:
+    """Raises T2TError, naming what to run instead, for a campaign that is only a part of a study or a further seed of
+    another one: it has no file in the registry to be run by."""
+    if campaign in (known := workspace.names("campaigns")):
+        return
+    if (study := study_of(workspace, campaign)) is not None:
+        raise T2TError(f"Campaign {campaign!r} is a part of the study {study!r}, which goes on with: t2t study {study}")
+    base = re.sub(seed_name("", r"\d+") + "$", "", campaign)
+    if base != campaign and base in known:
+        raise T2TError(
+            f"Campaign {campaign!r} is a seed of {base!r}, which goes on with all of its seeds: t2t run {base} "
+            "--set seeds=N, where its file does not say how many."
+        )
 
 
 def remember_study(workspace: Workspace, study: Study, job: Job) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any, Literal
@@ -22,7 +22,6 @@ from t2t.campaign.loop import Step, call, next_round, run
 from t2t.campaign.observer import open_observers
 from t2t.campaign.record import Record, champion
 from t2t.core.errors import T2TError, explain, interrupted, one_line
-from t2t.core.locks import Busy
 from t2t.core.progress import clock, within
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Job, Study
@@ -150,7 +149,9 @@ def _run(
         reason = str(told) if told is not None else f"{type(error).__name__}: {one_line(error)}"
         log.error("Study %s, %s failed: %s", study.name, job, reason)
         log.debug("How it came to that:", exc_info=error)
-        return Outcome(job, "failed", reason, tuple(campaign.ledger.records()) if not isinstance(error, Busy) else ())
+        with suppress(Exception):  # where it is the lake that failed
+            return Outcome(job, "failed", reason, tuple(campaign.ledger.records()))
+        return Outcome(job, "failed", reason)
     if settled is not None:
         reason = f"round {settled.record.round} waits: {command(settled.record)}"
         log.warning("Study %s, %s: %s", study.name, job, reason)

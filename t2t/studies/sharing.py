@@ -24,7 +24,7 @@ from t2t.campaign.observer import Observer
 from t2t.campaign.recipe import recipe_of
 from t2t.campaign.steps.evaluate import evaluate
 from t2t.campaign.steps.train import train
-from t2t.core.files import atomic_folder, sha256, sha256_file, write_text
+from t2t.core.files import atomic_folder, remove_leftovers, sha256, sha256_file, write_text
 from t2t.core.sums import SUMS, damaged, write_sums
 from t2t.core.version import VERSION
 from t2t.core.workspace import Workspace
@@ -40,7 +40,8 @@ class Sharing:
 
     def __init__(self, workspace: Workspace):
         self.work = workspace.work
-        self.folder = workspace.work / "studies" / "shared"
+        self.folder = workspace.work / "studies" / ".shared"  # which no study is called
+        remove_leftovers(self.folder)
 
     def __call__(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         if function is train and arguments[1].round == 0:

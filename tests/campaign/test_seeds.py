@@ -23,6 +23,7 @@ from t2t.core.config import parse
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.run import run
+from tests.helpers.trackers import told
 
 BASE = {"name": "c", "dataset": "demo", "encoder": {"kind": "pixels"}}
 SHORT = ["training.steps=6", "training.evaluate_every=3", "rounds.max=1"]
@@ -97,6 +98,11 @@ def test_a_campaign_runs_with_each_seed_and_its_table_has_them_all(
     assert '<th scope="col" class="n">seed 1</th>' in page
     assert f'<td class="n">{row["pr_auc_mean"]:.3f}</td>' in page
     assert "over seeds" not in write_report(workspace, "plain", leave_one_out=False).read_text()
+    opened = Campaign.open("tiny", workspace, settings=[*SHORT, "seeds=2"])
+    for one in seeded(opened.config):
+        tracker, observer = told(0)
+        observer.opened(Campaign(one, workspace))
+        assert tracker.of("open")[0][1]["t2t.seeds_of"] == "tiny"
     # One more seed later; those that are done stay as they are.
     run("tiny", workspace=workspace, settings=[*SHORT, "seeds=3"], observer=Observer())
     assert set(seed_ledgers(ledger)) == {0, 1, 2}

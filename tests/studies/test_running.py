@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import t2t
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.engine import LocalEngine
 from t2t.campaign.facts import Settled
@@ -19,12 +20,15 @@ from t2t.campaign.observer import Observer
 from t2t.commands.campaigns import campaigns_json
 from t2t.core.errors import T2TError
 from t2t.core.locks import Busy
+from t2t.core.sums import damaged
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study, read_study
 from t2t.studies.checks import check_study, study_lock, study_of
 from t2t.studies.config import StudyRun
 from t2t.studies.running import Incomplete, refuse_failures, run_study
 from tests.helpers.study_world import STUDY, alone, ledgers, without, write_study
+
+MEASURED = ("test.parquet", "validation.parquet", "test_topics.csv", "yardsticks.json", "decisions.json")
 
 
 @pytest.fixture
@@ -37,20 +41,19 @@ def write(world: Path, tmp_path: Path) -> Callable[..., tuple[Workspace, Study]]
 def test_equal_first_rounds_are_trained_once_and_nothing_comes_out_otherwise(
     write: Callable[..., tuple[Workspace, Study]], caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    workspace, study = write(STUDY)
+    # With scales, yardsticks, decisions and controls.
+    workspace, study = write({**STUDY, "seeds": [3], "set": {**STUDY["set"], "recipe": "auto"}})
     caplog.set_level(logging.INFO, "t2t")
     outcomes = run_study(study, workspace, run_campaign=alone, engine=LocalEngine("cpu"))
-    assert [outcome.state for outcome in outcomes] == ["done"] * 4
+    assert [outcome.state for outcome in outcomes] == ["done"] * 2
     said = [record.getMessage() for record in caplog.records]
-    taken = [line for line in said if "whose student it takes over" in line]
-    assert taken == [
-        f"Round 0: trained on the same as that of pair-few-s{seed}, whose student it takes over." for seed in (0, 1)
-    ]
-    assert any(line.startswith("[1 of 4] Round 0: training: 10/10 steps") for line in said)
-    states = {row["campaign"]: row["state"] for row in campaigns_json(workspace)}
-    assert states["pair-more-s1"] == "all 2 rounds are done, of the study pair"
-    assert sum("measured as that of pair-few-s" in line for line in said) == 2
+    taken = "Round 0: trained on the same as that of pair-few-s3, whose student it takes over."
+    assert said.count(taken) == said.count("Round 0: measured as that of pair-few-s3.") == 1
+    assert any(line.startswith("[1 of 2] Round 0: training: 10/10 steps") for line in said)
+    assert sum("Embedding: 56/56 videos" in line for line in said) == 1
     assert sum(line.startswith("Dataset demo: Topics without a positive human label:") for line in said) == 1
+    states = {row["campaign"]: row["state"] for row in campaigns_json(workspace)}
+    assert states["pair-more-s3"] == "all 2 rounds are done, of the study pair"
     # Each campaign by itself, in another work folder.
     apart = Workspace(workspace.registry, workspace.data, tmp_path / "apart")
     for job in study.jobs():
@@ -58,16 +61,17 @@ def test_equal_first_rounds_are_trained_once_and_nothing_comes_out_otherwise(
     assert ledgers(workspace, study) == ledgers(apart, study)
     for job in study.jobs():
         ours, theirs = (place.work / "campaigns" / job.campaign / "round-000" for place in (workspace, apart))
-        for name in ("student/model.safetensors", "evaluation/test.parquet", "evaluation/test_topics.csv"):
+        for name in ("student/model.safetensors", *(f"evaluation/{name}" for name in MEASURED)):
             assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
         configs = [json.loads((place / "student" / "config.json").read_text()) for place in (ours, theirs)]
         assert without(configs[0]) == without(configs[1])
+        assert damaged(ours / "student") is damaged(ours / "evaluation") is None
     # Labels came into the lake once, and frames were embedded once.
     campaign = Campaign(study.jobs()[0].config, workspace)
     keys = [commit.key for commit in campaign.lake.log("main")]
     for teacher in ("human", "colour-expert", "shape-expert", "vendor"):
         assert sum(key.startswith(f"teacher:demo:{teacher}:") for key in keys) == 1
-    assert study_of(workspace, "pair-more-s1") == "pair"
+    assert study_of(workspace, "pair-more-s3") == "pair"
 
 
 def test_what_is_done_is_not_done_again(
@@ -84,6 +88,15 @@ def test_what_is_done_is_not_done_again(
     run_study(study, workspace, run_campaign=counted)
     run_study(study, workspace, run_campaign=counted)
     assert ran == ["pair-few-s0", "pair-more-s0"]
+    again = t2t.run_study("pair", workspace=workspace, seeds=[0], cells="m*", observer=Observer())
+    assert [(outcome.job.campaign, outcome.state, len(outcome.records)) for outcome in again] == [
+        ("pair-more-s0", "done", 1)
+    ]
+    for other, words in (("pair-few-s0", "a part of the study 'pair'"), ("tiny-seed-1", "a seed of 'tiny'")):
+        with pytest.raises(T2TError, match=words):
+            t2t.run(other, workspace=workspace, observer=Observer())
+    with pytest.raises(T2TError, match="study 'pair': key 'seeds'"):
+        t2t.run_study("pair", workspace=workspace, seeds=-1, observer=Observer())
     with study_lock(study, workspace), pytest.raises(T2TError, match="'pair-few-s0' has begun with another config"):
         check_study(read_study(workspace, StudyRun(study="pair", settings=("training.steps=11",))), workspace)
 

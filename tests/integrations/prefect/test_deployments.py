@@ -151,7 +151,7 @@ def reaches(client: Any, run: Any, *names: str) -> Any:
 
 def test_what_is_deployed_can_be_read_back(client):
     found = {deployment.name: deployment for deployment in client.read_deployments()}
-    assert set(found) == {"self-training", "tag", "embed", "report"}
+    assert set(found) == {"self-training", "tag", "embed", "report", "study"}
     training = found["self-training"]
     assert {schedule.slug: schedule.schedule.cron for schedule in training.schedules} == {
         "nightly": "0 2 * * *",
