@@ -188,7 +188,9 @@ def test_a_campaign_by_a_rivals_labels(world, tmp_path):
     checked(at_work, matrix)
     assert record.rows_by_teacher == {HUMAN: matrix.rows}
     shown = Page(write_report(at_work.workspace, "tiny", True, tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert "what each teacher adds to it is not measured" in " ".join(shown.text.values())
+    text = " ".join(" ".join(shown.text.values()).split())
+    assert "what each teacher adds to it is not measured" in text
+    assert "one label a pair under one identity, as dawid-skene makes it" in text
     # Its rivals are its teachers' too, though its student knows none of them.
     (average,) = measure_rivals(at_work, 0, ["average-raw"])
     assert average.models == 3
