@@ -149,9 +149,7 @@ def rounds(
         axes.errorbar(k, overall, (overall - low, high - overall), fmt="none", ecolor=BLUE, elinewidth=1.5, capsize=5)
     if {"lowest", "highest"} <= set(table.columns):
         label += f", mean of {table['seeds'].max()} seeds (band: lowest to highest)"
-        low, high = table["lowest"].to_numpy(float), table["highest"].to_numpy(float)
-        axes.fill_between(k, low, high, color=BLUE, alpha=0.2, linewidth=0, zorder=2)
-        axes.vlines(k, low, high, color=BLUE, alpha=0.5, linewidth=1.5, zorder=2)  # a single round has no band
+        _band(axes, k, table["lowest"].to_numpy(float), table["highest"].to_numpy(float))
     axes.plot(k, overall, color=BLUE, linewidth=3, marker="o", markersize=7, label=label, zorder=3)
     if "status" in table and (out := (table["status"] != "passed").to_numpy()).any():
         label = "does not count: rejected, retracted or waiting"
@@ -178,6 +176,12 @@ def rounds(
     axes.set_title(title, fontsize=13, loc="left")
     _legend(figure, axes, below)
     return figure
+
+
+def _band(axes: Axes, k: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    """What seeds reach; a single round has no band, and so each has a line across it."""
+    axes.fill_between(k, low, high, color=BLUE, alpha=0.2, linewidth=0, zorder=2)
+    axes.vlines(k, low, high, color=BLUE, alpha=0.5, linewidth=1.5, zorder=2)
 
 
 def _mark_champion(axes: Axes, table: pd.DataFrame, k: np.ndarray, overall: np.ndarray) -> None:
