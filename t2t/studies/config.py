@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from t2t.campaign.config import LARGEST_SEED, NAME
 from t2t.core.config import Config
 from t2t.core.errors import nearest
-from t2t.studies.numbers import MEASURES, is_measure
+from t2t.studies.numbers import MEASURES, OTHERS, is_measure
 
 # Campaigns of a study, cells times seeds: more are a slip of the keyboard, and their names alone would take seconds.
 MOST_CAMPAIGNS = 2_000
@@ -55,13 +55,17 @@ class FigureConfig(Config):
         description="Split and metric, with a blank between them (test or validation; pr_auc, pr_auc_seen, "
         "pr_auc_unseen, pr_auc_size/64), or one of seconds, rows, weights, models, round.",
     )
-    label: str | None = Field(None, max_length=80, description="What x is, in words; the key's own name by default.")
+    label: str | None = Field(
+        None, max_length=80, description="What x is, in words; the key's own name by default, or the title."
+    )
     log: bool = Field(False, description="Whether x grows by factors.")
     cells: str = Field("*", min_length=1, description="Cells that are in it, by name: `dual*`, as in a shell.")
 
     @field_validator("y")
     @classmethod
     def _measured(cls, measure: str) -> str:
+        if measure.partition(" ")[2] in OTHERS:
+            measure = measure.partition(" ")[2]  # of no split
         if not is_measure(measure):
             raise ValueError(f"{measure!r} is nothing that is measured.{nearest(measure, MEASURES)}")
         return measure

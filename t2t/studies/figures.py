@@ -77,8 +77,9 @@ def draw(rivals: Rivals, figure: FigureConfig) -> Figure:
     lines, axis = series(rivals, figure)
     if not lines:
         raise T2TError(f"Nothing is measured yet of {figure.title!r} ({words(figure.y)} by {axis.words}).")
-    if figure.label:
-        axis = replace(axis, words=figure.label)
+    if figure.label or figure.x == BY_CELL:
+        # Of a number that each cell gives nobody else says what it is.
+        axis = replace(axis, words=figure.label or figure.title)
     return lined(lines, axis, figure, rivals.results.chance(figure.y), rivals.names)
 
 
