@@ -117,7 +117,7 @@ def test_the_table_of_rounds_and_the_report_say_what_they_came_to(campaign, tmp_
 
 
 def test_a_damaged_file_is_said_to_be_missing_and_the_report_has_the_rest(campaign, tmp_path, monkeypatch):
-    monkeypatch.setattr("t2t.commands.rounds.read_json", lambda *_: {"validation": 3})
+    monkeypatch.setattr("t2t.campaign.scored.read_json", lambda *_: {"validation": 3})
     shown = Page(write_report(campaign.workspace, "tiny", False, tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "Missing." in shown.text["yardsticks"]
     assert "Missing." not in shown.text["rounds"]
