@@ -165,7 +165,9 @@ def cells_of(workspace: Workspace, config: StudyConfig, path: Path, settings: Se
     same: dict[str, str] = {}
     labels = _labels(list(config.grid))
     for (entry, changes, x), point in _combinations(config):
-        name = ", ".join([entry] * bool(entry) + [f"{labels[key]}={_shown(value)}" for key, value in point.items()])
+        name = ", ".join(
+            [entry] * bool(entry) + [f"{labels[key]}={shown_value(value)}" for key, value in point.items()]
+        )
         where, slug = f"{path}, cell {name!r}", _slug(name)
         if slug in cells:
             raise T2TError(f"{where}: its name is too much like {cells[slug].name!r}; name one of them otherwise.")
@@ -289,13 +291,14 @@ def _labels(keys: Sequence[str]) -> dict[str, str]:
     return labels
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
+    """A value of the grid as cells' names and figures have it."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, list | tuple):
-        return "+".join(map(_shown, value)) or "none"
+        return "+".join(map(shown_value, value)) or "none"
     if isinstance(value, Mapping):
-        return " ".join(f"{key}={_shown(inner)}" for key, inner in value.items()) or "none"
+        return " ".join(f"{key}={shown_value(inner)}" for key, inner in value.items()) or "none"
     return one_line(value, 60)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -12,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from t2t.campaign.config import LARGEST_SEED, NAME
 from t2t.core.config import Config
 from t2t.core.errors import nearest
-from t2t.studies.numbers import MEASURES, is_measure
+from t2t.studies.numbers import MEASURES, OTHERS, is_measure
 
 # Campaigns of a study, cells times seeds: more are a slip of the keyboard, and their names alone would take seconds.
 MOST_CAMPAIGNS = 2_000
@@ -30,6 +31,7 @@ class CellConfig(Config):
         default_factory=dict, description="Settings of its campaign: nested, or with dots as in --set."
     )
     x: float | None = Field(None, description="Where it stands in figures with `x: x`.")
+    line: str = Field("", max_length=80, description="The line that it is a point of there; all are of one by default.")
 
     @field_validator("name")
     @classmethod
@@ -53,13 +55,17 @@ class FigureConfig(Config):
         description="Split and metric, with a blank between them (test or validation; pr_auc, pr_auc_seen, "
         "pr_auc_unseen, pr_auc_size/64), or one of seconds, rows, weights, models, round.",
     )
-    label: str | None = Field(None, max_length=80, description="What x is, in words; the key's own name by default.")
+    label: str | None = Field(
+        None, max_length=80, description="What x is, in words; the key's own name by default, or the title."
+    )
     log: bool = Field(False, description="Whether x grows by factors.")
     cells: str = Field("*", min_length=1, description="Cells that are in it, by name: `dual*`, as in a shell.")
 
     @field_validator("y")
     @classmethod
     def _measured(cls, measure: str) -> str:
+        if measure.partition(" ")[2] in OTHERS:
+            measure = measure.partition(" ")[2]  # of no split
         if not is_measure(measure):
             raise ValueError(f"{measure!r} is nothing that is measured.{nearest(measure, MEASURES)}")
         return measure
@@ -146,7 +152,19 @@ class StudyConfig(Config):
             if figure.x == BY_CELL and (without or not self.cells):
                 which = f"cell {without[0]!r} has none" if without else "there are no cells"
                 raise ValueError(f"figures: {figure.title!r} needs a number x of every cell, and {which}")
+            if figure.x == BY_CELL:
+                self._refuse_one_place(figure)
         return self
+
+    def _refuse_one_place(self, figure: FigureConfig) -> None:
+        """Two points of one line at one place: the picture would have one of them."""
+        some = [cell for cell in self.cells if self.grid or fnmatchcase(cell.name, figure.cells)]
+        for place, count in Counter((cell.line, cell.x) for cell in some).items():
+            if count > 1:
+                names = ", ".join(repr(cell.name) for cell in some if (cell.line, cell.x) == place)
+                raise ValueError(
+                    f"figures: {figure.title!r}: cells {names} stand at x = {place[1]:g}; give each a `line`"
+                )
 
 
 class StudyRun(Config):

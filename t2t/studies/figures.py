@@ -6,7 +6,7 @@ Lines carry their names at their ends where there are few of them, so that nobod
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -30,7 +30,7 @@ from t2t.evaluation.figures import (
     teacher_styles,
 )
 from t2t.evaluation.metrics import average_precision
-from t2t.studies.cells import Cell
+from t2t.studies.cells import Cell, shown_value
 from t2t.studies.config import BY_CELL, BY_RECALL, BY_ROUND, BY_SIZE, FigureConfig
 from t2t.studies.numbers import SIZE, Number, words
 from t2t.studies.results import Results
@@ -41,6 +41,10 @@ NAMED = 7
 # How far apart two names are at least, in inches.
 APART = 0.19
 COLOURS = (BLUE, *TEACHERS)
+# Rivals that are so near one another beside several lines of cells are drawn once.
+SAME = 0.005
+Others = dict[str, dict[str, dict[float, Number]]]
+"""Rivals by name, by the line of cells that they stand beside, and by place."""
 # Teachers' curves in one picture.
 CURVES = 12
 RIVAL_DASHES = ((0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (8, 3)), (0, (2, 4)))
@@ -48,19 +52,22 @@ RIVAL_DASHES = ((0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (8, 3)), (0, 
 
 @dataclass(frozen=True)
 class Series:
-    """One line: its name, and at each place of x a number."""
+    """One line: its name, and at each place of x a number. rival: which one it is of; empty for cells. of: the line
+    of cells that the rival stands beside, where it is another one beside others."""
 
     name: str
     points: Mapping[float, Number]
-    rival: bool = False
+    rival: str = ""
+    of: str = ""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What x is: its words, and what its places are called where they are no numbers."""
+    """What x is: its words, what its places are called, and whether they are numbers."""
 
     words: str
     names: Mapping[float, str]
+    numbers: bool = True
 
 
 def draw(rivals: Rivals, figure: FigureConfig) -> Figure:
@@ -70,8 +77,9 @@ def draw(rivals: Rivals, figure: FigureConfig) -> Figure:
     lines, axis = series(rivals, figure)
     if not lines:
         raise T2TError(f"Nothing is measured yet of {figure.title!r} ({words(figure.y)} by {axis.words}).")
-    if figure.label:
-        axis = Axis(figure.label, axis.names)
+    if figure.label or figure.x == BY_CELL:
+        # Of a number that each cell gives nobody else says what it is.
+        axis = replace(axis, words=figure.label or figure.title)
     return lined(lines, axis, figure, rivals.results.chance(figure.y), rivals.names)
 
 
@@ -82,31 +90,45 @@ def series(rivals: Rivals, figure: FigureConfig) -> tuple[list[Series], Axis]:
     if figure.x in (BY_ROUND, BY_SIZE):
         return _by_cell(rivals, figure, cells)
     places, axis = _places(cells, figure.x)
+    entries = {entry.name: entry.line for entry in results.study.config.cells}
     by_name: dict[str, dict[float, Number]] = {}
-    others: dict[str, dict[float, list[Number]]] = {}
+    others: Others = {}
     for cell, place in zip(cells, places, strict=True):
         number = results.number(cell, figure.y)
+        line = _line_of(cell, figure.x, entries.get(cell.base, "")) or "student"
         if number is not None:
-            by_name.setdefault(_line_of(cell, figure.x), {})[place] = number
-        for one in rivals.beside(cell, figure.y):
-            others.setdefault(one.name, {}).setdefault(place, []).append(one.number)
-        if figure.y == "models":
-            for one in rivals.beside(cell, "test pr_auc"):
-                asked = Number.plain({0: float(one.models)})
-                others.setdefault(one.name, {}).setdefault(place, []).extend([asked] if asked else [])
-    lines = [Series(name or "student", dict(sorted(points.items()))) for name, points in by_name.items()]
-    # Several lines of cells at one place have one and the same rival, or nearly: its mean.
-    beside_them = [
-        Series(name, {place: _mean(some) for place, some in sorted(points.items())}, rival=True)
-        for name, points in others.items()
-    ]
-    return lines + (beside_them if lines else []), axis
+            by_name.setdefault(line, {})[place] = number
+            # What is asked does not hang on what is measured.
+            for one in rivals.beside(cell, "test pr_auc" if figure.y == "models" else figure.y):
+                asked = Number(mean=one.models, seeds={0: one.models})
+                found = asked if figure.y == "models" else one.number
+                others.setdefault(one.name, {}).setdefault(line, {})[place] = found
+    lines = [Series(name, dict(sorted(points.items()))) for name, points in by_name.items()]
+    return lines + _rivals(others), axis
+
+
+def _rivals(others: Others) -> list[Series]:
+    """The rivals' lines: one where a rival is the same beside all lines of cells, else one beside each."""
+    found = []
+    for name, beside in others.items():
+        at: dict[float, list[Number]] = {}
+        for points in beside.values():
+            for place, number in points.items():
+                at.setdefault(place, []).append(number)
+        if all(max(n.mean for n in some) - min(n.mean for n in some) < SAME for some in at.values()):
+            found.append(Series(name, {place: some[0] for place, some in sorted(at.items())}, rival=name))
+        else:
+            found += [
+                Series(f"{name} ({line})", dict(sorted(points.items())), rival=name, of=line)
+                for line, points in beside.items()
+            ]
+    return found
 
 
 def _by_cell(rivals: Rivals, figure: FigureConfig, cells: Sequence[Cell]) -> tuple[list[Series], Axis]:
     """One line a cell, by round or by embedding size."""
     results, lines = rivals.results, []
-    others: dict[str, list[Number]] = {}
+    others: Others = {}
     places: set[float] = set()
     for cell in cells:
         points: dict[float, Number | None] = {}
@@ -124,8 +146,8 @@ def _by_cell(rivals: Rivals, figure: FigureConfig, cells: Sequence[Cell]) -> tup
             lines.append(Series(cell.name, known))
             places |= set(known)
             for one in rivals.beside(cell, figure.y):
-                others.setdefault(one.name, []).append(one.number)
-    lines += [Series(name, dict.fromkeys(sorted(places), _mean(some)), rival=True) for name, some in others.items()]
+                others.setdefault(one.name, {})[cell.name] = dict.fromkeys(known, one.number)
+    lines += _rivals(others)
     words_of = "round" if figure.x == BY_ROUND else "embedding size"
     return lines, Axis(words_of, {place: f"{place:.0f}" for place in sorted(places)})
 
@@ -139,36 +161,28 @@ def _places(cells: Sequence[Cell], key: str) -> tuple[list[float], Axis]:
         few = sorted(set(numbers))
         return numbers, Axis(label, {value: f"{value:,g}" for value in few} if len(few) <= 8 else {})
     order: dict[str, float] = {}
-    texts = [", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value) for value in values]
+    texts = [shown_value(value) for value in values]
     for text in texts:
         order.setdefault(text, float(len(order)))
-    return [order[text] for text in texts], Axis(label, {place: text for text, place in order.items()})
+    return [order[text] for text in texts], Axis(label, {place: text for text, place in order.items()}, numbers=False)
 
 
-def _line_of(cell: Cell, key: str) -> str:
-    """The line that a cell is a point of: its entry, and its values of the grid's other keys."""
-    if key == BY_CELL and not cell.point:
-        return ""
-    others = [f"{name.rpartition('.')[2]}={value}" for name, value in cell.point.items() if name != key]
-    return ", ".join([*([cell.base] if cell.base and key != BY_CELL else []), *others])
-
-
-def _mean(numbers: Sequence[Number]) -> Number:
-    if all(number == numbers[0] for number in numbers):
-        return numbers[0]
-    made = Number.plain({i: number.mean for i, number in enumerate(numbers)})
-    assert made is not None
-    return made
+def _line_of(cell: Cell, key: str, line: str) -> str:
+    """The line that a cell is a point of: its entry, and its values of the grid's other keys. line: as its entry says,
+    for cells with a number each."""
+    others = [f"{name.rpartition('.')[2]}={shown_value(value)}" for name, value in cell.point.items() if name != key]
+    entry = line if key == BY_CELL else cell.base
+    return ", ".join([*([entry] if entry else []), *others])
 
 
 # -- drawing ------------------------------------------------------------------------------------------------------
 
 
 def colours(lines: Sequence[Series]) -> dict[str, str]:
-    """The colour of each line by its name: the cells' by their place, rivals are ink."""
+    """The colour of each line by its name: the cells' by their place, rivals are ink, or as the line beside them."""
     cells = [line.name for line in lines if not line.rival]
     found = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(cells)}
-    return dict.fromkeys((line.name for line in lines if line.rival), INK) | found
+    return {line.name: found.get(line.of, INK) for line in lines if line.rival} | found
 
 
 def lined(
@@ -190,12 +204,12 @@ def lined(
         _cells_line(axes, line, by_name[line.name], DASHES[(i // len(COLOURS)) % len(DASHES)])
     for line in lines:
         if line.rival:
-            place = rivals.index(line.name) if line.name in rivals else 0
-            _rivals_line(axes, line, RIVAL_DASHES[place % len(RIVAL_DASHES)])
+            place = rivals.index(line.rival) if line.rival in rivals else 0
+            _rivals_line(axes, line, by_name[line.name], RIVAL_DASHES[place % len(RIVAL_DASHES)])
     if chance is not None and not _far_below(chance, lines):
         axes.axhline(chance, color=GREY, linestyle=(0, (1, 2)), linewidth=1, label="chance")
     axes.margins(x=0.06, y=0.1)
-    _ticks(axes, axis, figure.log)
+    _ticks(axes, axis, figure.log, min(place for line in lines for place in line.points))
     # Names are other people's: a dollar sign begins no formula.
     axes.set_xlabel(axis.words, fontsize=11, parse_math=False)
     axes.set_ylabel(words(figure.y), fontsize=11)
@@ -231,17 +245,18 @@ def _cells_line(axes: Axes, line: Series, colour: str, dashes: str) -> None:
     )
 
 
-def _rivals_line(axes: Axes, line: Series, dashes: Any) -> None:
+def _rivals_line(axes: Axes, line: Series, colour: str, dashes: Any) -> None:
     x, y = list(line.points), [number.mean for number in line.points.values()]
-    look: dict[str, Any] = {"color": INK, "linestyle": dashes, "linewidth": 1.3, "label": line.name, "zorder": 3}
+    look: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 1.3, "label": line.name, "zorder": 3}
     if len(set(y)) == 1:
         axes.axhline(y[0], **look)
     else:
         axes.plot(x, y, **look)
 
 
-def _ticks(axes: Axes, axis: Axis, log: bool) -> None:
-    if log and min(axis.names or {axes.get_xlim()[0]: ""}) > 0:
+def _ticks(axes: Axes, axis: Axis, log: bool, smallest: float) -> None:
+    log = log and axis.numbers
+    if log and smallest > 0:
         axes.set_xscale("log")
     elif log:
         # Nothing has a place on a scale of factors; it is put where 0 and 1 are as far apart as 1 and 2 are.
@@ -257,7 +272,7 @@ def _ticks(axes: Axes, axis: Axis, log: bool) -> None:
 
 def _name_ends(figure: Figure, axes: Axes, lines: Sequence[Series], chance: float | None) -> None:
     """Names beside the right ends of the lines, moved apart where they would lie on one another."""
-    ends = [(line.points[max(line.points)].mean, line.name, line.rival) for line in lines]
+    ends = [(line.points[max(line.points)].mean, line.name, bool(line.rival)) for line in lines]
     ends += [(chance, "chance", True)] if chance is not None else []
     by_name = colours(lines)
     low, high = axes.get_ylim()

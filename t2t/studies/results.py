@@ -5,6 +5,7 @@ A study may be half done: what is there is measured, what is missing is named.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,7 @@ from t2t.campaign.freeze import changed_keys, read_frozen
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import RETRACTED, Record, champion
 from t2t.campaign.scored import Scored
-from t2t.core.errors import T2TError
+from t2t.core.errors import T2TError, one_line
 from t2t.core.workspace import Workspace
 from t2t.data.labels import is_people
 from t2t.data.pairs import Pairs
@@ -24,6 +25,8 @@ from t2t.lake import Lake, UnknownLake, open_lake
 from t2t.studies.cells import Cell, Job, Study
 from t2t.studies.checks import study_folder
 from t2t.studies.numbers import PARTS, SIZE, SPLITS, Number
+
+log = logging.getLogger("t2t")
 
 
 @dataclass(frozen=True)
@@ -161,9 +164,13 @@ class Results:
         return pairs.of_topics(unseen) if part == "pr_auc_unseen" else pairs
 
     def yardsticks(self, record: Record) -> Yardsticks | None:
-        """What a round's yardsticks came to; None where it left none."""
+        """What a round's yardsticks came to; None where it left none, or none that can be read, which is told."""
         if record.commit not in self._yardsticks:
-            self._yardsticks[record.commit] = self.scored.yardsticks(record)
+            self._yardsticks[record.commit] = None
+            try:
+                self._yardsticks[record.commit] = self.scored.yardsticks(record)
+            except T2TError as error:
+                log.warning("The yardsticks of %s are left out: %s", record.campaign, one_line(error))
         return self._yardsticks[record.commit]
 
     def chance(self, measure: str) -> float | None:

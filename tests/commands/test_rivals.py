@@ -13,6 +13,7 @@ from t2t.campaign.evidence import Frames, known_of
 from t2t.campaign.facts import RoundStart
 from t2t.campaign.rivals import measure_rivals, rivalry
 from t2t.campaign.steps.rows import as_trained, next_rows
+from t2t.commands.page import write_report
 from t2t.commands.rivals import rivals_verdict
 from t2t.core.errors import T2TError
 from t2t.data.coding import strings
@@ -25,6 +26,7 @@ from t2t.training.baselines.table import missing
 from t2t.training.matrix import LabelMatrix, assemble
 from tests.helpers.campaigns import run, tiny
 from tests.helpers.cli import invoke
+from tests.helpers.page import Page
 
 TEACHERS = ["vendor", "colour-expert", "shape-expert"]
 
@@ -185,6 +187,10 @@ def test_a_campaign_by_a_rivals_labels(world, tmp_path):
     matrix = LabelMatrix.load(at_work.files(0).labels)
     checked(at_work, matrix)
     assert record.rows_by_teacher == {HUMAN: matrix.rows}
+    shown = Page(write_report(at_work.workspace, "tiny", True, tmp_path / "page.html").read_text(encoding="utf-8"))
+    text = " ".join(" ".join(shown.text.values()).split())
+    assert "what each teacher adds to it is not measured" in text
+    assert "one label a pair under one identity, as dawid-skene makes it" in text
     # Its rivals are its teachers' too, though its student knows none of them.
     (average,) = measure_rivals(at_work, 0, ["average-raw"])
     assert average.models == 3

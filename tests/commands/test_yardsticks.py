@@ -8,8 +8,8 @@ from sklearn.metrics import average_precision_score
 
 from t2t.campaign import evidence
 from t2t.campaign.campaign import Campaign
+from t2t.campaign.scored import Scored
 from t2t.commands.page import write_report
-from t2t.commands.rounds import round_yardsticks
 from t2t.evaluation.standing import SplitYardsticks, Yardsticks, verdict
 from t2t.lake import UnknownPath
 from t2t.teachers.store import read_labels
@@ -35,7 +35,7 @@ def campaign(world, tmp_path_factory) -> Campaign:
 
 
 def left(campaign: Campaign, k: int) -> Yardsticks:
-    found = round_yardsticks(campaign.lake, campaign.layout, campaign.ledger.records()[k])
+    found = Scored(campaign.lake, campaign.config.dataset).yardsticks(campaign.ledger.records()[k])
     assert found is not None
     return found
 
@@ -117,7 +117,7 @@ def test_the_table_of_rounds_and_the_report_say_what_they_came_to(campaign, tmp_
 
 
 def test_a_damaged_file_is_said_to_be_missing_and_the_report_has_the_rest(campaign, tmp_path, monkeypatch):
-    monkeypatch.setattr("t2t.commands.rounds.read_json", lambda *_: {"validation": 3})
+    monkeypatch.setattr("t2t.campaign.scored.read_json", lambda *_: {"validation": 3})
     shown = Page(write_report(campaign.workspace, "tiny", False, tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "Missing." in shown.text["yardsticks"]
     assert "Missing." not in shown.text["rounds"]
@@ -140,7 +140,7 @@ def test_a_campaign_that_gives_its_whole_recipe_leaves_what_it_always_left(world
     training = {"steps": 6, "batch_rows": 1024, "evaluate_every": 3}
     at_work = begun(world, tmp_path, recipe="manual", training=training, rounds={"max": 1})
     (record,) = run(at_work)
-    assert round_yardsticks(at_work.lake, at_work.layout, record) is None
+    assert Scored(at_work.lake, at_work.config.dataset).yardsticks(record) is None
     with pytest.raises(UnknownPath):
         at_work.lake.read(record.commit, at_work.layout.file(0, "yardsticks.json"))
     shown = Page(write_report(at_work.workspace, "tiny", False, tmp_path / "page.html").read_text(encoding="utf-8"))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study
-from t2t.studies.config import FigureConfig
-from t2t.studies.figures import Axis, Series, draw, lined, series, spread
+from t2t.studies.config import FigureConfig, StudyConfig
+from t2t.studies.figures import Axis, Series, _rivals, draw, lined, series, spread
 from t2t.studies.numbers import Number, is_measure, words
 from t2t.studies.results import Results
 from t2t.studies.rivals import Rivals
@@ -89,6 +90,36 @@ def test_names_are_text_and_no_formulas(tmp_path: Path) -> None:
         made = lined(lines, Axis("of $\\this", {1.0: "$a_", 2.0: "b$"}), figure, 0.1)
         made.savefig(tmp_path / f"{count}.png")
         assert (tmp_path / f"{count}.png").stat().st_size > 5000
+
+
+def test_a_rival_that_differs_between_lines_stands_beside_each_of_them() -> None:
+    def number(mean: float) -> Number:
+        return Number(mean=mean, seeds={0: mean})
+
+    same = {"a": {1.0: number(0.5), 2.0: number(0.6)}, "b": {2.0: number(0.601)}}
+    other = {"a": {1.0: number(0.5)}, "b": {1.0: number(0.7)}}
+    lines = _rivals({"stacking": same, "average-raw": other})
+    assert [(line.name, line.of, list(line.points)) for line in lines] == [
+        ("stacking", "", [1.0, 2.0]),
+        ("average-raw (a)", "a", [1.0]),
+        ("average-raw (b)", "b", [1.0]),
+    ]
+    cells = [Series(name, {1.0: number(0.9), 2.0: number(0.95)}) for name in ("a", "b")]
+    made = lined([*cells, *lines], Axis("x", {}), FigureConfig(title="t", x="x"), None, ["average-raw", "stacking"])
+    by_label = {str(line.get_label()): line.get_color() for line in made.axes[0].get_lines()}
+    assert by_label["average-raw (b)"] == by_label["b"]
+    assert by_label["stacking"] not in (by_label["a"], by_label["b"])
+
+
+def test_two_points_of_one_line_do_not_stand_at_one_place() -> None:
+    """The picture would have one of them."""
+    cells = [{"name": "a", "x": 1}, {"name": "b", "x": 1, "line": ""}]
+    figures = [{"title": "t", "x": "x"}]
+    content: dict[str, Any] = {"name": "s", "campaign": "c", "figures": figures, "cells": cells}
+    with pytest.raises(ValueError, match=r"cells 'a', 'b' stand at x = 1; give each a `line`"):
+        StudyConfig.model_validate(content)
+    cells[1]["line"] = "others"
+    assert StudyConfig.model_validate(content).cells[1].line == "others"
 
 
 def test_chance_is_drawn_where_the_lines_are_near_it() -> None:

@@ -213,6 +213,20 @@ def test_a_store_that_does_not_open_costs_no_report(
     assert "The study's report is not in MLflow" in caplog.text
 
 
+def test_a_run_that_somebody_deleted_is_made_again_and_its_campaigns_lie_below_it(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("T2T_OBSERVERS", raising=False)
+    (before,) = told.runs("study")
+    told.client.delete_run(before.info.run_id)
+    log_study(told.workspace, told.study, told.report)
+    (after,) = told.runs("study")
+    assert after.info.run_id != before.info.run_id
+    assert after.data.metrics == pytest.approx(metrics(told.report.table))
+    assert [run.data.tags["mlflow.parentRunId"] for run in told.runs("campaign")] == [after.info.run_id]
+
+
 def test_metrics_keep_cells_apart_whose_names_are_alike(told: Told) -> None:
     rows = [
         row.model_copy(update={"name": name, "less": {}})

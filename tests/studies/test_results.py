@@ -161,6 +161,18 @@ def test_rivals_that_cannot_be_fitted_are_named_with_the_reason(
     assert [rival.name for rival in table.cells[0].rivals] == ["average-raw"]
 
 
+def test_damaged_yardsticks_cost_no_report(
+    half: tuple[Workspace, Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("t2t.campaign.scored.read_json", lambda *_: {"validation": 3})
+    workspace, study = half
+    unnamed = Study(study.config.model_copy(update={"baselines": ()}), study.path, study.cells)
+    table = measure(Rivals(Results.of(workspace, unnamed), tmp_path))
+    assert not table.cells[0].rivals
+    assert "test pr_auc" in table.cells[0].numbers
+    assert "The yardsticks of kinds-two-teachers-s0 are left out" in caplog.text
+
+
 def test_csv_and_json_have_every_number(table: StudyTable) -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv(table))))
     (row,) = [r for r in rows if (r["what"], r["cell"], r["measure"]) == ("cell", NESTED, "test pr_auc")]

@@ -162,9 +162,7 @@ def test_a_method_that_cannot_be_had_is_refused_with_its_reason() -> None:
     known, _ = world()
     matrix = random_matrix(0, samples=20)
     alone = Known(*(replace(heard, raw={"good": heard.raw["good"]}) for heard in known.people))
-    with pytest.raises(
-        T2TError, match=r"'mtard' cannot be had here: one teacher's average is that teacher\. Take"
-    ):
+    with pytest.raises(T2TError, match=r"'mtard' cannot be had here: one teacher's average is that teacher\. Take"):
         aggregate(matrix, make_rival("mtard"), alone, lambda samples: np.zeros((len(samples), 6)), "mtard")
 
 

@@ -279,7 +279,7 @@ def teachers(material: Material) -> dict[str, Any]:
             row["retracted"] = f"Retracted on {mark.time[:10]}" + (f": {mark.reason}" if mark.reason else ".")
         rows.append(row)
     facts = {"record": record, "samples": size, "unhealthy": unhealthy}
-    return {"rows": rows, **facts, "average": material.frozen["method"] != "teacher2task"}
+    return {"rows": rows, **facts, "method": material.frozen["method"]}
 
 
 def watch(material: Material) -> dict[str, Any]:

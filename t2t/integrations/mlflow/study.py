@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from t2t.integrations.mlflow.store import store_path
 from t2t.integrations.mlflow.text import flatten
 from t2t.studies.cells import Study
 from t2t.studies.checks import study_of
+from t2t.studies.config import MOST_CAMPAIGNS
 from t2t.studies.numbers import Number, words
-from t2t.studies.shown import cells_table, markdown
+from t2t.studies.shown import cells_table, markdown, plain
 from t2t.studies.tables import StudyTable
 
 log = logging.getLogger("t2t")
@@ -72,9 +73,19 @@ def _log(runs: Runs, study: Study, report: StudyReport) -> None:
     listed = runs.files(run, {}, {"cells": pd.DataFrame(list(shown.rows), columns=titles)})
     for path in report.files:
         runs.client.log_artifact(run, str(path), _folder(path, report))
-    lacking = "\n".join(f"- {cell}: {why}" for cell, why in table.missing)
-    note = "\n\n".join([*([table.description] if table.description else []), markdown(shown), lacking]).strip()
+    lacking = "\n".join(f"- {plain(cell)}: {why}" for cell, why in table.missing)
+    note = "\n\n".join([*([plain(table.description)] if table.description else []), markdown(shown), lacking]).strip()
+    _adopt(runs, run, {job.campaign for job in study.jobs()})
     runs.finish(run, "RUNNING" if table.missing else "FINISHED", {**listed, "mlflow.note.content": note})
+
+
+def _adopt(runs: Runs, run: str, campaigns: Collection[str]) -> None:
+    """Puts the campaigns' runs below the study's: somebody may have deleted the one that they lay below."""
+    where = "tags.`t2t.kind` = 'campaign'"
+    for other in runs.client.search_runs([runs.experiment], where, max_results=MOST_CAMPAIGNS):
+        tags = other.data.tags
+        if tags.get("t2t.campaign") in campaigns and tags.get("mlflow.parentRunId") != run:
+            runs.write(other.info.run_id, tags={"t2t.study": runs.campaign, "mlflow.parentRunId": run})
 
 
 def _params(study: Study) -> dict[str, Any]:
