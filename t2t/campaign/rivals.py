@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from t2t.campaign.campaign import Campaign
-from t2t.campaign.evidence import known_of
+from t2t.campaign.evidence import known_of, outside
 from t2t.campaign.record import Record, champion
 from t2t.campaign.steps.rows import training_rows
 from t2t.core.config import parse
@@ -58,20 +58,19 @@ def rivalry(campaign: Campaign, k: int | None = None, names: Sequence[str] | Non
         make_rival(name)
     record = chosen_round(campaign.ledger.records(), campaign.config.name, k)
     commit = record.data_commit or record.commit
-    teachers = tuple(teacher.id for teacher in record.teachers)
-    outside = tuple(name for name in teachers if name in campaign.config.teachers)
+    teachers = outside(campaign, [teacher.id for teacher in record.teachers])
     config, unseen = campaign.config, campaign.dataset.unseen
     with progress(f"Rivals of round {record.round}", len(names), "rivals") as advance:
         coded = training_rows(
-            campaign.lake, campaign.dataset, campaign.readable, commit, (HUMAN, *outside), config.teachers_see_unseen
+            campaign.lake, campaign.dataset, campaign.readable, commit, (HUMAN, *teachers), config.teachers_see_unseen
         )
         test = campaign.scored_pairs(record, "test")
-        known, found = known_of(campaign, commit, outside, _scales(campaign, record), assemble(coded), {"test": test})
+        known, found = known_of(campaign, commit, teachers, _scales(campaign, record), assemble(coded), {"test": test})
         held = Held(found["test"], unseen, config.evaluation.resamples)
         rivals = measure(known, found["test"], names, held, lambda name: advance(1, name))
     parts = ((name, beside.own()) for name, beside in held.student.items())
     student = {name: own for name, own in parts if own is not None}
-    return Rivalry(record, student, rivals, len(test.sample), outside)
+    return Rivalry(record, student, rivals, len(test.sample), teachers)
 
 
 def chosen_round(records: Sequence[Record], campaign: str, k: int | None) -> Record:

@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from t2t.campaign.campaign import Campaign
+from t2t.campaign.engine import LocalEngine
 from t2t.campaign.find import ledger_of
+from t2t.campaign.freeze import frozen_config
 from t2t.campaign.rivals import Rivalry, chosen_round, rivalry
 from t2t.commands.tables import console, table_of
 from t2t.core.errors import T2TError
@@ -31,8 +33,10 @@ def compare_rivals(workspace: Workspace, campaign: str, k: int | None, names: st
         raise T2TError("--names is empty: name rivals with commas between, or leave it out for all of them.")
     for name in wanted or []:
         make_rival(name)
-    chosen_round(ledger_of(workspace, campaign).records(), campaign, k)
-    return rivalry(Campaign.open(campaign, workspace), k, wanted)
+    ledger = ledger_of(workspace, campaign)
+    chosen_round(ledger.records(), campaign, k)
+    # As it began, whatever its file says now; one that was run under another name has no file.
+    return rivalry(Campaign(frozen_config(ledger), workspace, LocalEngine("cpu")), k, wanted)
 
 
 def rivals_json(workspace: Workspace, campaign: str, k: int | None, names: str | None) -> dict[str, Any]:

@@ -191,6 +191,10 @@ def test_a_campaign_by_a_rivals_labels(world, tmp_path):
     text = " ".join(" ".join(shown.text.values()).split())
     assert "what each teacher adds to it is not measured" in text
     assert "one label a pair under one identity, as dawid-skene makes it" in text
+    # Its file in the registry says something else of it by now: what counts is how it began.
+    printed = asked(at_work, "--baselines", "--names", "average-raw,stacking")
+    assert printed.exit_code == 0, printed.output
+    assert len([line for line in printed.output.splitlines() if "│ 3 " in line]) == 2
     # Its rivals are its teachers' too, though its student knows none of them.
     (average,) = measure_rivals(at_work, 0, ["average-raw"])
     assert average.models == 3
