@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 
 from t2t.campaign.config import CampaignConfig
-from t2t.campaign.entries import dataset_config, quick_entry, refuse_unready, teacher_file
+from t2t.campaign.entries import dataset_config, open_dataset, quick_entry, refuse_unready, teacher_file
 from t2t.campaign.find import check_lake, lake_of
 from t2t.campaign.freeze import read_frozen, refuse_changes
 from t2t.campaign.ledger import Ledger
@@ -20,6 +20,8 @@ from t2t.core.host import check_memory
 from t2t.core.workspace import Workspace
 from t2t.data.consensus import need_crowdkit
 from t2t.data.dataset import dataset_root
+from t2t.data.embeddings.vectors import check_samples
+from t2t.data.vector_files import VECTORS
 
 log = logging.getLogger("t2t")
 
@@ -67,6 +69,8 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
         looked_at.add(file)
         if not begun:  # once there is a round, those that labeled everything are asked nothing
             refuse_unready(workspace, name)
+    if config.encoder.kind == VECTORS and not begun:  # of numbers all is known at once
+        check_samples(open_dataset(workspace, config.dataset).samples, config.encoder)
 
 
 def tell_refusal(workspace: Workspace, config: CampaignConfig) -> None:
