@@ -20,7 +20,9 @@ from t2t.core.host import check_memory, has_gpu, machine_memory
 from t2t.core.workspace import Workspace
 from t2t.data.consensus import need_crowdkit
 from t2t.data.dataset import dataset_root
+from t2t.data.embeddings.vectors import check_samples
 from t2t.data.soundness import refuse_unmeasured
+from t2t.data.vector_files import VECTORS
 from t2t.students.config import DualEncoderConfig
 from t2t.students.footprint import Footprint, Trained, footprint
 from t2t.students.presets import check_pretrained
@@ -79,6 +81,8 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
             refuse_unready(workspace, name)
     if sum((root / table).stat().st_size for table in (data.samples, data.annotations, data.topics)) < QUICK_BYTES:
         refuse_unmeasured(open_dataset(workspace, config.dataset))
+    if config.encoder.kind == VECTORS and not begun:  # of numbers all is known at once
+        check_samples(open_dataset(workspace, config.dataset).samples, config.encoder)
 
 
 def check_student(config: CampaignConfig) -> None:

@@ -5,6 +5,7 @@ function a teacher that may abstain.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import yaml
 from t2t.commands.import_request import Request, place_of
 from t2t.commands.schemas import FILES, schema_line
 from t2t.commands.tables import console
-from t2t.core.errors import DataError, T2TError
+from t2t.core.errors import DataError, T2TError, listed
 from t2t.core.files import atomic_file, write_text
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import read_dataset
@@ -44,7 +45,7 @@ def import_votes(workspace: Workspace, request: Request) -> list[Path]:
         raise T2TError(f"Dataset {at.config.name!r} is there ({at.root}): write its tables anew by --replace.")
     if not folder.is_dir():
         raise T2TError(f"{folder}: {FORMAT} is a folder with classes.txt and, of each split, vectors, votes and gold.")
-    votes = read_votes(folder.resolve(), at.config.table_limits)
+    votes, silent = _heard(read_votes(folder.resolve(), at.config.table_limits))
     for name in votes.functions:
         if not NAME.fullmatch(name):
             raise DataError(
@@ -73,10 +74,22 @@ def import_votes(workspace: Workspace, request: Request) -> list[Path]:
         f"{at.config.name}: {sum(map(len, ids.values())):,} samples of {votes.dim} numbers, {len(votes.classes)} "
         f"classes, {len(votes.functions)} labeling functions with {said:,} votes (teachers: {teachers})."
     )
+    if silent:
+        console.print(f"Left out, since they never vote: {listed(silent)}.", highlight=False)
     console.print(f"A campaign on it has: encoder: {{kind: vectors, dim: {votes.dim}}}", highlight=False)
     for path in made:
         console.print(f"wrote {path}", highlight=False)
     return made
+
+
+def _heard(votes: Votes) -> tuple[Votes, list[str]]:
+    """The votes without functions that abstain everywhere, and their names."""
+    said = np.any([(part.votes != ABSTAINED).any(axis=0) for part in votes.parts.values()], axis=0)
+    if not said.any():
+        raise DataError(votes.parts["train"].vectors.parent, "no labeling function votes for anything.")
+    parts = {name: replace(part, votes=part.votes[:, said]) for name, part in votes.parts.items()}
+    names = np.array(votes.functions, object)
+    return replace(votes, functions=tuple(names[said]), parts=parts), names[~said].tolist()
 
 
 def _samples(votes: Votes, ids: dict[str, list[str]], root: Path) -> pa.Table:

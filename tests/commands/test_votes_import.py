@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.entries import load_dataset, read_campaign, teacher_entry
@@ -85,6 +87,16 @@ def test_a_function_is_a_teacher_of_one_file(workspace: Workspace, source: Path)
     assert teacher_entry(workspace, "own-functions.lf02").id == "own-functions.lf02"
 
 
+def test_a_function_that_never_votes_is_no_teacher(workspace: Workspace, source: Path) -> None:
+    for part in ROWS:
+        table = pd.read_csv(source / f"{part}_votes.csv")
+        table.assign(lf01=-1).to_csv(source / f"{part}_votes.csv", index=False)
+    said = done(workspace, "data", "import", "class-votes", source, "--dataset", "own")
+    assert "Left out, since they never vote: lf01." in said
+    entry = workspace.file("teachers", "own-functions").read_text()
+    assert yaml.safe_load(entry)["members"] == ["lf00", "lf02", "lf03"]
+
+
 def test_what_is_there_is_not_written_over(workspace: Workspace, source: Path) -> None:
     done(workspace, "data", "import", "class-votes", source, "--dataset", "own")
     assert "write its tables anew by --replace" in failed(
@@ -119,6 +131,8 @@ def test_a_campaign_learns_from_votes_and_measures_accuracy(workspace: Workspace
     campaign = Campaign.open("own", workspace, settings=["training.steps=120", "student.members=1"])
     run(campaign, Observer())
     facts = campaign.ledger.records()[0].decisions
+    student = json.loads((campaign.checkpoint(campaign.ledger.records()[0]) / "config.json").read_text())["student"]
+    assert student["frontend"]["scaling"] == "whole"  # recipe: auto, of one's own embeddings
     assert facts["accuracy"] > 0.75
     assert facts["accuracy_low"] < facts["accuracy"] < facts["accuracy_high"]
     assert {f"class_f1/{name}" for name in CLASSES} < set(facts)

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlparse
 
 from t2t.core.errors import T2TError, one_line
 from t2t.data.remote import is_remote, local, shown
+from t2t.data.vector_files import split_row
 
 LOCAL_FILES, UPLOADS = "/data/local-files/", "/data/upload/"
 # What Label Studio puts before the name of a file that was uploaded.
@@ -41,6 +42,10 @@ class Finder:
 
         Raises T2TError where two different names would, by their ends, be one file.
         """
+        numbers, row = split_row(media)
+        if row is not None:  # many samples are of one file of numbers
+            file = self.find(numbers)
+            return None if file is None else f"{file}#{row}"
         for name in (media, *others):
             if is_remote(name) and name.partition("://")[0] in self.schemes:
                 return name
@@ -118,8 +123,9 @@ def written(place: str, root: Path) -> str:
     is."""
     if is_remote(place):
         return place
-    path = Path(place)
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_uri()
+    file, row = split_row(place)
+    path, end = Path(file), "" if row is None else f"#{row}"
+    return (path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_uri()) + end
 
 
 def fetched(place: str) -> Path:

@@ -21,6 +21,7 @@ from t2t.data.limits import TableLimits
 from t2t.data.listing import IMAGES
 from t2t.data.remote import shown
 from t2t.data.tables import control_character, plain_text
+from t2t.data.vector_files import VECTORS, is_numbers
 
 # Columns of the table of samples that are its own; whatever else a file says of a sample becomes a further column.
 OWN = ("sample_id", "path", "modality", "group", "split")
@@ -244,7 +245,9 @@ class Reader:
 
 
 def modality_of(media: str, said: str = "") -> str:
-    """video or image, as it is `said`, else by the ending. (Other programs call other things a modality.)"""
+    """video, image or vectors, as it is `said`, else by the ending. (Other programs call other things a modality.)"""
+    if is_numbers(media):
+        return VECTORS
     if said in ("video", "image"):
         return said
     path = media.partition("?d=")[2] or media.partition("?")[0]
