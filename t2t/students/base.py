@@ -8,8 +8,9 @@ which makes that of a checkpoint, its weights still to be filled. Their argument
 The protocol below is what measuring asks for. Training asks for what a dual-encoder has besides: a module with
 `frontend`, `encode_prepared`; `tokenizer`, `token_ids`, `words`, `texts`, `encode_texts` (which takes what `texts`
 gives), `encode_words`; `members` (itself, or several), `logits`, `gated`, `scale`, `bias`, `recompute`, `start_from`,
-and `scales`, which it is given. Tagging and `t2t tag` ask for `embed`, `encode_topics` and `answers`, `t2t search` for
-`width` besides, checkpoints for `saved`; `t2t export` takes the dual-encoder only. So
+`scales`, which it is given, and, where people only measure, each member's `identity`, an embedding with a row for
+each teacher. Tagging and `t2t tag` ask for `embed`, `encode_topics` and `answers`, `t2t search` for `width` besides,
+checkpoints for `saved`; `t2t export` takes the dual-encoder only. So
 today a further kind is a variant of that one: docs/extend.md has the list and an example.
 """
 

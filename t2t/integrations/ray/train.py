@@ -51,7 +51,8 @@ def train_on_ray(job: TrainJob, student: Student, device: str, report: Report) -
     curve = [(step, point) for step, point in facts["curve"]]
     for step, point in curve:
         report(step, point)
-    return load(trained, device), Trained(facts["best_step"], facts["best_score"], curve, facts["seconds"])
+    found = Trained(facts["best_step"], facts["best_score"], curve, facts["seconds"], tuple(facts.get("stand_in", ())))
+    return load(trained, device), found
 
 
 def work_on(config: dict[str, Any]) -> None:
@@ -66,5 +67,6 @@ def work_on(config: dict[str, Any]) -> None:
     student = load(folder / "start", str(ray.train.torch.get_device()))
     trained = run(job, student, group=group)
     if group.leads:
-        facts = {"best_step": trained.best_step, "best_score": trained.best_score}
+        facts: dict[str, Any] = {"best_step": trained.best_step, "best_score": trained.best_score}
+        facts |= {"stand_in": trained.stand_in} if trained.stand_in else {}
         save(student, folder / "trained", facts | {"curve": trained.curve, "seconds": trained.seconds})
