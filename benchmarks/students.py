@@ -38,7 +38,8 @@ KINDS = {
     "multi-head": ("student={kind: multi-head}",),
     "multi-head, one": ("student={kind: multi-head, members: 1}",),
     "encoder-only": ("student={kind: encoder-only}",),
-    "encoder-only, one": ("student={kind: encoder-only, members: 1}",),
+    "encoder-only, two layers": ("student={kind: encoder-only, reader: {layers: 2}}",),
+    "encoder-only, four": ("student={kind: encoder-only, members: 4}",),
 }
 # Of the memory's three sizes: a text tower's layers, width, heads, d_ff and words, and the sample tower's layers.
 MEMORY = {

@@ -282,10 +282,9 @@ def fitting_of(kind: str, frames: int, samples: int, own: bool = False) -> Any:
     if kind == "multi-head":
         return MultiHeadConfig(kind="multi-head", members=like.members, frontend=like.frontend, sample=like.sample)
     if kind == "encoder-only":
+        # One reader of one layer: a second layer takes four times as long, and so do four readers.
         reader = ReaderConfig(layers=1, dropout=0.2)
-        return EncoderOnlyConfig(
-            kind="encoder-only", members=like.members, frontend=like.frontend, reader=reader, sample=like.sample
-        )
+        return EncoderOnlyConfig(kind="encoder-only", frontend=like.frontend, reader=reader, sample=like.sample)
     return None
 
 

@@ -97,12 +97,28 @@ def footprint(config: Any, on: Trained, ema: bool = True) -> Footprint | None:
         {
             "weights": total * FLOAT,
             "gradients": trained * FLOAT,
-            "optimizer": 2 * trained * FLOAT,
+            # Two numbers of each weight, and two more of one matrix after the other while it takes its step.
+            "optimizer": 2 * (trained + _largest(config, on)) * FLOAT,
             "moving average and best step": copies * FLOAT,
             "prepared frames": prepared if prepared <= PREPARED_BYTES else 0,
             "a step's activations": round(kept * FLOAT),
         },
     )
+
+
+def _largest(config: DualEncoderConfig | MultiHeadConfig | EncoderOnlyConfig, on: Trained) -> int:
+    """Weights of the largest matrix that is trained."""
+    towers = [config.sample]
+    tables = [config.sample.d_model * _frontend(config.frontend, on.dim)]
+    if isinstance(config, MultiHeadConfig):
+        tables.append(on.topics * (config.dim + 1))
+    elif isinstance(config, EncoderOnlyConfig):
+        towers.append(config.reader)
+        tables.append(on.words * max(config.reader.d_model, config.text.d_model))
+    elif not config.text.freeze:
+        shape = _text_shape(config, on.words)
+        tables += [shape.words * shape.width, shape.width * shape.d_ff] if shape is not None else []
+    return max(*tables, *(tower.d_model * tower.d_ff * (tower.layers > 0) for tower in towers))
 
 
 def _frontend(config: FrontendConfig, dim: int) -> int:

@@ -18,8 +18,11 @@ from t2t.data.labels import HUMAN
 from t2t.data.pairs import Pairs
 from t2t.students import build_student
 from t2t.students.checkpoint import load, save
+from t2t.training.config import TrainingConfig
+from t2t.training.loop import train
 from t2t.training.matrix import LabelMatrix
 from tests.helpers.students import DIM, TEACHERS, TOPICS, random_clips
+from tests.helpers.training import random_matrix
 
 CLIPS = random_clips([4, 1, 3, 2])
 EVERY = np.arange(len(CLIPS))
@@ -170,6 +173,22 @@ def rows_are_scored_as_each_alone(config: Any, folder: Path) -> None:
         torch.testing.assert_close(grouped[name], value, rtol=0, atol=1e-6 * max(largest, 1), msg=name)
 
 
+def a_loaded_one_trains_alike(config: Any, folder: Path) -> None:
+    """Bit for bit: a helper's process, or a cluster's node, trains the student that it loads."""
+    matrix = random_matrix(0, samples=len(CLIPS))
+    recipe = TrainingConfig(steps=3, batch_rows=10, evaluate_every=3, noise=0.1, ema=0.9, learning_rate=0.01)
+    here = build_student(config, DIM, TOPICS, TEACHERS, 0)
+    here.frontend.fit(CLIPS, EVERY)
+    here.trained_topics = TOPICS
+    save(here, folder / "start")
+    there, before = load(folder / "start"), here.eval().predict(CLIPS, EVERY, TOPICS)
+    for student in (here, there):
+        train(student, matrix, CLIPS, recipe, 0, lambda now: 0.0)
+    after = here.predict(CLIPS, EVERY, TOPICS)
+    assert np.abs(after - before).max() > 1e-4
+    np.testing.assert_array_equal(there.predict(CLIPS, EVERY, TOPICS), after)
+
+
 STUDENT_CLAIMS = (
     rows_are_scored_as_each_alone,
     comes_back_bit_for_bit,
@@ -178,6 +197,7 @@ STUDENT_CLAIMS = (
     pairs_are_scored_as_the_matrix_is,
     any_identity_can_be_asked,
     an_unknown_identity_is_refused,
+    a_loaded_one_trains_alike,
 )
 
 
