@@ -14,6 +14,8 @@ from t2t.evaluation.scales import folds_of
 from t2t.training.baselines.base import MOST_CELLS, MOST_PAIRS, Heard, Known, LeftOut, Rival, drawn, some_teacher
 
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
+# Numbers that the strength of the penalty is chosen on, at most.
+MOST_CHOSEN_ON = 4_000_000
 # Pairs of the usual topic that each one begins with.
 PSEUDO_PAIRS = 10.0
 
@@ -91,6 +93,9 @@ def _shares(heard: Heard) -> np.ndarray:
 
 def _strength(x: np.ndarray, positive: np.ndarray, folds: np.ndarray) -> float:
     """The penalty's C with the least log loss on folds that were not fitted on; 1 where they cannot be."""
+    if x.size > MOST_CHOSEN_ON:
+        rows = np.sort(np.random.default_rng(0).choice(len(x), max(MOST_CHOSEN_ON // x.shape[1], 100), replace=False))
+        x, positive, folds = x[rows], positive[rows], folds[rows]
     losses = dict.fromkeys(PENALTIES, 0.0)
     for fold in range(int(folds.max()) + 1):
         out = folds == fold

@@ -13,8 +13,8 @@ from t2t.training.baselines.base import Heard, Known, Rival, people_rows, severa
 # Weights that are tried for a teacher at a time, sweeps over all of them, and evaluations altogether.
 GRID = np.linspace(0, 1, 21)
 SWEEPS, MOST_TRIED = 3, 25_000
-# Pairs of people's that weights are tried on: of both splits together, each as many as its share.
-MOST_TRIED_ON = 20_000
+# Pairs of people's that weights are tried on, and cells of them: of both splits together, each as many as its share.
+MOST_TRIED_ON, MOST_CELLS_TRIED = 20_000, 2_000_000
 # A teacher without weight speaks where no other one does.
 LEAST = 1e-6
 
@@ -26,7 +26,7 @@ class TunedAverageRaw(Rival):
     def fit(self, known: Known) -> None:
         several(known)
         self.known, self.names = known, some_teacher(known)
-        rows = people_rows(known, self.names, MOST_TRIED_ON)
+        rows = people_rows(known, self.names, min(MOST_TRIED_ON, MOST_CELLS_TRIED // len(self.names)))
         said = np.concatenate([np.stack([self._of(n, h.raw[n]) for n in self.names], axis=1) for h in rows])
         positive = np.concatenate([heard.pairs.positive for heard in rows])
         self.weights = tuned(said, positive)
@@ -70,27 +70,33 @@ def tuned(said: np.ndarray, positive: np.ndarray) -> np.ndarray:
     values, spoken, positive = values[anybody], spoken[anybody], positive[anybody]
     everything = np.arange(len(positive))
     pairs = Pairs((), (), everything, everything, positive.astype(np.float32), np.zeros(len(positive), np.float32))
+    # What all would come to with the weight that keeps somebody speaking where the others are silent.
+    floor = LEAST * values.sum(axis=1), LEAST * spoken.sum(axis=1)
 
-    def worth(w: np.ndarray) -> float:
-        floor = w + LEAST
-        return average_precision(pairs.with_score((values @ floor) / (spoken @ floor)))
+    def worth(total: np.ndarray, weight: np.ndarray) -> float:
+        return average_precision(pairs.with_score((total + floor[0]) / (weight + floor[1])))
 
     if not positive.any():
         return weights
-    best, tried = worth(weights), 0
+    best, tried = worth(values @ weights, spoken @ weights), 0
     for _ in range(SWEEPS):
         before = best
         for i in range(teachers):
-            others = np.delete(weights, i).sum()
+            others = np.delete(weights, i)
+            if others.sum() <= 0:
+                continue
+            others = np.insert(others / others.sum(), i, 0)
+            rest, chosen = (values @ others, spoken @ others), weights[i]
             for share in GRID:
-                if others <= 0 and share < 1:
-                    continue
-                one = weights * ((1 - share) / others if others > 0 else 0)
-                one[i] = share
+                total, weight = (
+                    (1 - share) * of + share * own[:, i] for of, own in zip(rest, (values, spoken), strict=True)
+                )
                 tried += 1
-                if (value := worth(one)) > best + 1e-9:
-                    best, weights = value, one
-                    others = np.delete(weights, i).sum()
+                if (value := worth(total, weight)) > best + 1e-9:
+                    best, chosen = value, share
+            if chosen != weights[i]:
+                weights = (1 - chosen) * others
+                weights[i] = chosen
         if best <= before or tried > MOST_TRIED:
             break
     return weights / weights.sum()
