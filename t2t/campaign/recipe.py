@@ -88,7 +88,12 @@ def _student_choice(student: Any, frames: int) -> Choice:
     else:
         shape.append(f"{student.sample.layers} layers over frames")
     if not isinstance(student, DualEncoderConfig):
-        why = "as the dual-encoder's: few layers learn most from few labels"
+        reads = isinstance(student, EncoderOnlyConfig)
+        why = (
+            "a second layer takes four times as long"
+            if reads
+            else "two layers were ahead of none where both were tried"
+        )
         return Choice("student", ", ".join(shape), why)
     shape += [
         "as many numbers as a text has" if student.text.head == "none" else f"{student.dim} numbers",

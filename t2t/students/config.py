@@ -274,13 +274,14 @@ def fitting(frames: int, samples: int, own: bool = False) -> DualEncoderConfig:
 def fitting_of(kind: str, frames: int, samples: int, own: bool = False) -> Any:
     """`fitting`, of each kind that has one; None of others, whose shape is their own.
 
-    What helps a dual-encoder's tower for samples helps these: measured in docs/students.md.
+    Measured as far as docs/students.md says: a multi-head keeps its two layers, which were ahead of none.
     """
+    if kind == "multi-head":
+        scaling: dict[str, Any] = {"scaling": "whole"} if own else {}
+        return MultiHeadConfig(kind="multi-head", frontend=FrontendConfig(change=frames > 1, **scaling))
     like = fitting(frames, samples, own)
     if kind == "dual-encoder":
         return like
-    if kind == "multi-head":
-        return MultiHeadConfig(kind="multi-head", members=like.members, frontend=like.frontend, sample=like.sample)
     if kind == "encoder-only":
         # One reader of one layer: a second layer takes four times as long, and so do four readers.
         reader = ReaderConfig(layers=1, dropout=0.2)

@@ -151,7 +151,7 @@ def test_a_plan_of_another_kind_says_its_shape_and_what_becomes_of_unseen_topics
     assert found.student is not None
     assert ("topics" in found.student.weights) == (kind == "multi-head")
     [chosen] = [choice.value for choice in found.recipe if choice.setting == "student"]
-    assert chosen.startswith("4 as one, 0 layers over" if kind == "multi-head" else "1 layers that read topic and")
+    assert chosen == ("2 layers over frames" if kind == "multi-head" else "1 layers that read topic and frames")
     notes = " ".join(found.notes)
     assert ("reads no texts" in notes) == (kind == "multi-head")
     assert ("scored at chance" in notes) == (kind == "encoder-only")
