@@ -168,13 +168,24 @@ def _teacher_content(
     if found is not None:
         content |= {"id": teacher_id, "member": found[1]}
         del content[MEMBERS]
+    return with_original(workspace, content, path, data, (*altering, teacher_id)), path
+
+
+def with_original(
+    workspace: Workspace, content: Written, where: object, data: Path | None = None, altering: tuple[str, ...] = ()
+) -> Written:
+    """An entry with the whole entry of the teacher that it alters in place of that one's name; others as they are.
+
+    Args:
+        altering: the teachers whose entries lead here, that no one alters itself.
+    """
     if content.get("kind") == "altered":
         of = content.text(["of"]) or content.get("of", content.get("member"))
         if isinstance(of, str):
-            if of in altering or of == teacher_id:
-                raise T2TError(f"{path}: of: {of!r} is altered of itself.")
-            content["of"] = _teacher_content(workspace, of, data, (*altering, teacher_id))[0]
-    return content, path
+            if of in altering:
+                raise T2TError(f"{where}: of: {of!r} is altered of itself.")
+            content["of"] = _teacher_content(workspace, of, data, altering)[0]
+    return content
 
 
 def quick_entry(workspace: Workspace, teacher_id: str) -> TeacherEntry | None:

@@ -28,7 +28,7 @@ teachers_app = typer.Typer(help="List, check and add teachers.", invoke_without_
 campaigns_app = typer.Typer(help="List campaigns, or remove one without a round.", invoke_without_command=True)
 lake_app = typer.Typer(help="Look at the lake's history: every commit, and what it changed.", no_args_is_help=True)
 # Those of t2t/teachers/__init__.py, whose import takes its time.
-TEACHER_KINDS = ("annotations", "command", "http", "labels", "openai", "student", "timm", "vlm", "zero-shot")
+TEACHER_KINDS = ("altered", "annotations", "command", "http", "labels", "openai", "student", "timm", "vlm", "zero-shot")
 GROUPS = {"data": data_app, "teachers": teachers_app, "campaigns": campaigns_app, "lake": lake_app}
 
 

@@ -12,7 +12,7 @@ import yaml
 from rich.markup import escape
 from rich.text import Text
 
-from t2t.campaign.entries import open_dataset, refuse_unready, teacher_entry
+from t2t.campaign.entries import open_dataset, refuse_unready, teacher_entry, with_original
 from t2t.campaign.find import lakes, readable_entry
 from t2t.commands.schemas import FILES, schema_line
 from t2t.commands.tables import console, table_of
@@ -197,7 +197,8 @@ def add_teacher(workspace: Workspace, teacher_id: str, kind: str, description: s
             raise T2TError(f"{key!r}: {error}") from None
         if node is not None:
             content.nodes[(name.replace("-", "_"),)] = node
-    entry = parse_entry(content, f"teacher {teacher_id!r}")
+    whole = with_original(workspace, Written(content), f"teacher {teacher_id!r}", altering=(teacher_id,))
+    entry = parse_entry(whole, f"teacher {teacher_id!r}")
     write_text(path, commented(dict(content), type(entry), (workspace.registry / FILES["teacher"]).is_file()))
     console.print(
         f"Wrote {escape(str(path))}. Check it: t2t teachers check {teacher_id}; then name it in a campaign's "

@@ -18,6 +18,7 @@ from tests.helpers.cli import invoke
 
 # Of each kind the keys that have to be there, and a key or two besides, as they are typed.
 FLAGS: dict[str, list[str]] = {
+    "altered": ["--of", "{id: vendor, kind: labels, path: x.csv}", "--noise", "0.4"],
     "annotations": [],
     "command": ["--command", "[python3, teacher.py]", "--files", "[teacher.py]", "--confine", "false"],
     "http": ["--url", "http://127.0.0.1:9191", "--part-samples", "64"],
