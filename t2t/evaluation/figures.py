@@ -143,13 +143,7 @@ def rounds(
     overall = table["pr_auc"].to_numpy(float)
     figure, axes = axes_of(NARROW, 4.4 + LINE * (5 + len(references or {}))) if below else axes_of(WIDE, 4.4)
     label = "all topics"
-    if {"pr_auc_low", "pr_auc_high"} <= set(table.columns) and table["pr_auc_low"].notna().any():
-        label += " (95 % interval)"
-        low, high = table["pr_auc_low"].to_numpy(float), table["pr_auc_high"].to_numpy(float)
-        axes.errorbar(k, overall, (overall - low, high - overall), fmt="none", ecolor=BLUE, elinewidth=1.5, capsize=5)
-    if {"lowest", "highest"} <= set(table.columns):
-        label += f", mean of {table['seeds'].max()} seeds (band: lowest to highest)"
-        _band(axes, k, table["lowest"].to_numpy(float), table["highest"].to_numpy(float))
+    label += _spread(axes, table, k, overall)
     axes.plot(k, overall, color=BLUE, linewidth=3, marker="o", markersize=7, label=label, zorder=3)
     if "status" in table and (out := (table["status"] != "passed").to_numpy()).any():
         label = "does not count: rejected, retracted or waiting"
@@ -176,6 +170,19 @@ def rounds(
     axes.set_title(title, fontsize=13, loc="left")
     _legend(figure, axes, below)
     return figure
+
+
+def _spread(axes: Axes, table: pd.DataFrame, k: np.ndarray, overall: np.ndarray) -> str:
+    """Draws the intervals and the seeds' band where there are some; returns what they are, for the line's label."""
+    label = ""
+    if {"pr_auc_low", "pr_auc_high"} <= set(table.columns) and table["pr_auc_low"].notna().any():
+        label += " (95 % interval)"
+        low, high = table["pr_auc_low"].to_numpy(float), table["pr_auc_high"].to_numpy(float)
+        axes.errorbar(k, overall, (overall - low, high - overall), fmt="none", ecolor=BLUE, elinewidth=1.5, capsize=5)
+    if {"lowest", "highest"} <= set(table.columns):
+        label += f", mean of {table['seeds'].max()} seeds (band: lowest to highest)"
+        _band(axes, k, table["lowest"].to_numpy(float), table["highest"].to_numpy(float))
+    return label
 
 
 def _band(axes: Axes, k: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
