@@ -91,7 +91,7 @@ def trained_student(world: World, settings: Sequence[str], seed: int) -> tuple[A
     config = _config(world, settings)
     chosen = chosen_of(world, config)
     began = time.process_time()
-    scales = scales_of(chosen.rows, world.groups) if config.common_scale else {}
+    scales = scales_of(chosen.rows, world.groups, gain=config.gain) if config.common_scale else {}
     human = np.array(chosen.rows.sample[chosen.rows.of(0)])  # `assemble` takes the rows out
     rows = assemble(chosen.rows)
     matrix = as_trained(rows, config.method, scales, lambda raw: known_of(chosen_of(world, config), scales, raw))

@@ -143,6 +143,13 @@ class CampaignConfig(Config):
         description="What is trained on: each identity's confidences on one common scale, or as they are; "
         "null: common where recipe is auto.",
     )
+    scale_gain: float | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="How many times as far from people's usual share of yes a student is taught teachers' confidences "
+        "on the common scale than they are believed; null: where recipe is auto as weak teachers need it, else 1.",
+    )
     self_training: SelfTrainingConfig = Field(
         SelfTrainingConfig(), description="What a round's student labels before it teaches the next round."
     )
@@ -182,6 +189,11 @@ class CampaignConfig(Config):
         return self.scale == "common" or (self.scale is None and self.recipe == "auto")
 
     @property
+    def gain(self) -> float | None:
+        """Of the scales that students are taught by; None: as weak teachers need it."""
+        return 1.0 if self.scale_gain is None and self.recipe != "auto" else self.scale_gain
+
+    @property
     def with_control(self) -> bool:
         """Whether a self-training round stands beside a control."""
         return self.recipe == "auto" if self.rounds.control is None else self.rounds.control
@@ -192,6 +204,8 @@ class CampaignConfig(Config):
         content: dict[str, Any] = handler(self)
         if self.seeds == 1:
             content.pop("seeds", None)  # as it was written before there was the key
+        if self.scale_gain is None:
+            content.pop("scale_gain", None)
         if self.recipe == "auto":
             given = self.training.model_fields_set
             if "training" in content:

@@ -11,27 +11,32 @@ import json
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
+from scipy.special import expit, logit  # type: ignore[import-untyped]
 
-from t2t.core.config import Config, parse
+from t2t.core.config import Grown, Later, parse
 from t2t.core.files import read_noted, write_noted
 
+# Confidences are kept this far from 0 and 1 where their logit is taken.
+EDGE = 1e-6
 # Numbers whose order matters are kept to so many significant digits.
 DIGITS = 7
 
 How = Literal["people", "own"]
 
 
-class ScaleFacts(Config):
+class ScaleFacts(Grown):
     """What an identity's map rests on, and what it says of its teacher.
 
     how: `people`, fitted on the pairs it shares with them, or `own`, by its own distribution, where it shares none.
     pairs, positives: those it shares with people. worth: share of the uncertainty about these (entropy) that its
     mapped confidences take away, cross-fitted; 1 is a perfect teacher, 0 one that tells nothing, None unknown.
     slope: of its logits in a logistic regression: 1 is calibrated, far above is timid, far below loud; None unknown.
+    gain: how many times further from the usual a student is taught its confidences than people believe them: 1 where
+    teachers say enough by themselves (`t2t.evaluation.scales.gain_of`).
     """
 
     how: How = "people"
@@ -39,17 +44,20 @@ class ScaleFacts(Config):
     positives: float = Field(0.0, ge=0)
     worth: float | None = None
     slope: float | None = None
+    gain: Annotated[float, Later()] = Field(1.0, ge=1)
 
 
 class Scale(ScaleFacts):
     """One identity's map, piecewise linear between `raw` and `common`.
 
     raw: confidences of that identity, 0..1, rising. common: where they lie on the common scale, 0..1, rising; falling
-    where people say that the identity's confidences are turned around.
+    where people say that the identity's confidences are turned around. usual: the logit that `gain` moves away from,
+    people's usual share of yes.
     """
 
     raw: tuple[float, ...] = Field(min_length=1)
     common: tuple[float, ...] = Field(min_length=1)
+    usual: Annotated[float, Later()] = 0.0
 
     @model_validator(mode="after")
     def _rising(self) -> Scale:
@@ -74,10 +82,21 @@ class Scale(ScaleFacts):
         """Raw confidences on the common scale, float32, any shape. Those beyond the knots get the last one's value."""
         return np.interp(confidence, self.raw, self.common).astype(np.float32)
 
-    def invert(self, common: np.ndarray) -> np.ndarray:
-        """The raw confidences that lie there on the common scale, float32, any shape, within what it ever said."""
+    def taught(self, confidence: np.ndarray) -> np.ndarray:
+        """What a student is taught for raw confidences: on the common scale, `gain` times as far from the usual in
+        logits. float32, any shape."""
+        common = self.apply(confidence)
+        return common if self.gain == 1 else self._moved(common, self.gain)
+
+    def invert(self, taught: np.ndarray) -> np.ndarray:
+        """The raw confidences that are taught so, float32, any shape, within what it ever said."""
+        common = taught if self.gain == 1 else self._moved(taught, 1 / self.gain)
         step = -1 if self.turned else 1
         return np.interp(common, self.common[::step], self.raw[::step]).astype(np.float32)
+
+    def _moved(self, common: np.ndarray, times: float) -> np.ndarray:
+        away = logit(np.clip(common, EDGE, 1 - EDGE, dtype=np.float64)) - self.usual
+        return np.asarray(expit(self.usual + times * away), np.float32)
 
     def turn(self) -> Scale:
         """The map of the identity that says 1 less what this one says."""
@@ -113,11 +132,13 @@ def read_scales(path: Path) -> dict[str, Scale]:
     return {name: parse(Scale, scale, path) for name, scale in read_noted(path, remedy).items()}
 
 
-def apply_scales(confidence: np.ndarray, teacher: np.ndarray, scales: Mapping[int, Scale]) -> np.ndarray:
+def apply_scales(
+    confidence: np.ndarray, teacher: np.ndarray, scales: Mapping[int, Scale], taught: bool = False
+) -> np.ndarray:
     """Rows' confidences on the common scale, float32 [rows]; identities without a scale stay as they are.
 
     Args:
-        confidence: float32 [rows]. teacher: int [rows], the identity of each.
+        confidence: float32 [rows]. teacher: int [rows], the identity of each. taught: as students are taught them.
     """
     out = np.array(confidence, np.float32)
     # Looking for each identity's rows in all of them takes minutes where there are a thousand.
@@ -125,5 +146,5 @@ def apply_scales(confidence: np.ndarray, teacher: np.ndarray, scales: Mapping[in
     ends = np.searchsorted(teacher, np.arange(max(scales, default=-1) + 2), sorter=order)
     for identity, scale in scales.items():
         rows = order[ends[identity] : ends[identity + 1]]
-        out[rows] = scale.apply(out[rows])
+        out[rows] = scale.taught(out[rows]) if taught else scale.apply(out[rows])
     return out

@@ -22,7 +22,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from t2t.data.coding import Coded
 from t2t.data.labels import POSITIVE, is_people
-from t2t.data.scales import Scale, scale_of
+from t2t.data.scales import DIGITS, EDGE, Scale, scale_of
 from t2t.evaluation.health import labeled_too, pairs_of, people_of
 
 # Knots of a map at most; they lie at quantiles that are equally far apart in their logits.
@@ -37,6 +37,8 @@ CONTRADICTS, LEAST_WORTH = 0.45, 0.01
 PSEUDO_POSITIVES = 2.0
 # Of votes, 0 or 1, the share that is right where nobody looked, and how many looks that counts as.
 VOTES_RIGHT, VOTES_SEEN = 0.9, 10.0
+# How far apart logits of ranks are, as their standard deviation; bounds of the factor that brings logits there.
+SPREAD, LEAST_GAIN, MOST_GAIN = np.pi / np.sqrt(3.0), 1.1, 4.0
 # A map never becomes flat altogether, so that it can be inverted: the least slope on the logits of ranks.
 LEAST_SLOPE = 0.02
 # Prior share of positives where no person said anything, within bounds.
@@ -45,8 +47,6 @@ PRIOR_BOUNDS = (0.005, 0.5)
 MOST_ROWS = 1 << 20
 # Shared pairs that a map is fitted on, at most: more change nothing that can be told apart, and take minutes.
 MOST_SHARED = 1 << 18
-# Raw confidences are kept this far from 0 and 1 where their logit is taken.
-EDGE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,16 @@ class _Ranks:
         return self.values[np.unique(at)]
 
 
-def scales_of(coded: Coded, groups: np.ndarray, as_others: Mapping[str, str] | None = None) -> dict[str, Scale]:
+def scales_of(
+    coded: Coded, groups: np.ndarray, as_others: Mapping[str, str] | None = None, gain: float | None = 1.0
+) -> dict[str, Scale]:
     """The scale of every identity of a round's labels but people's own, and those that speak on people's scale.
 
     Args:
         coded: labels whose tables came teacher by teacher in the order of `coded.teachers`.
         groups: int64 [samples], the group of each of `coded.sample_ids`.
         as_others: identities whose confidences are on the scale of another one: students label as somebody.
+        gain: of all scales; None: as `gain_of` has it.
     """
     as_others = as_others or {}
     people = people_of(coded)
@@ -111,7 +114,42 @@ def scales_of(coded: Coded, groups: np.ndarray, as_others: Mapping[str, str] | N
             shared[name] = Shared(confidences[name][common], truth.astype(np.float64), group)
     prior = float(np.mean(people[1] >= POSITIVE)) if len(people[1]) else None
     found = fit_scales(confidences, shared, prior)
+    if prior is not None:
+        found = _with_gain(found, confidences, float(np.clip(prior, *PRIOR_BOUNDS)), gain)
     return found | {name: found[other] for name, other in as_others.items() if other in found}
+
+
+def _with_gain(
+    scales: Mapping[str, Scale], confidences: Mapping[str, np.ndarray], prior: float, gain: float | None
+) -> dict[str, Scale]:
+    gain = gain_of(scales, confidences) if gain is None else gain
+    if gain == 1:
+        return dict(scales)
+    facts = {"gain": gain, "usual": float(f"{logit(prior):.{DIGITS}g}")}
+    return {name: scale.model_copy(update=facts) for name, scale in scales.items()}
+
+
+def gain_of(scales: Mapping[str, Scale], confidences: Mapping[str, np.ndarray]) -> float:
+    """How many times as far from the usual a student is taught what weak teachers say; 1 where they are not weak.
+
+    What one weak teacher lets people believe is next to nothing, so that a student that is taught it learns next to
+    nothing of a thousand of them, who know much together. So all teachers' logits are moved away from the usual by one
+    factor, which keeps what each is worth beside the others, until over all rows they vary as much as those of ranks
+    do (pi / sqrt(3), at slope 1). They are never brought nearer, and the factor has a bound: of teachers that know
+    nothing at all only chance would be left to enlarge.
+
+    Args:
+        scales: by teacher. confidences: raw, float [rows] each.
+    """
+    rows = sum(len(confidences[name]) for name in scales)
+    if not rows:
+        return 1.0
+    squares = 0.0
+    for name, scale in scales.items():
+        away = logit(scale.apply(confidences[name]).astype(np.float64).clip(EDGE, 1 - EDGE))
+        squares += float(away.var()) * len(away) if len(away) else 0.0
+    gain = SPREAD / max(float(np.sqrt(squares / rows)), SPREAD / MOST_GAIN)
+    return round(gain, 3) if gain >= LEAST_GAIN else 1.0
 
 
 def fit_scales(

@@ -122,9 +122,10 @@ def facts_of(student: Student) -> dict[str, Any]:
 
 
 def _knots(scale: Scale) -> dict[str, tuple[float, ...]]:
-    """What a confidence on the common scale is read off by, which rises."""
+    """What a student's confidence is read off by, which rises."""
     step = -1 if scale.turned else 1
-    return {"raw": scale.raw[::step], "common": scale.common[::step]}
+    common = scale.common if scale.gain == 1 else tuple(scale.taught(np.array(scale.raw)).tolist())
+    return {"raw": scale.raw[::step], "common": common[::step]}
 
 
 def compare(student: Student, folder: Path, topics: list[str]) -> dict[str, Any]:

@@ -72,10 +72,10 @@ class LabelMatrix:
         rows = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
         return rows, owner
 
-    def scaled(self, scales: Mapping[str, Scale]) -> LabelMatrix:
-        """The matrix with each identity's confidences on the common scale."""
+    def scaled(self, scales: Mapping[str, Scale], taught: bool = False) -> LabelMatrix:
+        """The matrix with each identity's confidences on the common scale. taught: as students are taught them."""
         known = {self.teachers.index(name): scale for name, scale in scales.items() if name in self.teachers}
-        return replace(self, confidence=apply_scales(self.confidence, self.teacher, known)) if known else self
+        return replace(self, confidence=apply_scales(self.confidence, self.teacher, known, taught)) if known else self
 
     def without(self, teachers: Collection[str]) -> LabelMatrix:
         """The matrix without some identities, of the same samples."""

@@ -123,7 +123,7 @@ def round_scales(campaign: Campaign, coded: Coded) -> dict[str, Scale]:
     """
     asked, own = campaign.config.self_training.identity, campaign.lineup.own(coded.teachers)
     as_others = {name: campaign.lineup.identity(asked, coded.teachers) for name in own}
-    return scales_of(coded, groups_of(campaign.readable, coded.sample_ids), as_others)
+    return scales_of(coded, groups_of(campaign.readable, coded.sample_ids), as_others, campaign.config.gain)
 
 
 def groups_of(readable: pa.Table, sample_ids: Sequence[str] | pa.Array) -> np.ndarray:
@@ -149,7 +149,7 @@ def as_trained(
         if known is None:
             raise T2TError(f"method: {method!r} learns from people's rows and embeddings, which are not at hand here.")
         return aggregate(matrix, make_rival(method, "method"), *known(matrix), method)
-    matrix = matrix.scaled(scales or {})
+    matrix = matrix.scaled(scales or {}, taught=method == TEACHER2TASK)
     if method == TEACHER2TASK:
         return matrix
     baseline: LabelMatrix = plugins.make(

@@ -205,7 +205,7 @@ class LeaveOneOut:
         material, readable = self.material, self.readable
         config, dataset, embeddings = material.config, material.opened, material.embedded.embeddings
         rows = training_rows(material.lake, dataset, readable, self.commit, teachers, config.teachers_see_unseen)
-        scales = scales_of(rows, groups_of(readable, rows.sample_ids)) if config.common_scale else {}
+        scales = scales_of(rows, groups_of(readable, rows.sample_ids), gain=config.gain) if config.common_scale else {}
         matrix = as_trained(assemble(rows), config.method, scales)
         matrix = replace(matrix, sample_ids=strings(matrix.sample_ids).to_pylist())  # as it is once it was saved
         ids = readable.filter(pc.equal(readable["split"], "validation"))["sample_id"].to_pylist()
