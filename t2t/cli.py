@@ -115,13 +115,14 @@ def run(
     # What is wrong with the configuration is said before the engine is loaded, which takes seconds.
     refuse_part(context.obj, campaign)
     config = read_campaign(context.obj, campaign, name, settings or [])
-    from t2t.campaign.preflight import preflight
+    from t2t.campaign.preflight import check_data, preflight
     from t2t.core.host import check_environment
     from t2t.integrations.mlflow.door import check_history
 
     preflight(context.obj, config)
     check_history(context.obj.work)
     check_environment(context.obj.work, ["PREFECT_API_URL"])
+    check_data(context.obj, config)
     from t2t.run import run_campaign
 
     run_campaign(context.obj, config)

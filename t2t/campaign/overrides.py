@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, GetJsonSchemaHandler
 
 from t2t.campaign.config import NAME, CampaignConfig, override
+from t2t.campaign.entries import with_members
 from t2t.core.config import VARIABLE, expand, models_in, parse, read_yaml
 from t2t.core.errors import T2TError
 from t2t.core.schema import inlined
@@ -61,7 +62,7 @@ def campaign_with(
     path = workspace.file("campaigns", campaign)
     content = merged([CampaignConfig], expand(read_yaml(path), variables or {}, path), overrides)
     where = f"{path}, with {', '.join(sorted(overrides))} changed" if overrides else path
-    content = expand(content, variables or {}, where)
+    content = with_members(workspace, expand(content, variables or {}, where))
     return parse(CampaignConfig, {**content, "name": overrides.get("name", campaign)}, where)
 
 

@@ -36,8 +36,8 @@ QUICK_BYTES = 4 << 20
 
 def preflight(workspace: Workspace, config: CampaignConfig) -> None:
     """Raises T2TError for data that are not there, teachers without a readable entry or a key, a campaign that is under
-    way with other settings or in another lake, for a library that is missing, a method that has too few teachers, a
-    shell that allows too little memory, and for small tables by which nothing can be measured."""
+    way with other settings or in another lake, for a library that is missing, a method that has too few teachers,
+    and for a shell that allows too little memory."""
     check_memory()
     for other in seeded(config)[1:]:
         if other.name in workspace.names("campaigns"):
@@ -79,10 +79,23 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
         looked_at.add(file)
         if not begun:  # once there is a round, those that labeled everything are asked nothing
             refuse_unready(workspace, name)
+
+
+def check_data(workspace: Workspace, config: CampaignConfig) -> None:
+    """Raises T2TError where nothing can be measured by the tables, if they are small, and for numbers in place of
+    videos that are not as they must be. Behind what needs no table: a server that is not there is told first."""
+    data = dataset_config(workspace, config.dataset)
+    root = dataset_root(data, workspace.data)
     if sum((root / table).stat().st_size for table in (data.samples, data.annotations, data.topics)) < QUICK_BYTES:
         refuse_unmeasured(open_dataset(workspace, config.dataset))
-    if config.encoder.kind == VECTORS and not begun:  # of numbers all is known at once
+    if config.encoder.kind == VECTORS and not has_begun(workspace, config):  # of numbers all is known at once
         check_samples(open_dataset(workspace, config.dataset).samples, config.encoder)
+
+
+def has_begun(workspace: Workspace, config: CampaignConfig) -> bool:
+    """Whether a campaign has a finished round."""
+    lake = lake_of(workspace, config.name)
+    return lake is not None and bool(Ledger(lake, config.dataset, config.name).records())
 
 
 def check_student(config: CampaignConfig) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from t2t.campaign.config import seed_name
-from t2t.campaign.preflight import preflight
+from t2t.campaign.preflight import check_data, preflight
 from t2t.core.errors import T2TError
 from t2t.core.files import write_text
 from t2t.core.locks import Exclusive
@@ -48,6 +48,7 @@ def check_study(study: Study, workspace: Workspace, jobs: Sequence[Job] | None =
             continue
         try:
             preflight(workspace, config)
+            check_data(workspace, config)
         except T2TError as error:
             raise T2TError(f"{study.path}, cell {job.cell.name!r}: {_other_study(error, study)}") from None
         known.add(facts)

@@ -13,7 +13,7 @@ import torch
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.people import ONLY_MEASURE
-from t2t.campaign.preflight import preflight
+from t2t.campaign.preflight import check_data
 from t2t.campaign.steps.train import watched
 from t2t.commands.health import health_json
 from t2t.commands.page import write_report
@@ -122,5 +122,5 @@ def test_where_nothing_can_be_measured_it_is_said_before_anything_is_loaded(
     path.write_text(path.read_text().splitlines()[0] + "\n")
     at_work = campaign(data=data)
     with pytest.raises(T2TError, match="no gate, champion or best step without it"):
-        preflight(at_work.workspace, at_work.config)
+        check_data(at_work.workspace, at_work.config)
     assert not at_work.folder.exists()

@@ -61,7 +61,9 @@ def test_the_pages_commands_are_understood(line, tmp_path, monkeypatch):
     while hasattr(context.command, "resolve_command") and (rest := [*context._protected_args, *context.args]):
         name, inner, left = context.command.resolve_command(context, rest)
         context = inner.make_context(name, left, parent=context)
-    assert context.info_name == [word for word in shlex.split(line)[:3] if word in context.info_name][-1]
+    words = [word for word in shlex.split(line)[:3] if word in context.info_name]
+    # `t2t study NAME` is the group's own way to say `t2t study run NAME`.
+    assert context.info_name == (words or ["run"])[-1]
 
 
 @pytest.mark.parametrize("line", commands_of(ROOT / "README.md", "make"))

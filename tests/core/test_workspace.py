@@ -142,7 +142,7 @@ def test_data_stands_for_the_datasets_root(workspace, tmp_path):
             "teachers/t",
             "path: a.csv\n",
             lambda w: teacher_entry(w, "t"),
-            "key 'kind' is missing. Known: annotations, ",
+            "key 'kind' is missing. Known: altered, annotations, ",
         ),
         (
             "teachers/t",

@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from t2t.teachers import KINDS, parse_entry
+from t2t.teachers.members import KEY as MEMBERS
+from t2t.teachers.members import members_of
 from tests.helpers.clips import random_clip
 from tests.helpers.openai_server import KEY, fake_server
 from tests.helpers.openai_teacher import NEEDS_PACKAGE, labels, table, teacher
@@ -30,8 +32,19 @@ def entries(page: Path) -> list[dict[str, Any]]:
         content = yaml.safe_load(block)
         if "kind" in content and "dataset" not in content:
             file = re.match(r"# registry/teachers/([\w.-]+)\.yaml", block)
-            found.append({"id": file[1] if file else "x", **content})
+            found.append(_one({"id": file[1] if file else "x", **content}))
     return found
+
+
+def _one(content: dict[str, Any]) -> dict[str, Any]:
+    """Of a set of teachers the first; an altered one with the entry that the registry would put in place of a name."""
+    if MEMBERS in content:
+        first, *_ = members_of(content, "page") or ()
+        content = {key: value for key, value in content.items() if key != MEMBERS} | {"member": first}
+        content["id"] += f".{first}"
+    if isinstance(content.get("of"), str):
+        content["of"] = {"id": content["of"], "kind": "labels", "path": "a.csv"}
+    return content
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

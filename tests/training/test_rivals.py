@@ -30,8 +30,6 @@ from t2t.training.baselines.voting import threshold
 from tests.helpers.training import random_matrix
 from tests.training.test_yardsticks import made, silenced
 
-pytestmark = pytest.mark.unit
-
 WRENCH = Path(__file__).parents[3] / "shared" / "data" / "wrench" / "youtube"
 NOISE = {"good": 0.4, "usual": 0.8, "poor": 1.5, "lot": 20.0}
 NEEDS = {"mace": "crowdkit", "snorkel": "snorkel", "hyper-label-model": "hyperlm"}
