@@ -73,6 +73,7 @@ def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix | None:
         if scales:
             found = remarks(coded, scales, but=campaign.lineup.own(coded.teachers))
             say_remarks([remark for remark in found if campaign.is_news(str(remark))], campaign.config.name)
+            _say_gain(campaign, scales)
             write_scales(files.scales, scales)
         known = partial(_known, campaign, start, scales)
         made = as_trained(assemble(coded), campaign.config.method, scales, known)
@@ -85,6 +86,16 @@ def rows(campaign: Campaign, start: RoundStart) -> LabelMatrix | None:
     counts = listed([f"{name} {rows:,}" for name, rows in matrix.rows_by_teacher().items()], SHOWN)
     log.info("Round %d: %s rows of %d tasks (%s)", k, f"{matrix.rows:,}", len(matrix.teachers), counts)
     return matrix
+
+
+def _say_gain(campaign: Campaign, scales: Mapping[str, Scale]) -> None:
+    gain = max(scale.gain for scale in scales.values())
+    line = (
+        f"Teachers say little by themselves: what they say is taught {gain:.2g} times as far from people's usual share "
+        "of yes as it is believed (scale_gain)."
+    )
+    if gain > 1 and campaign.is_news(line):
+        log.info("%s", line)
 
 
 def _refuse_unlearned(campaign: Campaign, matrix: LabelMatrix) -> None:
