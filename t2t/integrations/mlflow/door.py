@@ -187,7 +187,8 @@ def _check_sqlite(uri: str) -> None:
         raise unusable(uri, why)
     if file.exists() and file.stat().st_size:
         try:
-            with contextlib.closing(sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=ro", uri=True)) as opened:
+            # Not for reading only: what a killed process left half written is rolled back by who opens it next.
+            with contextlib.closing(sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=rw", uri=True)) as opened:
                 tables = {row[0] for row in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
                 rows = opened.execute("SELECT version_num FROM alembic_version").fetchall() if tables else []
         except sqlite3.OperationalError as error:

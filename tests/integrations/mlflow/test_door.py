@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -124,3 +130,40 @@ def test_files_that_could_not_be_stored(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(door, "_installed", lambda _: False)
     with pytest.raises(T2TError, match="not installed: pip install boto3"):
         check_artifacts("http://x", "s3://bucket/x")
+
+
+def test_what_a_killed_process_left_half_written_is_rolled_back(tmp_path: Path) -> None:
+    """Opened for reading only, a database with a hot journal is refused as read-only."""
+    path = tmp_path / "mlflow.db"
+    uri = database(path, _newest())
+    half = (
+        "import os, signal, sqlite3, sys\n"
+        "opened = sqlite3.connect(sys.argv[1])\n"
+        "opened.execute('PRAGMA cache_size = 1')\n"
+        "opened.execute('CREATE TABLE half (x)')\n"
+        "opened.executemany('INSERT INTO half VALUES (?)', (('x' * 4000,) for _ in range(200)))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", half, str(path)], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    journal = path.with_name("mlflow.db-journal")
+    assert journal.stat().st_size > 0
+    check_address(uri)
+    assert not journal.exists()
+    with contextlib.closing(sqlite3.connect(path)) as opened:
+        assert opened.execute("SELECT count(*) FROM half").fetchone() == (0,)
+
+
+def _newest() -> str:
+    """The version of the installed MLflow's databases: the migration that no other one builds on."""
+    place = find_spec("mlflow")
+    assert place is not None
+    assert place.origin is not None
+    versions, before = set(), set()
+    for file in Path(place.origin).parent.glob("store/db_migrations/versions/*.py"):
+        text = file.read_text(encoding="utf-8")
+        versions |= set(re.findall(r'^revision = ["\'](\w+)', text, re.MULTILINE))
+        before |= set(re.findall(r'^down_revision = ["\'](\w+)', text, re.MULTILINE))
+    newest, *others = versions - before
+    assert others == []
+    return newest
