@@ -14,7 +14,7 @@ from t2t.core.config import Config, Free, Grown, Later, Written, load_node
 from t2t.core.errors import T2TError
 from t2t.data.coding import MOST_TEACHERS
 from t2t.data.embeddings.config import EncoderConfig
-from t2t.data.labels import HUMAN
+from t2t.data.labels import HUMAN, is_people
 from t2t.evaluation.config import PRECISION, HealthConfig, WatchConfig
 from t2t.students.config import DualEncoderConfig, StudentConfig, TaggingConfig
 from t2t.training.baselines.table import METHODS
@@ -264,8 +264,11 @@ class CampaignConfig(Config):
 
     def round_of(self, teacher: str) -> int | None:
         """The round whose student an identity is; None for others."""
-        found = re.fullmatch(rf"{re.escape(self.name)}-self-(\d+)(?:{SECOND})?", teacher)
-        return None if found is None else int(found[1])
+        return round_of_student(self.name, teacher)
+
+    def outside(self, teachers: Sequence[str]) -> list[str]:
+        """Those of some teachers that are neither people nor this campaign's own students."""
+        return outside_teachers(self.name, teachers)
 
     def self_teacher(self, k: int) -> str:
         """The identity under which the student of round k labels: `<campaign>-self-<k>`."""
@@ -284,6 +287,17 @@ class CampaignConfig(Config):
             rounds = [other for other in rounds if ((other or 0) - k) % 2]
         kept = {*self.self_training.retained(rounds)}
         return [name for name in students if of[name] in kept]
+
+
+def round_of_student(campaign: str, teacher: str) -> int | None:
+    """The round of a campaign whose student an identity is; None for others."""
+    found = re.fullmatch(rf"{re.escape(campaign)}-self-(\d+)(?:{SECOND})?", teacher)
+    return None if found is None else int(found[1])
+
+
+def outside_teachers(campaign: str, teachers: Sequence[str]) -> list[str]:
+    """Those of some teachers that are neither people nor a campaign's own students."""
+    return [name for name in teachers if not is_people(name) and round_of_student(campaign, name) is None]
 
 
 def seed_name(campaign: str, seed: object) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 
 from t2t.campaign.campaign import Campaign
 from t2t.data.coding import strings
-from t2t.data.labels import is_people
 from t2t.data.pairs import Pairs, teacher_scores
 from t2t.data.scales import Scale
 from t2t.teachers.store import read_labels
@@ -32,16 +31,11 @@ def spoken(
 ) -> dict[str, dict[str, np.ndarray]]:
     """By split, what each outside teacher says of its pairs at a commit; a teacher's labels are read once."""
     found: dict[str, dict[str, np.ndarray]] = {split: {} for split in pairs}
-    for name in outside(campaign, teachers):
+    for name in campaign.config.outside(teachers):
         labels = read_labels(campaign.lake, commit, campaign.dataset.name, name)
         for split, asked in pairs.items():
             found[split][name] = teacher_scores(asked, labels)
     return found
-
-
-def outside(campaign: Campaign, teachers: Sequence[str]) -> tuple[str, ...]:
-    """Those of a round's teachers that are neither people nor the campaign's own students."""
-    return tuple(name for name in teachers if not is_people(name) and not campaign.config.is_own(name))
 
 
 def heard(campaign: Campaign, pairs: Pairs, said: Spoken) -> Heard:

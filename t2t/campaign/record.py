@@ -6,15 +6,14 @@ follows from who learned from whom, so that taking a mark back brings all of it 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field, SkipValidation, field_validator
 
+from t2t.campaign.config import outside_teachers
 from t2t.core.config import Config, Grown, Later
-from t2t.data.labels import is_people
 from t2t.data.scales import ScaleFacts
 from t2t.evaluation.interval import Interval
 from t2t.teachers.base import TeacherRef
@@ -94,10 +93,15 @@ class Record(Grown):
     # The identities whose mean answers as `human`, where no label of people was learned (`t2t.students.stand_in`).
     stand_in: Annotated[tuple[str, ...], Later()] = ()
 
+    @property
+    def outside(self) -> list[str]:
+        """Its teachers that are neither people nor the campaign's own students."""
+        return outside_teachers(self.campaign, [teacher.id for teacher in self.teachers])
+
     def foremost(self, most: int = SHOWN) -> list[str]:
         """Its outside teachers that are told of by name where there are more than people read: the best by PR-AUC on
         validation, on the pairs that each labels, in the order of the round's teachers. All where they are few."""
-        names = [teacher.id for teacher in self.teachers if not self._apart(teacher.id)]
+        names = self.outside
         if len(names) <= most:
             return names
         best = sorted(names, key=lambda name: -self.validation.get(f"pr_auc_teacher/{name}", 0.0))[:most]
@@ -105,11 +109,8 @@ class Record(Grown):
 
     def shown(self, most: int = SHOWN) -> list[str]:
         """All of its teachers that are told of by name: people, the foremost, the campaign's own students."""
-        foremost = set(self.foremost(most))
-        return [teacher.id for teacher in self.teachers if self._apart(teacher.id) or teacher.id in foremost]
-
-    def _apart(self, teacher: str) -> bool:
-        return is_people(teacher) or re.fullmatch(rf"{re.escape(self.campaign)}-self-\d+", teacher) is not None
+        unnamed = set(self.outside) - set(self.foremost(most))
+        return [teacher.id for teacher in self.teachers if teacher.id not in unnamed]
 
     @property
     def score(self) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from t2t.campaign.campaign import Campaign
-from t2t.campaign.evidence import known_of, outside
+from t2t.campaign.evidence import known_of
 from t2t.campaign.record import Record, champion
 from t2t.campaign.steps.rows import training_rows
 from t2t.core.config import parse
@@ -58,7 +58,7 @@ def rivalry(campaign: Campaign, k: int | None = None, names: Sequence[str] | Non
         make_rival(name)
     record = chosen_round(campaign.ledger.records(), campaign.config.name, k)
     commit = record.data_commit or record.commit
-    teachers = outside(campaign, [teacher.id for teacher in record.teachers])
+    teachers = tuple(record.outside)
     config, unseen = campaign.config, campaign.dataset.unseen
     with progress(f"Rivals of round {record.round}", len(names), "rivals") as advance:
         coded = training_rows(

@@ -323,9 +323,7 @@ def curves(results: Results, figure: FigureConfig) -> Figure:
     else:
         raise T2TError(f"Nothing is measured yet of {figure.title!r}: no cell in it has a round that passed.")
     pairs = results.pairs(record, "test")
-    teachers = _best_few(
-        {name: results.scored.teacher(name, record, pairs) for name in results.outside(record, run)}, pairs
-    )
+    teachers = _best_few({name: results.scored.teacher(name, record, pairs) for name in record.outside}, pairs)
     first = run.record(0)
     scores, styles = dict(teachers), teacher_styles(teachers)
     if first is not None and first.round != record.round:

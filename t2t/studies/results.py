@@ -16,7 +16,6 @@ from t2t.campaign.record import RETRACTED, Record, champion
 from t2t.campaign.scored import Scored
 from t2t.core.errors import T2TError, one_line
 from t2t.core.workspace import Workspace
-from t2t.data.labels import is_people
 from t2t.data.pairs import Pairs
 from t2t.evaluation.metrics import chance
 from t2t.evaluation.seeds import Resampler, Together
@@ -125,11 +124,6 @@ class Results:
 
     def of_cell(self, cell: Cell) -> list[Run]:
         return [run for run in self.runs if run.job.cell.slug == cell.slug]
-
-    def outside(self, record: Record, run: Run) -> list[str]:
-        """The teachers of a round that are neither people nor the campaign's own students."""
-        own = run.job.config.is_own
-        return [teacher.id for teacher in record.teachers if not is_people(teacher.id) and not own(teacher.id)]
 
     @cached_property
     def missing(self) -> list[tuple[str, str]]:

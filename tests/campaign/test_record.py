@@ -166,3 +166,7 @@ def test_of_many_teachers_the_best_on_validation_are_told_of():
     assert many.foremost() == names[10:]
     assert many.shown(2) == ["human", "w28", "w29", "demo-self-0"]
     assert of(0, "b", "a").shown() == ["human", "b", "a"]
+    # Neither student of a round that has two is an outside teacher.
+    two = of(1, "b", "demo-self-0", "demo-self-0-b")
+    assert two.outside == two.foremost() == ["b"]
+    assert two.shown(0) == ["human", "demo-self-0", "demo-self-0-b"]
