@@ -86,10 +86,15 @@ def check_data(workspace: Workspace, config: CampaignConfig) -> None:
     videos that are not as they must be. Behind what needs no table: a server that is not there is told first."""
     data = dataset_config(workspace, config.dataset)
     root = dataset_root(data, workspace.data)
-    if sum((root / table).stat().st_size for table in (data.samples, data.annotations, data.topics)) < QUICK_BYTES:
-        refuse_unmeasured(open_dataset(workspace, config.dataset))
-    if config.encoder.kind == VECTORS and not has_begun(workspace, config):  # of numbers all is known at once
-        check_samples(open_dataset(workspace, config.dataset).samples, config.encoder)
+    size = sum((root / table).stat().st_size for table in (data.samples, data.annotations, data.topics))
+    vectors = config.encoder.kind == VECTORS and not has_begun(workspace, config)  # of numbers all is known at once
+    if size >= QUICK_BYTES and not vectors:
+        return
+    dataset = open_dataset(workspace, config.dataset)
+    if size < QUICK_BYTES:
+        refuse_unmeasured(dataset)
+    if vectors:
+        check_samples(dataset.samples, config.encoder)
 
 
 def has_begun(workspace: Workspace, config: CampaignConfig) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from t2t.students.footprint import Footprint
 from t2t.teachers.base import Cost
 
 UNKNOWN = "not measured yet"
@@ -55,27 +56,15 @@ class RoundPlan:
     seconds: float | None
 
 
-@dataclass
-class StudentPlan:
-    """What the next round's student weighs, and what its training takes of memory.
+@dataclass(frozen=True)
+class StudentPlan(Footprint):
+    """What the next round's student weighs, and what its training takes of memory; activations are an estimate.
 
-    weights: by part. trained: how many of them are. bytes: by what they are for; activations are an estimate.
     memory: bytes that `where` has, this machine or its GPU.
     """
 
-    weights: dict[str, int]
-    trained: int
-    bytes: dict[str, int]
     memory: int
     where: str
-
-    @property
-    def total(self) -> int:
-        return sum(self.weights.values())
-
-    @property
-    def needed(self) -> int:
-        return sum(self.bytes.values())
 
     @property
     def fits(self) -> bool:

@@ -8,8 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy._core import multiarray
 
-from t2t.training.baselines.base import LeftOut
-from t2t.training.baselines.table import missing
 from t2t.training.baselines.voting import SILENT, YES, LabelModel, Model
 
 # Votes that stand beside those that are asked about, since it reads all at once.
@@ -20,12 +18,9 @@ ALLOWED += {type(np.dtype(name)) for name in ("float32", "float64", "int64")}
 
 
 class HyperLabelModel(LabelModel):
+    name: ClassVar[str] = "hyper-label-model"
     words = "the hyper label model"
     least: ClassVar[int] = 3
-
-    def check(self) -> None:
-        if (reason := missing("hyper-label-model")) is not None:
-            raise LeftOut(reason)
 
     def learn(self, votes: np.ndarray, share: float) -> Model:
         import torch

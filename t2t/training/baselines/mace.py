@@ -9,19 +9,15 @@ import numpy as np
 from t2t.data.consensus import mace
 from t2t.training.baselines.base import LeftOut
 from t2t.training.baselines.dawid_skene import answers_of
-from t2t.training.baselines.table import missing
 from t2t.training.baselines.voting import LabelModel, Model
 
 
 class Mace(LabelModel):
+    name: ClassVar[str] = "mace"
     words = "MACE"
     # Seconds for a million answers are crowd-kit's: 17.
     most_cells: ClassVar[int] = 100_000
     most_topics: ClassVar[int] = 20
-
-    def check(self) -> None:
-        if (reason := missing("mace")) is not None:
-            raise LeftOut(reason)
 
     def learn(self, votes: np.ndarray, share: float) -> Model:
         found = mace(answers_of(votes))

@@ -6,22 +6,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from t2t.training.baselines.base import LeftOut
-from t2t.training.baselines.table import missing
 from t2t.training.baselines.voting import LabelModel, Model
 
 EPOCHS = 500
 
 
 class Snorkel(LabelModel):
+    name: ClassVar[str] = "snorkel"
     words = "Snorkel's label model"
     least: ClassVar[int] = 3
     most_cells: ClassVar[int] = 1_000_000
     most_topics: ClassVar[int] = 60
-
-    def check(self) -> None:
-        if (reason := missing("snorkel")) is not None:
-            raise LeftOut(reason)
 
     def learn(self, votes: np.ndarray, share: float) -> Model:
         from snorkel.labeling.model import LabelModel as Theirs

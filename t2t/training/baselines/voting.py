@@ -16,6 +16,7 @@ import numpy as np
 from t2t.data.labels import POSITIVE
 from t2t.evaluation.metrics import average_precision
 from t2t.training.baselines.base import Heard, Known, LeftOut, Rival, drawn, some_teacher
+from t2t.training.baselines.table import missing
 
 # Pairs of a topic that a model of its own is learned from, at least.
 LEAST_PAIRS = 50
@@ -25,15 +26,17 @@ Model = Callable[[np.ndarray], np.ndarray]
 
 
 class LabelModel(Rival):
-    """Attributes: least: fewest teachers that it can be learned from. most_cells: pairs times teachers, and
-    most_topics: topics with a model of their own, at most."""
+    """Attributes: name: among the rivals, of one that needs a package. least: fewest teachers that it can be learned
+    from. most_cells: pairs times teachers, and most_topics: topics with a model of their own, at most."""
 
+    name: ClassVar[str] = ""
     least: ClassVar[int] = 2
     most_cells: ClassVar[int] = 2_000_000
     most_topics: ClassVar[int] = 1000
 
     def fit(self, known: Known) -> None:
-        self.check()
+        if (reason := missing(self.name)) is not None:
+            raise LeftOut(reason)
         names = some_teacher(known)
         if len(names) < self.least:
             raise LeftOut(f"it needs {self.least} teachers, and there {'is one' if len(names) == 1 else 'are two'}")
@@ -76,9 +79,6 @@ class LabelModel(Rival):
             if (here := says & (heard.pairs.topic == topic)).any():
                 score[here] = model(votes[here])
         return score
-
-    def check(self) -> None:
-        """Raises LeftOut where what it needs is not installed."""
 
     @abstractmethod
     def learn(self, votes: np.ndarray, share: float) -> Model:
