@@ -33,7 +33,7 @@ from rich.console import Console
 from scipy.special import expit, logit  # type: ignore[import-untyped]
 
 from benchmarks.recipes import draws, part, student_of
-from benchmarks.worlds import WORK, World, crowd_of, open_world, taught_by
+from benchmarks.worlds import WORK, World, crowd_of, mean_frames, open_world, taught_by
 from t2t.data.coding import codes
 from t2t.data.labels import LABEL_SCHEMA
 from t2t.data.pairs import Pairs
@@ -160,11 +160,9 @@ def with_consensus(world: World) -> World:
 
 def bench_of(world: World, student: dict[str, Pairs]) -> Bench:
     """What yardsticks are made of, the student's scores among it."""
-    frames, mask = world.embeddings.gather(np.arange(len(world.embeddings)))
-    frames = frames.sum(1, dtype=np.float32) / np.maximum(mask.sum(1), 1)[:, None]
 
     def heard(split: str, pairs: Pairs) -> Heard:
-        return Heard(pairs, world.outside[split], frames[world.at[split]])
+        return Heard(pairs, world.outside[split], mean_frames(world, world.at[split]))
 
     train = part(world.pairs["train"], world, "seen")
     where = dict(zip(world.pairs["train"].sample_ids, world.at["train"].tolist(), strict=True))
@@ -172,7 +170,7 @@ def bench_of(world: World, student: dict[str, Pairs]) -> Bench:
     at = np.array([where[name] for name in kept.sample_ids])
     return Bench(
         train=Heard(kept, {t: s[np.isin(world.pairs["train"].topic, train.topic)] for t, s in
-                           world.outside["train"].items()}, frames[at]),
+                           world.outside["train"].items()}, mean_frames(world, at)),
         validation=heard("validation", student["validation"]),
         test=heard("test", student["test"]),
         scales=scales_of(world.rows, world.groups),

@@ -26,8 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.recipes import _config, draws, part
-from benchmarks.worlds import CAMPAIGNS, WORK, World, _table, available, open_world
+from benchmarks.worlds import CAMPAIGNS, WORK, World, _table, available, mean_frames, open_world
 from t2t.campaign.recipe import recipe_of
+from t2t.campaign.steps.rows import as_trained
 from t2t.campaign.steps.train import fresh_student
 from t2t.data.coding import Coded, code, strings
 from t2t.data.labels import HUMAN
@@ -112,8 +113,8 @@ class Rounds:
         """A student, its steps and the CPU seconds that it took."""
         world, began = self.world, time.process_time()
         config = _config(world, (*self.settings, *way.settings))
-        scales = scales_of(coded, world.groups, dict.fromkeys(own, HUMAN))
-        matrix = assemble(coded).scaled(scales)
+        scales = scales_of(coded, world.groups, dict.fromkeys(own, HUMAN), config.gain)
+        matrix = as_trained(assemble(coded), config.method, scales)
         matrix = replace(matrix, sample_ids=strings(matrix.sample_ids).to_pylist())
         recipe = recipe_of(config, world.embeddings.frames, world.embeddings.dim, matrix)
         training = recipe.training
@@ -171,9 +172,7 @@ class Rounds:
         seen = frozenset(world.rows.topics)
 
         def heard(pairs: Pairs, at: np.ndarray) -> Heard:
-            frames, mask = world.embeddings.gather(at)
-            mean = frames.sum(1, dtype=np.float32) / np.maximum(mask.sum(1), 1)[:, None]
-            return Heard(pairs, {}, mean)
+            return Heard(pairs, {}, mean_frames(world, at))
 
         train_pairs = of_samples(world.pairs["train"].of_topics(seen))
         where = dict(zip(world.pairs["train"].sample_ids, world.at["train"], strict=True))
