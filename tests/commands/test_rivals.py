@@ -24,7 +24,7 @@ from t2t.training.baselines import METHODS, RIVALS
 from t2t.training.baselines.labels import blocks
 from t2t.training.baselines.table import missing
 from t2t.training.matrix import LabelMatrix, assemble
-from tests.helpers.campaigns import run, tiny
+from tests.helpers.campaigns import run, tiny_auto
 from tests.helpers.cli import invoke
 from tests.helpers.page import Page
 
@@ -32,9 +32,7 @@ TEACHERS = ["vendor", "colour-expert", "shape-expert"]
 
 
 def begun(world, work, **changes) -> Campaign:
-    training = {"steps": 10, "batch_samples": 12, "evaluate_every": 5, "noise": 0.0}
-    defaults = {"recipe": "auto", "teachers": TEACHERS, "training": training, "rounds": {"max": 1}}
-    return tiny(world, work, **{**defaults, **changes})
+    return tiny_auto(world, work, **{"teachers": TEACHERS, "rounds": 1, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +96,7 @@ def test_the_table_has_the_student_first_and_the_best_rival_next(campaign):
 
 
 def test_programs_have_the_same_as_json_and_what_is_left_out(campaign, monkeypatch):
-    monkeypatch.setattr("t2t.training.baselines.mace.missing", lambda name: "it needs crowd-kit")
+    monkeypatch.setattr("t2t.training.baselines.voting.missing", lambda name: "it needs crowd-kit")
     shown = asked(campaign, "--baselines", "--round", 0, "--names", "stacking,mace", "--json")
     assert shown.exit_code == 0, shown.output
     content = json.loads(shown.stdout)

@@ -13,7 +13,7 @@ from t2t.commands.page import write_report
 from t2t.evaluation.standing import SplitYardsticks, Yardsticks, verdict
 from t2t.lake import UnknownPath
 from t2t.teachers.store import read_labels
-from tests.helpers.campaigns import run, tiny
+from tests.helpers.campaigns import run, tiny_auto
 from tests.helpers.cli import invoke
 from tests.helpers.page import Page
 
@@ -21,9 +21,7 @@ NAMES = ["average, raw", "average, common scale", "best teacher", "stacking on h
 
 
 def begun(world, work, **changes) -> Campaign:
-    training = {"steps": 10, "batch_samples": 12, "evaluate_every": 5, "noise": 0.0}
-    defaults = {"recipe": "auto", "teachers": ["vendor", "colour-expert"], "training": training, "rounds": {"max": 2}}
-    return tiny(world, work, **{**defaults, **changes})
+    return tiny_auto(world, work, **{"teachers": ["vendor", "colour-expert"], "rounds": 2, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +128,7 @@ def test_a_damaged_file_is_said_to_be_missing_and_the_report_has_the_rest(campai
 
 @pytest.mark.parametrize("changes", [{"teachers": []}, {"method": "conventional-average"}])
 def test_campaigns_without_teachers_and_baselines_have_theirs(world, tmp_path, changes):
-    at_work = begun(world, tmp_path, rounds={"max": 1}, **changes)
+    at_work = begun(world, tmp_path, rounds=1, **changes)
     run(at_work)
     names = [one.name for one in left(at_work, 0).test.yardsticks]
     assert names == (["human rows alone"] if "teachers" in changes else NAMES)
@@ -138,7 +136,7 @@ def test_campaigns_without_teachers_and_baselines_have_theirs(world, tmp_path, c
 
 def test_a_campaign_that_gives_its_whole_recipe_leaves_what_it_always_left(world, tmp_path):
     training = {"steps": 6, "batch_rows": 1024, "evaluate_every": 3}
-    at_work = begun(world, tmp_path, recipe="manual", training=training, rounds={"max": 1})
+    at_work = begun(world, tmp_path, recipe="manual", training=training, rounds=1)
     (record,) = run(at_work)
     assert Scored(at_work.lake, at_work.config.dataset).yardsticks(record) is None
     with pytest.raises(UnknownPath):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,61 +21,58 @@ class Thing:
     """Something that a weak reference can point to."""
 
 
-def test_an_interrupt_that_python_threw_away_is_raised_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def hears() -> Iterator[Callable[[object], None]]:
+    """Sets what hears Ctrl-C for the length of a test, Python's own handler to begin with."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda handler: signal.signal(signal.SIGINT, handler)  # type: ignore[arg-type]
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_that_python_threw_away_is_raised_with_the_next_step(
+    hears: Callable[[object], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
-    try:
-        interrupts.listen()
-        thing = Thing()
-        reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
-        del thing  # the callback: its exception is printed, and gone
-        assert reference() is None
-        with progress("Work", 10, "steps") as advance, pytest.raises(KeyboardInterrupt):
-            advance(1)
-        assert told == []  # no traceback of where it came
-        interrupts.check()  # heard once
-    finally:
-        signal.signal(signal.SIGINT, before)
+    interrupts.listen()
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    del thing  # the callback: its exception is printed, and gone
+    assert reference() is None
+    with progress("Work", 10, "steps") as advance, pytest.raises(KeyboardInterrupt):
+        advance(1)
+    assert told == []  # no traceback of where it came
+    interrupts.check()  # heard once
 
 
-def test_an_interrupt_that_came_through_is_not_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def test_an_interrupt_that_came_through_is_not_raised_again(
+    hears: Callable[[object], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    try:
-        interrupts.listen()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-        interrupts.check()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    interrupts.listen()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    interrupts.check()
 
 
-def test_who_listens_already_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_listens_already_is_left_alone(hears: Callable[[object], None], monkeypatch: pytest.MonkeyPatch) -> None:
     def other(*_: object) -> None: ...
 
     def hook(_: object) -> None: ...
 
     monkeypatch.setattr(sys, "unraisablehook", hook)
-    before = signal.signal(signal.SIGINT, other)
-    try:
-        interrupts.listen()
-        assert signal.getsignal(signal.SIGINT) is other
-        assert sys.unraisablehook is hook
-    finally:
-        signal.signal(signal.SIGINT, before)
+    hears(other)
+    interrupts.listen()
+    assert signal.getsignal(signal.SIGINT) is other
+    assert sys.unraisablehook is hook
 
 
-def test_listening_twice_is_listening_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def test_listening_twice_is_listening_once(hears: Callable[[object], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
-    try:
-        interrupts.listen()
-        first = sys.unraisablehook
-        interrupts.listen()
-        assert sys.unraisablehook is first
-    finally:
-        signal.signal(signal.SIGINT, before)
+    interrupts.listen()
+    first = sys.unraisablehook
+    interrupts.listen()
+    assert sys.unraisablehook is first
 
 
 def test_parts_of_silent_work_say_nothing() -> None:

@@ -32,6 +32,13 @@ def tiny(world: Path, work: Path, data: Path | None = None, **changes: Any) -> C
     return tiny_at(Workspace.find(world / "registry", data or world / "data", work), **changes)
 
 
+def tiny_auto(world: Path, work: Path, teachers: list[str], rounds: int, **changes: Any) -> Campaign:
+    """`tiny` as `recipe: auto` has it but for short trainings, so that its rounds have yardsticks."""
+    training = {"steps": 10, "batch_samples": 12, "evaluate_every": 5, "noise": 0.0}
+    defaults = {"recipe": "auto", "teachers": teachers, "training": training, "rounds": {"max": rounds}}
+    return tiny(world, work, **{**defaults, **changes})
+
+
 def tiny_at(place: Workspace, **changes: Any) -> Campaign:
     """`tiny` in a workspace."""
     content = {"name": "tiny", **yaml.safe_load(CAMPAIGN), "teachers": ["vendor"], **changes}
