@@ -53,7 +53,7 @@ class FigureConfig(Config):
     y: str = Field(
         "test pr_auc",
         description="Split and metric, with a blank between them (test or validation; pr_auc, pr_auc_seen, "
-        "pr_auc_unseen, pr_auc_size/64), or one of seconds, rows, weights, models, round.",
+        "pr_auc_unseen, pr_auc_size/64), or one of seconds, rows, weights, models, round, over control.",
     )
     label: str | None = Field(
         None, max_length=80, description="What x is, in words; the key's own name by default, or the title."

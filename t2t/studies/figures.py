@@ -32,7 +32,7 @@ from t2t.evaluation.figures import (
 from t2t.evaluation.metrics import average_precision
 from t2t.studies.cells import Cell, shown_value
 from t2t.studies.config import BY_CELL, BY_RECALL, BY_ROUND, BY_SIZE, FigureConfig
-from t2t.studies.numbers import SIZE, Number, words
+from t2t.studies.numbers import PARTS, SIZE, Number, words
 from t2t.studies.results import Results
 from t2t.studies.rivals import Rivals
 
@@ -322,12 +322,14 @@ def curves(results: Results, figure: FigureConfig) -> Figure:
             break
     else:
         raise T2TError(f"Nothing is measured yet of {figure.title!r}: no cell in it has a round that passed.")
-    pairs = results.pairs(record, "test")
+    part = figure.y.partition(" ")[2]
+    part = part if part in PARTS else "pr_auc"
+    pairs = results.pairs(record, "test", part)
     teachers = _best_few({name: results.scored.teacher(name, record, pairs) for name in record.outside}, pairs)
     first = run.record(0)
     scores, styles = dict(teachers), teacher_styles(teachers)
     if first is not None and first.round != record.round:
-        earlier = results.pairs(first, "test")
+        earlier = results.pairs(first, "test", part)
         if len(earlier.score) == len(pairs.score):
             scores["student of round 0"], styles["student of round 0"] = earlier.score, (BLUE, "--")
     return pr_picture(pairs, record.identity, scores, f"{figure.title} ({run.job})", styles, below=True)

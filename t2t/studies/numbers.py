@@ -12,6 +12,8 @@ from t2t.core.config import Config
 SPLITS = ("test", "validation")
 PARTS = {"pr_auc": "", "pr_auc_seen": ", seen topics", "pr_auc_unseen": ", unseen topics"}
 SIZE = "pr_auc_size/"
+# Of a round of self-training: PR-AUC on test less that of the same training without students' labels.
+CONTROL = "over control"
 # Measures that are of no split.
 OTHERS = {
     "seconds": "seconds of training and measuring",
@@ -19,6 +21,7 @@ OTHERS = {
     "weights": "megabytes of weights",
     "models": "models asked about a new clip",
     "round": "best round",
+    CONTROL: "PR-AUC on test over that of the control",
 }
 MEASURES = (*(f"{split} {part}" for split in SPLITS for part in PARTS), *OTHERS)
 

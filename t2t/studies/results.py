@@ -23,7 +23,7 @@ from t2t.evaluation.standing import Yardsticks
 from t2t.lake import Lake, UnknownLake, open_lake
 from t2t.studies.cells import Cell, Job, Study
 from t2t.studies.checks import study_folder
-from t2t.studies.numbers import PARTS, SIZE, SPLITS, Number
+from t2t.studies.numbers import CONTROL, PARTS, SIZE, SPLITS, Number
 
 log = logging.getLogger("t2t")
 
@@ -224,6 +224,8 @@ class Results:
             return float(record.round)
         if measure == "models":
             return 1.0
+        if measure == CONTROL:
+            return record.control.gain_test.value if record.control else None
         if measure == "weights":
             path = self.workspace.work / record.checkpoint / "model.safetensors"
             return path.stat().st_size / 1e6 if path.is_file() else None

@@ -92,7 +92,7 @@ def run_study(
             "Study %s: %d cells, %d seeds: %d campaigns, %d of them done.",
             *(study.name, len({job.cell.name for job in jobs}), len(study.seeds), len(jobs), len(jobs) - len(left)),
         )
-        timing = _Timing([outcome.seconds for outcome in before if outcome.state == "done"], len(left))
+        timing = _Timing(before)
         ended: dict[str, Outcome] = {}
         sharing = Sharing(workspace)
         for i, outcome in enumerate(left, len(jobs) - len(left) + 1):
@@ -102,7 +102,7 @@ def run_study(
             with within(place):
                 began = time.monotonic()
                 ended[job.campaign] = _run(study, workspace, job, run_campaign, sharing, step, engine)
-                timing.add(time.monotonic() - began)
+                timing.add(job, time.monotonic() - began)
         return [ended.get(outcome.job.campaign, outcome) for outcome in before]
 
 
@@ -178,17 +178,25 @@ def _said_once() -> Iterator[None]:
 
 
 class _Timing:
-    """How long the rest takes, by what took how long."""
+    """How long the rest takes, by what took how long: a cell with more rounds takes longer than its neighbour."""
 
-    def __init__(self, earlier: Sequence[float], left: int):
-        self.earlier, self.here, self.count = list(earlier), list[float](), left
+    def __init__(self, before: Sequence[Outcome]):
+        self.took: dict[str, list[float]] = {}
+        self.left_over = [outcome.job for outcome in before if outcome.state != "done"]
+        for outcome in before:
+            if outcome.state == "done":
+                self.took.setdefault(outcome.job.cell.slug, []).append(outcome.seconds)
 
-    def add(self, seconds: float) -> None:
-        self.here.append(seconds)
+    def add(self, job: Job, seconds: float) -> None:
+        self.took.setdefault(job.cell.slug, []).append(seconds)
+        self.left_over.remove(job)
 
     def left(self) -> str:
-        known = self.here or self.earlier
-        return f", about {clock(mean(known) * (self.count - len(self.here)))} left" if known else ""
+        if not self.took:
+            return ""
+        by_cell = {slug: mean(seconds) for slug, seconds in self.took.items()}
+        usual = mean(by_cell.values())
+        return f", about {clock(sum(by_cell.get(job.cell.slug, usual) for job in self.left_over))} left"
 
 
 def outcomes_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:

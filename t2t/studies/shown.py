@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from t2t.core.errors import one_line
-from t2t.studies.numbers import SIZE, Number
+from t2t.studies.numbers import CONTROL, SIZE, Number
 from t2t.studies.tables import CellRow, StudyTable
 
 DASH = "\N{EN DASH}"
@@ -97,11 +97,14 @@ def _rounds(table: StudyTable) -> Shown | None:
     if not last:
         return None
     rows = []
+    controlled = any(CONTROL in numbers for row in table.cells for numbers in row.rounds.values())
     for row in table.cells:
         for k, numbers in row.rounds.items():
             test, validation = numbers.get("test pr_auc"), numbers.get("validation pr_auc")
-            count = len(test.seeds) if test is not None else 0
-            rows.append((row.name, str(k), str(count), _three(test), _ends(test), _three(validation)))
+            count, over = len(test.seeds) if test is not None else 0, numbers.get(CONTROL)
+            gains = " ".join(f"{value:+.3f}" for value in over.seeds.values()) if over is not None else ""
+            cells = (row.name, str(k), str(count), _three(test), _ends(test), _three(validation))
+            rows.append((*cells, *((_signed(over), gains) if controlled else ())))
     columns = (
         ("cell", False),
         ("round", True),
@@ -109,8 +112,11 @@ def _rounds(table: StudyTable) -> Shown | None:
         ("test PR-AUC", True),
         ("95 %", False),
         ("validation", True),
+        *((("over control", True), ("each seed", False)) if controlled else ()),
     )
     note = "Each round that is not retracted, over the seeds that have it: with one seed a campaign may stop earlier."
+    if controlled:
+        note += " Over control: on test, less the same training, as many steps, without students' labels."
     return Shown("Rounds", note, columns, tuple(rows))
 
 

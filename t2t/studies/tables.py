@@ -10,7 +10,7 @@ from typing import Any
 
 from t2t.core.config import Config
 from t2t.studies.cells import Cell
-from t2t.studies.numbers import SIZE, Number
+from t2t.studies.numbers import CONTROL, SIZE, Number
 from t2t.studies.rivals import Rivals
 
 # What of champions is measured besides what the dataset has unseen topics for.
@@ -87,7 +87,7 @@ def measure(rivals: Rivals) -> StudyTable:
 
 def _cell(rivals: Rivals, cell: Cell, measures: Sequence[str]) -> CellRow:
     results = rivals.results
-    by_round = ("test pr_auc", "validation pr_auc")
+    by_round = ("test pr_auc", "validation pr_auc", CONTROL)
     rounds = results.rounds(cell)
     return CellRow(
         name=cell.name,

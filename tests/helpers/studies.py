@@ -23,7 +23,7 @@ STUDY: dict[str, Any] = {
     "set": {
         "recipe": "auto",
         "student.members": 1,
-        "rounds": {"max": 2, "control": False},
+        "rounds": {"max": 2},
         "training": {"steps": 6, "evaluate_every": 3},
     },
     "cells": [

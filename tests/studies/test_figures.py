@@ -72,6 +72,11 @@ def test_curves_are_of_the_student_its_first_round_and_each_teacher(rivals: Riva
     labels = [text.get_text() for text in made.legends[0].get_texts()]
     assert {label.split("  ")[1].partition(" (")[0] for label in labels} >= {"student, asked as human", "vendor"}
     assert any("colour-expert" in label for label in labels)
+    seen = draw(rivals, FigureConfig(title="curves", x="recall", y="test pr_auc_seen", cells="two*"))
+    student = next(text.get_text() for text in seen.legends[0].get_texts() if "student, asked" in text.get_text())
+    record = rivals.results.of_cell(rivals.results.study.cells[0])[0].champion
+    assert record is not None
+    assert student.split()[0] == f"{record.test['pr_auc_seen']:.3f}"
 
 
 def test_a_picture_of_what_is_not_there_says_so(rivals: Rivals) -> None:

@@ -16,6 +16,7 @@ from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.evaluation.metrics import average_precision
 from t2t.studies.cells import Study, read_study
+from t2t.studies.numbers import CONTROL
 from t2t.studies.results import Results
 from t2t.studies.rivals import Rivals
 from t2t.studies.shown import DASH, cells_table, markdown, plain, shown
@@ -87,6 +88,19 @@ def test_rounds_and_sizes_have_numbers_of_their_own(rivals: Rivals, table: Study
     assert "test pr_auc_size/4" in table.cells[1].numbers
     assert "test pr_auc_size/4" not in table.cells[0].numbers
     assert [one.title for one in shown(table)] == ["Cells", "Rounds", "Embedding sizes", "Rivals"]
+
+
+def test_a_round_of_self_training_stands_beside_its_control(rivals: Rivals, table: StudyTable) -> None:
+    first, second = table.cells[0].rounds[0], table.cells[0].rounds[1]
+    controls = [run.records[1].control for run in rivals.results.of_cell(rivals.results.study.cells[0])]
+    gains = [control.gain_test.value for control in controls if control is not None]
+    assert list(second[CONTROL].seeds.values()) == gains
+    assert len(gains) == 2
+    assert CONTROL not in first
+    rounds = shown(table)[1]
+    assert [name for name, _ in rounds.columns][-2:] == ["over control", "each seed"]
+    assert rounds.rows[0][-2:] == ("", "")
+    assert rounds.rows[1][-2:] == (f"{sum(gains) / 2:+.3f}", " ".join(f"{gain:+.3f}" for gain in gains))
 
 
 def record_seed(rivals: Rivals) -> int:

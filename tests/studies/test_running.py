@@ -25,7 +25,7 @@ from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study, read_study
 from t2t.studies.checks import check_study, study_lock, study_of
 from t2t.studies.config import StudyRun
-from t2t.studies.running import Incomplete, refuse_failures, run_study
+from t2t.studies.running import Incomplete, Outcome, _Timing, refuse_failures, run_study
 from tests.helpers.study_world import STUDY, alone, ledgers, without, write_study
 
 MEASURED = ("test.parquet", "validation.parquet", "test_topics.csv", "decisions.json")
@@ -144,3 +144,15 @@ def test_campaigns_of_the_registry_and_of_other_studies_are_left_alone(
     moved.rename(moved.with_name("pair-few-s0-s0"))
     with pytest.raises(T2TError, match="'pair-few-s0-s0' is a campaign of the study 'pair'"):
         check_study(other, workspace)
+
+
+def test_what_is_left_is_told_by_how_long_the_same_cell_took(half: tuple[Workspace, Study]) -> None:
+    jobs = list(half[1].jobs())  # two cells with the first seed, then with the second
+    timing = _Timing([Outcome(job, "open") for job in jobs])
+    assert timing.left() == ""
+    timing.add(jobs[0], 10)
+    assert timing.left() == ", about 0:30 left"
+    timing.add(jobs[1], 100)
+    assert timing.left() == ", about 1:50 left"
+    timing.add(jobs[2], 12)
+    assert timing.left() == ", about 1:40 left"
