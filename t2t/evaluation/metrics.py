@@ -63,14 +63,17 @@ def bootstrap(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> np.ndarray:
     of_pairs, of_positives = counted(np.less(segment, segments)), counted(positive)
     generator = np.random.default_rng(seed)
     values = np.full(resamples, np.nan)
-    block = max(1, BLOCK // max(segments, len(present), 1))
+    # What is drawn must not hang on the scores: students with other thresholds would be measured on other samples.
+    block, held = (max(1, BLOCK // max(size, 1)) for size in (len(present), max(segments, len(present))))
     for start in range(0, resamples if segments else 0, block):
-        n = min(block, resamples - start)
-        drawn = draws(generator, n, groups)
-        gained, total = of_positives @ drawn, np.cumsum(of_pairs @ drawn, axis=0)
-        true = np.cumsum(gained, axis=0)
-        with np.errstate(invalid="ignore"):
-            values[start : start + n] = (gained * true / np.maximum(total, 1)).sum(axis=0) / true[-1]
+        drawn = draws(generator, min(block, resamples - start), groups)
+        for at in range(0, drawn.shape[1], held):
+            some = drawn[:, at : at + held]
+            gained, total = of_positives @ some, np.cumsum(of_pairs @ some, axis=0)
+            true = np.cumsum(gained, axis=0)
+            with np.errstate(invalid="ignore"):
+                shares = (gained * true / np.maximum(total, 1)).sum(axis=0) / true[-1]
+            values[start + at : start + at + some.shape[1]] = shares
     return values
 
 

@@ -21,6 +21,8 @@ from t2t.evaluation.metrics import average_precision, bootstrap
 
 # Pairs times resamples, and resamples that are always drawn.
 MOST_DRAWN, LEAST_DRAWN = 200_000_000, 100
+# Of what is kept on disk: another one where the same pairs are drawn otherwise.
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Resampler:
         key = blake2b(digest_size=16)
         for part in (pairs.sample, pairs.topic, pairs.positive, pairs.score, pairs.groups):
             key.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
-        key.update(f"{self.resamples} {self.seed}".encode())
+        key.update(f"{self.resamples} {self.seed} {VERSION}".encode())
         if key.digest() not in self._known:
             self._known[key.digest()] = self._kept(pairs, key.hexdigest())
         return self._known[key.digest()]

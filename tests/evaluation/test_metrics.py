@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from t2t.data.pairs import Pairs, human_pairs, pairs_of, teacher_scores
 from t2t.evaluation.metrics import (
+    BLOCK,
     Evaluation,
     Interval,
     average_precision,
@@ -123,6 +124,20 @@ def test_two_students_are_measured_on_the_same_draws() -> None:
     pairs = random_pairs(40, 2)
     np.testing.assert_array_equal(bootstrap(pairs, 20, 5), bootstrap(pairs.with_score(pairs.score / 2), 20, 5))
     assert not np.array_equal(bootstrap(pairs, 20, 5), bootstrap(pairs, 20, 6))
+
+
+def test_students_with_other_thresholds_are_measured_on_the_same_draws_of_groups() -> None:
+    """Scores that are equal share a threshold, so that a coarse student has fewer of them than a fine one."""
+    generator = np.random.default_rng(0)
+    samples, n = np.arange(300), 3000
+    target = (generator.random(n) < 0.5).astype(np.float32)
+    fine = (target + generator.normal(size=n)).astype(np.float32)
+    names, topics = tuple(f"s{i}" for i in samples), tuple(map(str, range(10)))
+    pairs = Pairs(names, topics, np.repeat(samples, 10), np.tile(np.arange(10), 300), target, fine, samples // 3)
+    assert target.sum() > BLOCK / 1000  # a block of a student's thresholds is smaller than all resamples
+    first, second = bootstrap(pairs), bootstrap(pairs.with_score(fine.round(2)))
+    assert np.corrcoef(first, second)[0, 1] > 0.99
+    assert np.std(first - second) < np.std(first) / 10
 
 
 def test_samples_without_pairs_are_not_drawn() -> None:
