@@ -17,10 +17,10 @@ from t2t.core.progress import clock
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study, read_study
 from t2t.studies.outcomes import Outcome, outcomes_json, standing
+from t2t.studies.shown import Shown, cells_table, shown
 
 if TYPE_CHECKING:
     from t2t.commands.page.study import StudyReport
-    from t2t.studies.shown import Shown
 
 
 def studies_json(workspace: Workspace) -> list[dict[str, Any]]:
@@ -87,8 +87,6 @@ def print_outcomes(study: Study, outcomes: Sequence[Outcome]) -> None:
 
 def print_report(report: StudyReport) -> None:
     """The table of cells, what is missing, and where the page is."""
-    from t2t.studies.shown import cells_table, shown  # with torch, which lists and dry runs do without
-
     console.print()
     for one in [cells_table(report.table, narrow=True), *shown(report.table)[1:]]:
         console.print(_rich(one))
