@@ -119,10 +119,10 @@ def run(
     from t2t.core.host import check_environment
     from t2t.integrations.mlflow.door import check_history
 
-    preflight(context.obj, config)
+    begun = preflight(context.obj, config)
     check_history(context.obj.work)
     check_environment(context.obj.work, ["PREFECT_API_URL"])
-    check_data(context.obj, config)
+    check_data(context.obj, config, begun)
     from t2t.run import run_campaign
 
     run_campaign(context.obj, config)

@@ -22,7 +22,7 @@ from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import CampaignConfig
 from t2t.campaign.decision import command, question
 from t2t.campaign.facts import Settled
-from t2t.campaign.loop import Step, next_round
+from t2t.campaign.loop import Step
 from t2t.campaign.loop import run as run_loop
 from t2t.campaign.observer import Observer, open_observers
 from t2t.campaign.record import Record, champion
@@ -46,7 +46,8 @@ from t2t.integrations.services import prefect_server
 from t2t.studies.cells import read_study
 from t2t.studies.checks import refuse_part, study_lock
 from t2t.studies.config import StudyRun
-from t2t.studies.running import Incomplete, Outcome, standing
+from t2t.studies.outcomes import Outcome, standing
+from t2t.studies.running import Incomplete
 from t2t.studies.running import run_study as run_cells
 
 
@@ -112,7 +113,7 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
     with opened.lock:
         pass
     seeds = _with_seeds(opened)
-    if all(next_round(one) is None for one in seeds) and not os.environ.get("PREFECT_API_URL"):
+    if all(one.lineup.next_round() is None for one in seeds) and not os.environ.get("PREFECT_API_URL"):
         # Nothing is left to schedule: what may have come meanwhile (videos, a retraction) needs no server of its own.
         for one in seeds:
             run_loop(one, open_observers(one))

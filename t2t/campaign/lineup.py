@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from t2t.campaign.config import NEWEST, CampaignConfig
+from t2t.campaign.decision import waiting
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import Record, last_passed, stop_reason
 from t2t.core.errors import T2TError
@@ -77,6 +78,14 @@ class Lineup:
         if last is not None and last.self_teacher not in self.retracted() and (why := self.collapse(last)):
             return why
         return stop_reason(records, self.config.rounds.max, self.config.rounds.patience)
+
+    def next_round(self) -> int | None:
+        """The first round that is not in the ledger, or None when the campaign has ended."""
+        records = self.ledger.records()
+        # A round that waits for a person is to be ended, whatever was decided about further ones meanwhile.
+        if self.stop(records) and waiting(self.ledger) is None:
+            return None
+        return len(records)
 
     def reference(self, teacher: str, commit: str) -> TeacherRef:
         registration = registered(self.lake, self.config.dataset, teacher, commit)

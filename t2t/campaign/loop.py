@@ -13,7 +13,6 @@ from time import monotonic
 from typing import Any
 
 from t2t.campaign.campaign import Campaign
-from t2t.campaign.decision import waiting
 from t2t.campaign.facts import Settled
 from t2t.campaign.observer import Observer
 from t2t.campaign.steps.begin import begin
@@ -49,7 +48,7 @@ def run(campaign: Campaign, observer: Observer, step: Step = call, until: int | 
     with campaign.lock:
         try:
             step("prepare", prepare, campaign, observer)
-            while (k := next_round(campaign)) is not None and (until is None or k < until):
+            while (k := campaign.lineup.next_round()) is not None and (until is None or k < until):
                 began = monotonic()
                 start = step(f"round {k}: begin", begin, campaign, k, observer)
                 matrix = step(f"round {k}: rows", rows, campaign, start)
@@ -72,12 +71,3 @@ def run(campaign: Campaign, observer: Observer, step: Step = call, until: int | 
             raise
         observer.finished(campaign, "ended" if k is None else "pausing")
     return None
-
-
-def next_round(campaign: Campaign) -> int | None:
-    """The first round that is not in the ledger, or None when the campaign has ended."""
-    records = campaign.ledger.records()
-    # A round that waits for a person is to be ended, whatever was decided about further ones meanwhile.
-    if campaign.lineup.stop(records) and waiting(campaign.ledger) is None:
-        return None
-    return len(records)

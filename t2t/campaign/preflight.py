@@ -34,10 +34,13 @@ log = logging.getLogger("t2t")
 QUICK_BYTES = 4 << 20
 
 
-def preflight(workspace: Workspace, config: CampaignConfig) -> None:
+def preflight(workspace: Workspace, config: CampaignConfig) -> bool:
     """Raises T2TError for data that are not there, teachers without a readable entry or a key, a campaign that is under
     way with other settings or in another lake, for a library that is missing, a method that has too few teachers,
-    and for a shell that allows too little memory."""
+    and for a shell that allows too little memory.
+
+    Returns: whether the campaign has a finished round.
+    """
     check_memory()
     for other in seeded(config)[1:]:
         if other.name in workspace.names("campaigns"):
@@ -46,7 +49,7 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
                 "of the registry; rename that one, or run this one under another name (--name)."
             )
         preflight(workspace, other)
-    check_student(config)
+    check_settings(config)
     data = dataset_config(workspace, config.dataset)
     root = dataset_root(data, workspace.data)
     for table in (data.samples, data.annotations, data.topics):
@@ -54,7 +57,6 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
             raise DataError(root / table, "no such file.")
     if data.people.combine == "mace":
         need_crowdkit()
-    refuse_method(config.method, len(config.teachers))
     folder = workspace.work / "campaigns" / config.name
     check_lake(folder, config.lake)
     lake = lake_of(workspace, config.name)
@@ -79,15 +81,26 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
         looked_at.add(file)
         if not begun:  # once there is a round, those that labeled everything are asked nothing
             refuse_unready(workspace, name)
+    return begun
 
 
-def check_data(workspace: Workspace, config: CampaignConfig) -> None:
+def check_settings(config: CampaignConfig) -> None:
+    """What of `preflight` needs a campaign's settings alone."""
+    check_student(config)
+    refuse_method(config.method, len(config.teachers))
+
+
+def check_data(workspace: Workspace, config: CampaignConfig, begun: bool) -> None:
     """Raises T2TError where nothing can be measured by the tables, if they are small, and for numbers in place of
-    videos that are not as they must be. Behind what needs no table: a server that is not there is told first."""
+    videos that are not as they must be. Behind what needs no table: a server that is not there is told first.
+
+    Args:
+        begun: whether the campaign has a finished round, as `preflight` says.
+    """
     data = dataset_config(workspace, config.dataset)
     root = dataset_root(data, workspace.data)
     size = sum((root / table).stat().st_size for table in (data.samples, data.annotations, data.topics))
-    vectors = config.encoder.kind == VECTORS and not has_begun(workspace, config)  # of numbers all is known at once
+    vectors = config.encoder.kind == VECTORS and not begun  # of numbers all is known at once
     if size >= QUICK_BYTES and not vectors:
         return
     dataset = open_dataset(workspace, config.dataset)
@@ -95,12 +108,6 @@ def check_data(workspace: Workspace, config: CampaignConfig) -> None:
         refuse_unmeasured(dataset)
     if vectors:
         check_samples(dataset.samples, config.encoder)
-
-
-def has_begun(workspace: Workspace, config: CampaignConfig) -> bool:
-    """Whether a campaign has a finished round."""
-    lake = lake_of(workspace, config.name)
-    return lake is not None and bool(Ledger(lake, config.dataset, config.name).records())
 
 
 def check_student(config: CampaignConfig) -> None:

@@ -9,13 +9,18 @@ import pandas as pd
 from rich.markup import escape
 
 from t2t.campaign.find import ledger_of
+from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import Record
+from t2t.campaign.scored import Scored
+from t2t.campaign.seeds import seed_ledgers
 from t2t.commands.groups import print_json
 from t2t.commands.rivals import print_rivals, refuse_mixed, rivals_json
 from t2t.commands.tables import console, records_of, table_of
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.evaluation.collapse import MEASURES
+from t2t.evaluation.interval import Interval
+from t2t.evaluation.seeds import Resampler
 from t2t.lake.tables import read_table
 
 # Metrics of one of several, in words.
@@ -27,6 +32,8 @@ class Comparison:
     """Two rounds side by side. Each table has a column for each round, named by its number, and `change`.
 
     metrics, watch: a measure each. topics: PR-AUC on test. labels: scores of test pairs with a person's label.
+    seeds: PR-AUC on test with each seed that has both rounds, where the campaign has several. over_seeds: the mean of
+    these changes, with its 95 % interval over samples and seeds; None where there are not two.
     """
 
     first: Record
@@ -35,6 +42,8 @@ class Comparison:
     watch: pd.DataFrame
     topics: pd.DataFrame
     labels: pd.DataFrame
+    seeds: pd.DataFrame
+    over_seeds: Interval | None
 
 
 def compare(workspace: Workspace, campaign: str, first: int, second: int, top: int) -> Comparison:
@@ -70,7 +79,25 @@ def compare(workspace: Workspace, campaign: str, first: int, second: int, top: i
         watch_rows(a, b),
         _largest(by_topic, first, second, top),
         _largest(labels, first, second, top),
+        *_seeds(ledger, first, second),
     )
+
+
+def _seeds(ledger: Ledger, first: int, second: int) -> tuple[pd.DataFrame, Interval | None]:
+    """A row a seed that has both rounds, and their mean change; no row for a campaign with one seed."""
+    ledgers = seed_ledgers(ledger)
+    records = {seed: other.records() for seed, other in ledgers.items()} if len(ledgers) > 1 else {}
+    both = {seed: (done[first], done[second]) for seed, done in records.items() if max(first, second) < len(done)}
+    rows = [
+        {"seed": seed, str(first): a.test["pr_auc"], str(second): b.test["pr_auc"]} for seed, (a, b) in both.items()
+    ]
+    frame = pd.DataFrame(rows, columns=["seed", str(first), str(second)])
+    frame["change"] = frame[str(second)] - frame[str(first)]
+    if len(both) < 2:
+        return frame, None
+    scored = Scored(ledger.lake, ledger.layout.dataset)
+    before, after = ([scored.pairs(record, "test") for record in some] for some in zip(*both.values(), strict=True))
+    return frame, Resampler().difference(after, before).mean
 
 
 def print_compared(
@@ -97,15 +124,25 @@ def print_compared(
 
 
 def comparison_json(workspace: Workspace, campaign: str, first: int, second: int, top: int) -> dict[str, Any]:
-    """`t2t compare --json`: {metrics, watch, topics, labels}, each a list of rows as `Comparison` has them."""
+    """`t2t compare --json`: {metrics, watch, topics, labels, seeds}, each a list of rows as `Comparison` has them, and
+    over_seeds, {change, low, high} or null."""
     found = compare(workspace, campaign, first, second, top)
     tables = {"metrics": found.metrics, "watch": found.watch, "topics": found.topics, "labels": found.labels}
-    return {name: records_of(table) for name, table in tables.items()}
+    rows: dict[str, Any] = {name: records_of(table) for name, table in (*tables.items(), ("seeds", found.seeds))}
+    mean = found.over_seeds
+    return rows | {"over_seeds": mean and {"change": mean.value, "low": mean.low, "high": mean.high}}
 
 
 def print_comparison(workspace: Workspace, campaign: str, first: int, second: int, top: int) -> None:
     found, formats = compare(workspace, campaign, first, second, top), _formats(first, second)
     console.print(table_of(found.metrics, f"{campaign}: round {first} and round {second}", **formats))
+    if len(found.seeds):
+        console.print(table_of(found.seeds, f"{campaign} with each seed, PR-AUC on test", **formats))
+    if (mean := found.over_seeds) is not None:
+        change = f"{mean.value:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]"
+        console.print(
+            f"Mean change over {len(found.seeds)} seeds: {change} (95 % over samples and seeds).", markup=False
+        )
     console.print(table_of(found.watch, "Watch on the self-training labels", **formats))
     for record in (found.first, found.second):
         if record.largest_topic is not None:

@@ -29,8 +29,9 @@ def rounds_json(workspace: Workspace, campaign: str) -> list[dict[str, Any]]:
     """
     ledger = ledger_of(workspace, campaign)
     rows = records_of(rounds_table(ledger.records()))
-    over = seeds_table({seed: other.records() for seed, other in seed_ledgers(ledger).items()})
-    for row in rows if len(seed_ledgers(ledger)) > 1 else ():
+    ledgers = seed_ledgers(ledger)
+    over = seeds_table({seed: other.records() for seed, other in ledgers.items()})
+    for row in rows if len(ledgers) > 1 else ():
         (found,) = records_of(over[over["round"] == row["round"]])
         row["pr_auc_mean"] = found["pr_auc"]
         by_seed = {name.removeprefix("seed "): value for name, value in found.items() if name.startswith("seed ")}

@@ -16,7 +16,7 @@ from t2t.core.errors import T2TError
 from t2t.core.progress import clock
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study, read_study
-from t2t.studies.running import Outcome, outcomes_json, standing
+from t2t.studies.outcomes import Outcome, outcomes_json, standing
 from t2t.studies.shown import Shown, cells_table, shown
 
 if TYPE_CHECKING:

@@ -109,7 +109,7 @@ def _add_run(run_flow: RunFlow, report_study: ReportStudy) -> None:
         check_study(study, context.obj, study.jobs(cells))
         error = None if dry_run else run_flow(context.obj, order)
         from t2t.commands.studies import print_outcomes, print_report, study_outcomes
-        from t2t.studies.running import outcomes_json
+        from t2t.studies.outcomes import outcomes_json
 
         outcomes = study_outcomes(context.obj, study, cells)
         written = None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from t2t.campaign.config import seed_name
-from t2t.campaign.preflight import check_data, preflight
+from t2t.campaign.preflight import check_data, check_settings, preflight
 from t2t.core.errors import T2TError
 from t2t.core.files import write_text
 from t2t.core.locks import Exclusive
@@ -32,7 +32,9 @@ def study_folder(workspace: Workspace, name: str) -> Path:
 def check_study(study: Study, workspace: Workspace, jobs: Sequence[Job] | None = None) -> None:
     """Raises T2TError for what a run would be refused for, as far as that can be said within seconds: data and teachers
     that are not there, and campaigns that began with other settings."""
-    known: set[tuple[str, tuple[str, ...], str]] = set()
+    teachers: set[tuple[str, tuple[str, ...], str]] = set()
+    settled: set[str] = set()
+    data: set[tuple[str, str, bool]] = set()
     registered = set(workspace.names("campaigns"))
     for job in study.jobs() if jobs is None else jobs:
         config = job.config
@@ -43,15 +45,20 @@ def check_study(study: Study, workspace: Workspace, jobs: Sequence[Job] | None =
             )
         if (other := study_of(workspace, job.campaign)) not in (None, study.name):
             raise T2TError(f"{study.path}: {job.campaign!r} is a campaign of the study {other!r}; name one otherwise.")
-        facts = (config.dataset, config.teachers, config.lake)
-        if facts in known and not (workspace.work / "campaigns" / job.campaign).is_dir():
-            continue
         try:
-            preflight(workspace, config)
-            check_data(workspace, config)
+            begun, asked = False, (config.dataset, config.teachers, config.lake)
+            if asked not in teachers or (workspace.work / "campaigns" / job.campaign).is_dir():
+                begun = preflight(workspace, config)
+            elif job.cell.slug not in settled:
+                check_settings(config)
+            read = config.dataset, config.encoder.model_dump_json(), begun
+            if read not in data:
+                check_data(workspace, config, begun)
         except T2TError as error:
             raise T2TError(f"{study.path}, cell {job.cell.name!r}: {_other_study(error, study)}") from None
-        known.add(facts)
+        teachers.add(asked)
+        settled.add(job.cell.slug)
+        data.add(read)
 
 
 def study_of(workspace: Workspace, campaign: str) -> str | None:

@@ -9,49 +9,26 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from statistics import mean
-from typing import Any, Literal
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.decision import command
 from t2t.campaign.engine import Engine
 from t2t.campaign.facts import Settled
-from t2t.campaign.find import NOTE as BEGUN
-from t2t.campaign.loop import Step, call, next_round, run
+from t2t.campaign.loop import Step, call, run
 from t2t.campaign.observer import open_observers
-from t2t.campaign.record import Record, champion
 from t2t.core.errors import T2TError, explain, interrupted, one_line
 from t2t.core.progress import clock, within
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Job, Study
 from t2t.studies.checks import check_study, remember_study, study_lock
+from t2t.studies.outcomes import Outcome, standing
 from t2t.studies.sharing import Sharing
 
 log = logging.getLogger("t2t")
 
-State = Literal["done", "begun", "open", "failed", "waiting"]
 # Runs one campaign to its end, or until it waits for a person.
 RunOne = Callable[[Campaign, Step], Settled | None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How far a cell with a seed came.
-
-    state: done; begun and open (not begun) are to be run; failed and waiting say why in `reason`.
-    records: its campaign's ledger.
-    """
-
-    job: Job
-    state: State
-    reason: str = ""
-    records: tuple[Record, ...] = ()
-
-    @property
-    def seconds(self) -> float:
-        """Of work, as its records have it; what was taken over counts as where it was done."""
-        return sum(record.seconds for record in self.records)
 
 
 def run_one(campaign: Campaign, step: Step) -> Settled | None:
@@ -104,15 +81,6 @@ def run_study(
                 ended[job.campaign] = _run(study, workspace, job, run_campaign, sharing, step, engine)
                 timing.add(job, time.monotonic() - began)
         return [ended.get(outcome.job.campaign, outcome) for outcome in before]
-
-
-def standing(workspace: Workspace, job: Job) -> Outcome:
-    """How far a cell with a seed came so far. Reads only."""
-    if not (workspace.work / "campaigns" / job.campaign / BEGUN).is_file():
-        return Outcome(job, "open")
-    campaign = Campaign(job.config, workspace)
-    records = tuple(campaign.ledger.records())
-    return Outcome(job, "done" if records and next_round(campaign) is None else "begun", "", records)
 
 
 class Incomplete(T2TError):
@@ -197,18 +165,3 @@ class _Timing:
         by_cell = {slug: mean(seconds) for slug, seconds in self.took.items()}
         usual = mean(by_cell.values())
         return f", about {clock(sum(by_cell.get(job.cell.slug, usual) for job in self.left_over))} left"
-
-
-def outcomes_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """For programs: a list of {cell, seed, campaign, state, reason, rounds, champion, pr_auc, seconds}.
-
-    champion: the best round that stands, and pr_auc that round's on test; null where there is none yet.
-    """
-    rows = []
-    for outcome in outcomes:
-        job, best = outcome.job, champion(list(outcome.records))
-        row: dict[str, Any] = {"cell": job.cell.name, "seed": job.seed, "campaign": job.campaign}
-        row |= {"state": outcome.state, "reason": outcome.reason, "rounds": len(outcome.records)}
-        row |= {"champion": best.round if best else None, "pr_auc": best.test["pr_auc"] if best else None}
-        rows.append(row | {"seconds": round(outcome.seconds, 1)})
-    return rows

@@ -134,6 +134,8 @@ def evaluation_key(campaign: Campaign, start: RoundStart) -> str:
         "embeddings": [embedded.encoder, sha256(*embedded.keys), sha256(*embedded.sample_ids)],
         "scales": sha256_file(files.scales) if files.scales.is_file() else "",
         "evaluation": [config.recipe, config.evaluation.model_dump(mode="json")],
+        # Students are asked as their teachers only where somebody watches how near they come to them.
+        "measured": [config.watch.hacking is not None, campaign.dataset.config.exclusive],
         "teachers": [list(config.teachers), list(start.teachers)],
         "labels": [config.lake, campaign.lineup.label_commits(start.teachers, start.commit)],
         "pairs": [_pairs(campaign, split) for split in ("train", "validation", "test")],

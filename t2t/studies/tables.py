@@ -6,12 +6,14 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from t2t.core.config import Config
 from t2t.studies.cells import Cell
 from t2t.studies.numbers import CONTROL, SIZE, Number
-from t2t.studies.rivals import Rivals
+
+if TYPE_CHECKING:
+    from t2t.studies.rivals import Rivals
 
 # What of champions is measured besides what the dataset has unseen topics for.
 PARTS, ALL_PARTS = ("pr_auc",), ("pr_auc", "pr_auc_seen", "pr_auc_unseen")

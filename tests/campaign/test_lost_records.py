@@ -11,7 +11,6 @@ import pytest
 import typer
 
 from t2t.campaign.ledger import Ledger
-from t2t.campaign.loop import next_round
 from t2t.commands.lake_check import check_json, check_lakes, run_check
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
@@ -61,7 +60,7 @@ def test_a_record_that_was_removed_is_told_with_who_removed_it(finished, removed
     culprit = removed(f"demo/campaigns/tiny/ledger/round-{k:03}.json")
     campaign = tiny(finished.registry.parent, finished.work, finished.data)
     with pytest.raises(Damaged) as caught:
-        next_round(campaign)
+        campaign.lineup.next_round()
     message = str(caught.value)
     assert f"ledger/round-{k:03}.json" in message
     assert f"removed by commit {culprit[:12]}" in message

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from t2t.campaign.decision import command, decide, waiting
-from t2t.campaign.loop import next_round
 from t2t.campaign.observer import Observer
 from t2t.campaign.record import champion
 from t2t.campaign.steps.begin import begin
@@ -34,14 +33,14 @@ def test_a_round_under_the_manual_gate_waits_and_is_not_trained_again(campaign, 
     decide(at_work.ledger, "tiny", 0, True, "good enough")
     monkeypatch.setattr("t2t.training.job.train", None)  # nothing is trained from here on
     at_work = prepared(campaign(gate="manual"))
-    assert next_round(at_work) == 0
+    assert at_work.lineup.next_round() == 0
     record = run_until(at_work, "round 0: publish")
     assert record.status == "passed"
     assert "manual: passed by" in record.reason
     assert "good enough; first round" in record.reason
     assert record.self_teacher == "tiny-self-0"
     assert waiting(at_work.ledger) is None
-    assert next_round(at_work) == 1
+    assert at_work.lineup.next_round() == 1
 
 
 def test_a_round_that_a_person_rejects_does_not_teach(campaign):

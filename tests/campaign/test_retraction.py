@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from t2t.campaign.campaign import Campaign
-from t2t.campaign.loop import next_round
 from t2t.campaign.record import Record, champion, markdown_table
 from t2t.commands.health import print_health
 from t2t.commands.lineage import lineage, print_lineage
@@ -123,7 +122,7 @@ def test_a_retraction_takes_rounds_along_and_can_be_taken_back(campaign, capsys)
     assert back[:2] == before
     assert [record.status for record in back] == ["passed"] * 3
     assert champion(back) == max(back, key=lambda record: (record.score, -record.round))
-    assert next_round(campaign(teachers=BOTH, rounds={"max": 2})) is None
+    assert campaign(teachers=BOTH, rounds={"max": 2}).lineup.next_round() is None
     prolonged = campaign(teachers=BOTH, rounds={"max": 4, "patience": 9})
     assert teachers(run(prolonged)[3])[:3] == ["human", *BOTH]
 

@@ -17,6 +17,7 @@ from t2t.campaign.observer import Observer
 from t2t.campaign.preflight import preflight
 from t2t.campaign.seeds import family, seed_ledgers, seeded
 from t2t.commands.campaigns import campaigns_json
+from t2t.commands.compare import comparison_json, print_comparison
 from t2t.commands.page import write_report
 from t2t.commands.plan.estimate import plan
 from t2t.commands.rounds import print_rounds, rounds_json
@@ -116,6 +117,28 @@ def test_a_campaign_runs_with_each_seed_and_its_table_has_them_all(
     # A campaign that only has such a name is no seed of it.
     run("tiny", workspace=workspace, name="tiny-seed-9", settings=["training.steps=5", *SHORT[2:]], observer=Observer())
     assert set(seed_ledgers(ledger)) == {0, 1, 2}
+
+
+def test_two_rounds_are_compared_over_all_seeds(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = Workspace(world / "registry", world / "data", tmp_path / "work")
+    settings = [*SHORT[:2], "rounds.max=2", "rounds.control=false", "gate=always"]
+    run("tiny", workspace=workspace, settings=settings, observer=Observer())
+    alone = comparison_json(workspace, "tiny", 0, 1, 3)
+    assert (alone["seeds"], alone["over_seeds"]) == ([], None)
+    run("tiny", workspace=workspace, settings=[*settings, "seeds=2"], observer=Observer())
+    found = comparison_json(workspace, "tiny", 1, 0, 3)
+    ledgers = seed_ledgers(ledger_of(workspace, "tiny"))
+    rounds = {seed: [record.test["pr_auc"] for record in other.records()] for seed, other in ledgers.items()}
+    assert [(row["seed"], row["1"], row["0"]) for row in found["seeds"]] == [(k, b, a) for k, (a, b) in rounds.items()]
+    over = found["over_seeds"]
+    assert over["change"] == pytest.approx(sum(a - b for a, b in rounds.values()) / 2)
+    assert over["low"] <= over["change"] <= over["high"]
+    print_comparison(workspace, "tiny", 0, 1, 3)
+    printed = capsys.readouterr().out
+    assert "tiny with each seed" in printed
+    assert f"Mean change over 2 seeds: {-over['change']:+.3f} [" in printed
 
 
 def test_a_campaign_of_the_registry_is_no_seed_of_another(world: Path, tmp_path: Path) -> None:

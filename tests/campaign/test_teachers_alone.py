@@ -122,5 +122,5 @@ def test_where_nothing_can_be_measured_it_is_said_before_anything_is_loaded(
     path.write_text(path.read_text().splitlines()[0] + "\n")
     at_work = campaign(data=data)
     with pytest.raises(T2TError, match="no gate, champion or best step without it"):
-        check_data(at_work.workspace, at_work.config)
+        check_data(at_work.workspace, at_work.config, begun=False)
     assert not at_work.folder.exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from t2t.campaign.loop import next_round
 from t2t.commands.compare import print_comparison
 from t2t.commands.page import write_report
 from t2t.commands.rounds import print_rounds
@@ -98,9 +97,9 @@ def test_a_prolonged_campaigns_last_student_is_watched_before_it_teaches(campaig
         run(at_work)
     (record,) = run(campaign(rounds={"max": 2, "patience": 9}))
     assert record.stop.startswith("collapse: ")
-    assert next_round(at_work) is None
+    assert at_work.lineup.next_round() is None
     retract(at_work.lake, "demo", "tiny-self-0")
-    assert next_round(at_work) == 1
+    assert at_work.lineup.next_round() == 1
 
 
 def test_rounds_and_compare_show_the_watch_and_a_collapse(campaign, monkeypatch, capsys):

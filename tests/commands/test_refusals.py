@@ -38,6 +38,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         ("campaigns", "tiny", CAMPAIGN),
         ("campaigns", "teacherless", {**CAMPAIGN, "teachers": ["nobody"]}),
         ("campaigns", "homeless", {**CAMPAIGN, "dataset": "gone"}),
+        ("studies", "grid", {"campaign": "tiny", "grid": {"training.steps": [5, 6]}}),
+        ("studies", "squids", {"campaign": "tiny", "cells": [{"name": "a", "set": {"method": "flyingsquid"}}]}),
         ("datasets", "tiny", {"root": "tiny"}),
         ("datasets", "gone", {"root": "gone"}),
         ("teachers", "vendor", {"kind": "labels", "path": "vendor.csv"}),
@@ -90,6 +92,11 @@ def said(place: Workspace, words: list[str], **environment: str) -> tuple[str, s
         (["lineage", "tyny"], "is no teacher, CAMPAIGN/ROUND, campaign or checkpoint folder here."),
         (["decide", "tyny", "0", "--pass"], "has not run in"),
         (["campaigns", "remove", "tyny"], "has not begun in"),
+        (["study", "gird"], "no such study. Did you mean 'grid'?"),
+        (["study", "grid", "--cells", "stops=*", "--dry-run"], "no cell fits 'stops=*'."),
+        (["study", "grid", "--set", "dataset=gone"], "does not exist. Set T2T_DATA or --data-root"),
+        (["study", "squids", "--set", "rounds.max=1"], "'flyingsquid' needs 3 outside teachers, and there is 1"),
+        (["study", "report", "gird"], "no such study. Did you mean 'grid'?"),
     ],
 )
 def test_a_refusal_loads_nothing_that_takes_seconds(place: Workspace, words: list[str], message: str) -> None:

@@ -13,7 +13,7 @@ from t2t.campaign.loop import Step, run
 from t2t.campaign.observer import Observer
 from t2t.core.workspace import Workspace
 from t2t.studies.cells import Study, read_study
-from t2t.studies.running import standing
+from t2t.studies.outcomes import standing
 from tests.helpers.crash import VOLATILE
 
 # Self-training labels more in the second.

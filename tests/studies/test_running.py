@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -156,3 +158,48 @@ def test_what_is_left_is_told_by_how_long_the_same_cell_took(half: tuple[Workspa
     assert timing.left() == ", about 1:50 left"
     timing.add(jobs[2], 12)
     assert timing.left() == ", about 1:40 left"
+
+
+def test_every_cell_is_checked_and_data_are_read_once(
+    write: Callable[..., tuple[Workspace, Study]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cells of the same teachers differ in what a run would be refused for, too."""
+    cells = [{"name": "students"}, {"name": "three", "set": {"method": "flyingsquid", "rounds.max": 1}}]
+    workspace, study = write({**STUDY, "cells": cells, "set": {"teachers": ["vendor", "colour-expert"]}})
+    with pytest.raises(T2TError, match=r"cell 'three': method: 'flyingsquid' needs 3 outside teachers"):
+        check_study(study, workspace)
+    unfit = {"name": "unfit", "set": {"student": {"text": {"pretrained": "/no/such/encoder"}}}}
+    workspace, study = write({**STUDY, "cells": [{"name": "students"}, unfit]})
+    with pytest.raises(T2TError, match=r"cell 'unfit': .*/no/such/encoder"):
+        check_study(study, workspace)
+    workspace, study = write({**STUDY, "set": {"rounds.max": 1, "training.steps": 5}, "seeds": 1})
+    run_study(study, workspace, run_campaign=alone)
+    read = []
+    monkeypatch.setattr("t2t.studies.checks.check_data", lambda *arguments: read.append(arguments))
+    check_study(read_study(workspace, StudyRun(study="pair", seeds=3)), workspace)
+    assert [begun for *_, begun in read] == [True, False]
+
+
+def test_an_evaluation_is_taken_over_only_where_as_much_is_measured(
+    write: Callable[..., tuple[Workspace, Study]],
+) -> None:
+    cells = [{"name": "unwatched", "set": {"watch.hacking": None}}, {"name": "watched"}]
+    settings = {"training.steps": 10, "training.evaluate_every": 5, "rounds.max": 1, "recipe": "auto"}
+    workspace, study = write({**STUDY, "cells": cells, "set": settings, "seeds": 1})
+    outcomes = run_study(study, workspace, run_campaign=alone)
+    losses = [
+        [name for name in outcome.records[0].validation if name.startswith("teacher_loss/")] for outcome in outcomes
+    ]
+    assert losses[0] == []
+    assert losses[1]
+
+
+@pytest.mark.parametrize("words", [("study", "kinds", "--dry-run"), ("study",)])
+def test_how_far_campaigns_came_is_said_without_torch(half: tuple[Workspace, Study], words: tuple[str, ...]) -> None:
+    place = half[0]
+    code = "import sys\nfrom t2t.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n"
+    code += "    print(end.code, sorted({'torch', 'sklearn', 'matplotlib', 'prefect'} & set(sys.modules)))"
+    folders = ["--registry", str(place.registry), "--data-root", str(place.data), "--work", str(place.work)]
+    done = subprocess.run([sys.executable, "-c", code, *folders, *words], capture_output=True, text=True, check=True)
+    assert "kinds" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0 []"

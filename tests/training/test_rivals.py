@@ -274,6 +274,29 @@ def test_lots_are_equal_shares_and_belong_to_the_names() -> None:
     np.testing.assert_array_equal(lots(some), drawn[pairs.sample > 1500])
 
 
+def test_policies_need_teachers_that_speak_of_what_people_labeled() -> None:
+    known, test = world()
+    nobody = list(known.people)
+    for name in NOISE:
+        nobody = [silenced(heard, name, np.ones(len(heard), bool)) for heard in nobody]
+    check_had_or_left_out("reinforced-selection", replace(known, train=nobody[0], validation=nobody[1]), test)
+    for name in ("mtard", "instance-weighted", "dawid-skene", "average-calibrated"):
+        score = fitted(name, replace(known, train=nobody[0], validation=nobody[1]), test).predict(test)
+        assert np.isfinite(score[test.spoken]).all()
+
+
+def test_a_teacher_none_of_whose_pairs_are_drawn_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, test = world()
+    assert known.unlabeled is not None
+    # It speaks of one pair of all, and one in ten is learned from.
+    one = np.arange(len(known.unlabeled)) == 3
+    parts = [silenced(heard, "lot", np.ones(len(heard), bool)) for heard in known.people]
+    rare = replace(known, train=parts[0], validation=parts[1], unlabeled=silenced(known.unlabeled, "lot", ~one))
+    monkeypatch.setattr("t2t.training.baselines.balanced.MOST_ROWS", len(one) // 10)
+    score = fitted("mtard", rare, test).predict(test)
+    assert np.isfinite(score[test.spoken]).all()
+
+
 def test_balanced_teachers_have_one_entropy() -> None:
     known, _ = world()
     rival = BalancedAverage()

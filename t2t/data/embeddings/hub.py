@@ -25,27 +25,50 @@ SMALL = 20_000_000
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
+# What else a folder without safetensors may hold, and how it becomes one that is opened.
+PICKLED = (
+    "Pickled weights (.bin, .pt) may run code and are not opened: load them where you trust them, and save them by {}."
+)
+SAVED = "save_pretrained, which writes safetensors"
+
+
+def folder_of(written: str, base: Path, whose: str, hint: str = "") -> Path | None:
+    """The folder that is written, a relative one in `base`; None for a name on the hub.
+
+    Args:
+        whose: what the checkpoint is of, for messages. hint: what makes it.
+
+    Raises T2TError for what is neither.
+    """
+    folder = base / written  # an absolute one stays as it is
+    if folder.is_dir():
+        return folder
+    if Path(written).is_absolute() or not HUB_NAME.fullmatch(written):
+        raise T2TError(f"{folder}: no such folder ({whose}).{hint}")
+    return None
+
+
+def refuse_pickled(folder: Path, whose: str = "", saved: str = SAVED) -> None:
+    """Raises T2TError for a folder without safetensors. Args: saved: by what they are saved."""
+    if not any(folder.glob("*.safetensors")):
+        raise T2TError(f"{folder}: no safetensors in it{whose}. {PICKLED.format(saved)}")
+
+
 def find_checkpoint(written: str, data: Path, teacher: str) -> str:
     """The folder of a checkpoint, absolute, or its name on the hub as it is written.
 
     A relative folder begins in the dataset's. Raises T2TError for what is neither, and for a folder that lacks a
     configuration or safetensors.
     """
-    folder = Path(written) if Path(written).is_absolute() else data / written
-    if not folder.is_dir():
-        if Path(written).is_absolute() or not HUB_NAME.fullmatch(written):
-            made = " `t2t demo` makes it." if data.name == "demo" else ""
-            raise T2TError(f"{folder}: no such folder (checkpoint of teacher {teacher!r}).{made}")
+    made = " `t2t demo` makes it." if data.name == "demo" else ""
+    folder = folder_of(written, data, f"checkpoint of teacher {teacher!r}", made)
+    if folder is None:
         return written
     if not (folder / "config.json").is_file():
         other = " It is a checkpoint of open_clip: write `library: open_clip`."
         other = other if (folder / "open_clip_config.json").is_file() else ""
         raise T2TError(f"{folder}: no config.json in it (teacher {teacher!r}); save_pretrained writes it.{other}")
-    if not any(folder.glob("*.safetensors")):
-        raise T2TError(
-            f"{folder}: no safetensors in it (teacher {teacher!r}). Pickled weights may run code and are not opened: "
-            "load them where you trust them, and save them by save_pretrained, which writes safetensors."
-        )
+    refuse_pickled(folder, f" (teacher {teacher!r})")
     return str(folder)
 
 
@@ -55,21 +78,15 @@ def find_open_clip(written: str, revision: str | None, data: Path, teacher: str)
     A relative folder begins in the dataset's. Raises T2TError for what is neither, and for a folder that lacks
     open_clip_config.json or safetensors.
     """
-    folder = Path(written) if Path(written).is_absolute() else data / written
-    if not folder.is_dir():
-        if Path(written).is_absolute() or not HUB_NAME.fullmatch(written):
-            raise T2TError(f"{folder}: no such folder (checkpoint of teacher {teacher!r}).")
+    folder = folder_of(written, data, f"checkpoint of teacher {teacher!r}")
+    if folder is None:
         folder = _fetched(written, revision, "open_clip_config.json")
     if not (folder / "open_clip_config.json").is_file():
         raise T2TError(
             f"{folder}: no open_clip_config.json in it (teacher {teacher!r}): it is no checkpoint of open_clip. Leave "
             "`library` out for one of transformers."
         )
-    if not any(folder.glob("*.safetensors")):
-        raise T2TError(
-            f"{folder}: no safetensors in it (teacher {teacher!r}). Pickled weights (.bin, .pt) may run code and are "
-            "not opened: load them where you trust them, and save them by safetensors.torch.save_file."
-        )
+    refuse_pickled(folder, f" (teacher {teacher!r})", "safetensors.torch.save_file")
     return folder
 
 

@@ -19,7 +19,14 @@ import torch
 from t2t.core.errors import T2TError, one_line
 from t2t.data.embeddings.config import Crop, Interpolation, VideoConfig
 from t2t.data.embeddings.encoders import encoder_fingerprint
-from t2t.data.embeddings.hub import HUB_NAME, content_of, load_checkpoint, load_model, model_type_of
+from t2t.data.embeddings.hub import (
+    content_of,
+    folder_of,
+    load_checkpoint,
+    load_model,
+    model_type_of,
+    refuse_pickled,
+)
 
 # Of each model type: the argument that takes pixels, and its tokens' order behind a class token where there is one.
 # "time": all patches of a step stand together; "patch": all steps of a patch do.
@@ -131,16 +138,10 @@ class VideoEncoder:
 
 def _checkpoint(written: str) -> str:
     """A folder of a checkpoint, or a name on the hub. Raises T2TError for what is neither."""
-    folder = Path(written)
-    if not folder.is_dir():
-        if folder.is_absolute() or not HUB_NAME.fullmatch(written):
-            raise T2TError(f"{written}: no such folder (model of the video encoder); save_pretrained writes one.")
+    folder = folder_of(written, Path(), "model of the video encoder", " save_pretrained writes one.")
+    if folder is None:
         return written
-    if not any(folder.glob("*.safetensors")):
-        raise T2TError(
-            f"{folder}: no safetensors in it. Pickled weights may run code and are not opened: load them where you "
-            "trust them, and save them by save_pretrained, which writes safetensors."
-        )
+    refuse_pickled(folder)
     return str(folder)
 
 

@@ -28,9 +28,10 @@ class BalancedAverage(Rival):
         self.known, self.names = known, some_teacher(known)
         some = [drawn(heard, min(MOST_ROWS, MOST_CELLS // len(self.names))) for heard in known.everything]
         said = np.concatenate([cells(known, heard, self.names) for heard in some])
-        entropies = [float(_entropy(expit(column[~np.isnan(column)])).mean()) for column in said.T]
-        wanted = float(np.mean(entropies))
-        self.temperatures = np.array([_temperature(column[~np.isnan(column)], wanted) for column in said.T])
+        # One that speaks of few pairs may have none among those that were drawn.
+        spoken = [column[~np.isnan(column)] for column in said.T]
+        wanted = float(np.mean([_entropy(expit(column)).mean() for column in spoken if len(column)]))
+        self.temperatures = np.array([_temperature(column, wanted) if len(column) else 1.0 for column in spoken])
         reduced = Reduced(known, DIM)
         x = np.concatenate([reduced(heard.frames)[heard.pairs.sample] for heard in some])
         topic = np.concatenate([heard.pairs.topic for heard in some])

@@ -29,7 +29,6 @@ class InstanceWeighted(Rival):
 
         several(known)
         self.known, self.names = known, some_teacher(known)
-        people_rows(known, self.names)
         self.reduced = Reduced(known, DIM)
         data = []
         for heard in people_rows(known, self.names, MOST_ROWS):

@@ -35,7 +35,7 @@ def aggregate(matrix: LabelMatrix, rival: Rival, known: Known, frames: Frames, n
     except LeftOut as reason:
         raise T2TError(f"method: {name!r} cannot be had here: {reason}. Take another method.") from None
     topics = known.validation.pairs.topics
-    own = np.array([topics.index(topic) for topic in matrix.topics], np.int64)
+    own = _places(matrix.topics, topics)
     back = np.full(len(topics), -1, np.int32)
     back[own] = np.arange(len(own))
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -122,10 +122,16 @@ def heard_of(
             here = pairs[at] == pair[own]
             values[at[here]] = matrix.confidence[rows[own[here]]]
         raw[name] = values
-    number = np.array([list(topics).index(name) for name in matrix.topics], np.int64)
+    number = _places(matrix.topics, topics)
     sample, at_topic = np.divmod(pairs, max(len(matrix.topics), 1))
     ids = strings(matrix.sample_ids)
     names = tuple(ids[int(i)].as_py() for i in samples)
     nothing = np.full(len(pairs), np.nan, np.float32)
     found = Pairs(names, tuple(topics), sample.astype(np.int64), number[at_topic], nothing, nothing)
     return Heard(found, raw, frames(samples))
+
+
+def _places(names: Sequence[str], among: Sequence[str]) -> np.ndarray:
+    """Where each name stands among others, int64 [names]."""
+    places = {name: i for i, name in enumerate(among)}
+    return np.array([places[name] for name in names], np.int64)

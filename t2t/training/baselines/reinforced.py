@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from t2t.training.baselines.base import Heard, Known, Rival, cells, people_rows, several, some_teacher
+from t2t.training.baselines.base import Heard, Known, LeftOut, Rival, cells, people_rows, several, some_teacher
 from t2t.training.baselines.embedded import Reduced
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class ReinforcedSelection(Rival):
         several(known)
         self.known, self.names = known, some_teacher(known)
         rows = [heard.where(heard.spoken) for heard in people_rows(known, self.names, MOST_ROWS)]
+        if not any(map(len, rows)):
+            raise LeftOut("no teacher says anything of what people labeled")
         self.reduced, teachers = Reduced(known, DIM), len(self.names)
         inputs = [self._inputs(heard) for heard in rows]
         x, said = (torch.cat(parts) for parts in zip(*inputs, strict=True))
