@@ -205,7 +205,10 @@ def test_made_teachers_are_those_of_the_cells_that_name_them(place: Workspace) -
     ("made", "said"),
     [
         ([{"kind": "altered"}], "made, entry 1: key 'id' is missing"),
-        ([{"id": "a/b", "kind": "altered", "of": "vendor"}], "key 'id' is missing, or is no name"),
+        ([{"id": "a/b", "kind": "altered", "of": "vendor"}], "entry 1: id: 'a/b' is no name"),
+        ([{"id": "..", "kind": "altered", "of": "vendor"}], "entry 1: id: '..' is no name"),
+        ([{"id": "a\nb", "kind": "altered", "of": "vendor"}], r"entry 1: id: 'a\nb' is no name"),
+        ([{"id": "x", "kind": "altered", "of": "vendor", "members": "a0..a9"}], "all of them would be the same"),
         ([{"id": "vendor", "kind": "altered", "of": "vendor"}], "has a teacher 'vendor' already"),
         ([{"id": "x", "kind": "altered", "of": "vendor"}] * 2, "'x' stands twice"),
         ([{"id": "x", "kind": "altered", "of": "vendr"}], "no such teacher. Did you mean 'vendor'"),
@@ -219,6 +222,26 @@ def test_what_cannot_be_made_is_said_at_once(place: Workspace, made: list[dict[s
     with pytest.raises(T2TError, match=r"s\.yaml: made") as error:
         read(place, {"cells": TWO, "made": made})
     assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not [path for path in place.work.rglob("*") if path.is_file()]
+
+
+def test_teachers_of_two_studies_are_not_mixed_under_one_name(place: Workspace) -> None:
+    _vendor(place)
+    made = {"id": "noisy", "kind": "altered", "of": "vendor", "noise": 0.5}
+    read(place, {"cells": TWO, "made": [made]})
+    other = place.registry / "studies" / "other.yaml"
+    other.write_text(yaml.safe_dump({"campaign": "tiny", "cells": TWO, "made": [{**made, "noise": 0.9}]}))
+    with pytest.raises(T2TError, match="'noisy' is a teacher that the study 's' made with other settings"):
+        read_study(place, "other")
+    assert teacher_entry(place, "noisy").model_dump()["noise"] == 0.5
+    other.write_text(yaml.safe_dump({"campaign": "tiny", "cells": TWO, "made": [made]}))
+    read_study(place, "other")  # the same teacher
+    read(place, {"cells": TWO, "made": [{**made, "noise": 0.1}]})  # its own, said otherwise
+    assert teacher_entry(place, "noisy").model_dump()["noise"] == 0.1
+    with pytest.raises(T2TError, match="noise"):
+        read(place, {"cells": TWO, "made": [{**made, "noise": 2}]})
+    assert teacher_entry(place, "noisy").model_dump()["noise"] == 0.1
 
 
 def test_the_shipped_studies_of_the_open_questions_are_whole(tmp_path: Path) -> None:
