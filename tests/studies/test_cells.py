@@ -19,6 +19,7 @@ from tests.helpers.worlds import CAMPAIGN, no_world
 
 pytestmark = pytest.mark.unit
 
+SIZE_8, BY_SIZE = "test pr_auc_size/8", {"title": "t", "x": "size"}
 TWO = [{"name": "dual encoder"}, {"name": "heads", "set": {"student": {"kind": "multi-head"}}}]
 
 
@@ -137,6 +138,26 @@ REFUSED = {
         {"cells": TWO, "figures": [{"title": "t", "x": "x"}]},
         "cell 'dual encoder' has none",
     ),
+    "a figure of cells that are not there": (
+        {"cells": TWO, "figures": [{"title": "t", "x": "round", "cells": "dul*"}]},
+        "figures: 't': cells: no cell fits 'dul*'. Known: dual encoder, heads.",
+    ),
+    "a figure by size of one size": (
+        {"cells": TWO, "figures": [{"title": "t", "x": "size"}]},
+        "figures: 't': no cell in it is trained for several sizes (student.matryoshka)",
+    ),
+    "a figure of a size that is not trained": (
+        {"grid": {"student.matryoshka": [[16], [32]]}, "figures": [{"title": "t", "x": "round", "y": SIZE_8}]},
+        "figures: 't': no cell in it is trained for size 8",
+    ),
+    "a figure by size of what is measured with the whole alone": (
+        {"set": {"student.matryoshka": [16]}, "cells": TWO[:1], "figures": [BY_SIZE | {"y": "test pr_auc_seen"}]},
+        "by size there is test pr_auc and validation pr_auc, and no test pr_auc_seen",
+    ),
+    "a rival that is none": (
+        {"cells": TWO, "baselines": ["stacking", "stakking"]},
+        "baselines: unknown rival 'stakking'. Did you mean 'stacking'?",
+    ),
     "more campaigns than anybody means": (
         {"grid": {f"training.{key}": list(range(1, 101)) for key in ("steps", "batch_rows", "patience", "warmup")}},
         "300,000,000 campaigns",
@@ -157,6 +178,16 @@ def test_what_is_no_study_is_said_within_two_seconds(place: Workspace, what: str
         read(place, content)
     assert message in str(refusal.value)
     assert time.monotonic() - began < 2
+
+
+def test_a_cell_is_found_by_its_own_name_whatever_signs_are_in_it(place: Workspace) -> None:
+    cells = [{"name": "[ab]"}, {"name": "a", "set": {"rounds.max": 1}}, {"name": "what?", "set": {"rounds.max": 3}}]
+    study = read(place, {"cells": cells, "figures": [{"title": "t", "x": "round", "cells": "[ab]"}]})
+    assert [[cell.name for cell in study.chosen(name)] for name in ("[ab]", "what?", "w*")] == [
+        ["[ab]", "a"],
+        ["what?"],
+        ["what?"],
+    ]
 
 
 def test_a_setting_that_the_grid_varies_is_not_set_beside_it(place: Workspace) -> None:
