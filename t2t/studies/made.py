@@ -9,12 +9,11 @@ from typing import Any
 
 import yaml
 
-from t2t.campaign.config import NAME
 from t2t.campaign.entries import quick_entry
 from t2t.core.errors import T2TError, one_line
 from t2t.core.files import write_text
 from t2t.core.workspace import Workspace
-from t2t.teachers.members import members_of
+from t2t.teachers.members import ID, members_of
 
 # Whose an entry is, in its first line: another study's teacher of the same name would be another teacher.
 OWNER = "# made by the study "
@@ -36,7 +35,7 @@ def make_teachers(workspace: Workspace, made: Sequence[Mapping[str, Any]], study
         name = entry.get("id")
         if name is None:
             raise T2TError(f"{where}: made, entry {number + 1}: key 'id' is missing.")
-        if not isinstance(name, str) or not re.fullmatch(NAME, name):
+        if not isinstance(name, str) or not re.fullmatch(ID, name):
             raise T2TError(
                 f"{where}: made, entry {number + 1}: id: {one_line(repr(name), 80)} is no name of 64 letters, digits, "
                 "'.', '_' and '-' at most."
