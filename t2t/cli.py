@@ -178,9 +178,15 @@ def compare(
     """Show two rounds side by side: metrics, topics that changed most, labels that changed most. Or one round's student
     among its rivals (--baselines): averages, choices and label models of its teachers, on the same pairs of test.
     """
-    from t2t.commands.compare import print_compared
+    from t2t.commands.compare import check_asked, print_compared
 
-    print_compared(context.obj, campaign, first, second, top, (baselines, k, names), as_json)
+    wanted = check_asked(context.obj, campaign, first, second, baselines, k, names)
+    if not baselines:
+        print_compared(context.obj, campaign, first, second, top, as_json)
+    else:
+        from t2t.commands.rivals import print_rivals
+
+        print_rivals(context.obj, campaign, k, wanted, as_json)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from t2t.campaign.config import CampaignConfig, override
 from t2t.core.config import Written, expand, parse, read_yaml
-from t2t.core.errors import T2TError, expect
+from t2t.core.errors import T2TError, expect, one_line
 from t2t.core.locks import Exclusive
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset, DatasetConfig, read_dataset
@@ -180,6 +180,11 @@ def with_original(
         altering: the teachers whose entries lead here, that no one alters itself.
     """
     if content.get("kind") == "altered":
+        if "member" in content and "of" in content:
+            raise T2TError(
+                f"{where}: of: with `members` each alters the teacher of its own name, and all of them would be the "
+                f"same of {one_line(repr(content['of']), 80)}; leave `of` or `members` out."
+            )
         of = content.text(["of"]) or content.get("of", content.get("member"))
         if isinstance(of, str):
             if of in altering:

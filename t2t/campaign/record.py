@@ -14,6 +14,7 @@ from pydantic import Field, SkipValidation, field_validator
 
 from t2t.campaign.config import outside_teachers
 from t2t.core.config import Config, Grown, Later
+from t2t.core.errors import T2TError
 from t2t.data.scales import ScaleFacts
 from t2t.evaluation.interval import Interval
 from t2t.teachers.base import TeacherRef
@@ -234,3 +235,14 @@ def markdown_table(records: Sequence[Record]) -> str:
     lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
     lines += ["| " + " | ".join(str(value) for value in row) + " |" for row in frame.itertuples(index=False)]
     return "\n".join(lines)
+
+
+def chosen_round(records: Sequence[Record], campaign: str, k: int | None) -> Record:
+    """A finished round; the champion's, or the last one where none passed, when k is None. Raises T2TError."""
+    if not records:
+        raise T2TError(f"Campaign {campaign!r} has no finished round yet. Go on with it: t2t run {campaign}")
+    if k is None:
+        return champion(list(records)) or records[-1]
+    if not 0 <= k < len(records):
+        raise T2TError(f"Campaign {campaign!r} has no round {k}; it has rounds 0 to {len(records) - 1}.")
+    return records[k]

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.evidence import known_of
-from t2t.campaign.record import Record, champion
+from t2t.campaign.record import Record, chosen_round
 from t2t.campaign.steps.rows import training_rows
 from t2t.core.config import parse
-from t2t.core.errors import T2TError
 from t2t.core.progress import progress
 from t2t.data.labels import HUMAN
 from t2t.data.scales import Scale
@@ -71,17 +70,6 @@ def rivalry(campaign: Campaign, k: int | None = None, names: Sequence[str] | Non
     parts = ((name, beside.own()) for name, beside in held.student.items())
     student = {name: own for name, own in parts if own is not None}
     return Rivalry(record, student, rivals, len(test.sample), teachers)
-
-
-def chosen_round(records: Sequence[Record], campaign: str, k: int | None) -> Record:
-    """A finished round; the champion's, or the last one where none passed, when k is None. Raises T2TError."""
-    if not records:
-        raise T2TError(f"Campaign {campaign!r} has no finished round yet. Go on with it: t2t run {campaign}")
-    if k is None:
-        return champion(list(records)) or records[-1]
-    if not 0 <= k < len(records):
-        raise T2TError(f"Campaign {campaign!r} has no round {k}; it has rounds 0 to {len(records) - 1}.")
-    return records[k]
 
 
 def _scales(campaign: Campaign, record: Record) -> dict[str, Scale]:

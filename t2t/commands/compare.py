@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,18 +11,18 @@ from rich.markup import escape
 
 from t2t.campaign.find import ledger_of
 from t2t.campaign.ledger import Ledger
-from t2t.campaign.record import Record
+from t2t.campaign.record import Record, chosen_round
 from t2t.campaign.scored import Scored
 from t2t.campaign.seeds import seed_ledgers
 from t2t.commands.groups import print_json
-from t2t.commands.rivals import print_rivals, refuse_mixed, rivals_json
 from t2t.commands.tables import console, records_of, table_of
-from t2t.core.errors import T2TError
+from t2t.core.errors import T2TError, nearest
 from t2t.core.workspace import Workspace
 from t2t.evaluation.collapse import MEASURES
 from t2t.evaluation.interval import Interval
 from t2t.evaluation.seeds import Resampler
 from t2t.lake.tables import read_table
+from t2t.training.baselines.table import rival_names
 
 # Metrics of one of several, in words.
 WORDS = {"pr_auc_beside": "pr_auc on pairs of", "pr_auc_size": "pr_auc by vectors of size"}
@@ -101,26 +102,63 @@ def _seeds(ledger: Ledger, first: int, second: int) -> tuple[pd.DataFrame, Inter
 
 
 def print_compared(
+    workspace: Workspace, campaign: str, first: int | None, second: int | None, top: int, as_json: bool
+) -> None:
+    """Prints two rounds side by side; `check_asked` has seen that both are named."""
+    if first is not None and second is not None and as_json:
+        print_json(comparison_json(workspace, campaign, first, second, top))
+    elif first is not None and second is not None:
+        print_comparison(workspace, campaign, first, second, top)
+
+
+def check_asked(
     workspace: Workspace,
     campaign: str,
     first: int | None,
     second: int | None,
-    top: int,
-    baselines: tuple[bool, int | None, str | None],
-    as_json: bool,
-) -> None:
-    """Prints what `t2t compare` was asked for. Args: baselines: whether rivals are, of which round, and which."""
-    wanted, k, names = baselines
+    baselines: bool,
+    k: int | None,
+    names: str | None,
+) -> list[str] | None:
+    """What `t2t compare` is asked for, looked at before torch is loaded. Returns the rivals that are named, if any.
+
+    Args:
+        baselines: whether rivals are asked for. k: of which round. names: which, with commas between.
+
+    Raises T2TError for what does not go together, and for a campaign, round or rival that there is not.
+    """
     given = [option for option, value in (("--round", k), ("--names", names)) if value is not None]
-    refuse_mixed(first, second, wanted, given)
-    if wanted and as_json:
-        print_json(rivals_json(workspace, campaign, k, names))
-    elif wanted:
-        print_rivals(workspace, campaign, k, names)
-    elif first is not None and second is not None and as_json:
-        print_json(comparison_json(workspace, campaign, first, second, top))
-    elif first is not None and second is not None:
-        print_comparison(workspace, campaign, first, second, top)
+    refuse_mixed(first, second, baselines, given)
+    if not baselines:
+        return None
+    wanted = named_rivals(names)
+    chosen_round(ledger_of(workspace, campaign).records(), campaign, k)
+    return wanted
+
+
+def named_rivals(names: str | None) -> list[str] | None:
+    """Names of rivals with commas between them, each once; None stays None. Raises T2TError for one that is none."""
+    if names is None:
+        return None
+    wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    if not wanted:
+        raise T2TError("--names is empty: name rivals with commas between, or leave it out for all of them.")
+    for name in wanted:
+        if name not in (known := rival_names()):
+            raise T2TError(f"--names: unknown rival {name!r}.{nearest(name, known)}")
+    return wanted
+
+
+def refuse_mixed(first: int | None, second: int | None, baselines: bool, given: Sequence[str]) -> None:
+    """Raises T2TError where two rounds and `--baselines` are asked for together, or neither."""
+    if baselines and first is not None:
+        raise T2TError(
+            "Two rounds, or one round's rivals: leave out the numbers, or --baselines (whose round is --round)."
+        )
+    if not baselines and given:
+        raise T2TError(f"{given[0]} goes with --baselines.")
+    if not baselines and second is None:
+        raise T2TError("Name two rounds (t2t compare CAMPAIGN 0 1), or --baselines for what could be had instead.")
 
 
 def comparison_json(workspace: Workspace, campaign: str, first: int, second: int, top: int) -> dict[str, Any]:

@@ -11,38 +11,32 @@ from t2t.campaign.campaign import Campaign
 from t2t.campaign.engine import LocalEngine
 from t2t.campaign.find import ledger_of
 from t2t.campaign.freeze import frozen_config
-from t2t.campaign.rivals import Rivalry, chosen_round, rivalry
+from t2t.campaign.rivals import Rivalry, rivalry
+from t2t.commands.groups import print_json
 from t2t.commands.tables import console, table_of
-from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.evaluation.standing import Compared
-from t2t.training.baselines import METHODS, make_rival
+from t2t.training.baselines import METHODS
 from t2t.training.baselines.measure import RivalScore
 
 STUDENT = "the student"
 
 
-def compare_rivals(workspace: Workspace, campaign: str, k: int | None, names: str | None) -> Rivalry:
-    """Measures the rivals of a finished round; what is asked amiss is refused before anything is read.
+def compare_rivals(workspace: Workspace, campaign: str, k: int | None, wanted: Sequence[str] | None) -> Rivalry:
+    """Measures the rivals of a finished round.
 
     Args:
-        k: the round; the champion's when None. names: of rivals, with commas between; all when None.
+        k: the round; the champion's when None. wanted: names of rivals; all when None.
     """
-    wanted = [name.strip() for name in names.split(",") if name.strip()] if names is not None else None
-    if wanted is not None and not wanted:
-        raise T2TError("--names is empty: name rivals with commas between, or leave it out for all of them.")
-    for name in wanted or []:
-        make_rival(name)
     ledger = ledger_of(workspace, campaign)
-    chosen_round(ledger.records(), campaign, k)
     # As it began, whatever its file says now; one that was run under another name has no file.
     return rivalry(Campaign(frozen_config(ledger), workspace, LocalEngine("cpu")), k, wanted)
 
 
-def rivals_json(workspace: Workspace, campaign: str, k: int | None, names: str | None) -> dict[str, Any]:
+def rivals_json(workspace: Workspace, campaign: str, k: int | None, wanted: Sequence[str] | None) -> dict[str, Any]:
     """`--json`: {campaign, round, pairs, student, rivals, left_out, verdict}; a rival has name, detail, models, of each
     part (overall, seen, unseen) `Compared` or null, share_scored, seconds and sees_test."""
-    found = compare_rivals(workspace, campaign, k, names)
+    found = compare_rivals(workspace, campaign, k, wanted)
     rivals = []
     for one in ordered(found):
         parts = {part: getattr(one, part) for part in ("overall", "seen", "unseen")}
@@ -60,8 +54,13 @@ def rivals_json(workspace: Workspace, campaign: str, k: int | None, names: str |
     }
 
 
-def print_rivals(workspace: Workspace, campaign: str, k: int | None, names: str | None) -> None:
-    found = compare_rivals(workspace, campaign, k, names)
+def print_rivals(
+    workspace: Workspace, campaign: str, k: int | None, wanted: Sequence[str] | None, as_json: bool = False
+) -> None:
+    if as_json:
+        print_json(rivals_json(workspace, campaign, k, wanted))
+        return
+    found = compare_rivals(workspace, campaign, k, wanted)
     title = f"{campaign}, round {found.record.round}, on {found.pairs:,} pairs of test; differences are the student's"
     console.print(table_of(rivals_table(found), title))
     for one in found.rivals:
@@ -147,15 +146,3 @@ def _value(of: Any) -> str:
 
 def _scored(one: RivalScore) -> float:
     return float((one.scores == one.scores).mean()) if len(one.scores) else 0.0
-
-
-def refuse_mixed(first: int | None, second: int | None, baselines: bool, given: Sequence[str]) -> None:
-    """Raises T2TError where two rounds and `--baselines` are asked for together, or neither."""
-    if baselines and first is not None:
-        raise T2TError(
-            "Two rounds, or one round's rivals: leave out the numbers, or --baselines (whose round is --round)."
-        )
-    if not baselines and given:
-        raise T2TError(f"{given[0]} goes with --baselines.")
-    if not baselines and second is None:
-        raise T2TError("Name two rounds (t2t compare CAMPAIGN 0 1), or --baselines for what could be had instead.")

@@ -16,20 +16,23 @@ import yaml
 from t2t.commands.import_request import Request, place_of
 from t2t.commands.schemas import FILES, schema_line
 from t2t.commands.tables import console
-from t2t.core.errors import DataError, T2TError, listed
+from t2t.core.config import read_yaml
+from t2t.core.errors import DataError, T2TError, listed, one_line
 from t2t.core.files import atomic_file, write_text
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import read_dataset
+from t2t.data.embeddings.config import VectorsConfig
+from t2t.data.embeddings.vectors import check_samples
 from t2t.data.formats.class_votes import ABSTAINED, PARTS, Votes, read_votes
 from t2t.data.formats.media import written
 from t2t.data.labels import write_parquet
 from t2t.data.vector_files import VECTORS
+from t2t.teachers.members import ID, members_of
 
 FORMAT = "class-votes"
 # Of the rows whose class people gave, every so-manieth is for validation.
 EVERY = 4
 ANNOTATOR = "gold"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def import_votes(workspace: Workspace, request: Request) -> list[Path]:
@@ -46,13 +49,21 @@ def import_votes(workspace: Workspace, request: Request) -> list[Path]:
     if not folder.is_dir():
         raise T2TError(f"{folder}: {FORMAT} is a folder with classes.txt and, of each split, vectors, votes and gold.")
     votes, silent = _heard(read_votes(folder.resolve(), at.config.table_limits))
-    for name in votes.functions:
-        if not NAME.fullmatch(name):
-            raise DataError(
-                folder / f"{PARTS[0]}_votes.csv", f"a function's name becomes a teacher's; rename {name!r}."
-            )
-    ids = {part: [f"{part}-{row}" for row in range(len(votes.parts[part].votes))] for part in PARTS}
     teachers = f"{at.config.name}-functions"
+    for name in votes.functions:
+        if ".." in name or not re.fullmatch(ID, name) or not re.fullmatch(ID, f"{teachers}.{name}"):
+            raise DataError(
+                folder / f"{PARTS[0]}_votes.csv",
+                f"a function's name becomes a teacher's, {teachers}.NAME, of 64 letters, digits, '.', '_' and '-' at "
+                f"most; rename {one_line(repr(name), 80)}, or give the dataset a shorter name.",
+            )
+    entry = workspace.registry / "teachers" / f"{teachers}.yaml"
+    told = _told_teachers(entry, _teachers(teachers, votes))
+    ids = {part: [f"{part}-{row}" for row in range(len(votes.parts[part].votes))] for part in PARTS}
+    for part in PARTS:
+        rows = [f"{votes.parts[part].vectors}#{row}" for row in range(len(ids[part]))]
+        named = pa.table({"sample_id": ids[part], "path": rows, "modality": [VECTORS] * len(rows)})
+        check_samples(named, VectorsConfig(dim=votes.dim))
     files = [at.root / name for name in (at.config.samples, at.config.annotations, at.config.topics)]
     table = at.root / "teachers" / "functions.parquet"
     table.parent.mkdir(parents=True, exist_ok=True)
@@ -61,11 +72,10 @@ def import_votes(workspace: Workspace, request: Request) -> list[Path]:
     write_text(files[2], "".join(f"{name}\n" for name in votes.classes))
     write_parquet(_labels(votes, ids), table)
     read_dataset(at.config, workspace.data)
-    entry = workspace.registry / "teachers" / f"{teachers}.yaml"
     keys = {"name": at.config.name, "root": at.config.root, "description": at.config.description, "exclusive": True}
     made = [*files, table]
-    for path, kind, content in ((at.entry, "dataset", keys), (entry, "teacher", _teachers(teachers, votes))):
-        if not path.is_file():
+    for path, kind, content in ((at.entry, "dataset", keys), (entry, "teacher", told)):
+        if content is not None and not (kind == "dataset" and path.is_file()):
             head = schema_line(kind) if (workspace.registry / FILES[kind]).is_file() else ""
             write_text(path, head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000))
             made.append(path)
@@ -146,6 +156,19 @@ def _write_csv(path: Path, table: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
         pa.csv.write_csv(table, temporary, pa.csv.WriteOptions(quoting_style="needed"))
+
+
+def _told_teachers(path: Path, new: dict[str, object]) -> dict[str, object] | None:
+    """What is to be written into the teachers' entry: its functions may be others than at an earlier import. None where
+    it says what it is to say. Raises T2TError where it is other teachers'."""
+    if not path.is_file():
+        return new
+    there = read_yaml(path)
+    if any(there.get(key) != new[key] for key in ("kind", "path")):
+        raise T2TError(f"{path}: are other teachers than {FORMAT} writes there; import under another name (--dataset).")
+    if members_of(there, path) == members_of(new, path):
+        return None
+    return {**there, "description": new["description"], "members": new["members"]}
 
 
 def _teachers(name: str, votes: Votes) -> dict[str, object]:

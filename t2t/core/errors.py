@@ -79,6 +79,16 @@ def listed(names: Sequence[str], most: int = 10) -> str:
     return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
+def first_twice(names: Iterable[str]) -> str | None:
+    """The first name that stands there again; None where each stands once."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def one_line(error: object, limit: int = 400) -> str:
     """Another library's message on one line, cut at `limit` characters and without control characters."""
     text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())

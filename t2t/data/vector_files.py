@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.lib import format as npy
 
-from t2t.core.errors import DataError, listed, nearest, one_line
+from t2t.core.errors import DataError, first_twice, listed, nearest, one_line
 
 # The modality of samples that are such rows.
 VECTORS = "vectors"
@@ -109,8 +109,7 @@ def open_vectors(path: str | Path, column: str | None = None, ids: str | None = 
     if names is not None:
         if len(names) != len(values):
             raise DataError(path, f"{len(names):,} names for {len(values):,} rows.")
-        if len(set(names)) < len(names):
-            twice = next(name for i, name in enumerate(names) if name in names[:i])
+        if (twice := first_twice(names)) is not None:
             raise DataError(path, f"two rows are named {one_line(repr(twice), 80)}.")
     return VectorFile(path, values, names)
 

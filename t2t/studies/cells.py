@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ from t2t.core.config import expand, is_of, models_in, parse, read_yaml
 from t2t.core.errors import T2TError, nearest, one_line
 from t2t.core.files import sha256
 from t2t.core.workspace import Workspace
-from t2t.studies.config import StudyConfig, StudyRun
+from t2t.studies.config import BY_SIZE, StudyConfig, StudyRun, fits
 from t2t.studies.made import make_teachers
+from t2t.studies.numbers import size_of
+from t2t.training.baselines.table import rival_names
 
 # Of a campaign's name (`t2t.campaign.config.NAME`).
 LONGEST = 64
@@ -114,7 +115,7 @@ class Study:
         """The cells whose name or slug fits a pattern. Raises T2TError, naming the nearest, where none does."""
         if pattern is None:
             return list(self.cells)
-        found = [cell for cell in self.cells if any(fnmatchcase(name, pattern) for name in (cell.name, cell.slug))]
+        found = [cell for cell in self.cells if any(fits(name, pattern) for name in (cell.name, cell.slug))]
         if not found:
             names = [cell.name for cell in self.cells]
             raise T2TError(f"{self.path}: no cell fits {pattern!r}.{nearest(pattern, names)}")
@@ -158,7 +159,7 @@ def cells_of(workspace: Workspace, config: StudyConfig, path: Path, settings: Se
     Args:
         path: the study's file, for messages. settings: as for `read_study`.
     """
-    make_teachers(workspace, config.made, path)
+    make_teachers(workspace, config.made, config.name, path)
     shared, asked = _shared(workspace, config, path), override({}, list(settings))
     _refuse_own(config, asked, path)
     cells: dict[str, Cell] = {}
@@ -186,6 +187,7 @@ def cells_of(workspace: Workspace, config: StudyConfig, path: Path, settings: Se
             raise T2TError(f"{where}: the same settings as cell {same[written]!r}; take one of them out.")
         same[written] = name
     _check_against(config, list(cells.values()), path)
+    _check_shown(config, list(cells.values()), path)
     return tuple(cells.values())
 
 
@@ -314,3 +316,22 @@ def _check_against(config: StudyConfig, cells: Sequence[Cell], path: Path) -> No
     names = {cell.name for cell in cells} | {cell.base for cell in cells if cell.base}
     if config.against is not None and config.against not in names:
         raise T2TError(f"{path}: against: no cell {config.against!r}.{nearest(config.against, names)}")
+
+
+def _check_shown(config: StudyConfig, cells: Sequence[Cell], path: Path) -> None:
+    """Raises T2TError for rivals that there are not, and pictures that would stay empty: the report comes when all of
+    the work is done."""
+    for name in config.baselines:
+        if name not in (known := rival_names()):
+            raise T2TError(f"{path}: baselines: unknown rival {name!r}.{nearest(name, known)}")
+    for figure in config.figures:
+        where, some = f"{path}: figures: {figure.title!r}", [cell for cell in cells if fits(cell.name, figure.cells)]
+        if not some:
+            raise T2TError(
+                f"{where}: cells: no cell fits {figure.cells!r}.{nearest(figure.cells, [cell.name for cell in cells])}"
+            )
+        sizes = {size for cell in some for size in getattr(cell.config.student, "matryoshka", ())}
+        wanted = size_of(figure.y)
+        if (figure.x == BY_SIZE and not sizes) or (wanted is not None and wanted not in sizes):
+            lacks = "several sizes" if wanted is None else f"size {wanted}"
+            raise T2TError(f"{where}: no cell in it is trained for {lacks} (student.matryoshka).")

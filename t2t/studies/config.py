@@ -19,8 +19,15 @@ from t2t.studies.numbers import MEASURES, OTHERS, is_measure
 MOST_CAMPAIGNS = 2_000
 # What a figure's x may be besides a key of the grid.
 BY_CELL, BY_ROUND, BY_SIZE, BY_RECALL = "x", "round", "size", "recall"
+# What is measured with smaller embeddings.
+BY_SIZE_MEASURED = ("test pr_auc", "validation pr_auc")
 
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED, strict=True)]
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Whether a cell's name fits a pattern as in a shell; a whole name fits itself, whatever signs are in it."""
+    return name == pattern or fnmatchcase(name, pattern)
 
 
 class CellConfig(Config):
@@ -148,6 +155,10 @@ class StudyConfig(Config):
             known = {*self.grid, BY_CELL, BY_ROUND, BY_SIZE, BY_RECALL}
             if figure.x not in known:
                 raise ValueError(f"figures: x: {figure.x!r} is no key of the grid.{nearest(figure.x, known)}")
+            if figure.x == BY_SIZE and figure.y not in BY_SIZE_MEASURED:
+                raise ValueError(
+                    f"figures: {figure.title!r}: by size there is {' and '.join(BY_SIZE_MEASURED)}, and no {figure.y}"
+                )
             without = [cell.name for cell in self.cells if cell.x is None]
             if figure.x == BY_CELL and (without or not self.cells):
                 which = f"cell {without[0]!r} has none" if without else "there are no cells"
@@ -158,7 +169,7 @@ class StudyConfig(Config):
 
     def _refuse_one_place(self, figure: FigureConfig) -> None:
         """Two points of one line at one place: the picture would have one of them."""
-        some = [cell for cell in self.cells if self.grid or fnmatchcase(cell.name, figure.cells)]
+        some = [cell for cell in self.cells if self.grid or fits(cell.name, figure.cells)]
         for place, count in Counter((cell.line, cell.x) for cell in some).items():
             if count > 1:
                 names = ", ".join(repr(cell.name) for cell in some if (cell.line, cell.x) == place)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from t2t.evaluation.figures import (
 )
 from t2t.evaluation.metrics import average_precision
 from t2t.studies.cells import Cell, shown_value
-from t2t.studies.config import BY_CELL, BY_RECALL, BY_ROUND, BY_SIZE, FigureConfig
+from t2t.studies.config import BY_CELL, BY_RECALL, BY_ROUND, BY_SIZE, FigureConfig, fits
 from t2t.studies.numbers import PARTS, SIZE, Number, words
 from t2t.studies.results import Results
 from t2t.studies.rivals import Rivals
@@ -86,7 +85,7 @@ def draw(rivals: Rivals, figure: FigureConfig) -> Figure:
 def series(rivals: Rivals, figure: FigureConfig) -> tuple[list[Series], Axis]:
     """The lines of a picture, the cells' and then the rivals', and its axis."""
     results = rivals.results
-    cells = [cell for cell in results.study.cells if fnmatchcase(cell.name, figure.cells)]
+    cells = [cell for cell in results.study.cells if fits(cell.name, figure.cells)]
     if figure.x in (BY_ROUND, BY_SIZE):
         return _by_cell(rivals, figure, cells)
     places, axis = _places(cells, figure.x)
@@ -318,7 +317,7 @@ def curves(results: Results, figure: FigureConfig) -> Figure:
     the picture that has a champion, with its first seed. Where it is not the first round, that one stands beside it."""
     for run in results.runs:
         record = run.champion
-        if record is not None and fnmatchcase(run.job.cell.name, figure.cells):
+        if record is not None and fits(run.job.cell.name, figure.cells):
             break
     else:
         raise T2TError(f"Nothing is measured yet of {figure.title!r}: no cell in it has a round that passed.")

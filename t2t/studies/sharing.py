@@ -63,7 +63,7 @@ class Sharing:
             facts = train(campaign, start, None, began, observer)
             observer.curve(campaign, 0, facts.curve)
             return facts
-        self._note(key, campaign)
+        self._note(key, campaign, "student")
         return train(campaign, start, matrix, began, observer)
 
     def _evaluate(self, campaign: Campaign, start: RoundStart) -> RoundScores:
@@ -76,21 +76,26 @@ class Sharing:
                     shutil.copytree(source / "evaluation", folder, dirs_exist_ok=True)
                 log.info("Round 0: measured as that of %s.", source.parent.name)
             else:
-                self._note(key, campaign)
+                self._note(key, campaign, "evaluation")
         return evaluate(campaign, start)
 
-    def _note(self, key: str, campaign: Campaign) -> None:
-        """Notes who does a piece of work, before it is done: whether it is, its folder says."""
+    def _note(self, key: str, campaign: Campaign, what: str) -> None:
+        """Notes who does a piece of work, before it is done: whether it is, its folder says. The round notes which work
+        it is, since a campaign can be removed and begin anew with other settings under the same name."""
+        folder = campaign.files(0).folder
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / f"{what}.key", f"{key}\n")
         write_text(self.folder / key, f"{campaign.config.name}\n")
 
     def _source(self, key: str, campaign: Campaign, what: str) -> Path | None:
         """The first round of another campaign that has left a piece of work whole; None where nobody has."""
         try:
             name = (self.folder / key).read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
+            folder = RoundFiles(self.work / "campaigns" / name / campaign.files(0).folder.name).folder
+            of = (folder / f"{what}.key").read_text(encoding="utf-8").strip()
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        folder = RoundFiles(self.work / "campaigns" / name / campaign.files(0).folder.name).folder
-        whole = (folder / what / SUMS).is_file() and damaged(folder / what) is None
+        whole = of == key and (folder / what / SUMS).is_file() and damaged(folder / what) is None
         return folder if name != campaign.config.name and whole else None
 
 

@@ -20,6 +20,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from t2t.core.config import Config
 from t2t.core.files import sha256
 from t2t.data.labels import HUMAN
+from t2t.teachers.members import ID
 
 if TYPE_CHECKING:
     from t2t.data.dataset import Dataset
@@ -29,7 +30,7 @@ class TeacherEntry(Config):
     """The keys that every `registry/teachers/<id>.yaml` has. A kind adds its own."""
 
     id: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        pattern=ID,
         description="The file's own name. An identity never changes its labels: other ones are another teacher.",
     )
     kind: str = Field(description="What the teacher is; it says which further keys there are.")

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from t2t.core.errors import DataError, listed, nearest, one_line
+from t2t.core.errors import DataError, first_twice, listed, nearest, one_line
 from t2t.core.files import sha256
 from t2t.data.coding import codes, distinct
 from t2t.data.dataset import Dataset
@@ -137,7 +137,7 @@ def _read_cube(source: SourceFile, dataset: Dataset) -> TeacherSet:
     for what, (given, known) in named.items():
         texts = [str(name) for name in given.tolist()]
         if len(set(texts)) < len(texts):
-            raise DataError(path, f"a {what} stands twice: {next(t for t in texts if texts.count(t) > 1)!r}.")
+            raise DataError(path, f"a {what} stands twice: {first_twice(texts)!r}.")
         if unknown := sorted(set(texts) - set(known)):
             raise DataError(path, f"unknown {what} {one_line(repr(unknown[0]))}.{nearest(unknown[0], known[:10_000])}")
     places = {} if names is None else {str(name): i for i, name in enumerate(names.tolist())}

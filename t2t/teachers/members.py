@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from t2t.core.errors import T2TError, one_line
+from t2t.core.errors import T2TError, first_twice, one_line
 from t2t.data.coding import MOST_TEACHERS
 
 KEY = "members"
+# What a teacher's id may be, a member's too: `<set>.<member>`.
+ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 RANGE = re.compile(r"(?P<start>.*?)(?P<low>\d+)\.\.(?P<again>.*?)(?P<high>\d+)")
 
@@ -32,9 +34,7 @@ def members_of(content: Mapping[str, Any], where: object) -> tuple[str, ...] | N
             raise T2TError(f"{where}: members: more than {MOST_TEACHERS - 1:,}, which is what a round can have.")
     if not found:
         raise T2TError(f"{where}: members: an empty list; name some, such as w000..w099.")
-    names = set(found)
-    if len(names) < len(found):
-        twice = next(name for name in found if found.count(name) > 1)
+    if (twice := first_twice(found)) is not None:
         raise T2TError(f"{where}: members: {twice!r} is named twice.")
     return tuple(found)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +30,7 @@ from t2t.training.matrix import LabelMatrix, assemble
 from tests.helpers.campaigns import run, tiny_auto
 from tests.helpers.cli import invoke
 from tests.helpers.page import Page
+from tests.helpers.worlds import ROOT
 
 TEACHERS = ["vendor", "colour-expert", "shape-expert"]
 
@@ -224,3 +228,25 @@ def test_too_few_teachers_or_a_package_that_is_missing_are_refused_at_once(world
     lacking = begun(world, tmp_path, method="mace")
     with pytest.raises(T2TError, match=r"it needs crowd-kit, which is not installed: pip install 'teacher2task\[peo"):
         preflight(lacking.workspace, lacking.config)
+
+
+def test_what_is_asked_amiss_is_said_before_torch_is_loaded(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from t2t.commands.compare import check_asked, named_rivals\n"
+        "from t2t.core.errors import T2TError\n"
+        "from tests.helpers.worlds import no_world\n"
+        "place = no_world(Path(sys.argv[1]))\n"
+        "for campaign, names in (('nope', 'stakking'), ('nope', None)):\n"
+        "    try:\n"
+        "        check_asked(place, campaign, None, None, True, 0, names)\n"
+        "    except T2TError as error:\n"
+        "        print(error)\n"
+        "print(named_rivals('stacking, mace,stacking,'), 'torch' in sys.modules)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", program, tmp_path], cwd=ROOT, capture_output=True, text=True)
+    lines = said.stdout.splitlines()
+    assert lines[0].endswith("--names: unknown rival 'stakking'. Did you mean 'stacking'?"), said.stderr
+    assert lines[1].startswith("Campaign 'nope' ")
+    assert lines[2:] == ["['stacking', 'mace'] False"]

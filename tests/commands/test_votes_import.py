@@ -105,7 +105,41 @@ def test_what_is_there_is_not_written_over(workspace: Workspace, source: Path) -
     done(workspace, "data", "import", "class-votes", source, "--dataset", "own", "--replace")
 
 
+def test_other_functions_are_the_teachers_after_a_replacement(workspace: Workspace, source: Path) -> None:
+    done(workspace, "data", "import", "class-votes", source, "--dataset", "own")
+    entry = workspace.file("teachers", "own-functions")
+    entry.write_text(entry.read_text() + "modalities: [vectors]\n")
+    for part in ROWS:
+        table = pd.read_csv(source / f"{part}_votes.csv")
+        table.assign(extra=table["lf00"]).to_csv(source / f"{part}_votes.csv", index=False)
+    done(workspace, "data", "import", "class-votes", source, "--dataset", "own", "--replace")
+    content = yaml.safe_load(entry.read_text())
+    assert content["members"] == ["lf00", "lf01", "lf02", "lf03", "extra"]
+    assert content["modalities"] == ["vectors"]
+    before = entry.read_text()
+    done(workspace, "data", "import", "class-votes", source, "--dataset", "own", "--replace")
+    assert entry.read_text() == before
+    # Somebody else's teachers of that name stay theirs.
+    entry.write_text("kind: labels\npath: ${data}/mine.csv\n")
+    said = failed(workspace, "data", "import", "class-votes", source, "--dataset", "own", "--replace")
+    assert "are other teachers than class-votes writes there; import under another name" in said
+
+
+def test_what_only_a_campaign_would_find_is_found_at_once(workspace: Workspace, source: Path) -> None:
+    vectors = np.load(source / "train_vectors.npy")
+    vectors[3, 2] = np.nan
+    np.save(source / "train_vectors.npy", vectors)
+    said = failed(workspace, "data", "import", "class-votes", source, "--dataset", "own")
+    assert "train_vectors.npy, row 3: (sample 'train-3') holds NaN" in said
+    assert not (workspace.data / "own").exists()
+    said = failed(workspace, "data", "import", "class-votes", folder_of(source / "more"), "--dataset", "o" * 54)
+    assert "rename 'lf00', or give the dataset a shorter name" in said
+
+
 BAD = {
+    "abstaining said otherwise": ("train_votes.csv", "lf00,lf01,lf02,lf03\n" + "0,abstain,0,0\n" * 160),
+    "abstaining left empty": ("train_votes.csv", "lf00,lf01,lf02,lf03\n" + "0,,0,0\n" * 160),
+    "a name that is no teacher's": ("train_votes.csv", "lf00,lf..1,lf02,lf03\n" + "0,0,0,0\n" * 160),
     "a vote for no class": ("train_votes.csv", "lf00,lf01,lf02,lf03\n" + "3,0,0,0\n" * 160),
     "too few votes": ("valid_votes.csv", "lf00,lf01,lf02,lf03\n0,0,0,0\n"),
     "other functions": ("test_votes.csv", "a,b,c,d\n" + "0,0,0,0\n" * 60),

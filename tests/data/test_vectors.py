@@ -180,6 +180,21 @@ def test_what_cannot_be_trained_on_is_refused_before_anything_is_written(
     assert str(files) in message
 
 
+def test_numbers_that_float16_would_lose_are_refused(files: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "tiny.npy", (VALUES * 1e-6).astype(np.float32))
+    with pytest.raises(DataError, match=r"tiny\.npy: no sample's numbers are larger than 2\.\d+e-06"):
+        check_samples(samples(tmp_path, *(f"tiny.npy#{row}" for row in range(ROWS))), config())
+    np.save(tmp_path / "tiny.npy", np.where(np.arange(ROWS)[:, None] == 7, VALUES, VALUES * 1e-6))
+    check_samples(samples(tmp_path, *(f"tiny.npy#{row}" for row in range(ROWS))), config())
+    np.save(tmp_path / "nothing.npy", np.zeros((2, DIM)))
+    check_samples(samples(tmp_path, "nothing.npy#0"), config())
+
+
+def test_rows_of_a_file_that_is_a_sample_too_are_looked_at(files: Path) -> None:
+    with pytest.raises(DataError, match="row 99 is asked for"):
+        check_samples(samples(files, "float32.npy", "float32.npy#99"), config(frames=ROWS))
+
+
 def test_the_row_and_the_sample_are_named(files: Path) -> None:
     with pytest.raises(DataError, match=r"nan.npy, row 7: \(sample 's1'\) holds NaN or infinite"):
         check_samples(samples(files, "nan.npy#6", "nan.npy#7"), config())

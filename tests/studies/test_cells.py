@@ -19,6 +19,7 @@ from tests.helpers.worlds import CAMPAIGN, no_world
 
 pytestmark = pytest.mark.unit
 
+SIZE_8, BY_SIZE = "test pr_auc_size/8", {"title": "t", "x": "size"}
 TWO = [{"name": "dual encoder"}, {"name": "heads", "set": {"student": {"kind": "multi-head"}}}]
 
 
@@ -137,6 +138,26 @@ REFUSED = {
         {"cells": TWO, "figures": [{"title": "t", "x": "x"}]},
         "cell 'dual encoder' has none",
     ),
+    "a figure of cells that are not there": (
+        {"cells": TWO, "figures": [{"title": "t", "x": "round", "cells": "dul*"}]},
+        "figures: 't': cells: no cell fits 'dul*'. Known: dual encoder, heads.",
+    ),
+    "a figure by size of one size": (
+        {"cells": TWO, "figures": [{"title": "t", "x": "size"}]},
+        "figures: 't': no cell in it is trained for several sizes (student.matryoshka)",
+    ),
+    "a figure of a size that is not trained": (
+        {"grid": {"student.matryoshka": [[16], [32]]}, "figures": [{"title": "t", "x": "round", "y": SIZE_8}]},
+        "figures: 't': no cell in it is trained for size 8",
+    ),
+    "a figure by size of what is measured with the whole alone": (
+        {"set": {"student.matryoshka": [16]}, "cells": TWO[:1], "figures": [BY_SIZE | {"y": "test pr_auc_seen"}]},
+        "by size there is test pr_auc and validation pr_auc, and no test pr_auc_seen",
+    ),
+    "a rival that is none": (
+        {"cells": TWO, "baselines": ["stacking", "stakking"]},
+        "baselines: unknown rival 'stakking'. Did you mean 'stacking'?",
+    ),
     "more campaigns than anybody means": (
         {"grid": {f"training.{key}": list(range(1, 101)) for key in ("steps", "batch_rows", "patience", "warmup")}},
         "300,000,000 campaigns",
@@ -157,6 +178,16 @@ def test_what_is_no_study_is_said_within_two_seconds(place: Workspace, what: str
         read(place, content)
     assert message in str(refusal.value)
     assert time.monotonic() - began < 2
+
+
+def test_a_cell_is_found_by_its_own_name_whatever_signs_are_in_it(place: Workspace) -> None:
+    cells = [{"name": "[ab]"}, {"name": "a", "set": {"rounds.max": 1}}, {"name": "what?", "set": {"rounds.max": 3}}]
+    study = read(place, {"cells": cells, "figures": [{"title": "t", "x": "round", "cells": "[ab]"}]})
+    assert [[cell.name for cell in study.chosen(name)] for name in ("[ab]", "what?", "w*")] == [
+        ["[ab]", "a"],
+        ["what?"],
+        ["what?"],
+    ]
 
 
 def test_a_setting_that_the_grid_varies_is_not_set_beside_it(place: Workspace) -> None:
@@ -205,7 +236,10 @@ def test_made_teachers_are_those_of_the_cells_that_name_them(place: Workspace) -
     ("made", "said"),
     [
         ([{"kind": "altered"}], "made, entry 1: key 'id' is missing"),
-        ([{"id": "a/b", "kind": "altered", "of": "vendor"}], "key 'id' is missing, or is no name"),
+        ([{"id": "a/b", "kind": "altered", "of": "vendor"}], "entry 1: id: 'a/b' is no name"),
+        ([{"id": "..", "kind": "altered", "of": "vendor"}], "entry 1: id: '..' is no name"),
+        ([{"id": "a\nb", "kind": "altered", "of": "vendor"}], r"entry 1: id: 'a\nb' is no name"),
+        ([{"id": "x", "kind": "altered", "of": "vendor", "members": "a0..a9"}], "all of them would be the same"),
         ([{"id": "vendor", "kind": "altered", "of": "vendor"}], "has a teacher 'vendor' already"),
         ([{"id": "x", "kind": "altered", "of": "vendor"}] * 2, "'x' stands twice"),
         ([{"id": "x", "kind": "altered", "of": "vendr"}], "no such teacher. Did you mean 'vendor'"),
@@ -219,6 +253,26 @@ def test_what_cannot_be_made_is_said_at_once(place: Workspace, made: list[dict[s
     with pytest.raises(T2TError, match=r"s\.yaml: made") as error:
         read(place, {"cells": TWO, "made": made})
     assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not [path for path in place.work.rglob("*") if path.is_file()]
+
+
+def test_teachers_of_two_studies_are_not_mixed_under_one_name(place: Workspace) -> None:
+    _vendor(place)
+    made = {"id": "noisy", "kind": "altered", "of": "vendor", "noise": 0.5}
+    read(place, {"cells": TWO, "made": [made]})
+    other = place.registry / "studies" / "other.yaml"
+    other.write_text(yaml.safe_dump({"campaign": "tiny", "cells": TWO, "made": [{**made, "noise": 0.9}]}))
+    with pytest.raises(T2TError, match="'noisy' is a teacher that the study 's' made with other settings"):
+        read_study(place, "other")
+    assert teacher_entry(place, "noisy").model_dump()["noise"] == 0.5
+    other.write_text(yaml.safe_dump({"campaign": "tiny", "cells": TWO, "made": [made]}))
+    read_study(place, "other")  # the same teacher
+    read(place, {"cells": TWO, "made": [{**made, "noise": 0.1}]})  # its own, said otherwise
+    assert teacher_entry(place, "noisy").model_dump()["noise"] == 0.1
+    with pytest.raises(T2TError, match="noise"):
+        read(place, {"cells": TWO, "made": [{**made, "noise": 2}]})
+    assert teacher_entry(place, "noisy").model_dump()["noise"] == 0.1
 
 
 def test_the_shipped_studies_of_the_open_questions_are_whole(tmp_path: Path) -> None:

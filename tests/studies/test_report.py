@@ -88,10 +88,18 @@ def test_the_command_prints_the_table_and_where_the_page_is(half: tuple[Workspac
     assert json.loads(as_json.output)["cells"][0]["name"] == "two teachers"
 
 
-def test_where_it_cannot_be_written_is_said(half: tuple[Workspace, Study], tmp_path: Path) -> None:
+def test_where_it_cannot_be_written_is_said_before_anything_is_measured(
+    half: tuple[Workspace, Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("t2t.commands.page.study.measure", lambda *_: pytest.fail("measured"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(T2TError, match="the report cannot be written"):
-        write_study_report(*half, out=tmp_path / "file" / "page.html")
+    (tmp_path / "folder.html").mkdir()
+    for place in ("file/page.html", "folder.html"):
+        with pytest.raises(T2TError, match="the report cannot be written"):
+            write_study_report(*half, out=tmp_path / place)
+    for place in ("page.md", "page.json", "page"):  # which would lie where the page does
+        with pytest.raises(T2TError, match=r"the page's name ends in \.html or \.htm"):
+            write_study_report(*half, out=tmp_path / place)
 
 
 # -- MLflow -------------------------------------------------------------------------------------------------------

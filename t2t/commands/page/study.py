@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import platform
 import re
 import shlex
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +18,7 @@ import yaml
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from t2t.commands.outputs import PAGE
 from t2t.commands.page.hover import Line, answering
 from t2t.commands.page.page import render
 from t2t.commands.page.parts import versions
@@ -79,13 +83,14 @@ def write_study_report(
 
     Raises T2TError where no round of the study is finished. Whatever else is missing, the report says so.
     """
-    results = Results.of(workspace, study)
     folder = study_folder(workspace, study.name)
+    page = out or folder / "report" / f"{study.name}.html"
+    results = Results.of(workspace, study)
+    _refuse_page(page)
     rivals = Rivals(results, folder / "rivals")
     table = measure(rivals)
     tables = shown(table)
     drawn = tuple(picture(rivals, figure, i) for i, figure in enumerate(study.config.figures))
-    page = out or folder / "report" / f"{study.name}.html"
     said = _facts(results, table, command, out)
     sections = [("tables", "Tables"), *([("figures", "Figures")] if drawn else []), ("cells-made", "Cells")]
     html = render(
@@ -107,9 +112,30 @@ def write_study_report(
             if one.figure is not None:
                 one.figure.savefig(path)
     except OSError as error:
-        raise T2TError(f"{page}: the report cannot be written: {error.strerror}. Name another file: --out") from None
+        raise _unwritten(page, error) from None
     made = tuple(path for one, path in zip(drawn, pictures, strict=True) if one.figure is not None)
     return StudyReport(page, beside[".md"], beside[".csv"], beside[".json"], made, table)
+
+
+def _refuse_page(page: Path) -> None:
+    """Raises T2TError where a report cannot be written: what is measured for it can take minutes."""
+    if page.suffix.lower() not in PAGE:
+        raise T2TError(
+            f"{page}: the page's name ends in {' or '.join(PAGE)}; Markdown, CSV and JSON lie beside it, under the "
+            "same name. Name another file: --out"
+        )
+    try:
+        if page.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        page.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=page.parent):
+            pass
+    except OSError as error:
+        raise _unwritten(page, error) from None
+
+
+def _unwritten(page: Path, error: OSError) -> T2TError:
+    return T2TError(f"{page}: the report cannot be written: {error.strerror}. Name another file: --out")
 
 
 def picture(rivals: Rivals, figure: FigureConfig, place: int) -> Drawn:

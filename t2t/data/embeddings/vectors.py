@@ -21,6 +21,8 @@ BLOCK = 64 << 20
 # Files that are held open; of many small ones each is opened when its turn comes.
 OPEN = 16
 LARGEST = float(np.finfo(np.float16).max)
+# Below it float16 has ever fewer digits, and at 6e-8 none.
+SMALLEST = float(np.finfo(np.float16).smallest_normal)
 
 
 class VectorsEncoder:
@@ -65,12 +67,24 @@ class VectorsEncoder:
         for name, path in zip(samples["sample_id"].to_pylist(), samples["path"].to_pylist(), strict=True):
             file, row = split_row(path)
             wanted[file].append((row, name))
+        largest = 0.0
         for path, rows in wanted.items():
             opened = self._open(path)
-            self._sample(opened, rows[0][0])
-            # Numbers that no sample names are nobody's business.
-            used = None if rows[0][0] is None else np.array([opened.row(row or "") for row, _ in rows], np.int64)
-            _refuse_bad(opened, used, [name for _, name in rows])
+            # A file may be a sample as a whole, and its rows others.
+            for whole in (True, False):
+                some = [(row, name) for row, name in rows if (row is None) == whole]
+                if not some:
+                    continue
+                self._sample(opened, some[0][0])
+                # Numbers that no sample names are nobody's business.
+                used = None if whole else np.array([opened.row(row or "") for row, _ in some], np.int64)
+                largest = max(largest, _refuse_bad(opened, used, [name for _, name in some]))
+        if 0 < largest < SMALLEST:
+            raise DataError(
+                next(iter(wanted)),
+                f"no sample's numbers are larger than {largest:g}, and float16 has its digits from {SMALLEST:.0e} on: "
+                "multiply all of them by one number.",
+            )
 
     def _open(self, path: str) -> VectorFile:
         if path not in self._files:
@@ -107,13 +121,13 @@ def _fault(values: np.ndarray) -> str | None:
     return None
 
 
-def _refuse_bad(file: VectorFile, used: np.ndarray | None, names: Sequence[str]) -> None:
-    """Raises DataError for numbers of samples that are not finite, or beyond float16."""
+def _refuse_bad(file: VectorFile, used: np.ndarray | None, names: Sequence[str]) -> float:
+    """Raises DataError for numbers of samples that are not finite, or beyond float16. Returns the largest magnitude."""
     if used is None:
         if (fault := _fault(file.values)) is not None:
             raise DataError(file.path, f"(sample {names[0]!r}) {fault}")
-        return
-    values = file.values
+        return _largest(file.values)
+    values, largest = file.values, 0.0
     step = max(BLOCK // max(values[0].nbytes, 1), 1)
     at = np.argsort(used, kind="stable")
     for start in range(0, len(at), step):
@@ -125,6 +139,12 @@ def _refuse_bad(file: VectorFile, used: np.ndarray | None, names: Sequence[str])
             bad = next(i for i, fault in enumerate(each) if fault is not None)
             number, sample = int(rows[bad]), names[at[start + bad]]
             raise DataError(file.path, f"(sample {sample!r}) {each[bad]}", number)
+        largest = max(largest, _largest(part))
+    return largest
+
+
+def _largest(values: np.ndarray) -> float:
+    return max(-float(values.min()), float(values.max()))
 
 
 def check_samples(samples: pa.Table, config: Any) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from t2t.core.errors import DataError, listed
+from t2t.core.errors import DataError, T2TError, listed
 from t2t.data.limits import TableLimits
 from t2t.data.tables import read_lines, read_table
 from t2t.data.vector_files import open_vectors
@@ -91,7 +91,11 @@ def _numbers(
     """A table of classes' numbers: its columns, and int64 [rows, columns]."""
     header = next(iter(read_lines(path, limits)), "")
     names = [name.strip().strip('"') for name in header.split(",")]
-    table = read_table(path, {name: pa.int64() for name in names}, limits)
+    try:
+        table = read_table(path, {name: pa.int64() for name in names}, limits)
+    except DataError as error:
+        silent = f", {ABSTAINED} where a function abstains" if least < 0 else ""
+        raise T2TError(f"{error} Each cell is a class's number, from 0{silent}.") from None
     values = np.stack([table[name].to_numpy() for name in names], axis=1).astype(np.int64)
     bad = np.argwhere((values < least) | (values >= len(classes)))
     if len(bad):
