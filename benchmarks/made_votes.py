@@ -289,10 +289,12 @@ def main(names: list[str] = typer.Argument(None)) -> None:
         data = read(folder)
         shape = " / ".join(str(len(data[split][0])) for split in SPLITS)
         votes = data["train"][1]
+        truth = data["test"][2]
+        assert truth is not None
         right: list[float] = []
         for function in data["test"][1].T:
             heard = function >= 0
-            right += [float((function[heard] == data["test"][2][heard]).mean())] if heard.any() else []
+            right += [float((function[heard] == truth[heard]).mean())] if heard.any() else []
         print(
             f"{folder.name}: {shape}, {votes.shape[1]} functions, each votes on {(votes >= 0).mean():.1%}, "
             f"some vote on {(votes >= 0).any(1).mean():.0%}, right {np.quantile(right, QUARTERS).round(2)}"
