@@ -154,6 +154,28 @@ def test_a_campaign_learns_from_votes_and_measures_accuracy(workspace: Workspace
     assert sorted(path.name for path in (source.parent / "ask").iterdir()) == ["look.html", "pairs.csv"]
 
 
+def test_a_class_that_people_lack_and_a_function_without_rows_do_not_stop_a_campaign(
+    workspace: Workspace, source: Path
+) -> None:
+    names = ("Cause-Effect(e1,e2)", 'said "so"', "Other/none")
+    (source / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+    gold = pd.read_csv(source / "valid_gold.csv")
+    gold.replace(2, 1).to_csv(source / "valid_gold.csv", index=False)
+    for part in ("train", "valid"):
+        table = pd.read_csv(source / f"{part}_votes.csv")
+        table.assign(lf03=-1).to_csv(source / f"{part}_votes.csv", index=False)
+    done(workspace, "data", "import", "class-votes", source, "--dataset", "own")
+    content = "dataset: own\nteachers: [own-functions]\nencoder: {kind: vectors, dim: 8}\nrounds: {max: 1}\n"
+    (workspace.registry / "campaigns" / "own.yaml").write_text(content)
+    campaign = Campaign.open("own", workspace, settings=["training.steps=60", "student.members=1"])
+    run(campaign, Observer())
+    facts = campaign.ledger.records()[0].decisions
+    assert facts["accuracy"] > 0.5
+    assert {f"class_f1/{name}" for name in names} < set(facts)
+    found = json.loads(done(workspace, "predict", "own", f"{source}/test_vectors.npy#3", "--json"))
+    assert all(name in json.dumps(found) for name in ("Cause-Effect(e1,e2)", "Other/none"))
+
+
 WRENCH = Path(os.environ.get("T2T_DATA", "/nowhere")) / "wrench"
 
 
