@@ -25,7 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.worlds import CAMPAIGNS, WEAK, WORK, WRENCH, World, available, known_of, open_world
+from benchmarks.worlds import CAMPAIGNS, MADE, WEAK, WORK, WRENCH, World, available, known_of, open_world
 from t2t.campaign.config import TEACHER2TASK, CampaignConfig, override
 from t2t.campaign.recipe import recipe_of
 from t2t.campaign.steps.rows import as_trained
@@ -298,7 +298,7 @@ def main(
         name, _, given = text.partition("=")
         recipes[name] = tuple(given.split(";"))
     numbers = json.loads(out.read_text()) if out.is_file() else {}
-    for name in names or [*CAMPAIGNS, *WRENCH, WEAK]:
+    for name in names or [*CAMPAIGNS, *WRENCH, *MADE, WEAK]:
         if reason := available(name):
             console.print(f"{name}: skipped, {reason}.")
             continue

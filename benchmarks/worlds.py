@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import yaml
 
 import t2t.data.demo
 from t2t.campaign.campaign import Campaign
@@ -37,6 +38,8 @@ from t2t.training.matrix import LabelMatrix, assemble
 
 CAMPAIGNS = ("demo", "jhmdb", "caltech")
 WRENCH = ("youtube", "sms")
+# Made in WRENCH's form, with more classes (`benchmarks.made_votes`).
+MADE = ("words6", "words9", "pictures6", "pictures9", "videos7")
 WEAK = "weak"
 WORK = Path(__file__).parents[1] / "work" / "bench" / "recipes"
 
@@ -113,8 +116,9 @@ def known_of(world: World, scales: Mapping[str, Scale], matrix: LabelMatrix | No
 
 def available(name: str) -> str | None:
     """Why a data set cannot be used here, or None."""
-    if name == "demo":
+    if name == "demo" or name in MADE[:2]:
         return None
+    name = {"pictures6": "caltech", "pictures9": "caltech", "videos7": "jhmdb"}.get(name, name)
     root = Path(os.environ.get("T2T_DATA", ""))
     if not os.environ.get("T2T_DATA"):
         return "T2T_DATA does not say where its files are"
@@ -132,12 +136,12 @@ def open_world(name: str, settings: tuple[str, ...] = ()) -> World:
 
 
 def _campaign(name: str, settings: tuple[str, ...] = ()) -> World:
-    data = WORK / "data" if name in ("demo", *WRENCH) else Path(os.environ["T2T_DATA"])
-    place = Workspace.find(None, data, WORK / "work")
+    data = WORK / "data" if name in ("demo", *WRENCH, *MADE) else Path(os.environ["T2T_DATA"])
+    place = Workspace.find(_registry(name) if name in MADE else None, data, WORK / "work")
     if name == "demo":
         t2t.data.demo.make(data / "demo")
-    if name in WRENCH and not (data / name / "samples.csv").is_file():
-        import_votes(place, Request(FORMAT, Path(os.environ["T2T_DATA"]) / "wrench" / name, name))
+    if name in (*WRENCH, *MADE) and not (data / name / "samples.csv").is_file():
+        import_votes(place, Request(FORMAT, votes_folder(name), name))
     campaign = Campaign.open(name, place, f"{name}-bench", list(settings))
     prepare(campaign, Observer())
     main = campaign.lake.resolve("main")
@@ -163,6 +167,26 @@ def _campaign(name: str, settings: tuple[str, ...] = ()) -> World:
         campaign.dataset,
         said,
     )
+
+
+def votes_folder(name: str) -> Path:
+    """The folder of vectors, votes and gold of a data set of WRENCH, or of a made one, which is made if need be."""
+    if name in WRENCH:
+        return Path(os.environ["T2T_DATA"]) / "wrench" / name
+    from benchmarks.made_votes import made  # it looks at worlds, too
+
+    return made(name)
+
+
+def _registry(name: str) -> Path:
+    """A registry for a made world, with its campaign."""
+    registry = WORK / "registry"
+    content: dict[str, Any] = {"name": name, "dataset": name, "teachers": [f"{name}-functions"]}
+    content |= {"encoder": {"kind": "vectors", "dim": 256}}
+    for folder in ("campaigns", "datasets", "teachers"):
+        (registry / folder).mkdir(parents=True, exist_ok=True)
+    (registry / "campaigns" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    return registry
 
 
 def _weak(path: Path) -> World:

@@ -58,7 +58,9 @@ def planned_recipe(
         dim = min(dim, student.frontend.whiten or dim)
     others = max((count for name, count in rows.items() if name != HUMAN), default=0)
     labeled = samples if labeled is None else labeled
-    training, numbers = choose(config.training, TrainingFacts(labeled, rows.get(HUMAN, 0), others, frames, dim))
+    several = bool(getattr(student, "matryoshka", ()))
+    facts = TrainingFacts(labeled, rows.get(HUMAN, 0), others, frames, dim, several)
+    training, numbers = choose(config.training, facts)
     return Recipe(student, training, (*choices, *numbers))
 
 

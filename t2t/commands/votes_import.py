@@ -30,16 +30,17 @@ from t2t.data.vector_files import VECTORS
 from t2t.teachers.members import ID, members_of
 
 FORMAT = "class-votes"
-# Of the rows whose class people gave, every so-manieth is for validation.
-EVERY = 4
+# Of the rows whose class people gave, every so-manieth is for validation: every fourth, or as many fewer as leave so
+# many rows to choose the step by; what is there beyond them teaches more (docs/vectors.md).
+EVERY, ENOUGH = 4, 60
 ANNOTATOR = "gold"
 
 
 def import_votes(workspace: Workspace, request: Request) -> list[Path]:
     """Writes the dataset's tables, the teachers' table, and entries for both where there are none.
 
-    `train` becomes the split unlabeled, `valid` train and, every fourth row, validation; the vectors stay where they
-    are. A function's vote is 1 for its class and 0 for the others; where it abstains it says nothing.
+    `train` becomes the split unlabeled, `valid` train and, every fourth row or a smaller part, validation; the vectors
+    stay where they are. A function's vote is 1 for its class and 0 for the others; where it abstains it says nothing.
     """
     folder, at = request.source, place_of(workspace, request)
     if request.mode == "add":
@@ -108,14 +109,15 @@ def _samples(votes: Votes, ids: dict[str, list[str]], root: Path) -> pa.Table:
         file = written(str(votes.parts[part].vectors), root)
         names += ids[part]
         paths += [f"{file}#{row}" for row in range(len(ids[part]))]
-        splits += [_split(part, row) for row in range(len(ids[part]))]
+        every = max(EVERY, len(ids[part]) // ENOUGH)
+        splits += [_split(part, row, every) for row in range(len(ids[part]))]
     columns = {"sample_id": names, "path": paths, "modality": [VECTORS] * len(names), "group": names, "split": splits}
     return pa.table(columns)
 
 
-def _split(part: str, row: int) -> str:
+def _split(part: str, row: int, every: int) -> str:
     if part == "valid":
-        return "train" if row % EVERY else "validation"
+        return "train" if row % every else "validation"
     return "unlabeled" if part == "train" else part
 
 

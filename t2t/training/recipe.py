@@ -23,6 +23,8 @@ SAMPLES_IN_A_BATCH = (128, 1024)
 BATCH_ROWS = 1 << 20
 # Looks at validation, passes over the samples, and the bounds of the steps that these come to.
 LOOKS, PASSES, STEPS = 20, 40, (1000, 50_000)
+# Several sizes in one training share its steps, and reach what each reaches by itself in so many times as many.
+SIZES_TIMES = 2
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class TrainingFacts:
     """What a recipe goes by.
 
     samples: those that have rows. human_rows: people's. other_rows: of the teacher that has most. frames: the most that
-    a sample has. dim: numbers of a frame embedding, as far as they are kept.
+    a sample has. dim: numbers of a frame embedding, as far as they are kept. several_sizes: whether the student's
+    vectors are trained in several sizes at once.
     """
 
     samples: int
@@ -38,6 +41,7 @@ class TrainingFacts:
     other_rows: int
     frames: int
     dim: int
+    several_sizes: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,9 @@ def choose(given: TrainingConfig, facts: TrainingFacts) -> tuple[TrainingConfig,
     """The recipe for the facts, and what was chosen for it; settings that were given are left as they are."""
     smallest, largest = SAMPLES_IN_A_BATCH
     batch = given.batch_samples or min(max(facts.samples // 10, smallest), largest)
-    steps = min(max(PASSES * facts.samples // batch, STEPS[0]), STEPS[1])
+    times = SIZES_TIMES if facts.several_sizes else 1
+    steps = times * min(max(PASSES * facts.samples // batch, STEPS[0]), STEPS[1])
+    passes = f"{times * PASSES} passes over the samples at most; it ends before, once validation is flat"
     bound = given.steps if "steps" in given.model_fields_set else steps
     noise = round(NOISE * math.sqrt(facts.frames * facts.dim), 2)
     rows = facts.human_rows + facts.other_rows
@@ -61,7 +67,7 @@ def choose(given: TrainingConfig, facts: TrainingFacts) -> tuple[TrainingConfig,
     choices = [
         Choice("batch_samples", batch, f"a tenth of {facts.samples:,} samples, {smallest} to {largest:,}"),
         Choice("batch_rows", BATCH_ROWS, "batches are counted in samples, so that teachers do not make them smaller"),
-        Choice("steps", steps, f"{PASSES} passes over the samples at most; it ends before, once validation is flat"),
+        Choice("steps", steps, passes + (", and longer for several sizes" if facts.several_sizes else "")),
         Choice("evaluate_every", max(bound // LOOKS, 1), f"{LOOKS} looks at validation"),
         Choice("patience", 6, "looks without a better one, then it ends"),
         Choice("learning_rate", 2e-3, "small towers learn well there, and the moving average calms them"),

@@ -189,5 +189,8 @@ def test_a_student_that_is_given_in_part_is_filled_in_by_the_recipe() -> None:
     assert planned_recipe(token, 1, 147, 100, {"human": 10}).student.members == 1
     whitened = campaign(student={"frontend": {"whiten": 16}})
     assert planned_recipe(whitened, 8, 1280, 100, {"human": 10}).training.noise == 0.45  # of what is kept
+    sizes = campaign(student={"dim": 128, "matryoshka": [16, 32]})
+    steps = [planned_recipe(read, 8, 147, 100, {"human": 10}).training.steps for read in (config, sizes)]
+    assert steps == [1000, 2000]  # several sizes share them
     manual = campaign(recipe="manual", student={"dim": 128})
     assert planned_recipe(manual, 8, 147, 100, {"human": 10}).student == manual.student

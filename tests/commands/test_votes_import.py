@@ -25,13 +25,13 @@ ROWS = {"train": 160, "valid": 48, "test": 60}
 CLASSES, FUNCTIONS, DIM = ("ham", "spam", "other"), 4, 8
 
 
-def folder_of(place: Path) -> Path:
+def folder_of(place: Path, sizes: dict[str, int] = ROWS) -> Path:
     """Three classes of vectors around centres of their own; functions that abstain half of the time."""
     draw = np.random.default_rng(0)
     place.mkdir()
     (place / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
     centres = draw.normal(size=(len(CLASSES), DIM))
-    for part, rows in ROWS.items():
+    for part, rows in sizes.items():
         gold = draw.integers(len(CLASSES), size=rows)
         vectors = centres[gold] + 0.7 * draw.normal(size=(rows, DIM))
         np.save(place / f"{part}_vectors.npy", vectors.astype(np.float16))
@@ -76,6 +76,16 @@ def test_splits_and_votes_are_what_they_were(workspace: Workspace, source: Path)
         if said >= 0:
             assert mine.loc[f"train-{row}", CLASSES[said]] == 1
             assert mine.loc[f"train-{row}"].sum() == 1
+
+
+@pytest.mark.parametrize(("valid", "train", "validation"), [(178, 133, 45), (240, 180, 60), (500, 437, 63)])
+def test_people_teach_with_what_choosing_a_step_does_not_need(
+    workspace: Workspace, tmp_path: Path, valid: int, train: int, validation: int
+) -> None:
+    rows = {**ROWS, "valid": valid}
+    done(workspace, "data", "import", "class-votes", folder_of(tmp_path / "votes", rows), "--dataset", "own")
+    dataset = load_dataset("own", workspace)
+    assert [len(dataset.split(split)) for split in ("train", "validation")] == [train, validation]
 
 
 def test_a_function_is_a_teacher_of_one_file(workspace: Workspace, source: Path) -> None:
@@ -176,6 +186,28 @@ def test_a_campaign_learns_from_votes_and_measures_accuracy(workspace: Workspace
     done(workspace, "tag", "own", "--campaign", "own", "--out", source.parent / "tags.csv")
     done(workspace, "annotate", "own", "--out", source.parent / "ask")
     assert sorted(path.name for path in (source.parent / "ask").iterdir()) == ["look.html", "pairs.csv"]
+
+
+def test_a_class_that_people_lack_and_a_function_without_rows_do_not_stop_a_campaign(
+    workspace: Workspace, source: Path
+) -> None:
+    names = ("Cause-Effect(e1,e2)", 'said "so"', "Other/none")
+    (source / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+    gold = pd.read_csv(source / "valid_gold.csv")
+    gold.replace(2, 1).to_csv(source / "valid_gold.csv", index=False)
+    for part in ("train", "valid"):
+        table = pd.read_csv(source / f"{part}_votes.csv")
+        table.assign(lf03=-1).to_csv(source / f"{part}_votes.csv", index=False)
+    done(workspace, "data", "import", "class-votes", source, "--dataset", "own")
+    content = "dataset: own\nteachers: [own-functions]\nencoder: {kind: vectors, dim: 8}\nrounds: {max: 1}\n"
+    (workspace.registry / "campaigns" / "own.yaml").write_text(content)
+    campaign = Campaign.open("own", workspace, settings=["training.steps=60", "student.members=1"])
+    run(campaign, Observer())
+    facts = campaign.ledger.records()[0].decisions
+    assert facts["accuracy"] > 0.5
+    assert {f"class_f1/{name}" for name in names} < set(facts)
+    found = json.loads(done(workspace, "predict", "own", f"{source}/test_vectors.npy#3", "--json"))
+    assert all(name in json.dumps(found) for name in ("Cause-Effect(e1,e2)", "Other/none"))
 
 
 WRENCH = Path(os.environ.get("T2T_DATA", "/nowhere")) / "wrench"

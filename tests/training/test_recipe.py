@@ -49,6 +49,13 @@ def test_batches_grow_with_the_samples_and_steps_with_the_passes(samples: int, b
     assert config.patience
 
 
+def test_several_sizes_in_one_training_have_more_steps() -> None:
+    given = TrainingConfig()
+    one, several = (choose(given, TrainingFacts(1000, 300, 30_000, 8, 100, sizes))[0] for sizes in (False, True))
+    assert several.steps == 2 * one.steps
+    assert several.evaluate_every == 2 * one.evaluate_every
+
+
 def test_people_keep_their_share_however_few_and_have_their_own_where_they_are_many() -> None:
     assert chosen(human=300, others=30_000).human_share == HUMAN_SHARE
     assert chosen(human=300, others=3_000_000).human_share == HUMAN_SHARE
