@@ -26,7 +26,8 @@ CHECKSUM = "crc32"
 class Shard:
     """A shard's file, still on disk.
 
-    embeddings: float16 [rows, dim], or uint8 where frames themselves are kept (`frames`). offsets: int64 [samples + 1]. keys: uint8 [samples, 32].
+    embeddings: float16 [rows, dim], or uint8 where frames themselves are kept (`frames`).
+    offsets: int64 [samples + 1]. keys: uint8 [samples, 32].
     checksum: CRC-32 of the three, as it was written; None in shards from before 2026-11-29.
     """
 
