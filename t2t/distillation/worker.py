@@ -24,11 +24,7 @@ def take_up(content: dict[str, Any], device: str) -> Callable[[Group], object]:
     settings = FrameSettings(config.frames.per_sample, config.frames.size)
     source = FrameSource.open(job.work, settings, keys, job.most)
     teachers, views = build_teachers(config.teachers, device), build_views(config)
-    kept = {
-        teacher.name: keep_features(teacher, source, views, job.work)
-        for teacher in teachers
-        if config.augment == "none"
-    }
+    kept = keep_features(teachers, source, job.work, config.loss.patches) if config.augment == "none" else None
     student = EncoderStudent(config.student, config.training.seed).to(device)
     return lambda group: distill(
         student, teachers, source, views, config, kept, job.title, snapshot=job.snapshot, group=group
