@@ -212,9 +212,9 @@ class _Distilling:
 
         return load
 
-    def _loaded(self, indices: np.ndarray, crops: np.ndarray) -> Loaded:
+    def _loaded(self, indices: np.ndarray, crops: np.ndarray | Tensor) -> Loaded:
         kept = (self.kept.get(teacher.name) for teacher in self.teachers)
-        return Loaded(torch.from_numpy(crops), [one(indices) if one else None for one in kept])
+        return Loaded(torch.as_tensor(crops), [one(indices) if one else None for one in kept])
 
     @torch.no_grad()
     def _features(self, loaded: Loaded) -> list[Tokens]:
