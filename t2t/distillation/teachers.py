@@ -249,7 +249,7 @@ class TransformersTeacher(FrozenTeacher):
     def __init__(self, config: TransformersTeacherConfig, device: str = "cpu"):
         import transformers
 
-        checkpoint = checkpoint_at(config.model, f"teacher {config.name!r}")
+        checkpoint = checkpoint_at(config.model, "a teacher of features")
         settings = preprocessing_of(checkpoint, config.revision)
         model_type = model_type_of(checkpoint) or str(configuration(checkpoint, config.revision).model_type)
         refuse_unknown_type(checkpoint, model_type, TYPES)
