@@ -24,7 +24,9 @@ from tests.helpers.vision_models import FAMILIES, MEAN, SIDE, STD, WIDTH, proces
 
 SHARED = Path(os.environ.get("T2T_TEST_SHARED", Path(__file__).parents[2].parent / "shared"))
 MOBILENET = SHARED / "weights" / "mobilenetv2_100.safetensors"
-FRONT = {"dinov2_with_registers": 4, "dinov3_vit": 3, "deit": 2, "siglip": 0, "siglip_vision_model": 0}
+# Tokens in front of the patches, where they are not one CLS.
+FRONT = {"dinov2_with_registers": 4, "dinov3_vit": 3, "deit": 2}
+FRONT |= dict.fromkeys(("siglip", "siglip_vision_model", "swin", "swinv2", "ijepa"), 0)
 
 
 def crops(count: int, side: int = SIDE) -> np.ndarray:
@@ -63,13 +65,15 @@ def test_transformers_tokens_are_the_model_s_own(family, folders):
         assert not teacher.has_cls
         cls, patches = output.pooler_output.flatten(1), hidden.flatten(2).transpose(1, 2)
     else:
-        assert teacher.grid == (4, 4)
-        assert teacher.has_cls is not family.startswith("siglip")
-        by_norm = model.post_layernorm(hidden) if family.startswith("clip") else hidden
-        cls = output.pooler_output if family.startswith(("clip", "siglip")) else hidden[:, 0]
-        patches = by_norm[:, FRONT.get(family, 1) :]
+        front = FRONT.get(family, 1)
+        assert teacher.grid[0] ** 2 == teacher.grid[1] ** 2 == hidden.shape[1] - front
+        assert teacher.has_cls is (front > 0)
+        clip = "clip" in family
+        patches = (model.post_layernorm(hidden) if clip else hidden)[:, front:]
+        cls = output.pooler_output if clip or not front else hidden[:, 0]
+        cls = patches.mean(1) if cls is None else cls
     tokens = teacher.tokens(frames)
-    assert teacher.dim == WIDTH
+    assert teacher.dim == (1280 if family == "mobilenet_v2" else WIDTH)
     assert tokens.cls.dtype == tokens.patches.dtype == torch.float32
     torch.testing.assert_close(tokens.cls, cls, atol=2e-4, rtol=1e-4)
     torch.testing.assert_close(tokens.patches, patches, atol=2e-4, rtol=1e-4)
