@@ -33,9 +33,9 @@ from t2t.distillation.parts import FeatureTeacher, Tokens
 CPU_BLOCK, GPU_BLOCK = 4, 256
 # What a model can stumble over when it is shown a frame of a size that it was not made for.
 STUMBLES = (AssertionError, RuntimeError, IndexError, TypeError, ValueError, AttributeError)
-# Of each model type of transformers: its class where it is a part of a larger model, its tokens' normalisation where it
-# has not been applied yet, what a checkpoint may lack, where CLS is (the first token; what the model pooled; the mean of
-# its patches, where it pools nothing), and tokens in front of the patches. Maps have no tokens.
+# Of each model type of transformers: its class where it is a part of a larger model; its tokens' normalisation where it
+# has not been applied yet; what a checkpoint may lack; where CLS is (the first token, what the model pooled, or a mean
+# of patches); and how many tokens stand in front of the patches. Maps have no tokens.
 MAP = {"cls": "pooled"}
 VIT = {"unused": "pooler", "cls": "token", "front": 1}
 CLIP = {"loader": "CLIPVisionModel", "norm": "post_layernorm", "cls": "pooled", "front": 1}
