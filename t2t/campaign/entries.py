@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from t2t.campaign.config import CampaignConfig, override
+from t2t.campaign.encoders import with_encoder
 from t2t.core.config import Written, expand, parse, read_yaml
 from t2t.core.errors import T2TError, expect
 from t2t.core.locks import Exclusive
@@ -68,7 +69,7 @@ def campaign_config(workspace: Workspace, name: str) -> CampaignConfig:
     """`registry/campaigns/<name>.yaml`."""
     path = workspace.file("campaigns", name)
     content = expand(_named(path, read_yaml(path), "name"), {}, path)
-    return parse(CampaignConfig, with_members(workspace, content), path)
+    return with_encoder(parse(CampaignConfig, with_members(workspace, content), path), workspace)
 
 
 def with_members(workspace: Workspace, content: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def read_campaign(workspace: Workspace, campaign: str, name: str | None, setting
         expect(name, str, "A campaign's name is a text")
     content = override(expand(read_yaml(path), {}, path), settings)
     content["name"] = campaign if name is None else name
-    return parse(CampaignConfig, with_members(workspace, content), path)
+    return with_encoder(parse(CampaignConfig, with_members(workspace, content), path), workspace)
 
 
 def teacher_entry(workspace: Workspace, teacher_id: str, data: Path | None = None) -> TeacherEntry:
