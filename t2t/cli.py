@@ -220,7 +220,7 @@ def lineage(
     context: typer.Context,
     target: Annotated[
         str,
-        typer.Argument(help="A teacher's id, CAMPAIGN/ROUND, a campaign (its champion), or a checkpoint's folder."),
+        typer.Argument(help="A teacher's id, CAMPAIGN/ROUND, a campaign (its champion), an encoder, or a folder."),
     ],
     as_json: AsJson = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Distilled encoders in the lake: their entries with lineage, and marks that retract one, or an encoder it learned from.
+"""Distilled encoders in the lake: their entries with lineage, and marks that retract one, or one it learned from.
 
 Like a teacher's, a mark can be taken back, and nothing is ever deleted. What learned from a retracted encoder is out at
 any distance, and so is every round of a campaign that looks through it.
@@ -7,9 +7,9 @@ any distance, and so is every round of a campaign that looks through it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from t2t.campaign.config import CampaignConfig
 from t2t.core.config import Config, parse
@@ -40,6 +40,21 @@ class EncoderMarks(Config):
     marks: tuple[EncoderMark, ...] = ()
 
 
+class Out(NamedTuple):
+    """Why an encoder is out. why: the end of a sentence about it. marked: the encoder beside which the mark stands, and
+    teacher: which of its teachers it is about, empty for itself. said: what the person who did it said."""
+
+    why: str
+    marked: str
+    teacher: str
+    said: str = ""
+
+    @property
+    def undo(self) -> str:
+        """What takes it back."""
+        return " ".join(filter(None, ("t2t distill retract", self.marked, self.teacher, "--undo")))
+
+
 def with_encoder(config: CampaignConfig, workspace: Workspace) -> CampaignConfig:
     """A campaign as it is on this machine: a distilled encoder with its folder and its fingerprint."""
     encoder = located(config.encoder, workspace.work)
@@ -68,10 +83,15 @@ def register(lake: Lake, card: EncoderCard) -> str:
     )
 
 
-def out(lake: Lake, ref: str = "main") -> dict[str, str]:
-    """The encoders that are out, by name, each with the reason as the end of a sentence about it."""
-    marks = [mark for marks in _marks(lake, ref).values() for mark in marks if mark.retracted]
+def out(lake: Lake, ref: str = "main") -> dict[str, Out]:
+    """The encoders that are out, by name."""
+    marks = _marks(lake, ref)
     return _descended(entries(lake, ref), marks) if marks else {}
+
+
+def retracted(lake: Lake, ref: str = "main") -> list[str]:
+    """The fingerprints of the encoders that are retracted by name."""
+    return [mark.fingerprint for marks in _marks(lake, ref).values() for mark in marks if mark.retracted]
 
 
 def out_of_campaign(lake: Lake, ref: str, frozen: Mapping[str, Any] | None) -> str | None:
@@ -82,7 +102,7 @@ def out_of_campaign(lake: Lake, ref: str, frozen: Mapping[str, Any] | None) -> s
     name = str(encoder.get("name"))
     why = out(lake, ref).get(name)
     same = why is not None and entries(lake, ref)[name].fingerprint == encoder.get("fingerprint")
-    return f"{name}, {why}" if same else None
+    return f"the encoder {name}, {why.why}" if same and why else None
 
 
 def retract(lake: Lake, name: str, teacher: str | None, reason: str = "", undo: bool = False) -> bool:
@@ -96,7 +116,8 @@ def retract(lake: Lake, name: str, teacher: str | None, reason: str = "", undo: 
     if name not in known:
         raise T2TError(f"The lake has no encoder {name!r}.{nearest(name, known)}")
     card, layout = known[name], EncoderLayout(name)
-    fingerprints = {None: card.fingerprint, **{one.name: one.fingerprint for one in card.teachers}}
+    fingerprints: dict[str | None, str] = {None: card.fingerprint}
+    fingerprints |= {one.name: one.fingerprint for one in card.teachers}
     if teacher not in fingerprints:
         names = [one.name for one in card.teachers]
         raise T2TError(f"Encoder {name!r} did not learn from {teacher!r}.{nearest(str(teacher), names)}")
@@ -131,10 +152,9 @@ def refuse_encoder(workspace: Workspace, config: CampaignConfig, lakes: list[Lak
         why = out(lake).get(card.name)
         if why is not None and entries(lake)[card.name].fingerprint == card.fingerprint:
             raise T2TError(
-                f"Campaign {config.name!r} looks through the encoder {card.name}, {why}. Distill one without it (t2t "
-                f"distill {card.name} --name NEW --set 'teachers=[…]') and run the campaign on that (t2t run "
-                f"{config.name} --name OTHER --set encoder.name=NEW); or take it back: t2t distill retract --undo "
-                f"{card.name} TEACHER."
+                f"Campaign {config.name!r} looks through the encoder {card.name}, {why.why}. Distill one without it "
+                f"(t2t distill {card.name} --name NEW --set 'teachers=[…]') and run the campaign on that (t2t run "
+                f"{config.name} --name OTHER --set encoder.name=NEW); or take it back: {why.undo}"
             )
 
 
@@ -160,23 +180,29 @@ def _marks(lake: Lake, ref: str) -> dict[str, tuple[EncoderMark, ...]]:
     }
 
 
-def _descended(known: Mapping[str, EncoderCard], marks: list[EncoderMark]) -> dict[str, str]:
+def _descended(known: Mapping[str, EncoderCard], marks: Mapping[str, Sequence[EncoderMark]]) -> dict[str, Out]:
     """Of encoders those that are out: marked themselves, or learned from one that is, at any distance."""
-    gone = {mark.fingerprint: f" ({mark.reason})" if mark.reason else "" for mark in marks}
-    found: dict[str, str] = {}
+    gone = {
+        mark.fingerprint: Out("", name, mark.teacher, f" ({mark.reason})" if mark.reason else "")
+        for name, own in marks.items()
+        for mark in own
+        if mark.retracted
+    }
+    found: dict[str, Out] = {}
     grew = True
     while grew:
         grew = False
         for name, card in known.items():
             if name in found:
                 continue
-            own = [card.fingerprint, card.weights]
-            why = next((f"which was retracted{gone[one]}" for one in own if one in gone), None)
+            own = next((gone[one] for one in (card.fingerprint, card.weights) if one in gone), None)
+            if own is not None:
+                found[name] = own._replace(why=f"which was retracted{own.said}")
             for teacher in card.teachers:
-                said = next((gone[one] for one in (teacher.fingerprint, teacher.weights) if one in gone), None)
-                if why is None and said is not None:
-                    why = f"whose teacher {teacher.name} was retracted{said}"
-            if why is not None:
-                found[name], grew = why, True
-                gone |= {one: gone.get(one, "") for one in own}
+                cause = next((gone[one] for one in (teacher.fingerprint, teacher.weights) if one in gone), None)
+                if name not in found and cause is not None:
+                    found[name] = cause._replace(why=f"whose teacher {teacher.name} was retracted{cause.said}")
+            if name in found:
+                grew = True
+                gone |= {one: gone.get(one, found[name]) for one in (card.fingerprint, card.weights)}
     return found

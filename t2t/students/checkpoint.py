@@ -83,7 +83,7 @@ def read_student(folder: Path) -> Any:
     return parse(_Saved, read_config(folder), folder / "config.json").student
 
 
-def read_encoder(folder: Path) -> Any:
+def read_encoder(folder: Path) -> EncoderConfig:
     """The frame encoder whose embeddings the student was trained on."""
     path = folder / "config.json"
     config = read_config(folder)

@@ -1,4 +1,4 @@
-"""Encoders that were distilled here: the folder `encoders/<name>` of the work folder, written once and read without torch.
+"""Encoders that were distilled here: folders `encoders/<name>` of the work folder, written once, read without torch.
 
 `encoder.json` says what the weights beside it are, whom they learned from and by which settings; `model.safetensors`
 loads in timm. The fingerprint is of both, so that another encoder's numbers are never taken for this one's.
@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 from pydantic import Field
 
@@ -23,6 +23,7 @@ from t2t.data.embeddings.config import Crop, DistilledConfig, Interpolation
 
 FOLDER, CARD, WEIGHTS = "encoders", "encoder.json", "model.safetensors"
 SHA256 = r"^[0-9a-f]{64}$"
+C = TypeVar("C")
 
 
 class TeacherEncoder(Config):
@@ -134,7 +135,7 @@ def find_encoder(config: DistilledConfig) -> tuple[Path, EncoderCard]:
     return folder, card
 
 
-def located(config: Any, work: Path) -> Any:
+def located(config: C, work: Path) -> C:
     """A frame encoder's configuration as it is on this machine: a distilled one with its folder and its fingerprint,
     where it is there; any other as it is."""
     if not isinstance(config, DistilledConfig):
@@ -144,10 +145,10 @@ def located(config: Any, work: Path) -> Any:
     if config.fingerprint is None:
         with suppress(T2TError):  # who needs it is told (`find_encoder`); others can do without
             changes["fingerprint"] = read_card(folder).fingerprint
-    return config.model_copy(update=changes)
+    return cast(C, config.model_copy(update=changes))
 
 
-def located_near(config: Any, checkpoint: Path) -> Any:
+def located_near(config: C, checkpoint: Path) -> C:
     """As `located`, for the encoder of a student's checkpoint: in the work folder that the checkpoint lies in."""
     if isinstance(config, DistilledConfig) and config.folder is None:
         for parent in checkpoint.absolute().parents:

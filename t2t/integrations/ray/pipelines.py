@@ -29,8 +29,8 @@ from t2t.core.host import find_device
 from t2t.core.progress import progress
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.decode import Unreadable
-from t2t.data.embeddings.embed import Batcher, Clips, decode_in_order
 from t2t.data.embeddings.distilled import located
+from t2t.data.embeddings.embed import Batcher, Clips, decode_in_order
 from t2t.data.embeddings.encoders import build_encoder, by_clip, encoded, refuse_not_finite
 from t2t.data.embeddings.limits import Limits
 from t2t.data.embeddings.store import EmbeddingStore
