@@ -28,7 +28,7 @@ from t2t.teachers.retraction import marks
 def dataset_config(workspace: Workspace, name: str) -> DatasetConfig:
     """`registry/datasets/<name>.yaml`."""
     path = workspace.file("datasets", name)
-    content = expand(_named(path, read_yaml(path), "name"), {"data": str(workspace.data)}, path)
+    content = expand(named(path, read_yaml(path), "name"), {"data": str(workspace.data)}, path)
     return parse(DatasetConfig, content, path)
 
 
@@ -68,7 +68,7 @@ def load_dataset(name: str, workspace: Workspace | None = None) -> Dataset:
 def campaign_config(workspace: Workspace, name: str) -> CampaignConfig:
     """`registry/campaigns/<name>.yaml`."""
     path = workspace.file("campaigns", name)
-    content = expand(_named(path, read_yaml(path), "name"), {}, path)
+    content = expand(named(path, read_yaml(path), "name"), {}, path)
     return with_encoder(parse(CampaignConfig, with_members(workspace, content), path), workspace)
 
 
@@ -162,7 +162,7 @@ def _teacher_content(
     """An entry as its kind reads it, with the entry of the teacher that it alters in it, and its file."""
     found = _set_of(workspace, teacher_id)
     path = workspace.file("teachers", teacher_id if found is None else found[0])
-    content = expand(_named(path, read_yaml(path), "id"), {"data": str(data) if data else "${data}"}, path)
+    content = expand(named(path, read_yaml(path), "id"), {"data": str(data) if data else "${data}"}, path)
     members = members_of(content, path)
     if members is not None and found is None:
         raise T2TError(f"{path}: a set of {len(members):,} teachers: name one, such as {teacher_id}.{members[0]}.")
@@ -212,7 +212,7 @@ def refuse_unready(workspace: Workspace, teacher_id: str) -> None:
         entry.ready()
 
 
-def _named(path: Path, content: Written, key: str) -> Written:
+def named(path: Path, content: Written, key: str) -> Written:
     """A file's name is the entry's name; a differing one inside would be found by neither name."""
     if not isinstance(content.get(key, ""), str) and content.text([key]) == path.stem:
         content[key] = path.stem  # a name such as `2024` or `no`

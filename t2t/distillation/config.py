@@ -209,6 +209,10 @@ class DistillationConfig(Config):
     training: DistillationTrainingConfig = Field(DistillationTrainingConfig(), description="How it is trained.")
     evaluation: DistillationEvaluationConfig = Field(DistillationEvaluationConfig(), description="How it is measured.")
 
+    lake: Annotated[str, Free()] = Field(
+        "git", description="Where its lineage is noted; as a campaign's: `git`, `git:<path>` or `lakefs://<repository>`."
+    )
+
     @property
     def datasets(self) -> tuple[str, ...]:
         """The names of the datasets, also where one is written by itself."""

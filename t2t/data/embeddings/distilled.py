@@ -63,8 +63,11 @@ class EncoderCard(Config):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all of it but the name, by which a copy may be another: weights, preprocessing, teachers."""
-        return sha256(json.dumps(self.model_dump(mode="json", exclude={"name"}), sort_keys=True))
+        """SHA-256 over weights, preprocessing, data, and the teachers' fingerprints. What is called how, and settings,
+        which may name a machine's folders, are left out: what came of them is in it."""
+        content = self.model_dump(mode="json", exclude={"name", "settings", "teachers"})
+        teachers = [teacher.fingerprint for teacher in self.teachers]
+        return sha256(json.dumps({**content, "teachers": teachers}, sort_keys=True))
 
 
 def place_of(work: Path, name: str) -> Path:
