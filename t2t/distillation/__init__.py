@@ -1,0 +1,1 @@
+"""Many frame encoders into one: multi-teacher feature distillation."""
