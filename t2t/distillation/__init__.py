@@ -1,1 +1,1 @@
-"""Many frame encoders into one: multi-teacher feature distillation."""
+"""Many encoders into one: a student learns what frozen teachers see of frames, without labels."""

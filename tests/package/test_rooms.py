@@ -21,6 +21,7 @@ ROOMS = {
     "commands",
     "core",
     "data",
+    "distillation",
     "evaluation",
     "integrations",
     "lake",
