@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,23 +60,28 @@ def run(distillation: Distillation, watcher: Watcher | None = None, step: Step =
     watcher = watcher or Watcher()
     with distillation.lock:
         check_distillation(distillation.workspace, distillation.config)
-        published = distillation.notes.read(Published)
-        if published is None or not is_there(distillation, published):
+        if not is_done(distillation):
             for path in remove_leftovers(distillation.folder):
                 log.info("Removed %s, which a killed run left.", path)
             watcher.ready(distillation)
-            step("prepare", prepare, distillation, watcher)
-            step("train", train, distillation, watcher)
-            step("evaluate", evaluate, distillation)
-            step("publish", publish, distillation, watcher)
+            try:
+                step("prepare", prepare, distillation, watcher)
+                step("train", train, distillation, watcher)
+                step("evaluate", evaluate, distillation)
+                step("publish", publish, distillation, watcher)
+            except BaseException:
+                with suppress(Exception):  # that error is the one to see
+                    watcher.failed(distillation)
+                raise
         else:
             log.info("Distillation %s is done: %s", distillation.name, distillation.place)
         return result(distillation)
 
 
-def is_there(distillation: Distillation, published: Published) -> bool:
-    """Whether the encoder that was published is in its place. Raises T2TError where another one is, or a damaged one."""
-    if not (distillation.place / CARD).is_file():
+def is_done(distillation: Distillation) -> bool:
+    """Whether the encoder is published and in its place. Raises T2TError where another one is, or a damaged one."""
+    published = distillation.notes.read(Published)
+    if published is None or not (distillation.place / CARD).is_file():
         return False
     if read_card(distillation.place).fingerprint != published.fingerprint:
         raise T2TError(

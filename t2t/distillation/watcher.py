@@ -22,6 +22,9 @@ class Watcher:
     def curve(self, distillation: Distillation, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Points of the training: (step, numbers); after going on from a snapshot the earlier ones again."""
 
+    def failed(self, distillation: Distillation) -> None:
+        """An error ended the work; a later run goes on."""
+
     def published(
         self, distillation: Distillation, trained: TrainedEncoder, evaluated: Evaluated, published: Published
     ) -> None:
