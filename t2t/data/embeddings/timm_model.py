@@ -13,7 +13,7 @@ import torch
 from timm.data import resolve_model_data_config
 
 from t2t.core.errors import T2TError, nearest
-from t2t.data.embeddings.config import Interpolation, TimmConfig, TimmModelConfig
+from t2t.data.embeddings.config import Interpolation, TimmConfig, TimmModelConfig, TimmWeightsConfig
 from t2t.data.embeddings.encoders import encoder_fingerprint, frame_blocks
 from t2t.data.embeddings.folding import folded
 from t2t.data.embeddings.hub import content_of
@@ -51,12 +51,12 @@ class TimmModel:
         self.block = config.batch_size or (4 if cpu else 256)
         self.threads = torch.get_num_threads() if cpu else 1
         self.batch_size = self.block * (BLOCKS_A_THREAD * self.threads if cpu else 1)
-        model = _create(config, num_classes)
+        model = create_model(config, num_classes)
         defaults = resolve_model_data_config(model)
         mean = config.mean if config.mean is not None else defaults["mean"]
         std = config.std if config.std is not None else defaults["std"]
         self.size: int = config.size or defaults["input_size"][-1]
-        self.mean, self.std = _channels(mean), _channels(std)
+        self.mean, self.std = channels(mean), channels(std)
         own_way: Interpolation = "bilinear" if defaults["interpolation"] == "bilinear" else "bicubic"
         self.interpolation = config.interpolation or own_way
         self.identity: dict[str, Any] = {
@@ -144,11 +144,17 @@ class TimmEncoder:
         return np.clip(self.model(frames), -65504, 65504).astype(np.float16)
 
 
-def _channels(value: Any) -> tuple[float, ...]:
+def channels(value: Any) -> tuple[float, ...]:
+    """A number for each of red, green and blue, of one for all or of three."""
     return (float(value),) * 3 if isinstance(value, int | float) else tuple(float(v) for v in value)
 
 
-def _create(config: TimmModelConfig, num_classes: int | None) -> torch.nn.Module:
+def create_model(config: TimmWeightsConfig, num_classes: int | None, seed: int = 0) -> torch.nn.Module:
+    """The model of a configuration with its weights, on the CPU. Raises T2TError where they do not fit.
+
+    Args:
+        seed: of random weights.
+    """
     if config.weights is not None and not Path(config.weights).is_file():
         raise T2TError(f"{config.weights}: no such file (weights of {config.model}).")
     # Names with a colon or a slash, such as `hf-hub:timm/...`, are not in timm's list.
@@ -158,9 +164,9 @@ def _create(config: TimmModelConfig, num_classes: int | None) -> torch.nn.Module
     if num_classes is not None:
         kwargs["num_classes"] = num_classes
     hub = config.weights is None and config.pretrained
-    # Random weights are drawn from a fixed seed, so that they have one fingerprint; the caller's stream is left alone.
+    # Random weights are drawn from a seed, so that they have one fingerprint; the caller's stream is left alone.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         try:
             model = timm.create_model(config.model, pretrained=hub, **kwargs)
         except (TypeError, ValueError, RuntimeError, OSError) as error:
