@@ -75,8 +75,8 @@ def pruned(model: torch.nn.Module, share: float) -> torch.nn.Module:
         for module in found.modules():
             weight = getattr(module, "weight", None)
             if isinstance(weight, torch.nn.Parameter) and weight.ndim >= 2:
-                prune.l1_unstructured(module, "weight", amount=share)  # type: ignore[no-untyped-call]
-                prune.remove(module, "weight")  # type: ignore[no-untyped-call]
+                prune.l1_unstructured(module, "weight", amount=share)
+                prune.remove(module, "weight")
     return found
 
 

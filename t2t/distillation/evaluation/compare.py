@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from t2t.core.errors import T2TError
 from t2t.data.embeddings.store import Embeddings
+from t2t.distillation.evaluation.analysis import SHARES, by_directions, by_pruning
 from t2t.distillation.evaluation.knn import KS, knn, unit
 from t2t.distillation.evaluation.measure import Measured, measure
 from t2t.distillation.evaluation.probe import linear_probe
-from t2t.distillation.evaluation.table import CONCATENATION, EvaluationTable, Row, TaskFacts
+from t2t.distillation.evaluation.table import CONCATENATION, Curve, EvaluationTable, Role, Row, TaskFacts
 from t2t.distillation.evaluation.task import Task
+from t2t.distillation.parts import Frames
 
 # Samples whose frames are in memory at once.
 BLOCK = 1024
@@ -27,15 +30,46 @@ def mean_frames(embeddings: Embeddings, block: int = BLOCK) -> np.ndarray:
     return found
 
 
-def mean_by_sample(features: np.ndarray, sample: np.ndarray, samples: int) -> np.ndarray:
-    """The mean of each sample's rows, float32 [samples, dim].
+def frame_features(
+    encode: Callable[[np.ndarray], np.ndarray],
+    frames: Frames,
+    samples: int,
+    batch: int = 32,
+    report: Callable[[int, int], None] = lambda done, all_of_them: None,
+) -> np.ndarray:
+    """The mean of what an encoder makes of each sample's frames, float32 [samples, dim]; NaN for one without a frame.
 
     Args:
-        features: [frames, dim]. sample: int64 [frames], whose each frame is, 0 to samples - 1; each has one at least.
+        encode: uint8 [n, S, S, 3] to float [n, dim], such as a teacher's `tokens(...).cls`.
+        frames: of these samples, by their numbers.
+        batch: frames that are encoded at once. report: hears after each batch how many frames are done, of how many.
     """
-    found = np.zeros((samples, features.shape[1]), np.float64)
-    np.add.at(found, sample, features)
-    return np.asarray(found / np.bincount(sample, minlength=samples)[:, None], np.float32)
+    total: np.ndarray | None = None
+    for at in range(0, len(frames), batch):
+        here = np.arange(at, min(at + batch, len(frames)))
+        rows = np.asarray(encode(frames.read(here)), np.float64)
+        total = np.zeros((samples, rows.shape[1])) if total is None else total
+        np.add.at(total, frames.sample_of[here], rows)
+        report(int(here[-1]) + 1, len(frames))
+    if total is None:
+        raise T2TError("There is no frame to evaluate on: nothing of the dataset can be read.")
+    count = np.bincount(frames.sample_of, minlength=samples)[:, None]
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan), np.float32)
+
+
+def rows_of(task: Task, features: np.ndarray, sample_ids: Sequence[str]) -> np.ndarray:
+    """The task's rows, float [R + Q, dim], of features that are in another order of samples.
+
+    Raises T2TError for a sample of the task that is not among them.
+    """
+    place = {name: i for i, name in enumerate(sample_ids)}
+    missing = [name for name in task.sample_ids if name not in place]
+    if missing:
+        raise T2TError(
+            f"Dataset {task.dataset!r}: {len(missing):,} labeled samples have no features, {missing[0]!r} first: make "
+            "the task of the readable ones (task_of(..., readable=...))."
+        )
+    return features[[place[name] for name in task.sample_ids]]
 
 
 def concatenated(features: Sequence[np.ndarray]) -> np.ndarray:
@@ -57,7 +91,8 @@ def measures(
         features: float [R + Q, dim], a row for each of the task's sample_ids.
     """
     fit, asked = task.parts(features)
-    found = {f"k-NN {k}": measure(task, said, resamples, seed) for k, said in knn(fit, task.fit, asked, ks).items()}
+    near = knn(fit, task.fit, asked, ks) if ks else {}
+    found = {f"k-NN {k}": measure(task, said, resamples, seed) for k, said in near.items()}
     if not probe:
         return found, None
     fitted = linear_probe(task, features, seed)
@@ -67,10 +102,12 @@ def measures(
 def evaluate(
     tasks: Sequence[Task],
     student: str,
-    features: Callable[[str, Task], np.ndarray],
     teachers: Sequence[str],
+    features: Callable[[str, Task], np.ndarray],
     ks: Sequence[int] = KS,
     probe: bool = True,
+    analyses: bool = True,
+    pruned: Callable[[str, float, Task], np.ndarray] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     report: Callable[[str], None] = lambda line: None,
@@ -80,31 +117,76 @@ def evaluate(
     Args:
         features: what an encoder (`student`, or one of `teachers`) makes of a task's samples, float [R + Q, dim], a row
             for each of its sample_ids; asked once for each.
+        ks: of k-NN; probe: whether a linear one is fitted; one of both must be asked for.
+        analyses: whether k-NN is also measured on few principal directions.
+        pruned: what an encoder makes of a task's samples without a share of its weights (`analysis.pruned`); asked for
+            each share of `analysis.SHARES` but 0. None: nothing is pruned.
         report: hears a line for each encoder that was measured.
 
     Raises T2TError for features that do not fit the task.
     """
-    began, rows = time.monotonic(), []
+    if not ks and not probe:
+        raise T2TError("Nothing is measured: evaluation.knn is empty and evaluation.probe is false; set one of them.")
+    began = time.monotonic()
+    rows: list[Row] = []
+    directions: list[Curve] = []
+    pruning: list[Curve] = []
     for task in tasks:
         by_name = {name: features(name, task) for name in (student, *teachers)}
         if len(teachers) > 1:
             by_name[CONCATENATION] = concatenated([by_name[name] for name in teachers])
-        found: dict[str, Mapping[str, Measured]] = {}
-        for name, rows_of in by_name.items():
-            found[name], c = measures(task, rows_of, ks, probe, resamples, seed)
-            role = "student" if name == student else "all teachers" if name == CONCATENATION else "teacher"
-            for what, measured in found[name].items():
-                less = None if name == student else found[student][what].less(measured).interval
-                facts = {"encoder": name, "role": role, "dim": rows_of.shape[1], "dataset": task.dataset}
-                numbers = {"measure": what, "value": measured.interval, "student_less": less}
-                rows.append(Row(**facts, **numbers, c=c if what == "probe" else None))
-            report(f"{task.dataset}: {name}: " + ", ".join(f"{what} {one.value:.3f}" for what, one in found[name].items()))
+        rows += _rows(task, by_name, student, ks, probe, resamples, seed, report)
+        if analyses:
+            directions += [_curve(name, task, by_directions(task, of)) for name, of in by_name.items()]
+        for name in (student, *teachers) if pruned is not None else ():
+            assert pruned is not None
+            cut = {share: pruned(name, share, task) if share else by_name[name] for share in SHARES}
+            pruning.append(_curve(name, task, by_pruning(task, cut)))
     return EvaluationTable(
         student=student,
         rows=tuple(rows),
         tasks=tuple(_facts(task, ks) for task in tasks),
+        directions=tuple(directions),
+        pruning=tuple(pruning),
         seconds=round(time.monotonic() - began, 2),
     )
+
+
+def _rows(
+    task: Task,
+    by_name: Mapping[str, np.ndarray],
+    student: str,
+    ks: Sequence[int],
+    probe: bool,
+    resamples: int,
+    seed: int,
+    report: Callable[[str], None],
+) -> list[Row]:
+    found: dict[str, Mapping[str, Measured]] = {}
+    rows = []
+    for name, features in by_name.items():
+        found[name], c = measures(task, features, ks, probe, resamples, seed)
+        role: Role = "student" if name == student else "all teachers" if name == CONCATENATION else "teacher"
+        for what, measured in found[name].items():
+            rows.append(
+                Row(
+                    encoder=name,
+                    role=role,
+                    dim=features.shape[1],
+                    dataset=task.dataset,
+                    measure=what,
+                    value=measured.interval,
+                    student_less=None if name == student else found[student][what].less(measured).interval,
+                    c=c if what == "probe" else None,
+                )
+            )
+        report(f"{task.dataset}: {name}: " + ", ".join(f"{what} {one.value:.3f}" for what, one in found[name].items()))
+    return rows
+
+
+def _curve(encoder: str, task: Task, points: Mapping[int, Measured] | Mapping[float, Measured]) -> Curve:
+    measured = tuple((float(place), one.interval) for place, one in points.items())
+    return Curve(encoder=encoder, dataset=task.dataset, points=measured)
 
 
 def _facts(task: Task, ks: Sequence[int]) -> TaskFacts:

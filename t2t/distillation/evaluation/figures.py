@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from t2t.distillation.evaluation.measure import Measured
-from t2t.distillation.evaluation.table import CONCATENATION, EvaluationTable, TaskFacts
+from t2t.distillation.evaluation.table import CONCATENATION, Curve, EvaluationTable, TaskFacts
 from t2t.evaluation.figures import BLUE, GREY, LINE, NARROW, Style, axes_of, teacher_styles
 
 
@@ -37,31 +36,29 @@ def beside(table: EvaluationTable, facts: TaskFacts) -> Figure:
     return figure
 
 
-def falling(
-    curves: Mapping[str, Mapping[float, Measured]], label: str, metric: str, title: str, look: Mapping[str, Style]
-) -> Figure:
+def falling(curves: Sequence[Curve], label: str, metric: str, title: str, look: Mapping[str, Style]) -> Figure:
     """Encoders' curves by how much is left or taken away, with 95 % bands.
 
     Args:
-        curves: by encoder, a place on the axis to what was measured there. label: of that axis.
-        look: of each encoder, as `styles` gives them.
+        curves: of one dataset. label: of the axis of their places. look: of each encoder, as `styles` gives them.
     Raises:
         ValueError: there is no curve.
     """
-    if not any(curves.values()):
+    if not curves:
         raise ValueError("no curves to draw")
     figure, axes = axes_of(NARROW, 3.6 + LINE * (len(curves) + 1))
-    for encoder, points in curves.items():
-        colour, dashes = look.get(encoder, (GREY, "-"))
-        x = np.array(sorted(points), float)
-        each = [points[place].interval for place in sorted(points)]
-        low, high = ([getattr(one, end) for one in each] for end in ("low", "high"))
+    for curve in curves:
+        colour, dashes = look.get(curve.encoder, (GREY, "-"))
+        x = [place for place, _ in curve.points]
+        value, low, high = ([getattr(at, end) for _, at in curve.points] for end in ("value", "low", "high"))
         axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
-        axes.plot(x, [one.value for one in each], color=colour, linestyle=dashes, linewidth=2.2, marker="o",
-                  markersize=4, label=encoder)  # fmt: skip
-    if max(max(points) for points in curves.values()) > 1:
+        axes.plot(x, value, color=colour, linestyle=dashes, linewidth=2.2, marker="o", markersize=4,
+                  label=curve.encoder)  # fmt: skip
+    if max(place for curve in curves for place, _ in curve.points) > 1:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    else:
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_xlabel(label, fontsize=11)
     axes.set_ylabel(f"{metric} on test", fontsize=11)
     axes.set_title(title, fontsize=13, loc="left", parse_math=False)

@@ -12,7 +12,7 @@ from pydantic import Field
 from t2t.core.config import Config
 from t2t.evaluation.interval import Interval, JsonInterval
 
-CONCATENATION = "all teachers, side by side"
+CONCATENATION = "concatenation"
 Role = Literal["student", "teacher", "all teachers"]
 
 
@@ -30,6 +30,15 @@ class Row(Config):
     c: float | None = None
 
 
+class Curve(Config):
+    """How an encoder's k-NN (of 20) falls, or rises. points: a place (how many principal directions are left, whitened;
+    or which share of the weights is taken away, 0..1) and what was measured there."""
+
+    encoder: str
+    dataset: str
+    points: tuple[tuple[float, JsonInterval], ...]
+
+
 class TaskFacts(Config):
     """What was measured on. fit, test: samples. groups: sources that the samples of the test are of.
     all_neighbours: the k that are no fewer than the samples to learn from, so that all of them answer."""
@@ -44,11 +53,17 @@ class TaskFacts(Config):
 
 
 class EvaluationTable(Config):
-    """Encoders beside one another on datasets, as `t2t distill report` shows it."""
+    """Encoders beside one another on datasets, as `t2t distill report` shows it.
+
+    directions, pruning: curves by how many directions of the features are left, and by the share of weights without
+    which the encoder has to do; empty where that was not asked.
+    """
 
     student: str
     rows: tuple[Row, ...]
     tasks: tuple[TaskFacts, ...]
+    directions: tuple[Curve, ...] = ()
+    pruning: tuple[Curve, ...] = ()
     seconds: float = Field(ge=0)
 
     def of(self, dataset: str) -> dict[str, list[Row]]:
@@ -72,8 +87,8 @@ def note(facts: TaskFacts) -> str:
     )  # fmt: skip
     text = (
         f"{facts.metric} ({what}) on {facts.test:,} samples of {facts.groups:,} sources, {facts.topics:,} topics; "
-        f"learned from {facts.fit:,} samples. k-NN: cosine, weights exp(similarity / 0.07). Probe: logistic, C found on "
-        "parts of what is learned from. In brackets the 95 % interval: sources are drawn, then samples in them; "
+        f"learned from {facts.fit:,} samples. k-NN: cosine, weights exp(similarity / 0.07). Probe: logistic, C found "
+        "on parts of what is learned from. In brackets the 95 % interval: sources are drawn, then samples in them; "
         "differences are paired."
     )
     if facts.all_neighbours:
@@ -93,7 +108,9 @@ def cells(table: EvaluationTable, facts: TaskFacts) -> tuple[list[str], list[lis
         by_measure = {row.measure: row for row in rows}
         less = [by_measure[name].student_less for name in compared]
         values = [str(by_measure[name].value) for name in names]
-        lines.append([encoder, rows[0].role, str(rows[0].dim), *values, *("" if d is None else signed(d) for d in less)])
+        lines.append(
+            [encoder, rows[0].role, str(rows[0].dim), *values, *("" if d is None else signed(d) for d in less)]
+        )
     return ["encoder", "is", "numbers", *names, *(f"student less it, {name}" for name in compared)], lines
 
 
@@ -136,4 +153,14 @@ def as_csv(table: EvaluationTable) -> str:
         less = [None] * 3 if d is None else [d.value, d.low, d.high]
         names = [row.dataset, metric[row.dataset], row.encoder, row.role, row.dim, row.measure]
         writer.writerow([*names, v.value, v.low, v.high, *less, row.c])
+    dims = {row.encoder: row.dim for row in table.rows}
+    roles = {row.encoder: row.role for row in table.rows}
+    for curves, words in (
+        (table.directions, "k-NN 20, {:g} directions, whitened"),
+        (table.pruning, "k-NN 20, {:.0%} of weights pruned"),
+    ):
+        for curve in curves:
+            of = [curve.dataset, metric[curve.dataset], curve.encoder, roles[curve.encoder], dims[curve.encoder]]
+            for place, v in curve.points:
+                writer.writerow([*of, words.format(place), v.value, v.low, v.high, *[None] * 4])
     return buffer.getvalue()

@@ -27,7 +27,8 @@ def test_a_dataset_s_labels_by_people_are_a_task_of_classes(tmp_path):
 
     assert (task.exclusive, task.metric, task.topics) == (True, "top-1", ("cat", "dog", "emu"))
     assert (len(task.fit), len(task.test)) == (18, 12)
-    assert task.sample_ids[:3] == ("s0", "s1", "s2") and task.sample_ids[18:20] == ("s3", "s4")
+    assert task.sample_ids[:3] == ("s0", "s1", "s2")
+    assert task.sample_ids[18:20] == ("s3", "s4")
     assert task.fit.argmax(axis=1).tolist() == [int(name[1:]) // 6 % 3 for name in task.sample_ids[:18]]
     assert not set(task.fit_groups) & set(task.test_groups)
 
@@ -36,7 +37,8 @@ def test_where_people_answered_a_part_the_rest_is_unknown_and_map_is_measured(tm
     task = task_of(dataset(tmp_path / "pictures", exclusive=False))
 
     assert (task.exclusive, task.metric) == (False, "mAP")
-    assert np.isnan(task.fit).sum() == 18 and np.nansum(task.fit) == 18
+    assert np.isnan(task.fit).sum() == 18
+    assert np.nansum(task.fit) == 18
 
 
 def test_samples_without_features_are_left_out_and_none_at_all_is_said(tmp_path):
@@ -110,7 +112,7 @@ def test_the_probe_is_scikit_learn_s_logistic_regression_with_the_c_that_was_fou
     said = np.exp(probe.scores - probe.scores.max(axis=1, keepdims=True))
     np.testing.assert_allclose(said / said.sum(axis=1, keepdims=True), wanted, atol=2e-3)
     assert probe.tried[probe.c] == max(probe.tried.values())
-    assert [c for c, value in probe.tried.items() if value == probe.tried[probe.c]][0] == probe.c
+    assert next(c for c, value in probe.tried.items() if value == probe.tried[probe.c]) == probe.c
 
 
 def test_the_probe_does_not_look_at_what_is_measured_on():
@@ -126,10 +128,12 @@ def test_the_probe_does_not_look_at_what_is_measured_on():
 
 def test_turning_features_changes_no_answer_and_few_columns_stay_as_they_are():
     generator = np.random.default_rng(0)
-    fit, asked = scaled(generator.normal(size=(30, 6)), generator.normal(size=(9, 6)))
-    assert fit.shape == (30, 6) and (fit**2).mean() == pytest.approx(1)
+    fit, _asked = scaled(generator.normal(size=(30, 6)), generator.normal(size=(9, 6)))
+    assert fit.shape == (30, 6)
+    assert (fit**2).mean() == pytest.approx(1)
     wide, few = scaled(generator.normal(size=(5, 40)), generator.normal(size=(3, 40)))
-    assert wide.shape == (5, 5) and few.shape == (3, 5)
+    assert wide.shape == (5, 5)
+    assert few.shape == (3, 5)
     same, _ = scaled(np.ones((4, 3)), np.ones((1, 3)))
     assert (same == 0).all()
 
