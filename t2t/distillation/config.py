@@ -180,6 +180,9 @@ class DistillationEvaluationConfig(Config):
         (10, 20, 100, 200), description="Neighbours that are asked, one number after the other; empty: no k-NN."
     )
     probe: bool = Field(True, description="Whether a linear classifier is fitted on the embeddings.")
+    analyses: bool = Field(
+        True, description="Whether k-NN is also measured on few principal directions, and with weights pruned away."
+    )
 
 
 class DistillationConfig(Config):

@@ -12,7 +12,7 @@ from typing import TypeVar
 from t2t.core.config import Config, parse
 from t2t.core.errors import T2TError
 from t2t.core.files import read_noted, write_noted
-from t2t.data.embeddings.distilled import SHA256, EncoderCard, TeacherEncoder
+from t2t.data.embeddings.distilled import EncoderCard, Network, TeacherEncoder
 from t2t.distillation.evaluation.table import EvaluationTable
 
 N = TypeVar("N", bound=Config)
@@ -32,10 +32,9 @@ class Prepared(Config):
 
 
 class TrainedEncoder(Config):
-    """The student is trained. weights: SHA-256 of `student.safetensors`. curve: (step, numbers). encoder: the card but
-    for what others than the training know."""
+    """The student is trained. network: what `student.safetensors` is. curve: (step, numbers)."""
 
-    weights: str
+    network: Network
     steps: int
     curve: tuple[tuple[int, dict[str, float]], ...]
     frames_per_second: float

@@ -130,16 +130,14 @@ def train(distillation: Distillation, watcher: Watcher) -> TrainedEncoder:
     """Trains the student; leaves its weights as timm names them."""
     notes, prepared = distillation.notes, distillation.notes.need(Prepared)
     trained = notes.read(TrainedEncoder)
-    if trained is not None and notes.weights.is_file() and sha256_file(notes.weights) == trained.weights:
+    if trained is not None and notes.weights.is_file() and sha256_file(notes.weights) == trained.network.weights:
         watcher.curve(distillation, trained.curve)
         return trained
     _refuse_other_material(distillation, prepared)
-    before = 0.0 if trained is None else trained.seconds
-
     def report(step: int, numbers: dict[str, float]) -> None:
         watcher.curve(distillation, [(step, numbers)])
 
-    trained = distillation.train(report, before)
+    trained = distillation.train(report)
     notes.write(trained)
     notes.snapshot.unlink(missing_ok=True)
     log.info(
@@ -182,8 +180,7 @@ def publish(distillation: Distillation, watcher: Watcher) -> Published:
     prepared, trained = notes.need(Prepared), notes.need(TrainedEncoder)
     card = EncoderCard(
         name=config.name,
-        **distillation.encoder_facts,
-        weights=trained.weights,
+        **trained.network.model_dump(),
         teachers=prepared.teachers,
         datasets=prepared.datasets,
         frames=prepared.frames,

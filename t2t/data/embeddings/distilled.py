@@ -36,16 +36,10 @@ class TeacherEncoder(Config):
     weights: str | None = None
 
 
-class EncoderCard(Config):
-    """`encoder.json`: all that makes an encoder what it is, and where it comes from.
+class Network(Config):
+    """A timm network as an encoder of frames. weights: SHA-256 of their file. dim: numbers of a frame. mean, std: of
+    channels in 0..1."""
 
-    weights: SHA-256 of the file beside it. dim: numbers of a frame. mean, std: of channels in 0..1.
-    frames: the key of the frames it was trained on, by their content, and how many they are.
-    datasets: of each dataset that was looked at its fingerprint. settings: of the distillation, every key.
-    """
-
-    format: Literal[1] = 1
-    name: str
     model: str
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     size: int
@@ -55,6 +49,17 @@ class EncoderCard(Config):
     std: tuple[float, float, float]
     dim: int
     weights: str = Field(pattern=SHA256)
+
+
+class EncoderCard(Network):
+    """`encoder.json`: all that makes an encoder what it is, and where it comes from.
+
+    frames: the key of the frames it was trained on, by their content, and how many they are.
+    datasets: of each dataset that was looked at its fingerprint. settings: of the distillation, every key.
+    """
+
+    format: Literal[1] = 1
+    name: str
     teachers: tuple[TeacherEncoder, ...]
     datasets: dict[str, str]
     frames: str
