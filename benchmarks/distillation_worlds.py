@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,7 @@ TEACHERS = ("mobilenet", "lite0")
 # Frames of a clip; side of what teachers and the student see of it; rows and columns of patches that are kept.
 FRAMES, SIZE, SMALL, GRID = 8, 224, 96, 3
 BATCH = 16
+WHAT = ("cls", "patches")
 
 
 def teacher_model(name: str) -> tuple[torch.nn.Module, str]:
@@ -97,7 +99,7 @@ def _make(dataset: Dataset, models: dict[str, torch.nn.Module], folder: Path) ->
     began, seconds = time.monotonic(), dict.fromkeys(("decode", *models), 0.0)
     small: list[np.ndarray] = []
     sample: list[int] = []
-    found: dict[str, list[np.ndarray]] = {f"{name}-{what}": [] for name in models for what in ("cls", "patches")}
+    found: dict[str, list[np.ndarray]] = {f"{name}-{what}": [] for name in models for what in WHAT}
     for batch, numbers in _batches(dataset, seconds):
         x = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255
         less = interpolate(x, (SMALL, SMALL), mode="bilinear", antialias=True, align_corners=False)
@@ -147,7 +149,7 @@ class Pool:
     splits: tuple[str, ...] = ("train", "unlabeled", "validation")
 
     @cached_property
-    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+    def _where(self) -> tuple[np.ndarray, np.ndarray]:
         """int64 [frames] each: the dataset's number, and the frame's row in it."""
         which, row = [], []
         for number, part in enumerate(self.parts):
@@ -163,35 +165,32 @@ class Pool:
         return sha256(*(part.folder.name for part in self.parts), *self.splits)
 
     @cached_property
-    def sample_of(self) -> np.ndarray:
-        which, row = self.rows
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        which, row = self._where
         before = np.cumsum([0, *(len(part.sample_ids) for part in self.parts)])
         found = np.empty(len(row), np.int64)
         for number, part in enumerate(self.parts):
             here = which == number
             found[here] = part.sample_of[row[here]] + before[number]
-        return found
+        return found, np.arange(len(found)) - np.searchsorted(found, found)
 
     def __len__(self) -> int:
-        return len(self.rows[0])
+        return len(self._where[0])
 
     @cached_property
     def _small(self) -> np.ndarray:
-        which, row = self.rows
-        return np.concatenate([part.small[row[which == number]] for number, part in enumerate(self.parts)])
+        return self._gathered(lambda part: part.small)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         return self._small[indices]
 
     def tokens(self, teacher: str) -> Lookup:
         """What a teacher made of the frames, by index."""
-        which, row = self.rows
+        return Lookup(*(self._gathered(lambda part, what=what: part.features(teacher, what)) for what in WHAT))
 
-        def gathered(what: str) -> np.ndarray:
-            each = enumerate(self.parts)
-            return np.concatenate([part.features(teacher, what)[row[which == number]] for number, part in each])
-
-        return Lookup(gathered("cls"), gathered("patches"))
+    def _gathered(self, of: Callable[[Kept], np.ndarray]) -> np.ndarray:
+        which, row = self._where
+        return np.concatenate([of(part)[row[which == number]] for number, part in enumerate(self.parts)])
 
 
 @dataclass(frozen=True)
@@ -205,8 +204,31 @@ class Lookup:
         return Tokens(torch.from_numpy(self.cls[indices]), torch.from_numpy(self.patches[indices]))
 
 
-if __name__ == "__main__":
-    import sys
+class Plain:
+    """Views in which nothing is drawn (`t2t.distillation.parts.Views`)."""
 
+    def __call__(self, frames: np.ndarray, seed: int, step: int) -> np.ndarray:
+        return frames
+
+    def plain(self, frames: np.ndarray) -> np.ndarray:
+        return frames
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A teacher whose features are all kept: nobody needs the model itself (`t2t.distillation.parts.FeatureTeacher`)."""
+
+    name: str
+    fingerprint: str
+    dim: int = 1280
+    grid: tuple[int, int] = (GRID, GRID)
+    has_cls: bool = False
+
+    def tokens(self, crops: np.ndarray | torch.Tensor) -> Tokens:
+        raise RuntimeError(f"{self.name}: its features are kept, and it was asked for others")
+
+
+if __name__ == "__main__":
     torch.set_num_threads(1)
-    kept(sys.argv[1], Workspace.find(None, Path(os.environ["T2T_DATA"]), WORK / "work"))
+    for wanted in sys.argv[1:] or DATASETS:
+        kept(wanted, Workspace.find(None, Path(os.environ["T2T_DATA"]), WORK / "work"))

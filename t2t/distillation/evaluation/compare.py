@@ -8,68 +8,23 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from t2t.core.errors import T2TError
-from t2t.data.embeddings.store import Embeddings
 from t2t.distillation.evaluation.analysis import SHARES, by_directions, by_pruning
 from t2t.distillation.evaluation.knn import KS, knn, unit
 from t2t.distillation.evaluation.measure import Measured, measure
 from t2t.distillation.evaluation.probe import linear_probe
 from t2t.distillation.evaluation.table import CONCATENATION, Curve, EvaluationTable, Role, Row, TaskFacts
 from t2t.distillation.evaluation.task import Task
-from t2t.distillation.parts import Frames
-
-# Samples whose frames are in memory at once.
-BLOCK = 1024
 
 
-def mean_frames(embeddings: Embeddings, block: int = BLOCK) -> np.ndarray:
-    """The mean of each sample's frames, float32 [samples, dim], read in blocks."""
-    found = np.empty((len(embeddings), embeddings.dim), np.float32)
-    for at in range(0, len(embeddings), block):
-        frames, mask = embeddings.gather(np.arange(at, min(at + block, len(embeddings))))
-        found[at : at + block] = frames.sum(axis=1, dtype=np.float32) / mask.sum(axis=1)[:, None]
-    return found
-
-
-def frame_features(
-    encode: Callable[[np.ndarray], np.ndarray],
-    frames: Frames,
-    samples: int,
-    batch: int = 32,
-    report: Callable[[int, int], None] = lambda done, all_of_them: None,
-) -> np.ndarray:
-    """The mean of what an encoder makes of each sample's frames, float32 [samples, dim]; NaN for one without a frame.
+def mean_by_sample(features: np.ndarray, sample: np.ndarray, samples: int) -> np.ndarray:
+    """The mean of each sample's rows, float32 [samples, dim].
 
     Args:
-        encode: uint8 [n, S, S, 3] to float [n, dim], such as a teacher's `tokens(...).cls`.
-        frames: of these samples, by their numbers.
-        batch: frames that are encoded at once. report: hears after each batch how many frames are done, of how many.
+        features: [frames, dim]. sample: int64 [frames], whose each frame is, 0 to samples - 1; each has one at least.
     """
-    total: np.ndarray | None = None
-    for at in range(0, len(frames), batch):
-        here = np.arange(at, min(at + batch, len(frames)))
-        rows = np.asarray(encode(frames.read(here)), np.float64)
-        total = np.zeros((samples, rows.shape[1])) if total is None else total
-        np.add.at(total, frames.sample_of[here], rows)
-        report(int(here[-1]) + 1, len(frames))
-    if total is None:
-        raise T2TError("There is no frame to evaluate on: nothing of the dataset can be read.")
-    count = np.bincount(frames.sample_of, minlength=samples)[:, None]
-    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan), np.float32)
-
-
-def rows_of(task: Task, features: np.ndarray, sample_ids: Sequence[str]) -> np.ndarray:
-    """The task's rows, float [R + Q, dim], of features that are in another order of samples.
-
-    Raises T2TError for a sample of the task that is not among them.
-    """
-    place = {name: i for i, name in enumerate(sample_ids)}
-    missing = [name for name in task.sample_ids if name not in place]
-    if missing:
-        raise T2TError(
-            f"Dataset {task.dataset!r}: {len(missing):,} labeled samples have no features, {missing[0]!r} first: make "
-            "the task of the readable ones (task_of(..., readable=...))."
-        )
-    return features[[place[name] for name in task.sample_ids]]
+    total = np.zeros((samples, features.shape[1]))
+    np.add.at(total, sample, features)
+    return np.asarray(total / np.bincount(sample, minlength=samples)[:, None], np.float32)
 
 
 def concatenated(features: Sequence[np.ndarray]) -> np.ndarray:

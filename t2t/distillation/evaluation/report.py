@@ -20,6 +20,7 @@ PRUNING = "share of weights pruned, the smallest of each layer"
 class Picture:
     """A picture of an evaluation. slug: of its file's name."""
 
+    dataset: str
     slug: str
     title: str
     caption: str
@@ -33,6 +34,7 @@ def pictures(table: EvaluationTable) -> list[Picture]:
         name, band = facts.dataset, "Bands are 95 % intervals over sources and samples."
         found.append(
             Picture(
+                name,
                 f"{name}-encoders",
                 f"{name}: encoders beside one another",
                 f"{facts.metric} on {facts.test:,} samples, with 95 % intervals over sources and samples.",
@@ -46,17 +48,19 @@ def pictures(table: EvaluationTable) -> list[Picture]:
             here = [curve for curve in curves if curve.dataset == name]
             if here:
                 drawn = falling(here, label, f"{facts.metric} (k-NN 20)", f"{name}, {title}", look)
-                found.append(Picture(f"{name}-{what}", f"{name}: {title}", f"{label}. {band}", drawn))
+                found.append(Picture(name, f"{name}-{what}", f"{name}: {title}", f"{label}. {band}", drawn))
     return found
 
 
-def write_report(table: EvaluationTable, page: Path, title: str, lines: tuple[str, ...] = ()) -> list[Path]:
+def write_report(
+    table: EvaluationTable, page: Path, title: str, lines: tuple[str, ...] = ()
+) -> tuple[list[Picture], list[Path]]:
     """Writes Markdown, CSV, JSON and PNGs beside a page (which is not written here), all of the page's name.
 
     Args:
         page: such as `report/unic-small.html`. title: of the Markdown. lines: what it says before the tables.
 
-    Returns the files. Raises T2TError where they cannot be written.
+    Returns the pictures, and the files. Raises T2TError where they cannot be written.
     """
     drawn = pictures(table)
     paths = [page.with_name(f"{page.stem}-{one.slug}.png") for one in drawn]
@@ -71,4 +75,4 @@ def write_report(table: EvaluationTable, page: Path, title: str, lines: tuple[st
             one.figure.savefig(path)
     except OSError as error:
         raise T2TError(f"{page}: the report cannot be written: {error.strerror}. Name another file.") from None
-    return [*(page.with_suffix(suffix) for suffix in texts), *paths]
+    return drawn, [*(page.with_suffix(suffix) for suffix in texts), *paths]

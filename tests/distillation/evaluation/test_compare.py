@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -13,9 +12,8 @@ import timm
 import torch
 
 from t2t.core.errors import T2TError
-from t2t.data.embeddings.store import Embeddings
 from t2t.distillation.evaluation.analysis import Direction, by_directions, pruned
-from t2t.distillation.evaluation.compare import concatenated, evaluate, frame_features, mean_frames, rows_of
+from t2t.distillation.evaluation.compare import concatenated, evaluate, mean_by_sample
 from t2t.distillation.evaluation.figures import falling
 from t2t.distillation.evaluation.report import write_report
 from t2t.distillation.evaluation.table import CONCATENATION, EvaluationTable, as_csv, as_json, as_markdown
@@ -70,7 +68,7 @@ def test_the_table_is_read_again_and_written_for_programs_and_people(table):
 
 
 def test_the_report_s_files_lie_beside_the_page(table, tmp_path):
-    files = write_report(table, tmp_path / "report" / "small.html", "small", ("Made of two.",))
+    _, files = write_report(table, tmp_path / "report" / "small.html", "small", ("Made of two.",))
 
     assert [path.name for path in files] == [
         *("small.md", "small.csv", "small.json", "small-made-encoders.png", "small-made-directions.png"),
@@ -108,50 +106,12 @@ def test_a_probe_alone_without_neighbours_and_one_teacher_has_no_concatenation()
 
 
 def test_samples_are_the_means_of_their_frames():
-    clips = [np.random.default_rng(i).normal(size=(n, 4)).astype(np.float16) for i, n in enumerate([3, 1, 2])]
-    wanted = np.stack([clip.astype(np.float32).mean(axis=0) for clip in clips])
+    frames = np.arange(10.0).reshape(5, 2).astype(np.float16)
 
-    np.testing.assert_allclose(mean_frames(Embeddings.of(clips), block=2), wanted, rtol=1e-4, atol=1e-4)
+    found = mean_by_sample(frames, np.array([1, 0, 1, 1, 2]), 3)
 
-
-@dataclass
-class Made:
-    """Frames 0, 1, ... of samples in any order."""
-
-    sample_of: np.ndarray
-    key: str = "made"
-    asked: list[int] = field(default_factory=list)
-
-    def __len__(self):
-        return len(self.sample_of)
-
-    def read(self, indices):
-        self.asked += indices.tolist()
-        return np.broadcast_to(indices[:, None, None, None], (len(indices), 2, 2, 3)).astype(np.uint8)
-
-
-def test_frames_are_encoded_in_batches_once_each():
-    frames, told = Made(np.array([0, 0, 2, 2, 2, 0, 3])), []
-
-    found = frame_features(
-        lambda x: x[:, 0, 0, :2] * 1.0, frames, 4, batch=3, report=lambda done, of: told.append((done, of))
-    )
-
-    assert frames.asked == list(range(7))
-    assert told == [(3, 7), (6, 7), (7, 7)]
-    np.testing.assert_allclose(found[[0, 2, 3], 0], [2, 3, 6])
-    assert np.isnan(found[1]).all()
-    with pytest.raises(T2TError, match="no frame to evaluate on"):
-        frame_features(lambda x: x, Made(np.empty(0, np.int64)), 2)
-
-
-def test_rows_are_found_by_name_and_a_missing_one_is_named():
-    task = classes(fit=6, test=6)
-    order = list(reversed(task.sample_ids))
-
-    assert rows_of(task, np.arange(12)[:, None], order)[:, 0].tolist() == list(range(11, -1, -1))
-    with pytest.raises(T2TError, match="1 labeled samples have no features, 's0' first"):
-        rows_of(task, np.zeros((11, 1)), order[:-1])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [[2, 3], [10 / 3, 13 / 3], [8, 9]], rtol=1e-6)
 
 
 def test_no_teacher_drowns_the_others_in_the_concatenation():
