@@ -68,12 +68,12 @@ def report(
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Write what an encoder is worth beside its teachers: a page, and Markdown, CSV, JSON and pictures beside it."""
-    from t2t.commands.distillations import evaluated_of, print_report
+    from t2t.commands.distillations import evaluated_of, facts_of, print_report
 
     table = evaluated_of(context.obj, name)  # one without numbers is refused before more is loaded
     from t2t.commands.page.distillation import write_distillation_report
 
-    written = write_distillation_report(context.obj, name, table, out)
+    written = write_distillation_report(context.obj, name, table, out, facts_of(context.obj, name))
     if as_json:
         typer.echo(written.json.read_text(encoding="utf-8"), nl=False)
     else:

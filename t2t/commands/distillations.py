@@ -170,6 +170,21 @@ def evaluated_of(workspace: Workspace, name: str) -> EvaluationTable:
     return evaluated.table
 
 
+def made_of(card: EncoderCard) -> dict[str, str]:
+    """What a page says of how an encoder was made."""
+    facts = {"encoder": f"{card.model}, {card.dim} numbers a frame of {card.size}x{card.size}"}
+    facts["fingerprint"] = card.fingerprint
+    facts |= {f"teacher {one.name}": f"{one.kind} {one.model}, {one.fingerprint[:12]}" for one in card.teachers}
+    facts["frames"] = f"{card.frame_count:,} of {', '.join(card.datasets)}, {card.frames[:12]}"
+    return facts
+
+
+def facts_of(workspace: Workspace, name: str) -> dict[str, str]:
+    """As `made_of`, of a distillation; empty where its encoder is not published."""
+    published = Notes(distillation_folder(workspace, name)).read(Published)
+    return made_of(published.card) if published else {}
+
+
 def print_report(table: EvaluationTable, page: Path) -> None:
     """A dataset's encoders beside one another, and where the page is."""
     for facts in table.tasks:

@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from t2t.commands.distillations import made_of
+from t2t.commands.page.distillation import write_distillation_report
 from t2t.core.host import observer_names
 from t2t.distillation.distillation import Distillation
 from t2t.distillation.entries import settled
-from t2t.distillation.evaluation.table import as_csv, as_markdown
+from t2t.distillation.evaluation.table import as_markdown
 from t2t.distillation.record import Evaluated, Prepared, Published, TrainedEncoder
 from t2t.distillation.watcher import Watcher
 from t2t.integrations.mlflow.names import LETTERS
@@ -74,7 +76,11 @@ class MLflowWatcher(Watcher):
         ]
         if evaluated.table is not None:
             lines.append(as_markdown(evaluated.table))
-            runs.client.log_text(run, as_csv(evaluated.table), "report/evaluation.csv")
+            report = write_distillation_report(
+                distillation.workspace, card.name, evaluated.table, facts=made_of(published.card)
+            )
+            for path in report.files:
+                runs.client.log_artifact(run, str(path), "report")
         tags = {"t2t.encoder": card.name, "t2t.fingerprint": published.fingerprint, "t2t.lake_commit": published.commit}
         runs.finish(run, "FINISHED", {**tags, "mlflow.note.content": "\n".join(lines)})
 
