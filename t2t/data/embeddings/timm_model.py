@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -99,19 +100,7 @@ class TimmModel:
                 part = np.concatenate([part, np.zeros((missing, *part.shape[1:]), np.uint8)])
             out[block] = self._forward(part)[: block.stop - block.start]
 
-        blocks = frame_blocks(frames, self.block, self.size)
-        threads_before = torch.get_num_threads()
-        if self.threads > 1:
-            try:
-                with ThreadPoolExecutor(self.threads, "encode", torch.set_num_threads, (1,)) as pool:
-                    list(pool.map(run, blocks))
-            finally:
-                torch.set_num_threads(
-                    threads_before
-                )  # What a thread sets holds for threads started later, and for MKL.
-        else:
-            for block in blocks:
-                run(block)
+        side_by_side(run, frame_blocks(frames, self.block, self.size), self.threads)
         return out
 
     @torch.inference_mode()
@@ -143,6 +132,21 @@ class TimmEncoder:
 
     def encode(self, frames: np.ndarray) -> np.ndarray:
         return np.clip(self.model(frames), -LARGEST, LARGEST).astype(np.float16)
+
+
+def side_by_side(run: Callable[[slice], None], blocks: Iterable[slice], threads: int) -> None:
+    """Runs every block of frames, so many at once, each as one thread's work."""
+    if threads == 1:
+        for block in blocks:
+            run(block)
+        return
+    threads_before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, "encode", torch.set_num_threads, (1,)) as pool:
+            list(pool.map(run, blocks))
+    finally:
+        # What a thread sets holds for threads started later, and for MKL.
+        torch.set_num_threads(threads_before)
 
 
 def channels(value: Any) -> tuple[float, ...]:
