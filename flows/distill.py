@@ -40,7 +40,5 @@ def distill(settings: DistillationRun, workspace: Workspace | None = None) -> di
         made = run(distillation, open_watcher(), steps_on(distillation.device))
     text = f"The encoder `{made.folder}`, fingerprint `{made.card.fingerprint}`.\n\n"
     text += as_markdown(made.table) if made.table else "No dataset is named to measure on (`evaluation.datasets`)."
-    create_markdown_artifact(
-        text, key=f"{artifact_key(config.name)}-encoder", description=f"The encoder {config.name}"
-    )
+    create_markdown_artifact(text, key=f"{artifact_key(config.name)}-encoder", description=f"The encoder {config.name}")
     return {"encoder": made.name, "folder": str(made.folder), "fingerprint": made.card.fingerprint}

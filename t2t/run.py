@@ -51,7 +51,6 @@ from t2t.studies.config import StudyRun
 from t2t.studies.running import Incomplete, Outcome, standing
 from t2t.studies.running import run_study as run_cells
 
-
 if TYPE_CHECKING:
     from t2t.distillation.running import DistilledResult
 

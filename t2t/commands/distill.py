@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from t2t.distillation.entries import DistillationRun
 
 RunFlow: TypeAlias = "Callable[[Workspace, DistillationRun], None]"
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A distillation: the name of a file in registry/distillations/.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A distillation: the name of a file in registry/distillations/.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="What differs from its file: training.epochs=5. May be repeated.")
 ]

@@ -19,6 +19,7 @@ from t2t.campaign.freeze import read_frozen
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import champion
 from t2t.commands.tables import console, table_of
+from t2t.core.config import Config
 from t2t.core.errors import T2TError, nearest
 from t2t.core.workspace import Workspace
 from t2t.data.embeddings.distilled import EncoderCard, known_encoders, place_of, read_card
@@ -28,7 +29,12 @@ from t2t.distillation.evaluation.table import EvaluationTable, cells, note
 from t2t.distillation.record import Evaluated, Notes, Prepared, Published, TrainedEncoder
 from t2t.lake import Lake
 
-STEPS = {"prepared": Prepared, "trained": TrainedEncoder, "evaluated": Evaluated, "published": Published}
+STEPS: dict[str, type[Config]] = {
+    "prepared": Prepared,
+    "trained": TrainedEncoder,
+    "evaluated": Evaluated,
+    "published": Published,
+}
 
 
 def distillations_json(workspace: Workspace) -> list[dict[str, Any]]:
@@ -111,8 +117,8 @@ def _teacher(teacher: dict[str, Any]) -> str:
 
 
 def plan_json(workspace: Workspace, config: DistillationConfig) -> dict[str, Any]:
-    """`t2t distill NAME --dry-run --json`: {distillation, state, samples, frames, teachers, student, size, batch, steps,
-    evaluation, folder}; frames and steps are the most that there can be, before files are read."""
+    """`t2t distill NAME --dry-run --json`: {distillation, state, samples, frames, teachers, student, size, batch,
+    steps, evaluation, folder}; frames and steps are the most that there can be, before files are read."""
     samples = frames = 0
     for name in config.datasets:
         table = open_dataset(workspace, name).samples
@@ -209,7 +215,9 @@ def print_made(workspace: Workspace, name: str) -> None:
             columns, lines = cells(evaluated.table, facts)
             console.print(table_of(pd.DataFrame(lines, columns=columns), f"{facts.dataset}: {facts.metric} on test"))
     console.print(f"Encoder {name}: {made['folder']}", markup=False, soft_wrap=True)
-    console.print(f"  {made['model']}, {made['dim']} numbers a frame, fingerprint {made['fingerprint'][:12]}", markup=False)
+    console.print(
+        f"  {made['model']}, {made['dim']} numbers a frame, fingerprint {made['fingerprint'][:12]}", markup=False
+    )
     console.print(f"  learned from {', '.join(_teacher(one) for one in row['teachers'])}", markup=False)
     for what, command in {
         "In a campaign": f"encoder: {{kind: distilled, name: {name}}}",
@@ -252,10 +260,12 @@ def _retract(workspace: Workspace, lake: Lake, name: str, teacher: str | None, r
             continue
         rounds = len(ledger.records())
         branch = tree.add(
-            f"campaign [bold]{key}[/bold] looks through {escape(why)}" if why else f"campaign [bold]{key}[/bold] goes on"
+            f"campaign [bold]{key}[/bold] looks through {escape(why)}"
+            if why
+            else f"campaign [bold]{key}[/bold] counts again, and can go on"
         )
         if why:
-            branch.add(f"its {rounds} rounds count as retracted, and it does not go on")
+            branch.add(f"its {rounds} round{'s' * (rounds != 1)} count as retracted, and it does not go on")
             if best is not None:
                 branch.add(f"champion: round {best.round} [dim]to[/dim] none")
             frozen = (read_frozen(ledger).get("encoder") or {}).get("name", name)

@@ -24,9 +24,9 @@ PAGE = ROOT / "docs" / "configuration.md"
 # (A line that begins with two spaces goes on with the one before.)
 HEAD = """# Configuration
 
-Every key of every file in `registry/`: one YAML file for each dataset, teacher, campaign, study and distillation. This page is
-  made of the models that read the files (`python -m t2t.commands.reference`), and a test compares it with them. What to
-  write first is in the commented entries that `t2t init` writes; what a word means is in the
+Every key of every file in `registry/`: one YAML file for each dataset, teacher, campaign, study and distillation.
+  This page is made of the models that read the files (`python -m t2t.commands.reference`), and a test compares it
+  with them. What to write first is in the commented entries that `t2t init` writes; what a word means is in the
   [glossary](glossary.md).
 
 - **A file's name is the entry's**: `name` (a teacher's `id`) may be left out, and may not differ.

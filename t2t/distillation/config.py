@@ -213,7 +213,8 @@ class DistillationConfig(Config):
     evaluation: DistillationEvaluationConfig = Field(DistillationEvaluationConfig(), description="How it is measured.")
 
     lake: Annotated[str, Free()] = Field(
-        "git", description="Where its lineage is noted; as a campaign's: `git`, `git:<path>` or `lakefs://<repository>`."
+        "git",
+        description="Where its lineage is noted; as a campaign's: `git`, `git:<path>` or `lakefs://<repository>`.",
     )
 
     @property

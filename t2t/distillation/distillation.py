@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -87,13 +88,15 @@ class Distillation:
 
     @cached_property
     def views(self) -> Views:
-        return build_views(self.config)
+        return build_views(self.config, self.device)
 
     # -- who is learned from, and who learns ----------------------------------------------------------------------
 
     def check_models(self) -> None:
         """Raises T2TError for a model that timm does not have: within a moment, and before anything is opened."""
-        models = {f"teacher {one.name!r}": one.model for one in self.config.teachers if isinstance(one, TimmTeacherConfig)}
+        models = {
+            f"teacher {one.name!r}": one.model for one in self.config.teachers if isinstance(one, TimmTeacherConfig)
+        }
         for whose, model in {**models, "student": self.config.student.model}.items():
             if not timm.is_model(model) and not set(":/") & set(model):
                 raise T2TError(f"{whose}: timm has no model {model!r}.{nearest(model, timm.list_models())}")
@@ -111,7 +114,9 @@ class Distillation:
                 kind=config.kind,
                 model=config.model,
                 fingerprint=teacher.fingerprint,
-                weights=sha256_file(config.weights) if isinstance(config, TimmTeacherConfig) and config.weights else None,
+                weights=sha256_file(config.weights)
+                if isinstance(config, TimmTeacherConfig) and config.weights
+                else None,
             )
             for teacher, config in zip(self.teachers, self.config.teachers, strict=True)
         )
@@ -154,11 +159,8 @@ class Distillation:
             seconds=made.seconds,
         )
 
-    def _kept(self) -> dict[str, Kept]:
+    def _kept(self) -> Mapping[str, Kept]:
         """Teachers' features of all frames, where nothing is drawn: computed once."""
         if self.config.augment != "none":
             return {}
-        return {
-            teacher.name: keep_features(teacher, self.source, self.views, self.workspace.work)
-            for teacher in self.teachers
-        }
+        return keep_features(self.teachers, self.source, self.workspace.work, self.config.loss.patches)

@@ -12,7 +12,7 @@ from t2t.campaign import encoders
 from t2t.campaign.config import NAME, override
 from t2t.campaign.entries import dataset_config, named
 from t2t.campaign.find import BRIEFLY, NOTE, distillation_folder
-from t2t.core.config import Config, expand, fixed, parse, read_yaml
+from t2t.core.config import Config, Written, expand, fixed, parse, read_yaml
 from t2t.core.errors import DataError, T2TError, nearest
 from t2t.core.files import write_text
 from t2t.core.host import check_memory
@@ -54,7 +54,7 @@ def read_distillation(workspace: Workspace, wanted: str | DistillationRun) -> Di
     content = named(path, read_yaml(path), "name")
     if of_name := [setting for setting in order.settings if setting.partition("=")[0] == "name"]:
         raise T2TError(f"--set {of_name[0]!r}: another name is given by --name (in Python: name='...').")
-    content = override(content, list(order.settings))
+    content = Written(override(content, list(order.settings)))
     content["name"] = order.name or order.distillation
     variables = {"data": str(_data(workspace, content, path))} if "${data}" in str(content) else {}
     return parse(DistillationConfig, expand(content, variables, path), path)

@@ -81,7 +81,7 @@ def _features(distillation: Distillation, encoder: Any, source: FrameSource, tas
         for at in range(0, len(frames), BLOCK):
             some = frames[at : at + BLOCK]
             with torch.no_grad():
-                crops = torch.from_numpy(distillation.views.plain(source.read(some)))
+                crops = torch.as_tensor(distillation.views.plain(source.read(some)))
                 seen = encoder.tokens(crops).cls if hasattr(encoder, "tokens") else encoder.embed(crops.to(device))
                 found.append(seen.float().cpu().numpy())
             advance(len(some))

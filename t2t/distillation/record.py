@@ -1,4 +1,4 @@
-"""What a distillation leaves in its folder of the work folder, `distillations/<name>/`: a note for each step that is done.
+"""What a distillation leaves in its folder of the work folder, `distillations/<name>/`: a note of each step.
 
 A note is written when its step is over, with a checksum; a step whose note is there is not done again.
 """
@@ -90,4 +90,4 @@ class Notes:
 
     def _path(self, model: type[Config]) -> Path:
         names = {Prepared: "prepared", TrainedEncoder: "trained", Evaluated: "evaluated", Published: "published"}
-        return self.folder / f"{names[model]}.json"  # type: ignore[index]
+        return self.folder / f"{names[model]}.json"

@@ -134,6 +134,7 @@ def train(distillation: Distillation, watcher: Watcher) -> TrainedEncoder:
         watcher.curve(distillation, trained.curve)
         return trained
     _refuse_other_material(distillation, prepared)
+
     def report(step: int, numbers: dict[str, float]) -> None:
         watcher.curve(distillation, [(step, numbers)])
 

@@ -1,4 +1,4 @@
-"""Distillations of the registry: read as a whole, and refused within a moment, without torch and with nothing written."""
+"""Distillations of the registry: read as a whole, and refused within a moment, without torch, nothing written."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def test_a_file_is_read_with_its_datasets_folder_and_changes(world: Path, tmp_pa
         ({"dataset": "demos"}, "no such dataset. Did you mean 'demo'?"),
         ({"evaluation": {"datasets": ["dem"]}}, "no such dataset. Did you mean 'demo'?"),
         ({"splits": ["trian"]}, "splits: 'trian' is none. Did you mean 'train'?"),
-        ({"student": {"model": "test_resnet", "weights": "/no/s.safetensors"}}, "(weights that the student starts from)"),
+        (
+            {"student": {"model": "test_resnet", "weights": "/no/s.safetensors"}},
+            "(weights that the student starts from)",
+        ),
         (
             {"teachers": [{"name": "one", "kind": "timm", "model": "test_vit", "weights": "/no/w.safetensors"}]},
             "/no/w.safetensors: no such file (weights of teacher 'one').",

@@ -1,4 +1,4 @@
-"""A distillation from its file to the encoder in its place: steps done once, kills, what changed meanwhile, who is told."""
+"""A distillation from its file to the encoder in its place: steps done once, kills, what changed meanwhile."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def bytes_of(workspace: Workspace) -> dict[str, bytes]:
     return {name: (place_of(workspace.work, "small") / name).read_bytes() for name in (CARD, WEIGHTS)}
 
 
-def test_what_comes_of_it_is_in_its_place_in_the_lake_and_measured(made: tuple[Workspace, DistilledResult, Told]) -> None:
+def test_what_comes_of_it_is_in_its_place_in_the_lake_and_measured(
+    made: tuple[Workspace, DistilledResult, Told],
+) -> None:
     workspace, result, told = made
     assert result.folder == place_of(workspace.work, "small")
     assert told.calls == ["ready", "opened", "published"]

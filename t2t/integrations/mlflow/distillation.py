@@ -1,5 +1,5 @@
-"""A distillation in MLflow: one run in its first dataset's experiment, with curves by teacher and token type, what it is
-worth, and the encoder's files."""
+"""A distillation in MLflow: one run in its first dataset's experiment, with curves by teacher and token type, what the
+encoder is worth, and its files."""
 
 from __future__ import annotations
 

@@ -56,9 +56,7 @@ class Runs:
         database: the file of a local store; None for a server.
     """
 
-    def __init__(
-        self, uri: str | None, work: Path, dataset: str, campaign: str, owner: Owner = "campaign"
-    ):
+    def __init__(self, uri: str | None, work: Path, dataset: str, campaign: str, owner: Owner = "campaign"):
         self.dataset, self.campaign, self.work, self.owner = dataset, campaign, Path(work), owner
         self.uri = uri or tracking_uri(work)
         sqlite = self.uri.startswith("sqlite:////")
