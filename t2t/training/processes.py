@@ -14,9 +14,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,15 +44,20 @@ def train_here(job: TrainJob, student: Student, device: str, report: Report) -> 
         return run(job, student, report)
     save(student, job.files.start)
     try:
-        with staging(job.folder) as folder, helpers(job, workers, device, folder) as group:
+        order = {"job": job.model_dump(mode="json")}
+        with staging(job.folder) as folder, helpers(order, "t2t.training.worker", workers, device, folder) as group:
             return run(job, student, report, group)
     finally:
         remove_folder(job.files.start)
 
 
 @contextmanager
-def helpers(job: TrainJob, workers: int, device: str, folder: Path) -> Iterator[Group]:
+def helpers(order: Mapping[str, Any], module: str, workers: int, device: str, folder: Path) -> Iterator[Group]:
     """Starts all workers but the leader, which is this process, for the length of the block.
+
+    Args:
+        order: what they are to do, as JSON has it. module: that they run, as `t2t.training.worker`.
+        folder: for their logs, and where they meet.
 
     Raises T2TError when the machine has fewer GPUs, or when a helper ends too soon; its own words are in the message.
     """
@@ -71,7 +77,7 @@ def helpers(job: TrainJob, workers: int, device: str, folder: Path) -> Iterator[
         for rank in range(1, workers):
             log_file = stack.enter_context(open(folder / f"worker-{rank}.log", "wb"))
             processes[rank] = subprocess.Popen(
-                [sys.executable, "-m", "t2t.training.worker"],
+                [sys.executable, "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log_file,
@@ -81,7 +87,7 @@ def helpers(job: TrainJob, workers: int, device: str, folder: Path) -> Iterator[
         try:
             for rank, process in processes.items():
                 place = {"rank": rank, "size": workers, "meeting": meeting, "device": device}
-                _tell(process, json.dumps({"job": job.model_dump(mode="json"), **place}))
+                _tell(process, json.dumps({**order, **place}))
             for rank, process in processes.items():
                 if not _ready(process):
                     raise _broken(rank, process, folder)

@@ -221,3 +221,19 @@ def test_python_runs_it_without_a_server(world: Path, tmp_path: Path, monkeypatc
     assert (result.name, result.table, result.folder.name) == ("short", None, "short")
     with pytest.raises(T2TError, match=r"watcher is a t2t\.distillation\.watcher\.Watcher"):
         t2t.run_distillation("small", workspace=workspace, watcher="mlflow")  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_workers_share_each_batch_and_leave_one_encoder(
+    made: tuple[Workspace, DistilledResult, Told], world: Path, tmp_path: Path
+) -> None:
+    workspace, told = distillation_in(world, tmp_path), Told()
+    result = run(opened(workspace, "training.workers=2"), told)
+    assert told.calls == ["ready", "opened", "published"]
+    one, two = made[2].points[2], told.points[2]
+    assert one.keys() == two.keys()
+    # Means over a batch are added up in another order, and batch norm sees half a batch.
+    assert two["loss"] == pytest.approx(one["loss"], rel=0.05)
+    assert result.card.teachers == made[1].card.teachers
+    assert not list(workspace.work.rglob("*.tmp"))
