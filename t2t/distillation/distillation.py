@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from safetensors.torch import load_file
 from t2t.campaign.entries import open_dataset
 from t2t.campaign.find import distillation_folder
 from t2t.core.errors import T2TError, nearest
-from t2t.core.files import sha256_file, staging
+from t2t.core.files import sha256_file
 from t2t.core.host import find_device
 from t2t.core.locks import Exclusive
 from t2t.core.workspace import Workspace
@@ -22,16 +21,15 @@ from t2t.data.embeddings.distilled import Network, TeacherEncoder, place_of
 from t2t.data.embeddings.frames import FrameSettings, FrameSource, decode_frames
 from t2t.distillation.cache import keep_features
 from t2t.distillation.config import DistillationConfig, TimmTeacherConfig
-from t2t.distillation.loop import Distilled, Report, distill
+from t2t.distillation.loop import Report, distill
 from t2t.distillation.parts import FeatureTeacher, Kept, Views
 from t2t.distillation.record import Notes, TrainedEncoder
 from t2t.distillation.save import save_encoder
 from t2t.distillation.student import EncoderStudent
 from t2t.distillation.teachers import build_teachers
 from t2t.distillation.views import build_views
+from t2t.distillation.workers import together
 from t2t.lake import Lake, open_lake
-from t2t.training.group import ALONE, Group
-from t2t.training.processes import helpers
 
 
 class Distillation:
@@ -138,18 +136,22 @@ class Distillation:
 
     def train(self, report: Report) -> TrainedEncoder:
         """Trains the student and writes its weights (`notes.weights`); returns the note of it."""
-        student, workers = self.student, self.config.training.workers
-        if workers == 1:
-            made = self.distilled(report)
-        else:
-            _ = self.kept  # once, and not by every worker
-            place = {key: str(value) for key, value in asdict(self.workspace).items()}
-            order = {"config": self.config.model_dump(mode="json"), "place": place, "keys": list(self.source.keys)}
-            with (
-                staging(self.folder) as folder,
-                helpers(order, "t2t.distillation.worker", workers, self.device, folder) as group,
-            ):
-                made = self.distilled(report, group)
+        student, teachers, title = self.student, self.teachers, f"Distillation {self.name}"
+        kept = self._kept()  # once, and not by every worker
+        place = self.workspace.work, self.notes.snapshot
+        with together(title, self.config, self.source, *place, self.device) as group:
+            made = distill(
+                student,
+                teachers,
+                self.source,
+                self.views,
+                self.config,
+                kept,
+                title,
+                report,
+                self.notes.snapshot,
+                group,
+            )
         save_encoder(student, self.notes.weights)
         facts = student.encoder(str(self.notes.weights)).model_dump()
         network = {key: facts[key] for key in ("model", "model_kwargs", "size", "crop", "interpolation", "mean", "std")}
@@ -161,23 +163,7 @@ class Distillation:
             seconds=made.seconds,
         )
 
-    def distilled(self, report: Report = lambda step, numbers: None, group: Group = ALONE) -> Distilled:
-        """Trains the student in place, as one of a group's workers."""
-        return distill(
-            self.student,
-            self.teachers,
-            self.source,
-            self.views,
-            self.config,
-            self.kept,
-            f"Distillation {self.name}",
-            report,
-            self.notes.snapshot,
-            group,
-        )
-
-    @cached_property
-    def kept(self) -> Mapping[str, Kept]:
+    def _kept(self) -> Mapping[str, Kept]:
         """Teachers' features of all frames, where nothing is drawn: computed once."""
         if self.config.augment != "none":
             return {}

@@ -19,6 +19,7 @@ def save_encoder(student: EncoderStudent, path: Path) -> None:
     """
     state = {name: value.detach().cpu().clone().contiguous() for name, value in student.model.state_dict().items()}
     with atomic_file(path) as temporary:
-        save_file(state, temporary, {"format": "pt", "model": student.config.model})
+        # One entry only: safetensors writes several in any order, and the same weights are to be the same bytes.
+        save_file(state, temporary, {"format": "pt"})
         fresh = timm.create_model(student.config.model, pretrained=False, num_classes=0, **student.kwargs)
         fresh.load_state_dict(load_file(temporary), strict=True)

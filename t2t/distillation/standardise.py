@@ -57,10 +57,10 @@ class MovingAverage(Standardiser):
 
     @torch.no_grad()
     def update(self, features: Tensor, momentum: float, group: Group = ALONE) -> None:
-        rows = features.reshape(-1, self.dim).double()
+        rows = _real(features).reshape(-1, self.dim)
         count = group.total(torch.tensor(float(len(rows)), dtype=torch.float64, device=rows.device))
-        mean = group.total(rows.sum(0)) / count
-        squares = group.total((rows - mean).square().sum(0))
+        mean = group.total(rows.sum(0, dtype=torch.float64)) / count
+        squares = group.total((rows - mean.to(rows)).square().sum(0, dtype=torch.float64))
         self.mean.lerp_(mean, momentum)
         self.deviation.lerp_((squares / (count - 1).clamp_min(1)).sqrt(), momentum)
 

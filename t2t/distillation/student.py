@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-import torch.nn.functional as F
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from t2t.core.errors import T2TError
-from t2t.data.embeddings.config import TimmConfig, TimmWeightsConfig
+from t2t.data.embeddings.config import Interpolation, TimmConfig, TimmWeightsConfig
 from t2t.data.embeddings.timm_model import channels, create_model
 from t2t.distillation.config import EncoderStudentConfig
 from t2t.distillation.projectors import Block
+from t2t.distillation.teachers import scaled
 
 # How frames come to the student's size, in training and whenever the encoder is used.
-INTERPOLATION = "bilinear"
+INTERPOLATION: Interpolation = "bilinear"
 
 
 class EncoderStudent(nn.Module):
@@ -69,12 +69,7 @@ class EncoderStudent(nn.Module):
 
     def pixels(self, crops: Tensor) -> Tensor:
         """uint8 [N, s, s, 3] to normalised float32 [N, 3, size, size]."""
-        x = crops.permute(0, 3, 1, 2).float()
-        if x.shape[-1] != self.size:
-            # As frames are scaled elsewhere, whole bytes within their range.
-            x = F.interpolate(x, (self.size, self.size), mode=INTERPOLATION, antialias=True, align_corners=False)
-            x = x.round().clamp(0, 255)
-        return (x / 255 - self.mean) / self.std
+        return (scaled(crops, self.size, INTERPOLATION).float() / 255 - self.mean) / self.std
 
     def encoder(self, weights: str) -> TimmConfig:
         """The frame encoder that this student's saved weights are. Args: weights: their safetensors file."""

@@ -182,9 +182,9 @@ class FrozenTeacher(ABC):
 
 
 def scaled(crops: Tensor, size: int, interpolation: Interpolation) -> Tensor:
-    """uint8 [N, S, S, 3] to whole numbers 0..255 [N, 3, size, size], as a picture is scaled by Pillow."""
+    """uint8 [N, H, W, 3] to whole numbers 0..255 [N, 3, size, size], as a picture is scaled by Pillow."""
     pixels = crops.permute(0, 3, 1, 2)
-    if pixels.shape[-1] == size:
+    if pixels.shape[2:] == (size, size):
         return pixels
     # Bytes have a way of their own on the CPU, four times as fast; on CUDA there is none.
     given = pixels if pixels.device.type == "cpu" else pixels.float()

@@ -1,33 +1,36 @@
-"""A helper of a distillation by several workers: `python -m t2t.distillation.worker` (`t2t.training.processes`)."""
+"""A helper of a distillation: `python -m t2t.distillation.worker`, started by `t2t.distillation.workers` only."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+from collections.abc import Callable
+from typing import Any
 
-from t2t.core.workspace import Workspace
-from t2t.data.embeddings.frames import FrameSource
+from t2t.data.embeddings.frames import FrameSettings, FrameSource
 from t2t.distillation.cache import open_features
-from t2t.distillation.config import DistillationConfig
-from t2t.distillation.distillation import Distillation
-from t2t.training.group import member
-from t2t.training.processes import READY
-from t2t.training.worker import read_order
+from t2t.distillation.loop import distill
+from t2t.distillation.student import EncoderStudent
+from t2t.distillation.teachers import build_teachers
+from t2t.distillation.views import build_views
+from t2t.distillation.workers import DistillationJob
+from t2t.training.group import Group
+from t2t.training.processes import join
 
 
-def main() -> None:
-    order = read_order()
-    config = DistillationConfig.model_validate(order["config"])
-    place = Workspace(**{key: Path(value) for key, value in order["place"].items()})
-    distillation = Distillation(config, place, order["device"])
-    # What the leader has decoded and looked at is opened, and made by nobody else.
-    work, teachers = place.work, distillation.teachers
-    distillation.source = FrameSource.open(work, distillation.taken, order["keys"], config.frames.most)
+def take_up(content: dict[str, Any], device: str) -> Callable[[Group], object]:
+    job = DistillationJob.model_validate(content)
+    config = job.config
+    keys = json.loads(job.keys.read_text(encoding="utf-8"))
+    settings = FrameSettings(config.frames.per_sample, config.frames.size)
+    source = FrameSource.open(job.work, settings, keys, job.most)
+    teachers, views = build_teachers(config.teachers, device), build_views(config, device)
     plain = config.augment == "none"
-    distillation.kept = open_features(teachers, distillation.source, work, config.loss.patches) if plain else {}
-    print(READY, flush=True)
-    with member(order["meeting"], order["rank"], order["size"], order["device"]) as group:
-        distillation.distilled(group=group)
+    kept = open_features(teachers, source, job.work, config.loss.patches) if plain else {}
+    student = EncoderStudent(config.student, config.training.seed).to(device)
+    return lambda group: distill(
+        student, teachers, source, views, config, kept, job.title, snapshot=job.snapshot, group=group
+    )
 
 
 if __name__ == "__main__":
-    main()
+    join(take_up)

@@ -14,13 +14,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
 
+from t2t.core.config import Config
 from t2t.core.errors import T2TError, one_line
 from t2t.core.files import remove_folder, staging
 from t2t.students.base import Student
@@ -44,20 +46,20 @@ def train_here(job: TrainJob, student: Student, device: str, report: Report) -> 
         return run(job, student, report)
     save(student, job.files.start)
     try:
-        order = {"job": job.model_dump(mode="json")}
-        with staging(job.folder) as folder, helpers(order, "t2t.training.worker", workers, device, folder) as group:
+        with staging(job.folder) as folder, helpers(job, workers, device, folder) as group:
             return run(job, student, report, group)
     finally:
         remove_folder(job.files.start)
 
 
 @contextmanager
-def helpers(order: Mapping[str, Any], module: str, workers: int, device: str, folder: Path) -> Iterator[Group]:
+def helpers(
+    job: Config, workers: int, device: str, folder: Path, module: str = "t2t.training.worker"
+) -> Iterator[Group]:
     """Starts all workers but the leader, which is this process, for the length of the block.
 
     Args:
-        order: what they are to do, as JSON has it. module: that they run, as `t2t.training.worker`.
-        folder: for their logs, and where they meet.
+        job: what each is told to do. module: what each runs; it calls `join`.
 
     Raises T2TError when the machine has fewer GPUs, or when a helper ends too soon; its own words are in the message.
     """
@@ -87,7 +89,7 @@ def helpers(order: Mapping[str, Any], module: str, workers: int, device: str, fo
         try:
             for rank, process in processes.items():
                 place = {"rank": rank, "size": workers, "meeting": meeting, "device": device}
-                _tell(process, json.dumps({**order, **place}))
+                _tell(process, json.dumps({"job": job.model_dump(mode="json"), **place}))
             for rank, process in processes.items():
                 if not _ready(process):
                     raise _broken(rank, process, folder)
@@ -103,6 +105,27 @@ def helpers(order: Mapping[str, Any], module: str, workers: int, device: str, fo
                     raise
         finally:
             _end(list(processes.values()))
+
+
+def join(take_up: Callable[[dict[str, Any], str], Callable[[Group], object]]) -> None:
+    """What a helper does: reads its order, gets ready, says so, and works until the leader is done or gone.
+
+    Args:
+        take_up: is given the job, as JSON had it, and the device; returns the work, which is given the group.
+    """
+    order = json.loads(sys.stdin.readline())
+    Thread(target=_end_with_the_leader, daemon=True).start()
+    if order["device"].startswith("cuda"):
+        torch.cuda.set_device(order["rank"])
+    work = take_up(order["job"], order["device"])
+    print(READY, flush=True)
+    with member(order["meeting"], order["rank"], order["size"], order["device"]) as group:
+        work(group)
+
+
+def _end_with_the_leader() -> None:
+    sys.stdin.read()
+    os._exit(3)
 
 
 def _tell(process: subprocess.Popen[str], line: str) -> None:

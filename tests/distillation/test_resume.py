@@ -121,7 +121,7 @@ def test_what_says_nothing_of_the_learning_may_change(tmp_path: Path, caplog: py
     changes = {"name": "other", "description": "x", "training": {"snapshot_minutes": 1}, "evaluation": {"probe": False}}
     with caplog.at_level("INFO", "t2t"):
         run(configured(**changes), snapshot=path)
-    assert "goes on at step 3" in caplog.text
+    assert "goes on at step" in caplog.text
 
 
 def start(folder: Path, rank: int = 0, size: int = 1, pause: float = 0.0) -> subprocess.Popen[bytes]:

@@ -222,11 +222,9 @@ def test_helpers_are_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError("no processes here")
 
     monkeypatch.setattr("t2t.training.processes.subprocess.Popen", start)
-    order = {"job": written(tmp_path).model_dump(mode="json")}
-    for module in ("t2t.training.worker", "t2t.distillation.worker"):
-        with pytest.raises(OSError, match="no processes here"), helpers(order, module, 2, "cpu", tmp_path):
-            pass
-    assert started == [[sys.executable, "-m", f"t2t.{room}.worker"] for room in ("training", "distillation")]
+    with pytest.raises(OSError, match="no processes here"), helpers(written(tmp_path), 2, "cpu", tmp_path):
+        pass
+    assert started == [[sys.executable, "-m", "t2t.training.worker"]]
 
 
 def test_a_worker_knows_no_campaign_no_lake_and_no_encoder() -> None:

@@ -63,6 +63,6 @@ def test_more_workers_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     with (
         pytest.raises(T2TError, match="workers is 4, but this machine has 2 GPUs"),
-        helpers({}, "t2t.training.worker", 4, "cuda", tmp_path),
+        helpers(None, 4, "cuda", tmp_path),  # type: ignore[arg-type]
     ):
         pass
