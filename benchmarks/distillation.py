@@ -232,11 +232,8 @@ def shown(name: str, task: Task, found: Mapping[str, Sequence[Mapping[str, Measu
     out = Table(title=f"{name}: {task.metric} on {len(task.test)} samples, learned from {len(task.fit)}")
     numbers: dict[str, Any] = {}
     what = ("k-NN 20", "probe")
-    for column in (
-        "row",
-        *(c for one in what for c in (one, "95 %", "each seed", "less the row before")),
-        "k-NN 10, 100, 200",
-    ):
+    columns = (c for one in what for c in (one, "95 %", "each seed", "less the row before"))
+    for column in ("row", *columns, "k-NN 10, 100, 200"):
         out.add_column(column, justify="left" if column == "row" else "right")
     for row, seeds in found.items():
         line = [row]

@@ -216,7 +216,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Absent:
-    """A teacher whose features are all kept: nobody needs the model itself (`t2t.distillation.parts.FeatureTeacher`)."""
+    """A teacher whose features are all kept: the model is not needed (`t2t.distillation.parts.FeatureTeacher`)."""
 
     name: str
     fingerprint: str
