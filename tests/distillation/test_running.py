@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
+import torch
 from safetensors.torch import load_file
 
 import t2t
@@ -22,11 +23,13 @@ from t2t.data.embeddings.distilled import CARD, WEIGHTS, located, place_of
 from t2t.data.embeddings.encoders import build_encoder
 from t2t.distillation.distillation import Distillation
 from t2t.distillation.entries import DistillationRun, read_distillation, settled
+from t2t.distillation.measuring import _pruned
 from t2t.distillation.record import Evaluated, Prepared, Published, TrainedEncoder
 from t2t.distillation.running import DistilledResult, run
+from t2t.distillation.student import EncoderStudent
 from t2t.distillation.watcher import Watcher
 from t2t.lake import open_lake
-from tests.helpers.distillations import distillation_in
+from tests.helpers.distillations import SMALL, distillation_in
 
 
 class Killed(BaseException):
@@ -94,8 +97,34 @@ def test_what_comes_of_it_is_in_its_place_in_the_lake_and_measured(
     assert noted.settings == settled(opened(workspace).config)
     # No label and no clip of the test split was looked at: 12 + 12 + 16 clips of two frames.
     assert noted.frame_count == 80
+    assert result.table is None
+
+
+def test_it_is_measured_beside_its_teachers(
+    made: tuple[Workspace, DistilledResult, Told], world: Path, tmp_path: Path
+) -> None:
+    workspace = distillation_in(world, tmp_path, evaluation={**SMALL["evaluation"], "datasets": ["demo"]})
+    at_work = opened(workspace)
+    result = run(at_work)
+    assert result.card.weights == made[1].card.weights
     assert result.table is not None
     assert {row.encoder for row in result.table.rows} == {"small", "tokens", "maps", "concatenation"}
+    assert all(0 <= row.value.value <= 1 for row in result.table.rows)
+    # Pruning takes weights of a copy.
+    frames = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
+    student = at_work.trained_student
+    before = _embedded(student, frames)
+    assert not np.allclose(_embedded(_pruned(student, 0.9), frames), before)
+    teacher = at_work.teachers[0]
+    whole = teacher.tokens(frames).cls
+    assert not torch.allclose(_pruned(teacher, 0.9).tokens(frames).cls, whole)
+    assert torch.equal(teacher.tokens(frames).cls, whole)
+    assert np.array_equal(_embedded(student, frames), before)
+
+
+def _embedded(student: EncoderStudent, frames: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return student.embed(torch.from_numpy(frames)).numpy()
 
 
 def test_the_encoder_is_used_at_once_and_gives_the_trained_students_numbers(
@@ -216,7 +245,7 @@ def test_an_unknown_model_is_said_before_anything_is_opened(
 def test_python_runs_it_without_a_server(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("T2T_OBSERVERS", "")
     workspace = distillation_in(world, tmp_path)
-    settings = ["training.steps=2", "evaluation.datasets=[]"]
+    settings = ["training.steps=2"]
     result = t2t.run_distillation("small", workspace=workspace, name="short", settings=settings)
     assert (result.name, result.table, result.folder.name) == ("short", None, "short")
     with pytest.raises(T2TError, match=r"watcher is a t2t\.distillation\.watcher\.Watcher"):

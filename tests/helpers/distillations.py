@@ -20,7 +20,7 @@ SMALL: dict[str, Any] = {
     "student": {"model": "test_resnet", "size": 32},
     "augment": "none",
     "training": {"steps": 6, "batch": 8, "evaluate_every": 2, "snapshot_steps": 2, "precision": "float32"},
-    "evaluation": {"datasets": ["demo"], "knn": [3], "analyses": False},
+    "evaluation": {"knn": [3], "probe": False, "analyses": False},
 }
 
 

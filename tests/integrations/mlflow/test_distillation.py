@@ -12,7 +12,7 @@ from t2t.distillation.distillation import Distillation
 from t2t.distillation.entries import read_distillation
 from t2t.distillation.running import run
 from t2t.integrations.mlflow.distillation import MLflowWatcher, open_watcher
-from tests.helpers.distillations import distillation_in
+from tests.helpers.distillations import SMALL, distillation_in
 
 
 class Killed(BaseException):
@@ -33,7 +33,7 @@ def test_one_run_has_curves_by_teacher_and_token_type_the_encoder_and_what_it_is
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("T2T_OBSERVERS", "mlflow")
-    workspace = distillation_in(world, tmp_path)
+    workspace = distillation_in(world, tmp_path, evaluation={**SMALL["evaluation"], "datasets": ["demo"]})
     config = read_distillation(workspace, "small")
     with pytest.raises(Killed):
         run(Distillation(config, workspace, "cpu"), Dying())
@@ -51,8 +51,8 @@ def test_one_run_has_curves_by_teacher_and_token_type_the_encoder_and_what_it_is
         steps = [point.step for point in client.get_metric_history(found.info.run_id, name)]
         assert steps == [2, 4, 6], name
     assert found.data.params["teachers/tokens"] == "timm test_vit"
-    assert found.data.metrics["student on test/demo/probe"] == pytest.approx(
-        next(row.value.value for row in result.table.of("demo")["small"] if row.measure == "probe")
+    assert found.data.metrics["student on test/demo/k-NN 3"] == pytest.approx(
+        next(row.value.value for row in result.table.of("demo")["small"] if row.measure == "k-NN 3")
     )
     files = {file.path for folder in ("encoder", "report") for file in client.list_artifacts(found.info.run_id, folder)}
     assert {"encoder/encoder.json", "encoder/model.safetensors", "report/small.html", "report/small.csv"} <= files
