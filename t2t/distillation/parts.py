@@ -58,13 +58,14 @@ class Frames(Protocol):
 
 
 class Views(Protocol):
-    """What is shown of frames: uint8 [N, S, S, 3] to crops, uint8 [N, s, s, 3]; the same for teachers and student."""
+    """What is shown of frames: uint8 [N, S, S, 3] to crops, uint8 [N, s, s, 3], of which a tensor may lie on a GPU; the
+    same for teachers and student."""
 
-    def __call__(self, frames: np.ndarray, seed: int, step: int) -> np.ndarray:
+    def __call__(self, frames: np.ndarray, seed: int, step: int) -> np.ndarray | Tensor:
         """A view of each frame, drawn by seed, step and the frame's place alone."""
         ...
 
-    def plain(self, frames: np.ndarray) -> np.ndarray:
+    def plain(self, frames: np.ndarray) -> np.ndarray | Tensor:
         """The view in which nothing is drawn."""
         ...
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import isqrt
 from typing import Any
 
@@ -117,14 +118,11 @@ class FrozenTeacher(ABC):
         self.scale, self.shift = (torch.tensor(part).view(1, 3, 1, 1).to(self.device) for part in (scale, shift))
         noise = np.random.default_rng(0).integers(0, 256, (1, self.size, self.size, 3), np.uint8)
         self.model.eval().requires_grad_(False)
-        try:
+        with self._stumbles():
             if self.on_cpu and self.folds:
                 self.model = folded(self.model, self._pixels(torch.from_numpy(noise)))
             self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.dim, self.grid, self.pooled = 0, (0, 0), True
             cls, patches = self._block(torch.from_numpy(noise))
-        except STUMBLES as error:
-            raise T2TError(f"cannot work on {self.size}x{self.size} frames: {one_line(error)}") from None
         if patches.ndim != 4 or cls.ndim != 2:
             raise T2TError(f"gives features of shapes {list(cls.shape)} and {list(patches.shape)}, which are no tokens")
         if not (cls.isfinite().all() and patches.isfinite().all()):
@@ -133,6 +131,13 @@ class FrozenTeacher(ABC):
         # A projection behind the pooling (MobileNetV3) gives a length that patches do not have.
         self.pooled = cls.shape[1] == self.dim
         self.has_cls &= self.pooled
+
+    @contextmanager
+    def _stumbles(self) -> Iterator[None]:
+        try:
+            yield
+        except STUMBLES as error:
+            raise T2TError(f"cannot work on {self.size}x{self.size} frames: {one_line(error)}") from None
 
     def tokens(self, crops: np.ndarray | Tensor) -> Tokens:
         """What it sees of crops.
@@ -206,7 +211,8 @@ class TimmTeacher(FrozenTeacher):
         super().__init__(config.name, size, config.interpolation or own_way, device)
         if size != own_size and hasattr(self.model, "set_input_size") and "img_size" not in config.model_kwargs:
             # Position embeddings are stretched, as timm does it.
-            self.model.set_input_size(img_size=(size, size))
+            with self._stumbles():
+                self.model.set_input_size(img_size=(size, size))  # type: ignore[operator]
         mean = channels(defaults["mean"] if config.mean is None else config.mean)
         std = channels(defaults["std"] if config.std is None else config.std)
         self.front = int(getattr(self.model, "num_prefix_tokens", 0))

@@ -132,7 +132,7 @@ def start(folder: Path, rank: int = 0, size: int = 1, pause: float = 0.0) -> sub
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 240
     while not path.exists():
         assert process.poll() is None, "it ended before it wrote a snapshot"
         assert time.monotonic() < until
@@ -149,7 +149,7 @@ def test_a_kill_in_the_middle_and_going_on_leaves_the_same_bytes(tmp_path: Path)
     with safe_open(killed / "snapshot.safetensors", "pt") as file:
         assert 0 < json.loads(file.metadata()["facts"])["step"] < 12
     processes = [start(killed), start(whole)]
-    assert [process.wait(120) for process in processes] == [0, 0]
+    assert [process.wait(240) for process in processes] == [0, 0]
     for name in ("model.safetensors", "curve.json"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
 
@@ -160,7 +160,7 @@ def both(folder: Path, pause: float = 0.0) -> list[subprocess.Popen[bytes]]:
 
 @pytest.mark.services
 def test_two_workers_come_to_the_student_of_one_and_go_on_bit_for_bit(tmp_path: Path) -> None:
-    whole, killed, one = tmp_path / "whole", tmp_path / "killed", tmp_path / "one"
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
     first = both(killed, pause=0.5)
     wait_for(killed / "snapshot.safetensors", first[0])
     for process in first:
@@ -173,7 +173,6 @@ def test_two_workers_come_to_the_student_of_one_and_go_on_bit_for_bit(tmp_path: 
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
     _, distilled = run(views=Mirrored(drawn=False))
     theirs = json.loads((whole / "curve.json").read_text())
-    assert not one.exists()
     for (step, mine), (other_step, point) in zip(distilled.curve, theirs, strict=True):
         assert step == other_step
         assert point == pytest.approx(mine, rel=2e-3)
