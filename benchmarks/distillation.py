@@ -209,7 +209,8 @@ def measured(path: Path, features: np.ndarray, task: Task, probe: bool) -> dict[
         file = path.with_name(f"{path.name}-{what}.npz")
         if asked and not file.is_file():
             made, _ = measures(task, features, KS if what == "knn" else (), what == "probe")
-            np.savez(file, **{name: np.concatenate([[one.value], one.drawn]) for name, one in made.items()})
+            rows: dict[str, Any] = {name: np.concatenate([[one.value], one.drawn]) for name, one in made.items()}
+            np.savez(file, **rows)
         if file.is_file():
             with np.load(file) as there:
                 found |= {name: Measured(float(there[name][0]), there[name][1:]) for name in there.files}
@@ -221,7 +222,8 @@ def table(only: Only = "", seeds: int = 3, run: Run = "runs", probe: bool = True
     """Measures what is trained, and prints the table of each data set; numbers go to <run>/table.json."""
     numbers: dict[str, Any] = {}
     for name, one in data().items():
-        task, found = tasks()[name], {}
+        task = tasks()[name]
+        found: dict[str, list[dict[str, Measured]]] = {}
         (WORK / run).mkdir(parents=True, exist_ok=True)
         for encoder, features in fixed_encoders(one).items():
             found[encoder] = [measured(WORK / run / f"{encoder}-{name}", features, task, probe)]
