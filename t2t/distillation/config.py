@@ -180,6 +180,9 @@ class DistillationEvaluationConfig(Config):
         (10, 20, 100, 200), description="Neighbours that are asked, one number after the other; empty: no k-NN."
     )
     probe: bool = Field(True, description="Whether a linear classifier is fitted on the embeddings.")
+    analyses: bool = Field(
+        True, description="Whether k-NN is also measured on few principal directions, and with weights pruned away."
+    )
 
 
 class DistillationConfig(Config):
@@ -208,6 +211,11 @@ class DistillationConfig(Config):
     )
     training: DistillationTrainingConfig = Field(DistillationTrainingConfig(), description="How it is trained.")
     evaluation: DistillationEvaluationConfig = Field(DistillationEvaluationConfig(), description="How it is measured.")
+
+    lake: Annotated[str, Free()] = Field(
+        "git",
+        description="Where its lineage is noted; as a campaign's: `git`, `git:<path>` or `lakefs://<repository>`.",
+    )
 
     @property
     def datasets(self) -> tuple[str, ...]:

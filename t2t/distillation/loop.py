@@ -149,7 +149,7 @@ class _Distilling:
         self.steps = self.training.steps_for(len(self.learned))
         if kept and config.augment != "none":
             raise ValueError("features are kept of plain views only, and these are drawn")
-        refuse_small(config, len(self.learned), group)
+        refuse_small(config, student, len(self.learned), group)
         torch.manual_seed(self.training.seed)
         projectors = Projectors(student.dims, student.grids, teachers, config.projectors, config.loss.patches)
         self.standards = Standards(teachers, config).to(self.device)
@@ -335,7 +335,7 @@ def build_optimizer(losses: nn.Module, config: DistillationTrainingConfig) -> to
     return torch.optim.AdamW(groups, lr=config.highest_rate, betas=config.betas, fused=fused)
 
 
-def refuse_small(config: DistillationConfig, learned: int, group: Group) -> None:
+def refuse_small(config: DistillationConfig, student: nn.Module, learned: int, group: Group) -> None:
     """Raises T2TError where batches are too small for what is asked of them, before anything is trained."""
     batch = config.training.batch
     if learned < 2:
@@ -344,3 +344,8 @@ def refuse_small(config: DistillationConfig, learned: int, group: Group) -> None
         raise T2TError(f"training.batch is {batch}, which {group.size} workers cannot share. Raise it.")
     if batch < 2 and config.standardise.by == "ema":
         raise T2TError("training.batch is 1: a frame alone has no deviation to standardise by. Raise it.")
+    if batch < 2 * group.size and any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in student.modules()):
+        raise T2TError(
+            f"training.batch is {batch} for {group.size} workers: a frame alone has nothing that this student's batch "
+            "norms could go by. Raise it."
+        )

@@ -85,25 +85,31 @@ class EncoderStudent(nn.Module):
         )
 
     def _made(self, seed: int) -> nn.Module:
-        config, side = self.config, (self.size, self.size)
+        config, side, name = self.config, (self.size, self.size), self.config.model
+        of_file = config.weights is not None
         given = self.kwargs.get("img_size", self.size)
-        if given not in (self.size, side, list(side)):
+        if not of_file and given not in (self.size, side, list(side)):
             raise T2TError(f"student: model_kwargs.img_size is {given}, and size {self.size}; leave one of them out.")
-        name = config.model
         fixed = timm.is_model(name) and bool(getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False))
-        kwargs = {**self.kwargs, **({"img_size": self.size} if fixed else {})}
-        # A file is of a model at its own size, and its position embeddings are stretched afterwards.
-        first = {key: value for key, value in kwargs.items() if key != "img_size" or config.weights is None}
+        # A file is of a model at its own size, or at the one that model_kwargs say.
+        first = {**self.kwargs, "img_size": self.size} if fixed and not of_file else dict(self.kwargs)
         if config.drop_path:
             first["drop_path_rate"] = config.drop_path
         settings = {key: getattr(config, key) for key in TimmWeightsConfig.model_fields}
         model = create_model(TimmWeightsConfig(**{**settings, "model_kwargs": first}), 0, seed)
-        if fixed and config.weights is not None:
-            model.set_input_size(img_size=side)  # type: ignore[operator]
         if not hasattr(model, "forward_intermediates"):
             raise T2TError(f"student: timm's {name} does not show its blocks; take a model that does, as vit_tiny.")
-        self.kwargs = kwargs
+        if hasattr(model, "set_input_size"):
+            # Position embeddings are stretched to the size that it works at.
+            self._stretch(model, side)
+            self.kwargs["img_size"] = self.size
         return model
+
+    def _stretch(self, model: nn.Module, side: tuple[int, int]) -> None:
+        try:
+            model.set_input_size(img_size=side)  # type: ignore[operator]
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise T2TError(f"student: {self.config.model} cannot work at {self.size}x{self.size}: {error}") from None
 
     def _asked(self, argument: str) -> bool:
         return argument in inspect.signature(self.model.forward_intermediates).parameters  # type: ignore[arg-type]

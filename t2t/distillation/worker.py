@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from t2t.data.embeddings.frames import FrameSettings, FrameSource
-from t2t.distillation.cache import keep_features
+from t2t.distillation.cache import open_features
 from t2t.distillation.loop import distill
 from t2t.distillation.student import EncoderStudent
 from t2t.distillation.teachers import build_teachers
@@ -23,8 +23,9 @@ def take_up(content: dict[str, Any], device: str) -> Callable[[Group], object]:
     keys = json.loads(job.keys.read_text(encoding="utf-8"))
     settings = FrameSettings(config.frames.per_sample, config.frames.size)
     source = FrameSource.open(job.work, settings, keys, job.most)
-    teachers, views = build_teachers(config.teachers, device), build_views(config)
-    kept = keep_features(teachers, source, job.work, config.loss.patches) if config.augment == "none" else None
+    teachers, views = build_teachers(config.teachers, device), build_views(config, device)
+    plain = config.augment == "none"
+    kept = open_features(teachers, source, job.work, config.loss.patches) if plain else {}
     student = EncoderStudent(config.student, config.training.seed).to(device)
     return lambda group: distill(
         student, teachers, source, views, config, kept, job.title, snapshot=job.snapshot, group=group

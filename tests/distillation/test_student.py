@@ -135,12 +135,22 @@ def test_a_file_of_weights_is_of_the_models_own_size_and_is_stretched(tmp_path: 
     save_encoder(student, tmp_path / "saved.safetensors")
 
 
+def test_an_encoder_that_was_distilled_at_another_size_can_be_a_student_again(tmp_path: Path) -> None:
+    save_encoder(made(size=96), tmp_path / "first.safetensors")
+    student = made(weights=str(tmp_path / "first.safetensors"), model_kwargs={"img_size": 96})
+    assert student.kwargs == {"img_size": 64}
+    save_encoder(student, tmp_path / "second.safetensors")
+    same = made(size=96, weights=str(tmp_path / "first.safetensors"), model_kwargs={"img_size": 96})
+    before = load_file(tmp_path / "first.safetensors")
+    assert all(torch.equal(value, before[name]) for name, value in same.model.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"model": "tset_vit"}, "timm has no such model"),
         ({"model_kwargs": {"img_size": 96}}, "img_size is 96, and size 64"),
-        ({"size": 65}, "cannot be made|cannot learn from 65x65"),
+        ({"size": 65}, "65x65|cannot be made"),
         ({"model_kwargs": {"no_such": 1}}, "cannot be made"),
         ({"weights": "/nowhere.safetensors"}, "no such file"),
     ],
