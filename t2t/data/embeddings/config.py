@@ -31,13 +31,8 @@ class PixelsConfig(Config):
     )
 
 
-class TimmModelConfig(Config):
-    """A timm model, its weights, and what frames must look like for it. Teachers of kind `timm` have the same keys.
-
-    MobileNetV2 with the weights of google-coral's TFLite file: `model: mobilenetv2_100`, `model_kwargs: {pad_type:
-    same}`, `mean` and `std` 0.5, `size: 224`, `interpolation: bilinear`. (TFLite pads as TensorFlow does; without
-    `pad_type` the file loads just as well, and the features are worse. It was trained on bilinearly scaled pictures.)
-    """
+class TimmWeightsConfig(Config):
+    """A timm model, where its weights come from, and how the pixels that it is given are scaled."""
 
     model: str = Field(description="A name of timm.list_models().")
     weights: str | None = Field(None, description="A local safetensors file; without it timm's own, from the hub.")
@@ -46,6 +41,16 @@ class TimmModelConfig(Config):
     mean: Mean | tuple[Mean, Mean, Mean] | None = Field(None, description="Of channels in 0..1; null: the model's.")
     std: Std | tuple[Std, Std, Std] | None = Field(None, description="As mean.")
     size: int | None = Field(None, ge=8, le=4096, description="Side of the square input; null: the model's own.")
+
+
+class TimmModelConfig(TimmWeightsConfig):
+    """A timm model, its weights, and what frames must look like for it. Teachers of kind `timm` have the same keys.
+
+    MobileNetV2 with the weights of google-coral's TFLite file: `model: mobilenetv2_100`, `model_kwargs: {pad_type:
+    same}`, `mean` and `std` 0.5, `size: 224`, `interpolation: bilinear`. (TFLite pads as TensorFlow does; without
+    `pad_type` the file loads just as well, and the features are worse. It was trained on bilinearly scaled pictures.)
+    """
+
     crop: Crop = Field("squash", description=CROP)
     interpolation: Interpolation | None = Field(None, description="For scaling; null: the model's own.")
     frames: int = Field(8, ge=1, le=4096, description="Frames of each clip, at most.")
@@ -101,8 +106,31 @@ class VectorsConfig(Config):
     )
 
 
+class DistilledConfig(Config):
+    """An encoder that `t2t distill` made here of several others ([distillation.md](distillation.md))."""
+
+    kind: Literal["distilled"] = Field("distilled", description="An encoder that was distilled here.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="Of the distillation that made it; work/encoders/NAME."
+    )
+    fingerprint: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="Which of that name, by encoder.json; null: the one that is there when the campaign begins.",
+    )
+    frames: int = Field(8, ge=1, le=4096, description="Frames of each clip, at most.")
+    batch_size: int | None = Field(
+        None, ge=1, le=65_536, description="Frames encoded at once; null: 4 on the CPU, 256 on a GPU."
+    )
+    # Where things lie on a machine is no part of what they are, and is not written down with a campaign.
+    folder: str | None = Field(
+        None, exclude=True, description="Where it lies on this machine; null: encoders/NAME in the work folder."
+    )
+
+
 GROUP = "t2t.encoders"
 KINDS = {
+    "distilled": "t2t.data.embeddings.distilled_model:DistilledEncoder",
     "pixels": "t2t.data.embeddings.pixels:PixelsEncoder",
     "timm": "t2t.data.embeddings.timm_model:TimmEncoder",
     "vectors": "t2t.data.embeddings.vectors:VectorsEncoder",
@@ -110,7 +138,7 @@ KINDS = {
 }
 # Any kind of frame encoder: ours, or a plug-in's (entry-point group `t2t.encoders`).
 EncoderConfig = Annotated[
-    PixelsConfig | TimmConfig | VectorsConfig | VideoConfig,
+    DistilledConfig | PixelsConfig | TimmConfig | VectorsConfig | VideoConfig,
     Field(discriminator="kind"),
     SerializeAsAny(),
     plugins.OpenTo(GROUP, KINDS),
