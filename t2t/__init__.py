@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from t2t.commands.search import search
     from t2t.commands.tag import tag
     from t2t.core.version import VERSION as __version__
-    from t2t.run import run, run_study
+    from t2t.run import run, run_distillation, run_study
     from t2t.students.scorer import load_student
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "load_student",
     "predict",
     "run",
+    "run_distillation",
     "run_study",
     "search",
     "tag",
@@ -40,6 +41,7 @@ _PLACES = {
     "tag": "t2t.commands.tag:tag",
     # The module itself, which can be called: a function of its name would give way to it at the next `import t2t.run`.
     "run": "t2t.run",
+    "run_distillation": "t2t.run:run_distillation",
     "run_study": "t2t.run:run_study",
     "__version__": "t2t.core.version:VERSION",
 }

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from t2t.commands import asking
+from t2t.commands.distill import distill_commands
 from t2t.commands.groups import GROUPS, AsJson, Campaign, Reason, print_json
 from t2t.commands.study import study_commands
 from t2t.core import interrupts, terminal
@@ -220,7 +221,7 @@ def lineage(
     context: typer.Context,
     target: Annotated[
         str,
-        typer.Argument(help="A teacher's id, CAMPAIGN/ROUND, a campaign (its champion), or a checkpoint's folder."),
+        typer.Argument(help="A teacher's id, CAMPAIGN/ROUND, a campaign (its champion), an encoder, or a folder."),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -311,6 +312,20 @@ def _report_study(workspace: Any, order: Any, out: Path | None) -> Any:
 
 
 app.add_typer(study_commands(_run_study, _report_study), name="study")
+
+
+def _run_distillation(workspace: Any, order: Any) -> None:
+    from t2t.core.host import check_environment
+    from t2t.integrations.mlflow.door import check_history
+
+    check_history(workspace.work)
+    check_environment(workspace.work, ["PREFECT_API_URL"])
+    from t2t.run import run_distillation_flow
+
+    run_distillation_flow(workspace, order)
+
+
+app.add_typer(distill_commands(_run_distillation), name="distill")
 
 
 def main() -> None:

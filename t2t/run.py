@@ -14,7 +14,7 @@ from functools import wraps
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
@@ -37,6 +37,8 @@ from t2t.core.errors import expect
 from t2t.core.host import check_environment, observer_names, shown
 from t2t.core.workspace import Workspace
 from t2t.data.soundness import refuse_unsound
+from t2t.distillation.entries import DistillationRun, check_distillation, read_distillation
+from t2t.distillation.watcher import Watcher
 from t2t.integrations.door import login_of
 from t2t.integrations.mlflow.page import log_page
 from t2t.integrations.mlflow.store import load_mlflow
@@ -48,6 +50,9 @@ from t2t.studies.checks import refuse_part, study_lock
 from t2t.studies.config import StudyRun
 from t2t.studies.running import Incomplete, Outcome, standing
 from t2t.studies.running import run_study as run_cells
+
+if TYPE_CHECKING:
+    from t2t.distillation.running import DistilledResult
 
 
 def run(
@@ -206,6 +211,61 @@ def run_study_flow(workspace: Workspace, order: StudyRun) -> Incomplete | None:
     except Incomplete as error:
         return error
     return None
+
+
+def run_distillation(
+    distillation: str,
+    *,
+    workspace: Workspace | None = None,
+    name: str | None = None,
+    settings: Sequence[str] = (),
+    watcher: Watcher | None = None,
+) -> DistilledResult:
+    """Runs what is still to be done of a distillation in this process, without Prefect.
+
+    Args:
+        distillation: of the registry by name.
+        workspace, name, settings: as for `run`.
+        watcher: told how it goes on; MLflow where T2T_OBSERVERS says so when None, `Watcher()` tells nobody.
+
+    Returns: the encoder's folder, its card, and what it is worth beside its teachers.
+
+    Raises T2TError for what a person can mend, Busy where another process works on it.
+    """
+    if watcher is not None:
+        expect(watcher, Watcher, "watcher is a t2t.distillation.watcher.Watcher; Watcher() tells nobody")
+    place = Workspace.or_found(workspace)
+    wanted = {"distillation": distillation, "name": name, "settings": settings}
+    order = parse(DistillationRun, wanted, f"distillation {distillation!r}")
+    config = read_distillation(place, order)
+    check_distillation(place, config)
+    check_environment(place.work, _history() if watcher is None else [])
+    # timm, which takes seconds and no other run needs.
+    from t2t.distillation.distillation import Distillation
+    from t2t.distillation.running import run as distill
+    from t2t.integrations.mlflow.distillation import open_watcher
+
+    return distill(Distillation(config, place), open_watcher() if watcher is None else watcher)
+
+
+def run_distillation_flow(workspace: Workspace, order: DistillationRun) -> None:
+    """What `t2t distill` does around the flow: a Prefect server where there is none, and where anything is to be
+    done."""
+    config = read_distillation(workspace, order)
+    check_environment(workspace.work, ["PREFECT_API_URL", *_history()])
+    from t2t.distillation.distillation import Distillation
+    from t2t.distillation.running import is_done
+
+    distillation = Distillation(config, workspace)
+    with distillation.lock:
+        pass
+    if is_done(distillation):
+        return
+    distillation.check_models()  # before a server starts
+    with _prefect(workspace):
+        from t2t.flows.distill import distill as flow
+
+        flow(order, workspace=workspace)
 
 
 def hints(campaign: Campaign) -> dict[str, str]:

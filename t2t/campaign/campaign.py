@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from t2t.campaign.config import CampaignConfig
+from t2t.campaign.encoders import with_encoder
 from t2t.campaign.engine import Engine, open_engine
 from t2t.campaign.entries import open_dataset, read_campaign
 from t2t.campaign.facts import RoundFiles
@@ -48,7 +49,7 @@ class Campaign:
     """
 
     def __init__(self, config: CampaignConfig, workspace: Workspace, engine: Engine | None = None):
-        self._given = config
+        self._given = with_encoder(config, workspace)
         self.workspace = workspace
         self.engine = engine or open_engine(config.engine)
         self.folder = workspace.work / "campaigns" / config.name

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from t2t.campaign.config import CampaignConfig, override
+from t2t.campaign.encoders import with_encoder
 from t2t.core.config import Written, expand, parse, read_yaml
 from t2t.core.errors import T2TError, expect
 from t2t.core.locks import Exclusive
@@ -27,7 +28,7 @@ from t2t.teachers.retraction import marks
 def dataset_config(workspace: Workspace, name: str) -> DatasetConfig:
     """`registry/datasets/<name>.yaml`."""
     path = workspace.file("datasets", name)
-    content = expand(_named(path, read_yaml(path), "name"), {"data": str(workspace.data)}, path)
+    content = expand(named(path, read_yaml(path), "name"), {"data": str(workspace.data)}, path)
     return parse(DatasetConfig, content, path)
 
 
@@ -67,8 +68,8 @@ def load_dataset(name: str, workspace: Workspace | None = None) -> Dataset:
 def campaign_config(workspace: Workspace, name: str) -> CampaignConfig:
     """`registry/campaigns/<name>.yaml`."""
     path = workspace.file("campaigns", name)
-    content = expand(_named(path, read_yaml(path), "name"), {}, path)
-    return parse(CampaignConfig, with_members(workspace, content), path)
+    content = expand(named(path, read_yaml(path), "name"), {}, path)
+    return with_encoder(parse(CampaignConfig, with_members(workspace, content), path), workspace)
 
 
 def with_members(workspace: Workspace, content: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def read_campaign(workspace: Workspace, campaign: str, name: str | None, setting
         expect(name, str, "A campaign's name is a text")
     content = override(expand(read_yaml(path), {}, path), settings)
     content["name"] = campaign if name is None else name
-    return parse(CampaignConfig, with_members(workspace, content), path)
+    return with_encoder(parse(CampaignConfig, with_members(workspace, content), path), workspace)
 
 
 def teacher_entry(workspace: Workspace, teacher_id: str, data: Path | None = None) -> TeacherEntry:
@@ -161,7 +162,7 @@ def _teacher_content(
     """An entry as its kind reads it, with the entry of the teacher that it alters in it, and its file."""
     found = _set_of(workspace, teacher_id)
     path = workspace.file("teachers", teacher_id if found is None else found[0])
-    content = expand(_named(path, read_yaml(path), "id"), {"data": str(data) if data else "${data}"}, path)
+    content = expand(named(path, read_yaml(path), "id"), {"data": str(data) if data else "${data}"}, path)
     members = members_of(content, path)
     if members is not None and found is None:
         raise T2TError(f"{path}: a set of {len(members):,} teachers: name one, such as {teacher_id}.{members[0]}.")
@@ -211,7 +212,7 @@ def refuse_unready(workspace: Workspace, teacher_id: str) -> None:
         entry.ready()
 
 
-def _named(path: Path, content: Written, key: str) -> Written:
+def named(path: Path, content: Written, key: str) -> Written:
     """A file's name is the entry's name; a differing one inside would be found by neither name."""
     if not isinstance(content.get(key, ""), str) and content.text([key]) == path.stem:
         content[key] = path.stem  # a name such as `2024` or `no`

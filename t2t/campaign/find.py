@@ -53,12 +53,28 @@ def lake_of(workspace: Workspace, campaign: str) -> Lake | None:
     return open_lake(uri, workspace.work, create=False, wait=PATIENTLY) if uri else None
 
 
+def encoder_lakes(workspace: Workspace, name: str) -> list[Lake]:
+    """The lake that has the entry of an encoder that was distilled here; none where it came from elsewhere, or the lake
+    is not there any more."""
+    uri = _read(distillation_folder(workspace, name) / NOTE)
+    try:
+        return [open_lake(uri, workspace.work, create=False, wait=PATIENTLY)] if uri else []
+    except UnknownLake:
+        return []
+
+
+def distillation_folder(workspace: Workspace, name: str) -> Path:
+    """What a distillation leaves in the work folder while it is under way."""
+    return workspace.work / "distillations" / name
+
+
 def lake_uris(workspace: Workspace) -> list[str]:
-    """The lakes that the campaigns use, whether they exist or not."""
+    """The lakes that the campaigns and distillations use, whether they exist or not."""
     uris = {"git"}
     for name in workspace.names("campaigns"):
         uris.add(str(readable_entry(workspace, "campaigns", name).get("lake", "git")))
-    uris |= {uri for note in workspace.work.glob(f"campaigns/*/{NOTE}") if (uri := _read(note))}
+    notes = [*workspace.work.glob(f"campaigns/*/{NOTE}"), *workspace.work.glob(f"distillations/*/{NOTE}")]
+    uris |= {uri for note in notes if (uri := _read(note))}
     return sorted(uris)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from t2t.campaign.encoders import out_of_campaign
 from t2t.campaign.record import Record, standing
 from t2t.core.config import parse
 from t2t.lake import Lake, UnknownRef
 from t2t.lake.base import gone
 from t2t.lake.layout import CampaignLayout
-from t2t.lake.tables import json_at
+from t2t.lake.tables import json_at, read_json
 from t2t.teachers.retraction import retracted
 
 
@@ -23,6 +24,7 @@ class Ledger:
         # A commit's content never changes: what was read at the last one, and each file's record by its digest.
         self._written: tuple[str, list[Record]] = ("", [])
         self._retracted: tuple[str, dict[str, str]] = ("", {})
+        self._encoder: tuple[str, str | None] = ("", None)
         self._parsed: dict[tuple[str, str], Record] = {}
 
     def records(self) -> list[Record]:
@@ -31,7 +33,7 @@ class Ledger:
             head = self.lake.resolve("main")
         except UnknownRef:
             return []
-        return standing(self.written(head), self.retracted(head))
+        return standing(self.written(head), self.retracted(head), self.encoder_out(head))
 
     def retracted(self, ref: str = "main") -> dict[str, str]:
         """The dataset's teachers that are out, each with the retracted one it descends from."""
@@ -39,6 +41,14 @@ class Ledger:
         if self._retracted[0] != head:
             self._retracted = head, retracted(self.lake, self.layout.dataset, head)
         return dict(self._retracted[1])
+
+    def encoder_out(self, ref: str = "main") -> str | None:
+        """Why the encoder that the campaign looks through is out, as the end of a sentence; None where it is not."""
+        head = self.lake.resolve(ref)
+        if self._encoder[0] != head:
+            frozen = read_json(self.lake, head, self.layout.config)
+            self._encoder = head, out_of_campaign(self.lake, head, frozen)
+        return self._encoder[1]
 
     def written(self, ref: str = "main") -> list[Record]:
         """The finished rounds as they were written, oldest first, whatever was retracted since.

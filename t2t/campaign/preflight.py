@@ -9,8 +9,9 @@ import logging
 from pathlib import Path
 
 from t2t.campaign.config import CampaignConfig
+from t2t.campaign.encoders import refuse_encoder, with_encoder
 from t2t.campaign.entries import dataset_config, open_dataset, quick_entry, refuse_unready, teacher_file
-from t2t.campaign.find import check_lake, lake_of
+from t2t.campaign.find import check_lake, encoder_lakes, lake_of
 from t2t.campaign.freeze import read_frozen, refuse_changes
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.seeds import seeded
@@ -46,6 +47,7 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
                 "of the registry; rename that one, or run this one under another name (--name)."
             )
         preflight(workspace, other)
+    config = with_encoder(config, workspace)
     check_student(config)
     data = dataset_config(workspace, config.dataset)
     root = dataset_root(data, workspace.data)
@@ -58,6 +60,8 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
     folder = workspace.work / "campaigns" / config.name
     check_lake(folder, config.lake)
     lake = lake_of(workspace, config.name)
+    if config.encoder.kind == "distilled":
+        refuse_encoder(workspace, config, [*([lake] if lake else []), *encoder_lakes(workspace, config.encoder.name)])
     out: dict[str, str] = {}
     begun = False
     if lake is not None:

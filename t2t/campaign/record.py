@@ -118,7 +118,7 @@ class Record(Grown):
         return self.validation["pr_auc"]
 
 
-def standing(records: Sequence[Record], out: Mapping[str, str]) -> list[Record]:
+def standing(records: Sequence[Record], out: Mapping[str, str], encoder: str | None = None) -> list[Record]:
     """The records as they count now: a round that learned from a teacher that is out has the status `retracted`.
 
     A retracted round keeps its place and number; it is no champion, does not count among the rounds that a campaign
@@ -127,7 +127,10 @@ def standing(records: Sequence[Record], out: Mapping[str, str]) -> list[Record]:
     Args:
         records: as they were written.
         out: what `descended` returns.
+        encoder: why the frame encoder of all of them is out, as the end of a sentence; None where it is not.
     """
+    if encoder is not None:
+        return [_retracted(record, f"looks through {encoder}") for record in records]
     counted: dict[int, Record] = {}
     gone: dict[int, list[str]] = {}
     for record in records:
@@ -143,7 +146,11 @@ def standing(records: Sequence[Record], out: Mapping[str, str]) -> list[Record]:
 def _standing(record: Record, reasons: Sequence[str]) -> Record:
     if not reasons:
         return record
-    reason = f"learned from {', '.join(reasons)}, which was retracted; was {record.status}: {record.reason}"
+    return _retracted(record, f"learned from {', '.join(reasons)}, which was retracted")
+
+
+def _retracted(record: Record, why: str) -> Record:
+    reason = f"{why}; was {record.status}: {record.reason}"
     return record.model_copy(update={"status": RETRACTED, "reason": reason, "stop": None})
 
 

@@ -15,6 +15,7 @@ from t2t.core.version import ROOT
 ENTRIES = (
     "campaigns/demo.yaml",
     "datasets/demo.yaml",
+    "distillations/demo.yaml",
     "studies/demo-students.yaml",
     "teachers/colour-expert.yaml",
     "teachers/shape-expert.yaml",

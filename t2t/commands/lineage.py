@@ -7,31 +7,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.tree import Tree
 
-from t2t.campaign.find import campaigns, teacher_places
+from t2t.campaign import encoders
+from t2t.campaign.find import campaigns, lakes, teacher_places
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import RETRACTED, Record, champion
 from t2t.commands.tables import console
 from t2t.core.errors import T2TError, nearest
 from t2t.core.files import sha256_file
 from t2t.core.workspace import Workspace
+from t2t.data.embeddings.distilled import EncoderCard
 from t2t.data.labels import is_people
 from t2t.lake import Commit, Lake
 from t2t.lake.layout import DatasetLayout
-from t2t.lake.tables import latest_commit
+from t2t.lake.tables import latest_commit, read_json
 from t2t.teachers.retraction import retracted
 from t2t.teachers.store import registered
 
 # Children of one node that a person reads.
 MOST = 30
 Node = dict[str, Any]
-"""`kind` (checkpoint, round, teacher, labels, data), `id`, `facts`, `retracted` (the reason, or None), `from` (what it
-descends from) and `repeated` (its own `from` stands where it was named first)."""
+"""`kind` (checkpoint, round, encoder, teacher, labels, data), `id`, `facts`, `retracted` (the reason, or None), `from`
+(what it descends from) and `repeated` (its own `from` stands where it was named first)."""
 
 
 class Ancestry:
@@ -66,10 +69,41 @@ class Ancestry:
         facts |= {"commit": record.commit, "data_commit": record.data_commit}
 
         def sources() -> list[Node]:
-            return [self.teacher(teacher.id, teacher.fingerprint, record) for teacher in record.teachers]
+            teachers = [self.teacher(teacher.id, teacher.fingerprint, record) for teacher in record.teachers]
+            return [*self._encoder_of(record), *teachers]
 
         reason = record.reason if record.status == RETRACTED else None
         return self._node("round", f"{record.campaign}/{record.round}", facts, reason, sources)
+
+    def _encoder_of(self, record: Record) -> list[Node]:
+        """The encoder that a round looks through, where it was distilled."""
+        config = Ledger(self.lake, self.dataset, record.campaign).layout.config
+        frozen = (read_json(self.lake, self.head, config) or {}).get("encoder")
+        if not isinstance(frozen, Mapping) or frozen.get("kind") != "distilled":
+            return []
+        card = encoders.entries(self.lake, self.head).get(str(frozen.get("name")))
+        return [self.encoder(card)] if card is not None and card.fingerprint == frozen.get("fingerprint") else []
+
+    def encoder(self, card: EncoderCard) -> Node:
+        """A distilled encoder, and those it learned from."""
+        facts: dict[str, Any] = {"fingerprint": card.fingerprint, "model": card.model, "sha256": card.weights}
+        facts |= {"datasets": card.datasets, "frames": card.frames, "frame_count": card.frame_count}
+
+        def sources() -> list[Node]:
+            nodes = []
+            for teacher in card.teachers:
+                own = {"fingerprint": teacher.fingerprint, "model": f"{teacher.kind} {teacher.model}"}
+                gone = "retracted" if {teacher.fingerprint, teacher.weights} & self.gone else None
+                nodes.append(self._node("encoder", teacher.name, own, gone, list))
+            return nodes
+
+        cause = encoders.out(self.lake, self.head).get(card.name)
+        return self._node("encoder", card.name, facts, cause.why if cause else None, sources)
+
+    @cached_property
+    def gone(self) -> set[str | None]:
+        """The fingerprints of encoders that are retracted by name."""
+        return {*encoders.retracted(self.lake, self.head)}
 
     def teacher(self, teacher: str, fingerprint: str | None = None, record: Record | None = None) -> Node:
         """A teacher as a round read it, or as it is on `main`."""
@@ -136,7 +170,7 @@ class Ancestry:
 
 
 def lineage(workspace: Workspace, target: str) -> Node:
-    """The tree of a teacher's id, `CAMPAIGN/ROUND`, a campaign (its champion) or a checkpoint folder.
+    """The tree of a teacher's id, `CAMPAIGN/ROUND`, a campaign (its champion), an encoder or a checkpoint folder.
 
     Raises T2TError, with the nearest name that is known, when there is none of that name.
     """
@@ -156,6 +190,9 @@ def lineage(workspace: Workspace, target: str) -> Node:
             return family.checkpoint(best)
     for lake, dataset in teacher_places(workspace).get(target, []):
         return Ancestry(lake, dataset).teacher(target)
+    for lake in lakes(workspace):
+        if (card := encoders.entries(lake).get(target)) is not None:
+            return Ancestry(lake, "").encoder(card)
     folder = Path(target)
     weights = folder / "model.safetensors"
     if folder.is_dir():
@@ -169,8 +206,10 @@ def lineage(workspace: Workspace, target: str) -> Node:
                     return family.checkpoint(record)
         raise T2TError(f"{folder}: no round of the lakes here left these weights (SHA-256 {digest[:12]}).")
     names = [*teacher_places(workspace), *(campaign for _, _, campaign in places)]
+    names += [name for lake in lakes(workspace) for name in encoders.entries(lake)]
     raise T2TError(
-        f"{target!r} is no teacher, CAMPAIGN/ROUND, campaign or checkpoint folder here.{nearest(target, names)}"
+        f"{target!r} is no teacher, CAMPAIGN/ROUND, campaign, encoder or checkpoint folder here."
+        + nearest(target, names)
     )
 
 
@@ -206,6 +245,9 @@ def _line(node: Node) -> str:
         text = f"[bold]round[/bold] {escape(node['id'])}  {facts['status']}, PR-AUC {facts['pr_auc']:.3f} on test"
         text += f" ({facts['validation_pr_auc']:.3f} on validation), {facts['rows']:,} rows"
         text += f", commit {facts['commit'][:12]}"
+    elif node["kind"] == "encoder":
+        text = f"[bold]encoder[/bold] {escape(node['id'])}  {escape(facts['model'])}"
+        text += f", fingerprint {facts['fingerprint'][:12]}"
     elif node["kind"] == "teacher":
         text = f"[bold]teacher[/bold] {escape(node['id'])}  {escape(facts['kind'])}"
         text += f", fingerprint {facts['fingerprint'][:12]}"

@@ -16,6 +16,7 @@ from t2t.commands.schemas import SUFFIX, schemas, write_schemas
 from t2t.core.config import free_keys, models_in
 from t2t.core.files import write_text
 from t2t.core.version import ROOT
+from t2t.distillation.config import DistillationConfig
 from t2t.training.config import TrainingConfig
 from t2t.training.recipe import TrainingFacts, choose
 
@@ -23,9 +24,9 @@ PAGE = ROOT / "docs" / "configuration.md"
 # (A line that begins with two spaces goes on with the one before.)
 HEAD = """# Configuration
 
-Every key of every file in `registry/`: one YAML file for each dataset, teacher, campaign and study. This page is
-  made of the models that read the files (`python -m t2t.commands.reference`), and a test compares it with them. What to
-  write first is in the commented entries that `t2t init` writes; what a word means is in the
+Every key of every file in `registry/`: one YAML file for each dataset, teacher, campaign, study and distillation.
+  This page is made of the models that read the files (`python -m t2t.commands.reference`), and a test compares it
+  with them. What to write first is in the commented entries that `t2t init` writes; what a word means is in the
   [glossary](glossary.md).
 
 - **A file's name is the entry's**: `name` (a teacher's `id`) may be left out, and may not differ.
@@ -49,6 +50,10 @@ ENTRIES = {
     "dataset": ("registry/datasets/NAME.yaml", "Samples, people's labels and topics, by three tables in a folder."),
     "teacher": ("registry/teachers/ID.yaml", "Who labels, by its `kind`. Plug-ins add kinds ([extend.md](extend.md))."),
     "study": ("registry/studies/NAME.yaml", "A grid over a campaign's settings and seeds ([studies.md](studies.md))."),
+    "distillation": (
+        "registry/distillations/NAME.yaml",
+        "Several frame encoders into one, which campaigns use ([distillation.md](distillation.md)).",
+    ),
 }
 
 
@@ -61,7 +66,7 @@ def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 # The keys of each model of a campaign that may change while it is under way.
-FREE = {model.__name__: free_keys(model) for model in _models(CampaignConfig)}
+FREE = {model.__name__: free_keys(model) for root in (CampaignConfig, DistillationConfig) for model in _models(root)}
 
 
 def page() -> str:

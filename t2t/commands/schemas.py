@@ -20,6 +20,7 @@ from t2t.data.dataset import DatasetConfig
 from t2t.data.embeddings.config import GROUP as ENCODERS
 from t2t.data.embeddings.config import KINDS as ENCODER_KINDS
 from t2t.data.embeddings.config import EncoderConfig
+from t2t.distillation.config import DistillationConfig
 from t2t.students import GROUP as STUDENTS
 from t2t.students import KINDS as STUDENT_KINDS
 from t2t.studies.config import StudyConfig
@@ -29,9 +30,9 @@ from t2t.teachers import kind_names
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
 # The file of each kind of entry, in the registry's folder; entries lie one folder below.
-FILES = {name: f"{name}.schema.json" for name in ("campaign", "dataset", "teacher", "study", "encoder")}
+FILES = {name: f"{name}.schema.json" for name in ("campaign", "dataset", "teacher", "study", "distillation", "encoder")}
 # The key that a file's own name gives where it is left out.
-NAMED = {"campaign": "name", "dataset": "name", "teacher": "id", "study": "name"}
+NAMED = {"campaign": "name", "dataset": "name", "teacher": "id", "study": "name", "distillation": "name"}
 # What makes an entry stand for several teachers (`t2t.teachers.members`).
 MEMBERS = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": ["string", "integer"]}, "minItems": 1}],
@@ -54,6 +55,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "dataset": DatasetConfig.model_json_schema(),
         "teacher": _of_kinds(teacher_models()),
         "study": StudyConfig.model_json_schema(),
+        "distillation": DistillationConfig.model_json_schema(),
         "encoder": TypeAdapter(EncoderConfig).json_schema(),
     }
     _allow_window(made["campaign"])

@@ -36,7 +36,7 @@ class _Studies(TyperGroup):
     """`t2t study NAME` is `t2t study run NAME`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+        if args and args != ["--json"] and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["run", *args]
         return super().parse_args(ctx, args)
 

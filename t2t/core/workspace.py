@@ -11,7 +11,13 @@ from t2t.core.errors import T2TError, expect, nearest, one_line
 # Bytes of a name; file systems take 255, suffixes included.
 LONGEST = 200
 # What an entry of each folder of the registry is called.
-ENTRIES = {"datasets": "dataset", "teachers": "teacher", "campaigns": "campaign", "studies": "study"}
+ENTRIES = {
+    "datasets": "dataset",
+    "teachers": "teacher",
+    "campaigns": "campaign",
+    "studies": "study",
+    "distillations": "distillation",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Workspace:
         return workspace
 
     def names(self, kind: str) -> list[str]:
-        """The entries of `registry/<kind>/`, for kind in datasets, teachers, campaigns, studies."""
+        """The entries of `registry/<kind>/`, for kind in ENTRIES: datasets, teachers, campaigns and so on."""
         return sorted(path.stem for path in (self.registry / kind).glob("*.yaml"))
 
     def made(self, kind: str, name: str) -> Path:

@@ -180,6 +180,9 @@ class DistillationEvaluationConfig(Config):
         (10, 20, 100, 200), description="Neighbours that are asked, one number after the other; empty: no k-NN."
     )
     probe: bool = Field(True, description="Whether a linear classifier is fitted on the embeddings.")
+    analyses: bool = Field(
+        True, description="Whether k-NN is also measured on few principal directions, and with weights pruned away."
+    )
 
 
 class DistillationConfig(Config):
@@ -209,6 +212,11 @@ class DistillationConfig(Config):
     training: DistillationTrainingConfig = Field(DistillationTrainingConfig(), description="How it is trained.")
     evaluation: DistillationEvaluationConfig = Field(DistillationEvaluationConfig(), description="How it is measured.")
 
+    lake: Annotated[str, Free()] = Field(
+        "git",
+        description="Where its lineage is noted; as a campaign's: `git`, `git:<path>` or `lakefs://<repository>`.",
+    )
+
     @property
     def datasets(self) -> tuple[str, ...]:
         """The names of the datasets, also where one is written by itself."""
@@ -222,6 +230,11 @@ class DistillationConfig(Config):
             raise ValueError("dataset: none is named; name one of registry/datasets/")
         if self.splits is not None and not self.splits:
             raise ValueError("splits: none is named; leave it out to look at all but `test`")
+        batch, workers = self.training.batch, self.training.workers
+        if batch < workers:
+            raise ValueError(f"training: a batch of {batch}, which {workers} workers cannot share; raise it")
+        if batch < 2 and self.standardise.by == "ema":
+            raise ValueError("training: a batch of 1, and a frame alone has no deviation to standardise by; raise it")
         for teacher in self.teachers:
             if teacher.name in RESERVED:
                 raise ValueError(f"teachers: {teacher.name!r} means something else in tables; name it otherwise")

@@ -10,6 +10,8 @@ One prefix for each teacher and round, so that merges are clean:
     <dataset>/campaigns/<campaign>/campaign.json    its configuration, frozen at its first start
     <dataset>/campaigns/<campaign>/ledger/          one record a round
     <dataset>/campaigns/<campaign>/round-<k>/       what round k left; with `gate: manual` waiting.json, decision.json
+    encoders/<name>/entry.json                a distilled encoder: fingerprint, teachers, data, settings
+    encoders/<name>/retracted.json            where somebody retracted it, or one of its teachers
 
 An annotator's identity (human/anna) has its folder beside the others', with every sign encoded that another teacher's
 id cannot have: human=2Fanna. (As in a URL, but with `=`: servers decode `%2F` on the way.)
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 CONFIG, ENTRY, LABELS, MARK = "campaign.json", "entry.json", "labels.parquet", "retracted.json"
+ENCODERS = "encoders/"
 
 
 @dataclass(frozen=True)
@@ -237,6 +240,49 @@ class CampaignLayout:
     def teacher_merge_key(self, teacher: str) -> str:
         """Of the merge of a student that became a teacher after its round was merged."""
         return f"merge:{self.prefix}{teacher}"
+
+
+@dataclass(frozen=True)
+class EncoderLayout:
+    """A distilled encoder's part of the lake, which belongs to no dataset."""
+
+    name: str
+
+    @property
+    def prefix(self) -> str:
+        return f"{ENCODERS}{self.name}/"
+
+    @property
+    def entry(self) -> str:
+        return f"{self.prefix}{ENTRY}"
+
+    @property
+    def retracted(self) -> str:
+        return f"{self.prefix}{MARK}"
+
+    @property
+    def keys(self) -> str:
+        """How the keys of its entry's commits begin."""
+        return f"encoder:{self.name}:"
+
+    def key(self, fingerprint: str, after: str | None) -> str:
+        """Args: after: the commit of the entry before; None for the first."""
+        return f"{self.keys}{fingerprint}:{after or 'first'}"
+
+    @property
+    def mark_keys(self) -> str:
+        """How the keys of its marks' commits begin."""
+        return f"retract-encoder:{self.name}:"
+
+    def mark_key(self, after: str | None) -> str:
+        """Args: after: the commit of the mark before; None for the first."""
+        return f"{self.mark_keys}{after or 'first'}"
+
+
+def encoder_of(path: str, file: str = ENTRY) -> str | None:
+    """The distilled encoder whose file of that name is at `path`, or None."""
+    parts = path.split("/")
+    return parts[1] if len(parts) == 3 and f"{parts[0]}/" == ENCODERS and parts[2] == file else None
 
 
 def teacher_of(path: str, file: str = ENTRY) -> tuple[str, str] | None:

@@ -16,6 +16,7 @@ from t2t.core.errors import T2TError, one_line, told
 from t2t.core.files import atomic_folder, sha256_file
 from t2t.core.sums import SUMS, damaged, write_sums
 from t2t.data.embeddings.config import EncoderConfig
+from t2t.data.embeddings.distilled import located_near
 from t2t.data.embeddings.weights import large_header
 from t2t.students import kind_of
 from t2t.students.config import StudentConfig
@@ -88,7 +89,7 @@ def read_encoder(folder: Path) -> EncoderConfig:
     config = read_config(folder)
     if "encoder" not in config:
         raise T2TError(f"{path}: no 'encoder', so this student can score ready embeddings only.")
-    return parse(_EncoderOnly, {"encoder": config["encoder"]}, path).encoder
+    return located_near(parse(_EncoderOnly, {"encoder": config["encoder"]}, path).encoder, folder)
 
 
 def load(folder: str | Path, device: str = "cpu") -> Any:

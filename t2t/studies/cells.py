@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from t2t.campaign.config import CampaignConfig, override
+from t2t.campaign.encoders import with_encoder
 from t2t.campaign.entries import with_members
 from t2t.campaign.overrides import merged
 from t2t.core.config import expand, is_of, models_in, parse, read_yaml
@@ -179,7 +180,8 @@ def cells_of(workspace: Workspace, config: StudyConfig, path: Path, settings: Se
         campaign |= {"name": campaign_name(config.name, slug, config.seed_list[0]), "seed": config.seed_list[0]}
         campaign |= {"description": f"Study {config.name}: {name}"}
         cells[slug] = Cell(
-            name, slug, own, x, entry, dict(point), parse(CampaignConfig, with_members(workspace, campaign), where)
+            *(name, slug, own, x, entry, dict(point)),
+            with_encoder(parse(CampaignConfig, with_members(workspace, campaign), where), workspace),
         )
         written = cells[slug].config.model_copy(update={"name": "", "description": ""}).model_dump_json()
         if written in same:

@@ -22,7 +22,13 @@ from tests.helpers.cli import invoke
 from tests.helpers.plugins import install
 from tests.helpers.worlds import ROOT
 
-FOLDERS = {"campaign": "campaigns", "dataset": "datasets", "teacher": "teachers", "study": "studies"}
+FOLDERS = {
+    "campaign": "campaigns",
+    "dataset": "datasets",
+    "teacher": "teachers",
+    "study": "studies",
+    "distillation": "distillations",
+}
 ENTRIES = [(name, path) for name, kind in FOLDERS.items() for path in sorted((ROOT / "registry" / kind).glob("*.yaml"))]
 MADE = schemas.schemas()
 

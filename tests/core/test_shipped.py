@@ -7,6 +7,7 @@ import pytest
 from t2t.campaign.entries import campaign_config, dataset_config, set_members, teacher_entry, teacher_file
 from t2t.core.config import VARIABLE, read_yaml
 from t2t.core.workspace import Workspace
+from t2t.distillation.entries import read_distillation
 from t2t.studies.cells import read_study
 from tests.helpers.worlds import ROOT
 
@@ -14,7 +15,7 @@ SHIPPED = sorted((ROOT / "registry").rglob("*.yaml"))
 
 
 def test_there_are_entries_of_each_kind():
-    assert {path.parent.name for path in SHIPPED} == {"datasets", "teachers", "campaigns", "studies"}
+    assert {path.parent.name for path in SHIPPED} == {"datasets", "teachers", "campaigns", "studies", "distillations"}
     assert {path.suffix for path in (ROOT / "registry").rglob("*") if path.is_file()} == {".yaml", ".json"}
 
 
@@ -36,6 +37,10 @@ def test_every_shipped_entry_is_valid(path, tmp_path, monkeypatch):
         study = read_study(workspace, name)
         assert (study.name, bool(study.config.description)) == (name, True)
         assert study.dataset in workspace.names("datasets")
+    elif path.parent.name == "distillations":
+        distillation = read_distillation(workspace, name)
+        assert (distillation.name, bool(distillation.description)) == (name, True)
+        assert {*distillation.datasets, *distillation.evaluation.datasets} <= {*workspace.names("datasets")}
     else:
         campaign = campaign_config(workspace, name)
         assert campaign.name == name

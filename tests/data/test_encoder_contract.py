@@ -69,8 +69,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_kind_and_every_setting_is_looked_at() -> None:
-    # Kind `video` looks at whole clips (tests/data/test_video_model.py), `vectors` reads files (test_vectors.py).
-    assert set(SMALL) == set(CHANGES) == set(KINDS) - {"video", "vectors"}
+    # Kind `video` looks at whole clips (tests/data/test_video_model.py), `vectors` reads files (test_vectors.py),
+    # `distilled` a folder that a distillation left (test_distilled.py).
+    assert set(SMALL) == set(CHANGES) == set(KINDS) - {"video", "vectors", "distilled"}
     for kind in SMALL:
         config = TypeAdapter(EncoderConfig).validate_python({"kind": kind, **SMALL[kind]})
         assert {"kind"} | {*CHANGES[kind], *SAME[kind]} | ELSEWHERE[kind] == set(type(config).model_fields)

@@ -30,8 +30,8 @@ def flow_of(deployment: dict[str, Any]) -> Flow:
     return getattr(module, name)
 
 
-def test_the_five_deployments_are_there():
-    assert set(DEPLOYMENTS) == {"self-training", "tag", "embed", "report", "study"}
+def test_the_six_deployments_are_there():
+    assert set(DEPLOYMENTS) == {"self-training", "tag", "embed", "report", "study", "distill"}
     assert [schedule["slug"] for schedule in DEPLOYMENTS["self-training"]["schedules"]] == ["nightly", "weekend"]
 
 

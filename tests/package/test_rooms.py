@@ -40,6 +40,7 @@ LAZY = {
     for name in (
         *("__main__.py", "cli.py", "deploy.py", "run.py", "training/job.py"),
         *("commands/asking.py", "commands/exchange.py", "commands/groups.py", "commands/study.py"),
+        "commands/distill.py",
     )
 }
 # Not everybody has them, and those who have not can do the rest.

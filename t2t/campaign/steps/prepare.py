@@ -6,8 +6,9 @@ import logging
 from dataclasses import replace
 
 from t2t.campaign.campaign import Campaign
+from t2t.campaign.encoders import refuse_encoder, register
 from t2t.campaign.entries import teacher_entry
-from t2t.campaign.find import remember_lake
+from t2t.campaign.find import encoder_lakes, remember_lake
 from t2t.campaign.freeze import commit_data, freeze_campaign
 from t2t.campaign.lineup import refuse_retracted
 from t2t.campaign.observer import Observer
@@ -15,6 +16,8 @@ from t2t.core.errors import T2TError
 from t2t.core.files import remove_leftovers
 from t2t.data.coding import MOST_TEACHERS
 from t2t.data.dataset import SPLITS
+from t2t.data.embeddings.config import DistilledConfig
+from t2t.data.embeddings.distilled import find_encoder
 from t2t.data.labels import HUMAN, is_people
 from t2t.data.soundness import MEASURED, refuse_no_positive, refuse_unsound, remarks
 from t2t.students.towers import pretrained
@@ -50,6 +53,7 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
     if campaign.dataset.machines:
         refuse_unsound(replace(campaign.dataset))  # what the videos of other machines hold is known only now
     remember_lake(campaign.folder, config.lake)
+    _register_encoder(campaign)
     taught = {teacher.id for record in campaign.ledger.records() for teacher in record.teachers}
     freeze_campaign(campaign.lake, campaign.layout, config, out, taught)
     refuse_retracted(config, out)
@@ -60,6 +64,17 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
     campaign.registrar().register_all(teachers, campaign.samples(*SPLITS), campaign.dataset.topics)
     _label_later_samples(campaign)
     observer.opened(campaign)
+
+
+def _register_encoder(campaign: Campaign) -> None:
+    """Notes in the campaign's lake whom its frame encoder learned from, where it was distilled. Raises T2TError where
+    it is not here, or retracted."""
+    config = campaign.config
+    if isinstance(config.encoder, DistilledConfig):
+        refuse_encoder(
+            campaign.workspace, config, [campaign.lake, *encoder_lakes(campaign.workspace, config.encoder.name)]
+        )
+        register(campaign.lake, find_encoder(config.encoder)[1])
 
 
 def outside_teachers(campaign: Campaign) -> list[Teacher]:

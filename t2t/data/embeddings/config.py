@@ -106,8 +106,31 @@ class VectorsConfig(Config):
     )
 
 
+class DistilledConfig(Config):
+    """An encoder that `t2t distill` made here of several others ([distillation.md](distillation.md))."""
+
+    kind: Literal["distilled"] = Field("distilled", description="An encoder that was distilled here.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="Of the distillation that made it; work/encoders/NAME."
+    )
+    fingerprint: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="Which of that name, by encoder.json; null: the one that is there when the campaign begins.",
+    )
+    frames: int = Field(8, ge=1, le=4096, description="Frames of each clip, at most.")
+    batch_size: int | None = Field(
+        None, ge=1, le=65_536, description="Frames encoded at once; null: 4 on the CPU, 256 on a GPU."
+    )
+    # Where things lie on a machine is no part of what they are, and is not written down with a campaign.
+    folder: str | None = Field(
+        None, exclude=True, description="Where it lies on this machine; null: encoders/NAME in the work folder."
+    )
+
+
 GROUP = "t2t.encoders"
 KINDS = {
+    "distilled": "t2t.data.embeddings.distilled_model:DistilledEncoder",
     "pixels": "t2t.data.embeddings.pixels:PixelsEncoder",
     "timm": "t2t.data.embeddings.timm_model:TimmEncoder",
     "vectors": "t2t.data.embeddings.vectors:VectorsEncoder",
@@ -115,7 +138,7 @@ KINDS = {
 }
 # Any kind of frame encoder: ours, or a plug-in's (entry-point group `t2t.encoders`).
 EncoderConfig = Annotated[
-    PixelsConfig | TimmConfig | VectorsConfig | VideoConfig,
+    DistilledConfig | PixelsConfig | TimmConfig | VectorsConfig | VideoConfig,
     Field(discriminator="kind"),
     SerializeAsAny(),
     plugins.OpenTo(GROUP, KINDS),

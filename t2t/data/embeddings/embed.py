@@ -19,6 +19,7 @@ from t2t.core.errors import T2TError
 from t2t.core.progress import progress
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.decode import Decoder, Unreadable
+from t2t.data.embeddings.distilled import located
 from t2t.data.embeddings.encoders import FrameEncoder, Preprocessing, build_encoder, by_clip, encoded, refuse_not_finite
 from t2t.data.embeddings.limits import Limits, limits_of
 from t2t.data.embeddings.store import Embeddings, EmbeddingStore
@@ -85,7 +86,7 @@ def embed_samples(
     elsewhere: Elsewhere | None = None,
 ) -> Embedded:
     """`embed` with the encoder of a configuration and the store `<work>/embeddings`."""
-    encoder = build_encoder(config, device)
+    encoder = build_encoder(located(config, work), device)
     store = EmbeddingStore(work / "embeddings", encoder.fingerprint)
     return embed(samples, encoder, store, max_unreadable, workers, elsewhere=elsewhere)
 

@@ -1,6 +1,7 @@
 """Frame encoders: uint8 frames in, one float16 embedding for each frame out, or for each step in time.
 
-Four kinds. `timm` is any backbone of the timm library (`timm_model`). `video` is a video backbone of transformers
+Five kinds. `timm` is any backbone of the timm library (`timm_model`), `distilled` one that `t2t distill` trained here
+to see as several others do (`distilled_model`). `video` is a video backbone of transformers
 (`video_model`), which looks at whole clips. `pixels` is a hand-made descriptor that needs no weights (`pixels`): it
 serves the demo, the tests, and whoever wants to see the engine turn before choosing a backbone. `vectors` reads
 embeddings that were made elsewhere (`vectors`): it has `read(path)` in the decoder's place.

@@ -22,6 +22,8 @@ from t2t.data.embeddings.weights import read_weights, unwrapped
 
 # Blocks of frames that a batch has for each thread: enough that threads seldom wait for the last one.
 BLOCKS_A_THREAD = 4
+# float16 ends here: an activation beyond it would become infinite and spoil every mean it enters.
+LARGEST = 65504
 
 log = logging.getLogger("t2t")
 
@@ -129,8 +131,7 @@ class TimmEncoder:
         self.fingerprint = encoder_fingerprint({"kind": config.kind, **self.model.identity})
 
     def encode(self, frames: np.ndarray) -> np.ndarray:
-        # float16 ends at 65504: an activation beyond it would become infinite and spoil every mean it enters.
-        return np.clip(self.model(frames), -65504, 65504).astype(np.float16)
+        return np.clip(self.model(frames), -LARGEST, LARGEST).astype(np.float16)
 
 
 def side_by_side(run: Callable[[slice], None], blocks: Iterable[slice], threads: int) -> None:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("t2t")
 
+Owner = Literal["campaign", "study", "distillation"]
+# What is typed after `t2t` to run it.
+VERBS = {"campaign": "run", "study": "study", "distillation": "distill"}
+
 # MLflow's page that compares runs shows files side by side, but only those that lie in no folder.
 COMPARED = ("pr_curves", "topics")
 # Within MLflow's own limits: 1000 entries in a call, 100 of them parameters; characters of a tag and of a parameter.
@@ -46,15 +50,13 @@ class Runs:
 
     Args:
         uri: an MLflow server or database; where None, `MLFLOW_TRACKING_URI`, and without that `work`/mlflow.db.
-        owner: whose runs they are; a study has one run only, and `campaign` is its name.
+        owner: whose runs they are; a study or a distillation has one run only, and `campaign` is its name.
 
     Attributes:
         database: the file of a local store; None for a server.
     """
 
-    def __init__(
-        self, uri: str | None, work: Path, dataset: str, campaign: str, owner: Literal["campaign", "study"] = "campaign"
-    ):
+    def __init__(self, uri: str | None, work: Path, dataset: str, campaign: str, owner: Owner = "campaign"):
         self.dataset, self.campaign, self.work, self.owner = dataset, campaign, Path(work), owner
         self.uri = uri or tracking_uri(work)
         sqlite = self.uri.startswith("sqlite:////")
@@ -70,7 +72,7 @@ class Runs:
 
     @property
     def _verb(self) -> str:
-        return "run" if self.owner == "campaign" else self.owner
+        return VERBS[self.owner]
 
     # Connecting and finding
 

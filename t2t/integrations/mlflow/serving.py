@@ -31,7 +31,7 @@ import pandas as pd
 from t2t.core.errors import T2TError, one_line
 from t2t.core.files import sha256_file
 from t2t.core.host import find_device
-from t2t.data.embeddings.config import TimmConfig
+from t2t.data.embeddings.config import DistilledConfig, TimmConfig
 from t2t.data.embeddings.decode import Unreadable
 from t2t.data.embeddings.embed import decode_in_order
 from t2t.data.embeddings.encoders import FrameEncoder, build_encoder, encoded, refuse_not_finite
@@ -222,6 +222,9 @@ class Served:
         if isinstance(config, TimmConfig) and config.weights is not None:
             path = find_weights(config.weights, os.environ.get(WEIGHTS), self.weights_sha256)
             config = config.model_copy(update={"weights": str(path)})
+        elif isinstance(config, DistilledConfig) and (where := os.environ.get(WEIGHTS)):
+            inner = Path(where) / config.name
+            config = config.model_copy(update={"folder": str(inner if inner.is_dir() else where)})
         encoder = build_encoder(config, self.device)
         if encoder.dim != self.student.input_dim:
             raise T2TError(

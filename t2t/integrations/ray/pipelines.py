@@ -29,6 +29,7 @@ from t2t.core.host import find_device
 from t2t.core.progress import progress
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.decode import Unreadable
+from t2t.data.embeddings.distilled import located
 from t2t.data.embeddings.embed import Batcher, Clips, decode_in_order
 from t2t.data.embeddings.encoders import build_encoder, by_clip, encoded, refuse_not_finite
 from t2t.data.embeddings.limits import Limits
@@ -122,7 +123,7 @@ class _Embedder:
 
     def __init__(self, common: _Common, config: EncoderConfig, work: Path, limits: Limits | None):
         self.workers, self.limits = common.enter(), limits
-        self.encoder = build_encoder(config, find_device())
+        self.encoder = build_encoder(located(config, work), find_device())
         self.store = EmbeddingStore(work / "embeddings", self.encoder.fingerprint)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
