@@ -21,7 +21,7 @@ from t2t.distillation.projectors import refuse_lengths
 from t2t.distillation.student import EncoderStudent
 
 # What the configuration says beside how the student learns; another word there is no other training.
-ASIDE = {"name", "description", "dataset", "splits", "frames", "teachers", "evaluation"}
+ASIDE = {"name", "description", "dataset", "splits", "frames", "teachers", "evaluation", "lake"}
 
 
 def refuse_unfit(student: EncoderStudent, config: DistillationConfig) -> None:
