@@ -26,7 +26,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from t2t.distillation.loop import distill
+from safetensors.torch import load_file
 
 from benchmarks.distillation_worlds import DATASETS, TEACHERS, WORK, Absent, Kept, Plain, Pool, kept
 from t2t.campaign.config import override
@@ -35,8 +35,10 @@ from t2t.core.workspace import Workspace
 from t2t.data.embeddings.store import Embeddings
 from t2t.distillation.config import DistillationConfig
 from t2t.distillation.evaluation.compare import concatenated, mean_by_sample, measures
+from t2t.distillation.evaluation.knn import KS
 from t2t.distillation.evaluation.measure import Measured, over_seeds
 from t2t.distillation.evaluation.task import Task, task_of
+from t2t.distillation.loop import distill
 from t2t.distillation.save import save_encoder
 from t2t.distillation.student import EncoderStudent
 
@@ -55,19 +57,18 @@ LAST = "+ dropping"
 OTHERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "PHI-S, all parts": (LAST, ("standardise.by=phi-s",)),
     "PHI-S alone": ("basic", ("standardise.by=phi-s",)),
-    "mobilenet alone": (LAST, ("teachers=[{name: mobilenet, model: mobilenetv2_100}]",)),
-    "lite0 alone": (LAST, ("teachers=[{name: lite0, model: efficientnet_lite0}]",)),
+    "mobilenet alone": (LAST, ("teachers=[{name: mobilenet, kind: timm, model: mobilenetv2_100}]",)),
+    "lite0 alone": (LAST, ("teachers=[{name: lite0, kind: timm, model: efficientnet_lite0}]",)),
 }
 BEGIN: dict[str, Any] = {
     "name": "small",
     "dataset": list(DATASETS),
     "teachers": [
-        {"name": "mobilenet", "model": "mobilenetv2_100"},
-        {"name": "lite0", "model": "efficientnet_lite0"},
+        {"name": "mobilenet", "kind": "timm", "model": "mobilenetv2_100"},
+        {"name": "lite0", "kind": "timm", "model": "efficientnet_lite0"},
     ],
     "student": {
-        "model": "vit_tiny_patch16_224",
-        "model_kwargs": {"depth": 4, "embed_dim": 128, "num_heads": 4},
+        "model": "test_byobnet",
         "size": 96,
     },
     "augment": "none",
@@ -75,12 +76,12 @@ BEGIN: dict[str, Any] = {
     "projectors": {"dedicated": False, "ladder": False, "hidden": 128, "last": 256},
     "drop": {"rate": 0.0},
     "training": {
-        "steps": 1000,
+        "steps": 150,
         "batch": 32,
-        "learning_rate": 0.001,
-        "warmup": 0.05,
-        "evaluate_every": 250,
-        "evaluate_on": 256,
+        "learning_rate": 0.002,
+        "warmup": 0.1,
+        "evaluate_every": 150,
+        "evaluate_on": 128,
         "threads": 1,
     },
 }
@@ -142,7 +143,8 @@ def train(only: Only = "", seeds: int = 3, settings: Set = None, run: Run = "run
                 facts |= _distil(student, config, pool)
             folder.mkdir(parents=True, exist_ok=True)
             for name, one in data().items():
-                np.save(folder / f"{name}.npy", frames_embedded(student, one))
+                frames = shown_frames(one)
+                np.save(folder / f"{name}.npy", by_sample(frames_embedded(student, one, frames), one, frames))
             save_encoder(student, folder / "model.safetensors")
             (folder / "facts.json").write_text(json.dumps(facts, indent=1))
             losses = {key: round(value, 3) for key, value in facts.get("last", {}).items() if "held_out" in key}
@@ -164,57 +166,72 @@ def _distil(student: EncoderStudent, config: DistillationConfig, pool: Pool) -> 
     return facts | {"curve": found.curve, "last": found.curve[-1][1]}
 
 
+def shown_frames(one: Kept) -> np.ndarray:
+    """What encoders are measured on, int64: of the labeled samples every second frame, and an image's only one."""
+    labeled = set(tasks()[one.dataset.name].sample_ids)
+    wanted = np.array([name in labeled for name in one.sample_ids])[one.sample_of]
+    number = np.arange(len(one.sample_of)) - np.searchsorted(one.sample_of, one.sample_of)
+    return np.flatnonzero(wanted & (number % 2 == 0))
+
+
 @torch.inference_mode()
-def frames_embedded(student: EncoderStudent, one: Kept) -> np.ndarray:
+def frames_embedded(student: EncoderStudent, one: Kept, frames: np.ndarray) -> np.ndarray:
     """float32 [frames, dim]."""
     student.eval()
-    rows = [student.embed(torch.from_numpy(one.small[at : at + 64])) for at in range(0, len(one.small), 64)]
-    return torch.cat(rows).numpy()
+    parts = np.array_split(frames, max(1, len(frames) // 64))
+    return torch.cat([student.embed(torch.from_numpy(one.small[part])) for part in parts]).numpy()
 
 
-def by_sample(frames: np.ndarray, one: Kept) -> np.ndarray:
+def by_sample(features: np.ndarray, one: Kept, frames: np.ndarray) -> np.ndarray:
     """The mean of each sample's frames, in the order of its task, float32 [R + Q, dim]."""
-    found = mean_by_sample(frames, one.sample_of, len(one.sample_ids))
-    place = {name: i for i, name in enumerate(one.sample_ids)}
-    return found[[place[name] for name in tasks()[one.dataset.name].sample_ids]]
+    place = {name: i for i, name in enumerate(tasks()[one.dataset.name].sample_ids)}
+    samples = np.array([place[one.sample_ids[sample]] for sample in one.sample_of[frames]])
+    return mean_by_sample(features, samples, len(place))
 
 
 def fixed_encoders(one: Kept) -> dict[str, np.ndarray]:
     """What needs no distillation: the teachers, their concatenation, and the frames' own pixels, by sample."""
-    found = {name: by_sample(np.asarray(one.features(name, "cls"), np.float32), one) for name in TEACHERS}
+    frames = shown_frames(one)
+    found = {
+        name: by_sample(np.asarray(one.features(name, "cls")[frames], np.float32), one, frames) for name in TEACHERS
+    }
     found["concatenation"] = concatenated([found[name] for name in TEACHERS])
     # 12 x 12 x 3 numbers a frame.
-    pixels = one.small.reshape(-1, 12, 8, 12, 8, 3).mean(axis=(2, 4)).reshape(len(one.small), -1)
-    found["pixels"] = by_sample(pixels / 255, one)
+    pixels = one.small[frames].reshape(-1, 12, 8, 12, 8, 3).mean(axis=(2, 4)).reshape(len(frames), -1)
+    found["pixels"] = by_sample(pixels / 255, one, frames)
     return found
 
 
-def measured(path: Path, features: np.ndarray, task: Task) -> dict[str, Measured]:
-    """k-NN and probe, kept beside what they are of."""
-    if not path.is_file():
-        found, _ = measures(task, features)
-        np.savez(path, **{name: np.concatenate([[one.value], one.drawn]) for name, one in found.items()})
-    with np.load(path) as file:
-        return {name: Measured(float(file[name][0]), file[name][1:]) for name in file.files}
+def measured(path: Path, features: np.ndarray, task: Task, probe: bool) -> dict[str, Measured]:
+    """k-NN, and the probe, kept beside what they are of."""
+    found = {}
+    for what, asked in (("knn", True), ("probe", probe)):
+        file = path.with_name(f"{path.name}-{what}.npz")
+        if asked and not file.is_file():
+            made, _ = measures(task, features, KS if what == "knn" else (), what == "probe")
+            rows: dict[str, Any] = {name: np.concatenate([[one.value], one.drawn]) for name, one in made.items()}
+            np.savez(file, **rows)
+        if file.is_file():
+            with np.load(file) as there:
+                found |= {name: Measured(float(there[name][0]), there[name][1:]) for name in there.files}
+    return found
 
 
 @app.command()
-def table(only: Only = "", seeds: int = 3, run: Run = "runs") -> None:
+def table(only: Only = "", seeds: int = 3, run: Run = "runs", probe: bool = True) -> None:
     """Measures what is trained, and prints the table of each data set; numbers go to <run>/table.json."""
     numbers: dict[str, Any] = {}
     for name, one in data().items():
-        task, found = tasks()[name], {}
+        task = tasks()[name]
+        found: dict[str, list[dict[str, Measured]]] = {}
         (WORK / run).mkdir(parents=True, exist_ok=True)
         for encoder, features in fixed_encoders(one).items():
-            found[encoder] = [measured(WORK / run / f"{encoder}-{name}.npz", features, task)]
+            found[encoder] = [measured(WORK / run / f"{encoder}-{name}", features, task, probe)]
         for row in (NONE, *names(only)):
             folders = [folder_of(run, row, seed) for seed in range(seeds)]
             there = [folder for folder in folders if (folder / "facts.json").is_file()]
             if there:
-                found[row] = [
-                    measured(folder / f"{name}-measures.npz", by_sample(np.load(folder / f"{name}.npy"), one), task)
-                    for folder in there
-                ]
+                found[row] = [measured(folder / name, np.load(folder / f"{name}.npy"), task, probe) for folder in there]
         numbers[name] = shown(name, task, found)
     (WORK / run / "table.json").write_text(json.dumps(numbers, indent=1))
 
@@ -231,7 +248,7 @@ def shown(name: str, task: Task, found: Mapping[str, Sequence[Mapping[str, Measu
     """Prints a data set's table; returns its numbers."""
     out = Table(title=f"{name}: {task.metric} on {len(task.test)} samples, learned from {len(task.fit)}")
     numbers: dict[str, Any] = {}
-    what = ("k-NN 20", "probe")
+    what = [one for one in ("k-NN 20", "probe") if all(one in each for seeds in found.values() for each in seeds)]
     columns = (c for one in what for c in (one, "95 %", "each seed", "less the row before"))
     for column in ("row", *columns, "k-NN 10, 100, 200"):
         out.add_column(column, justify="left" if column == "row" else "right")
@@ -263,6 +280,15 @@ def shown(name: str, task: Task, found: Mapping[str, Sequence[Mapping[str, Measu
     return numbers
 
 
+def trained_student(run: str, row: str, seed: int) -> EncoderStudent:
+    """A row's student, as it was saved."""
+    folder = folder_of(run, row, seed)
+    config = parse(DistillationConfig, json.loads((folder / "facts.json").read_text())["config"], folder)
+    student = EncoderStudent(config.student, seed)
+    student.model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+    return student
+
+
 @app.command()
 def campaigns(row: str = LAST, seeds: int = 3, run: Run = "runs", only: str = "") -> None:
     """A label campaign's student (round 0, `recipe: auto`, all teachers) on the distilled encoder, on each teacher's
@@ -285,7 +311,7 @@ def campaigns(row: str = LAST, seeds: int = 3, run: Run = "runs", only: str = ""
             scored = []
             for seed in range(seeds):
                 if encoder == "distilled":
-                    frames = np.load(folder_of(run, row, seed) / f"{name}.npy")
+                    frames = frames_embedded(trained_student(run, row, seed), one, np.arange(len(one.small)))
                 else:
                     frames = teachers.get(encoder, concatenated(list(teachers.values())))
                 clips = np.split(frames.astype(np.float16), np.flatnonzero(np.diff(one.sample_of)) + 1)

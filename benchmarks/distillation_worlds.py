@@ -30,6 +30,8 @@ from t2t.distillation.parts import Tokens
 WORK = Path(__file__).parents[1] / "work" / "bench" / "distillation"
 DATASETS = ("jhmdb", "caltech")
 TEACHERS = ("mobilenet", "lite0")
+# Of each teacher's numbers every fourth is learned, in its own order: losses and projectors cost a quarter.
+EVERY = 4
 # Frames of a clip; side of what teachers and the student see of it; rows and columns of patches that are kept.
 FRAMES, SIZE, SMALL, GRID = 8, 224, 96, 3
 BATCH = 16
@@ -186,7 +188,9 @@ class Pool:
 
     def tokens(self, teacher: str) -> Lookup:
         """What a teacher made of the frames, by index."""
-        return Lookup(*(self._gathered(lambda part, what=what: part.features(teacher, what)) for what in WHAT))
+        return Lookup(
+            *(self._gathered(lambda part, what=what: part.features(teacher, what)[..., ::EVERY]) for what in WHAT)
+        )
 
     def _gathered(self, of: Callable[[Kept], np.ndarray]) -> np.ndarray:
         which, row = self._where
@@ -220,7 +224,7 @@ class Absent:
 
     name: str
     fingerprint: str
-    dim: int = 1280
+    dim: int = 1280 // EVERY
     grid: tuple[int, int] = (GRID, GRID)
     has_cls: bool = False
 

@@ -64,7 +64,7 @@ def keep_features(
     numbers.
     """
     stores = [_store(teacher, frames, work, patches) for teacher in teachers]
-    missing = [store.missing(frames.keys) for store in stores]
+    missing = [store.missing(dict.fromkeys(frames.keys)) for store in stores]
     counts = dict(zip(frames.keys, frames.frames.counts.tolist(), strict=True))
     needed = [
         2 * _width(teacher, patches) * sum(counts[key] for key in keys)
@@ -108,15 +108,16 @@ def _make(
     teacher: FeatureTeacher, frames: FrameSource, store: EmbeddingStore, missing: Sequence[str], patches: bool
 ) -> None:
     """Computes the samples that the store lacks, and adds them shard by shard."""
-    counts = frames.frames.counts
+    counts, rows_of = frames.frames.counts, frames.frames.rows
     place = {key: number for number, key in enumerate(frames.keys)}
     wanted = np.array([place[key] for key in missing])
-    total, done = int(counts.sum()), int(counts.sum() - counts[wanted].sum())
+    total = sum(counts[number] for number in place.values())
+    done = total - counts[wanted].sum()
     most = max(1, SHARD_BYTES // (2 * _width(teacher, patches)))
-    with progress(f"Features of {teacher.name}", total, "frames", done) as advance:
+    with progress(f"Features of {teacher.name}", int(total), "frames", int(done)) as advance:
         for samples in _shards(wanted, counts, most):
             steps = np.concatenate([np.arange(count) for count in counts[samples]])
-            crops = frames.frames.rows(np.repeat(samples, counts[samples]), steps)
+            crops = rows_of(np.repeat(samples, counts[samples]), steps)
             side = frames.settings.size
             tokens = teacher.tokens(crops.reshape(-1, side, side, 3))
             parts = [tokens.cls.unsqueeze(1), tokens.patches] if patches else [tokens.cls.unsqueeze(1)]

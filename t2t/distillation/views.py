@@ -8,8 +8,6 @@ are scaled in whole numbers, and everything after that is done pixel by pixel.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -40,33 +38,33 @@ class PlainViews:
     """Whole frames.
 
     Args:
-        size: side of a view. device: where it is made. On CUDA views stay there, as tensors.
+        size: side of a view. device: where it is made; it comes back from there.
     """
 
     def __init__(self, size: int, device: str = "cpu"):
         self.size, self.device = size, torch.device(device)
 
-    def __call__(self, frames: np.ndarray, seed: int, step: int) -> Any:
+    def __call__(self, frames: np.ndarray, seed: int, step: int) -> np.ndarray:
         """uint8 [N, S, S, 3] to uint8 [N, size, size, 3]."""
         return self.plain(frames)
 
-    def plain(self, frames: np.ndarray) -> Any:
+    def plain(self, frames: np.ndarray) -> np.ndarray:
         """The view in which nothing is drawn."""
-        if frames.shape[1] == self.size and self.device.type == "cpu":
+        if frames.shape[1:3] == (self.size, self.size):
             return frames
         return self._given(scaled(torch.from_numpy(frames).to(self.device), self.size, "bicubic"))
 
-    def _given(self, pixels: Tensor) -> Any:
+    def _given(self, pixels: Tensor) -> np.ndarray:
         """[N, 3, size, size], whole numbers, as views are handed out."""
-        views = pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-        return views.numpy() if self.device.type == "cpu" else views
+        views: np.ndarray = pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return views
 
 
 class UnicViews(PlainViews):
     """Random views."""
 
     @torch.no_grad()
-    def __call__(self, frames: np.ndarray, seed: int, step: int) -> Any:
+    def __call__(self, frames: np.ndarray, seed: int, step: int) -> np.ndarray:
         """uint8 [N, S, S, 3] to uint8 [N, size, size, 3]: of each frame the view that seed, step and its place give."""
         drawn = Drawn(len(frames), frames.shape[1], seed, step)
         chunk = CHUNK if self.device.type == "cpu" else max(1, len(frames))

@@ -101,6 +101,16 @@ def test_frames_that_are_left_out_move_no_number(clips, tmp_path):
     assert torch.equal(kept.cls, teacher().tokens(some.read(np.arange(len(some)))).cls.half().float())
 
 
+def test_copies_are_computed_once(clips, tmp_path, monkeypatch):
+    twice = decode_frames(pa.concat_tables([clips, clips]), tmp_path, SETTINGS, unique=False)
+    one, seen = teacher(), []
+    tokens = one.tokens
+    monkeypatch.setattr(one, "tokens", lambda crops: seen.append(len(crops)) or tokens(crops))
+    kept = keep_features([one], twice, tmp_path)["vit"](np.arange(len(twice)))
+    assert 2 * sum(seen) == len(twice)
+    assert torch.equal(*kept.cls.split(len(twice) // 2))
+
+
 def test_a_damaged_shard_is_computed_anew(frames, tmp_path):
     one = teacher()
     expected = keep_features([one], frames, tmp_path)["vit"](np.arange(len(frames)))

@@ -144,13 +144,12 @@ def test_seed_and_step_and_place_say_it_all(frames):
 
 
 def test_threads_change_no_bit(frames):
-    many = np.concatenate([frames] * 3)
     with cpu_threads(1):
-        expected = UnicViews(64)(many, 5, 6)
-    with cpu_threads(4):
-        np.testing.assert_array_equal(UnicViews(64)(many, 5, 6), expected)
+        expected = UnicViews(64)(frames, 5, 6)
+    with cpu_threads(2):
+        np.testing.assert_array_equal(UnicViews(64)(frames, 5, 6), expected)
         with ThreadPoolExecutor(1) as pool:
-            np.testing.assert_array_equal(pool.submit(UnicViews(64), many, 5, 6).result(), expected)
+            np.testing.assert_array_equal(pool.submit(UnicViews(64), frames, 5, 6).result(), expected)
 
 
 def test_plain_views_are_whole_frames(frames):

@@ -50,7 +50,7 @@ def test_one_run_has_curves_by_teacher_and_token_type_the_encoder_and_what_it_is
     for name in ("loss/tokens/cls", "loss/tokens/patches", "loss/maps/cls", "held_out/maps/patches"):
         steps = [point.step for point in client.get_metric_history(found.info.run_id, name)]
         assert steps == [2, 4, 6], name
-    assert found.data.params["teachers/tokens"] == "timm test_vit"
+    assert found.data.params["teachers.tokens"] == "timm test_vit"
     assert found.data.metrics["student on test/demo/k-NN 3"] == pytest.approx(
         next(row.value.value for row in result.table.of("demo")["small"] if row.measure == "k-NN 3")
     )
