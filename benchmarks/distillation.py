@@ -204,7 +204,7 @@ def fixed_encoders(one: Kept) -> dict[str, np.ndarray]:
 
 def measured(path: Path, features: np.ndarray, task: Task, probe: bool) -> dict[str, Measured]:
     """k-NN, and the probe, kept beside what they are of."""
-    found = {}
+    found: dict[str, Measured] = {}
     for what, asked in (("knn", True), ("probe", probe)):
         file = path.with_name(f"{path.name}-{what}.npz")
         if asked and not file.is_file():
