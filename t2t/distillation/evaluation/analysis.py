@@ -75,6 +75,7 @@ def pruned(model: torch.nn.Module, share: float) -> torch.nn.Module:
         for module in found.modules():
             weight = getattr(module, "weight", None)
             if isinstance(weight, torch.nn.Parameter) and weight.ndim >= 2:
+                weight.data = weight.data.contiguous()  # teachers' have channels last, which pruning cannot flatten
                 prune.l1_unstructured(module, "weight", amount=share)
                 prune.remove(module, "weight")
     return found
