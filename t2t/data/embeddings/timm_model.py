@@ -51,7 +51,7 @@ class TimmModel:
         self.block = config.batch_size or (4 if cpu else 256)
         self.threads = torch.get_num_threads() if cpu else 1
         self.batch_size = self.block * (BLOCKS_A_THREAD * self.threads if cpu else 1)
-        model = _create(config, num_classes)
+        model = create_model(config, num_classes)
         defaults = resolve_model_data_config(model)
         mean = config.mean if config.mean is not None else defaults["mean"]
         std = config.std if config.std is not None else defaults["std"]
@@ -79,7 +79,7 @@ class TimmModel:
         try:
             noise = np.random.default_rng(0).integers(0, 256, (1, self.size, self.size, 3), np.uint8)
             if cpu:
-                model = folded(model, self._input(noise))
+                model = folded(model, self.input(noise))
             self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.outputs = self._forward(noise).shape[1]
         except (AssertionError, RuntimeError, IndexError) as error:
@@ -115,12 +115,12 @@ class TimmModel:
     @torch.inference_mode()
     def _forward(self, frames: np.ndarray) -> np.ndarray:
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            y = self.model(self._input(frames))
+            y = self.model(self.input(frames))
         if y.ndim != 2:
             raise RuntimeError(f"gives outputs of shape {tuple(y.shape)}, not one row for each frame")
         return y.float().cpu().numpy()
 
-    def _input(self, frames: np.ndarray) -> torch.Tensor:
+    def input(self, frames: np.ndarray) -> torch.Tensor:
         """uint8 [N, size, size, 3] to normalised float32 [N, 3, size, size] on the device."""
         x = torch.from_numpy(frames)
         if self.device.type == "cuda":
@@ -148,7 +148,8 @@ def _channels(value: Any) -> tuple[float, ...]:
     return (float(value),) * 3 if isinstance(value, int | float) else tuple(float(v) for v in value)
 
 
-def _create(config: TimmModelConfig, num_classes: int | None) -> torch.nn.Module:
+def create_model(config: TimmModelConfig, num_classes: int | None) -> torch.nn.Module:
+    """The model of a configuration with its weights, on the CPU. Raises T2TError where they do not fit."""
     if config.weights is not None and not Path(config.weights).is_file():
         raise T2TError(f"{config.weights}: no such file (weights of {config.model}).")
     # Names with a colon or a slash, such as `hf-hub:timm/...`, are not in timm's list.
