@@ -98,9 +98,7 @@ def with_lora(model: nn.Module, name: str, within: set[str], rank: int, seed: in
 
     targets = [key for key, module in model.named_modules() if f"{key}.weight" in within and _is_matrix(module)]
     if not targets:
-        raise T2TError(
-            f"encoder.tune: {name} has no matrix in the blocks that are tuned: set `blocks` higher."
-        )
+        raise T2TError(f"encoder.tune: {name} has no matrix in the blocks that are tuned: set `blocks` higher.")
     config = LoraConfig(r=rank, lora_alpha=LORA_FACTOR * rank, lora_dropout=0.0, bias="none", target_modules=targets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

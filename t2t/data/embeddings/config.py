@@ -31,13 +31,8 @@ class PixelsConfig(Config):
     )
 
 
-class TimmModelConfig(Config):
-    """A timm model, its weights, and what frames must look like for it. Teachers of kind `timm` have the same keys.
-
-    MobileNetV2 with the weights of google-coral's TFLite file: `model: mobilenetv2_100`, `model_kwargs: {pad_type:
-    same}`, `mean` and `std` 0.5, `size: 224`, `interpolation: bilinear`. (TFLite pads as TensorFlow does; without
-    `pad_type` the file loads just as well, and the features are worse. It was trained on bilinearly scaled pictures.)
-    """
+class TimmWeightsConfig(Config):
+    """A timm model, where its weights come from, and how the pixels that it is given are scaled."""
 
     model: str = Field(description="A name of timm.list_models().")
     weights: str | None = Field(None, description="A local safetensors file; without it timm's own, from the hub.")
@@ -46,6 +41,16 @@ class TimmModelConfig(Config):
     mean: Mean | tuple[Mean, Mean, Mean] | None = Field(None, description="Of channels in 0..1; null: the model's.")
     std: Std | tuple[Std, Std, Std] | None = Field(None, description="As mean.")
     size: int | None = Field(None, ge=8, le=4096, description="Side of the square input; null: the model's own.")
+
+
+class TimmModelConfig(TimmWeightsConfig):
+    """A timm model, its weights, and what frames must look like for it. Teachers of kind `timm` have the same keys.
+
+    MobileNetV2 with the weights of google-coral's TFLite file: `model: mobilenetv2_100`, `model_kwargs: {pad_type:
+    same}`, `mean` and `std` 0.5, `size: 224`, `interpolation: bilinear`. (TFLite pads as TensorFlow does; without
+    `pad_type` the file loads just as well, and the features are worse. It was trained on bilinearly scaled pictures.)
+    """
+
     crop: Crop = Field("squash", description=CROP)
     interpolation: Interpolation | None = Field(None, description="For scaling; null: the model's own.")
     frames: int = Field(8, ge=1, le=4096, description="Frames of each clip, at most.")

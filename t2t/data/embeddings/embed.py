@@ -163,7 +163,7 @@ def _embed_missing(
     be read as they are met."""
     names = dict(files)
     clips = decode_in_order([path for _, path in files], encoder, workers, limits)
-    with progress("Embedding", len(files), "videos") as advance, closing(clips):
+    with progress(getattr(encoder, "doing", "Embedding"), len(files), "videos") as advance, closing(clips):
         for start in range(0, len(files), shard_samples):
             make = partial(encoded, encoder)
             shard = Clips(make) if by_clip(encoder) else Batcher(make, encoder.batch_size)

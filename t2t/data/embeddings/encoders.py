@@ -67,7 +67,8 @@ def most_steps(encoder: FrameEncoder) -> int:
 
 
 def encoded(encoder: FrameEncoder, frames: np.ndarray) -> np.ndarray:
-    """What an encoder makes of frames, checked where it enters: uint8 [N, size, size, 3] to float16 [N, dim].
+    """What an encoder makes of frames, checked where it enters: uint8 [N, size, size, 3] to float16 [N, dim], or to
+    what its `dtype` says.
 
     One that looks at whole clips is given one, and makes as many embeddings of it as it has steps in time.
 
@@ -76,13 +77,14 @@ def encoded(encoder: FrameEncoder, frames: np.ndarray) -> np.ndarray:
     whole = by_clip(encoder)
     values = np.asarray(encoder.encode_clip(frames) if whole else encoder.encode(frames))  # type: ignore[attr-defined]
     rows = len(values) if whole and len(values) else len(frames)
-    if values.shape != (rows, encoder.dim) or values.dtype.kind != "f":
+    kept = np.dtype(getattr(encoder, "dtype", np.float16))
+    if values.shape != (rows, encoder.dim) or values.dtype.kind != kept.kind:
         raise T2TError(
-            f"{_called(encoder)} gives {values.dtype} {list(values.shape)} for {len(frames)} frames; expected float16 "
+            f"{_called(encoder)} gives {values.dtype} {list(values.shape)} for {len(frames)} frames; expected {kept} "
             f"[{rows}, {encoder.dim}]. Mend its `{'encode_clip' if whole else 'encode'}` or its `dim`."
         )
     with np.errstate(over="ignore"):
-        return values.astype(np.float16, copy=False)
+        return values.astype(kept, copy=False)
 
 
 def refuse_not_finite(encoder: FrameEncoder, file: object, embedding: np.ndarray) -> None:

@@ -17,6 +17,8 @@ from safetensors.numpy import save_file
 from t2t.core.files import atomic_file
 
 DTYPES = {"F16": np.float16, "I64": np.int64, "U8": np.uint8}
+# Of what a shard holds for each frame: numbers of an encoder, or the frame's pixels.
+KEPT = (np.float16, np.uint8)
 CHECKSUM = "crc32"
 
 
@@ -24,7 +26,8 @@ CHECKSUM = "crc32"
 class Shard:
     """A shard's file, still on disk.
 
-    embeddings: float16 [rows, dim]. offsets: int64 [samples + 1]. keys: uint8 [samples, 32].
+    embeddings: float16 [rows, dim], or uint8 where frames themselves are kept (`frames`).
+    offsets: int64 [samples + 1]. keys: uint8 [samples, 32].
     checksum: CRC-32 of the three, as it was written; None in shards from before 2026-11-29.
     """
 
@@ -49,12 +52,13 @@ def write_shard(path: Path, keys: Sequence[str], embeddings: Sequence[np.ndarray
 
     Args:
         keys: hex SHA-256 of each sample's file.
-        embeddings: float16 [frames, dim] for each, at least one frame.
+        embeddings: float16 or uint8 [frames, dim] for each, at least one frame.
         encoder: the encoder's fingerprint, for whoever finds the file.
     """
     counts = np.array([len(e) for e in embeddings], dtype=np.int64)
+    kept = np.uint8 if embeddings[0].dtype == np.uint8 else np.float16
     tensors: dict[str, np.ndarray] = {
-        "embeddings": np.ascontiguousarray(np.concatenate(embeddings), dtype=np.float16),
+        "embeddings": np.ascontiguousarray(np.concatenate(embeddings), dtype=kept),
         "offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         "keys": np.frombuffer(b"".join(bytes.fromhex(key) for key in keys), np.uint8).reshape(-1, 32).copy(),
     }
@@ -72,7 +76,7 @@ def read_shard(path: Path) -> Shard:
         raise ValueError(f"its header is damaged: {error}") from None
     if embeddings.ndim != 2 or offsets.ndim != 1 or keys.shape != (len(offsets) - 1, 32):
         raise ValueError("its tensors have other shapes")
-    if (embeddings.dtype, offsets.dtype, keys.dtype) != (np.float16, np.int64, np.uint8):
+    if embeddings.dtype not in KEPT or (offsets.dtype, keys.dtype) != (np.int64, np.uint8):
         raise ValueError("its tensors have other types")
     if offsets[0] != 0 or offsets[-1] != len(embeddings) or (np.diff(offsets) < 1).any():
         raise ValueError("its offsets do not fit")

@@ -101,6 +101,20 @@ class Embeddings:
             out[~mask] = 0
         return out, mask
 
+    def rows(self, samples: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Single frames of samples, a copy: [V, dim] of what the shards hold.
+
+        Args:
+            samples: int64 [V], positions in this view. steps: int64 [V], each from 0 to its sample's count - 1.
+        """
+        shard, rows = self._shard[samples], self._start[samples] + steps
+        used = np.unique(shard)
+        out = np.empty((len(rows), self.dim), dtype=self._shards[used[0]].dtype if len(used) else np.float16)
+        for number in used:
+            here = np.flatnonzero(shard == number)
+            out[here] = self._shards[number][rows[here]]
+        return out
+
 
 class NotStored(T2TError, KeyError):
     """Samples' embeddings are not in the store."""
