@@ -26,7 +26,7 @@ from t2t.core.locks import Exclusive
 from t2t.core.workspace import Workspace
 from t2t.data.coding import codes, positions, strings
 from t2t.data.dataset import Dataset
-from t2t.data.embeddings.config import EncoderConfig
+from t2t.data.embeddings.config import EncoderConfig, TimmConfig
 from t2t.data.embeddings.embed import Embedded
 from t2t.data.embeddings.vectors import check_samples
 from t2t.data.pairs import Pairs, human_pairs, pairs_of
@@ -155,6 +155,12 @@ class Campaign:
         self.check_samples()
         dataset, work = self.dataset, self.workspace.work
         return self.engine.embed(dataset.samples, self.encoder, work, dataset.config.max_unreadable)
+
+    @property
+    def tuned_weights(self) -> Path | None:
+        """The file of its tuned encoder's weights, which every checkpoint carries; None where it is as configured."""
+        tuned = self.encoder
+        return Path(str(tuned.weights)) if isinstance(tuned, TimmConfig) and tuned is not self.config.encoder else None
 
     def forget_encoder(self) -> None:
         """After another encoder was tuned: embeddings, and which samples have some, are asked for anew."""

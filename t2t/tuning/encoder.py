@@ -46,7 +46,7 @@ class TrainableEncoder:
             trained = [p for name, p in model.named_parameters() if name in names]
         for parameter in trained:
             parameter.requires_grad_(True)
-        self.model = model.eval().to(frozen.device, memory_format=torch.channels_last)
+        self.model = model.eval().to(frozen.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.trained = nn.ParameterList([p for p in self.model.parameters() if p.requires_grad])
 
     def __call__(self, frames: np.ndarray) -> Tensor:

@@ -112,8 +112,7 @@ def train_student(
     # Facts that most trainings have not are left out, as they were before there were such.
     facts |= {} if weight is None else {"human_weight": weight}
     facts |= {"stand_in": trained.stand_in} if trained.stand_in else {}
-    tuned = campaign.encoder is not campaign.config.encoder
-    save(student, files.student, facts, Path(str(campaign.encoder.weights)) if tuned else None)
+    save(student, files.student, facts, campaign.tuned_weights)
 
 
 def _numbers(

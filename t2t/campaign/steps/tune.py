@@ -189,8 +189,8 @@ def _head(campaign: Campaign, files: TuneFiles, matrix: LabelMatrix, recipe: Rec
             snapshot=files.training,
         )
         save(head, files.head)
-    head = load(files.head, campaign.engine.device)
-    return head  # type: ignore[no-any-return]
+    trained: Student = load(files.head, campaign.engine.device)
+    return trained
 
 
 def _light(student: object) -> object:
