@@ -27,6 +27,7 @@ from t2t.students.config import DualEncoderConfig
 from t2t.students.footprint import Footprint, Trained, footprint
 from t2t.students.presets import check_pretrained
 from t2t.training.baselines.table import refuse_method
+from t2t.tuning.needs import refuse_without_peft, tuning_of
 
 log = logging.getLogger("t2t")
 
@@ -47,6 +48,8 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> None:
             )
         preflight(workspace, other)
     check_student(config)
+    if (tune := tuning_of(config.encoder)) is not None:
+        refuse_without_peft(tune)
     data = dataset_config(workspace, config.dataset)
     root = dataset_root(data, workspace.data)
     for table in (data.samples, data.annotations, data.topics):

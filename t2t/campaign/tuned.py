@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from t2t.campaign.config import CampaignConfig
+from t2t.campaign.find import lake_of
 from t2t.campaign.ledger import Ledger
 from t2t.core.config import Config, parse
 from t2t.core.errors import T2TError
 from t2t.core.files import sha256_file
+from t2t.core.workspace import Workspace
 from t2t.data.embeddings.config import EncoderConfig, TimmConfig
 from t2t.lake import UnknownRef
 from t2t.lake.tables import json_at
@@ -98,6 +100,14 @@ def encoder_of(config: CampaignConfig, ledger: Ledger, folder: Path) -> EncoderC
         f"from a copy of the work folder or from a model in MLflow (its file {ENCODER}), or run under another name "
         "(--name)."
     )
+
+
+def encoder_here(workspace: Workspace, config: CampaignConfig) -> EncoderConfig:
+    """`encoder_of`, of a campaign that may not have begun."""
+    if tuning_of(config.encoder) is None or (lake := lake_of(workspace, config.name)) is None:
+        return config.encoder
+    ledger = Ledger(lake, config.dataset, config.name)
+    return encoder_of(config, ledger, workspace.work / "campaigns" / config.name)
 
 
 def as_tuned(encoder: EncoderConfig, weights: Path) -> EncoderConfig:

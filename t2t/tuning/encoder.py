@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from t2t.core.errors import T2TError
 from t2t.data.embeddings.config import TimmConfig
 from t2t.data.embeddings.timm_model import TimmModel, create_model
+from t2t.tuning.needs import refuse_without_peft
 
 LORA_FACTOR = 2
 
@@ -65,6 +66,16 @@ class TrainableEncoder:
         save_file(state, path)
 
 
+def refuse_untunable(config: TimmConfig) -> None:
+    """Raises T2TError where an encoder cannot be tuned as it is to be: no such blocks, or no matrix in them."""
+    assert config.tune is not None, "nothing says how it is tuned"
+    refuse_without_peft(config.tune)
+    model, lora = create_model(config, num_classes=0), config.tune.by == "lora"
+    names = last_blocks(model, config.model, config.tune.blocks, everything=lora)
+    if lora:
+        _matrices(model, config.model, names)
+
+
 def last_blocks(model: nn.Module, name: str, count: int | None, everything: bool) -> set[str]:
     """The names of the parameters of a model's last blocks.
 
@@ -96,17 +107,23 @@ def with_lora(model: nn.Module, name: str, within: set[str], rank: int, seed: in
     channels. Args: within: parameters' names."""
     from peft import LoraConfig, get_peft_model
 
-    targets = [key for key, module in model.named_modules() if f"{key}.weight" in within and _is_matrix(module)]
-    if not targets:
-        raise T2TError(f"encoder.tune: {name} has no matrix in the blocks that are tuned: set `blocks` higher.")
+    targets = _matrices(model, name, within)
     config = LoraConfig(r=rank, lora_alpha=LORA_FACTOR * rank, lora_dropout=0.0, bias="none", target_modules=targets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return get_peft_model(model, config)
 
 
-def _is_matrix(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+def _matrices(model: nn.Module, name: str, within: set[str]) -> list[str]:
+    found = [
+        key
+        for key, module in model.named_modules()
+        if f"{key}.weight" in within
+        and (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1))
+    ]
+    if not found:
+        raise T2TError(f"encoder.tune: {name} has no matrix in the blocks that are tuned: set `blocks` higher.")
+    return found
 
 
 def spread(features: Tensor, counts: Sequence[int], most: int) -> tuple[Tensor, Tensor]:
