@@ -71,7 +71,7 @@ def test_a_tuning_that_was_killed_is_gone_on_with_and_one_that_is_done_is_not_re
     killed = campaign("killed", encoder=encoder(), rounds={"max": 1})
     with monkeypatch.context() as patch:
         patch.setattr(loop._Tuning, "end", stop)
-        with pytest.raises(Stopped):
+        with pytest.raises(Killed):
             run_until(killed, "tune")
     assert all_tuned(killed.ledger) == []
     steps: list[int] = []
@@ -91,8 +91,12 @@ def test_a_tuning_that_was_killed_is_gone_on_with_and_one_that_is_done_is_not_re
     assert len(all_tuned(again.ledger)) == 1
 
 
+class Killed(Exception):
+    """As a process that is killed."""
+
+
 def stop(self: object) -> None:
-    raise Stopped
+    raise Killed
 
 
 def test_an_encoder_that_learned_from_a_retracted_teacher_is_tuned_anew(campaign: Callable[..., Campaign]) -> None:

@@ -69,7 +69,7 @@ def test_all_else_stays_bit_for_bit(kind: str, by: str, tmp_path: Path) -> None:
     encoder(FRAMES).sum().backward()
     torch.optim.SGD(encoder.trained, lr=0.1).step()
     encoder.save(tmp_path / "tuned.safetensors")
-    old = {key: value for key, value in TrainableEncoder(given, frozen.model, 0).model.state_dict().items()}
+    old = TrainableEncoder(given, frozen.model, 0).model.state_dict()
     now = load_file(tmp_path / "tuned.safetensors")
     original = {key.removeprefix("base_model.model.").replace(".base_layer", ""): value for key, value in old.items()}
     changed = {key for key, value in now.items() if not torch.equal(value, original[key])}

@@ -37,8 +37,8 @@ def test_a_killed_tuning_goes_on_bit_for_bit(by: str, tmp_path: Path, monkeypatc
             raise Killed
         return step(self, number)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(loop._Tuning, "step", until_the_fifth)
+    monkeypatch.setattr(loop._Tuning, "step", until_the_fifth)
+    with pytest.raises(Killed):
         tune(one.head, one.encoder, one.material, TRAINING, 0, tmp_path / "b.safetensors")
     again = made(tmp_path, config(by=by, steps=6))
     steps: list[int] = []
