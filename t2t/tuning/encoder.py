@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from t2t.core.errors import T2TError
 from t2t.data.embeddings.config import TimmConfig
-from t2t.data.embeddings.timm_model import TimmModel, create_model
+from t2t.data.embeddings.timm_model import TimmEncoder, create_model
 from t2t.tuning.needs import refuse_without_peft
+from t2t.tuning.trunk import trunk_of
 
 LORA_FACTOR = 2
 
@@ -32,13 +33,15 @@ class TrainableEncoder:
 
     Attributes:
         model: what computes. trained: the tensors that are trained, in a fixed order.
+        trunk: what comes before the tuned blocks, where that is kept instead of frames.
     """
 
-    def __init__(self, config: TimmConfig, frozen: TimmModel, seed: int):
+    def __init__(self, config: TimmConfig, frozen: TimmEncoder, seed: int):
         assert config.tune is not None, "nothing says how it is tuned"
-        self.config, self.tune, self.frozen = config, config.tune, frozen
+        self.config, self.tune, self.frozen = config, config.tune, frozen.model
         model = create_model(config, num_classes=0).requires_grad_(False)
-        names = last_blocks(model, config.model, self.tune.blocks, everything=self.tune.by == "lora")
+        blocks = last_blocks(model, config.model, self.tune.blocks, everything=self.tune.by == "lora")
+        names, plain = {key for block in blocks for key in block}, model
         self.lora: Any = None
         if self.tune.by == "lora":
             self.lora = model = with_lora(model, config.model, names, self.tune.rank, seed)
@@ -47,13 +50,20 @@ class TrainableEncoder:
             trained = [p for name, p in model.named_parameters() if name in names]
         for parameter in trained:
             parameter.requires_grad_(True)
-        self.model = model.eval().to(frozen.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.eval().to(self.frozen.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.trained = nn.ParameterList([p for p in self.model.parameters() if p.requires_grad])
+        self.trunk = trunk_of(frozen, plain, blocks[0])
 
     def __call__(self, frames: np.ndarray) -> Tensor:
-        """uint8 [N, size, size, 3] to features float32 [N, dim], on the device, through which a gradient flows."""
+        """Features float32 [N, dim], on the device, through which a gradient flows.
+
+        Args:
+            frames: uint8 [N, size, size, 3], or what the trunk made of them, float16 [N, dim of the trunk].
+        """
         device = self.frozen.device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            if self.trunk is not None and frames.dtype == np.float16:
+                return self.trunk.rest(frames).float()
             features: Tensor = self.model(self.frozen.input(frames))
         return features.float()
 
@@ -71,13 +81,13 @@ def refuse_untunable(config: TimmConfig) -> None:
     assert config.tune is not None, "nothing says how it is tuned"
     refuse_without_peft(config.tune)
     model, lora = create_model(config, num_classes=0), config.tune.by == "lora"
-    names = last_blocks(model, config.model, config.tune.blocks, everything=lora)
+    blocks = last_blocks(model, config.model, config.tune.blocks, everything=lora)
     if lora:
-        _matrices(model, config.model, names)
+        _matrices(model, config.model, {key for block in blocks for key in block})
 
 
-def last_blocks(model: nn.Module, name: str, count: int | None, everything: bool) -> set[str]:
-    """The names of the parameters of a model's last blocks.
+def last_blocks(model: nn.Module, name: str, count: int | None, everything: bool) -> list[list[str]]:
+    """The names of the parameters of each of a model's last blocks, the very last one last.
 
     A block is what timm trains with one learning rate of its own (`group_matcher`); one that has no matrix, such as a
     last norm, goes with the block before it. The first, which takes pixels in, is never among them.
@@ -99,7 +109,7 @@ def last_blocks(model: nn.Module, name: str, count: int | None, everything: bool
     wanted = count if count is not None else len(blocks) if everything else 1
     if wanted > len(blocks):
         raise T2TError(f"encoder.tune.blocks: {name} has {len(blocks)} blocks, not {wanted}.")
-    return {key for block in blocks[len(blocks) - wanted :] for key in block}
+    return blocks[len(blocks) - wanted :]
 
 
 def with_lora(model: nn.Module, name: str, within: set[str], rank: int, seed: int) -> Any:

@@ -150,7 +150,7 @@ class _Tuning:
             self.tune.model_dump_json(),
             encoder.config.model_dump_json(exclude={"batch_size"}),
             json.dumps(encoder.frozen.identity, sort_keys=True),
-            material.clips.source.settings.fingerprint,
+            material.clips.fingerprint,
         )
         self.optimizer = self._optimizer()
         self.modules: dict[str, nn.Module] = {"encoder": encoder.trained, "head": head, "tie": self.tie}

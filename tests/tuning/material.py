@@ -22,7 +22,7 @@ from t2t.students.config import DualEncoderConfig
 from t2t.students.dual_encoder import build
 from t2t.training.config import TrainingConfig
 from t2t.training.matrix import build_matrix
-from t2t.tuning.clips import decode_clips
+from t2t.tuning.clips import kept_clips
 from t2t.tuning.encoder import TrainableEncoder
 from t2t.tuning.loop import Material, samples_seen
 
@@ -61,7 +61,7 @@ def pictures(folder: Path, count: int = 16) -> pa.Table:
     return pa.table({"sample_id": names, "path": paths, "modality": ["image"] * count})
 
 
-def made(folder: Path, given: TimmConfig, seed: int = 0) -> Made:
+def made(folder: Path, given: TimmConfig, seed: int = 0, by_trunk: bool = True) -> Made:
     """All that a tuning needs, always the same."""
     samples = pictures(folder / "pictures")
     ids = samples["sample_id"].to_pylist()
@@ -87,9 +87,11 @@ def made(folder: Path, given: TimmConfig, seed: int = 0) -> Made:
     trained = np.full(len(ids), -1)
     trained[seen] = seen
     validated = np.arange(6)
-    clips, validation = decode_clips(samples, embedded.keys, frozen, folder, [trained, validated])
+    encoder = TrainableEncoder(given, frozen, seed)
+    trunk = encoder.trunk if by_trunk else None
+    clips, validation = kept_clips(samples, embedded.keys, frozen, trunk, folder, [trained, validated])
     material = Material(matrix, clips, embedded.embeddings, validation, len(validated), scoring())
-    return Made(TrainableEncoder(given, frozen.model, seed), head, material, frozen)
+    return Made(encoder, head, material, frozen)
 
 
 def scoring() -> Callable[[Any, Embeddings], float]:

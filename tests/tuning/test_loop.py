@@ -73,7 +73,7 @@ def test_only_frames_that_are_looked_at_are_decoded(tmp_path: Path) -> None:
     one = made(tmp_path, config(steps=1, samples=2))
     seen = samples_seen(one.material.matrix, one.encoder.tune, TRAINING, 0)
     assert len(seen) == 2
-    assert len(one.material.clips.source.keys) == len({*seen.tolist(), *range(6)})
+    assert len(one.material.clips.values) == len({*seen.tolist(), *range(6)})
 
 
 def test_labels_are_learned(tmp_path: Path) -> None:

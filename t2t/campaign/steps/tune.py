@@ -43,7 +43,7 @@ from t2t.students.config import DualEncoderConfig, EncoderOnlyConfig, MultiHeadC
 from t2t.students.student import Student
 from t2t.training.loop import train
 from t2t.training.matrix import LabelMatrix, assemble
-from t2t.tuning.clips import decode_clips
+from t2t.tuning.clips import kept_clips
 from t2t.tuning.encoder import TrainableEncoder
 from t2t.tuning.loop import Material, Tuned, samples_seen
 from t2t.tuning.loop import tune as tune_encoder
@@ -124,8 +124,8 @@ def _tuned(campaign: Campaign, files: TuneFiles, start: TuneStart) -> tuple[Tune
     embeddings = campaign.embedded.embeddings
     recipe = recipe_of(campaign.config, embeddings.frames, embeddings.dim, matrix)
     head = _head(campaign, files, matrix, recipe, seed)
-    encoder = TrainableEncoder(config, frozen.model, seed)
-    material = _material(campaign, frozen, matrix, recipe, seed)
+    encoder = TrainableEncoder(config, frozen, seed)
+    material = _material(campaign, frozen, encoder, matrix, recipe, seed)
     tuned = tune_encoder(head, encoder, material, recipe.training, seed, files.snapshot)
     target = files.folder / WEIGHTS
     with atomic_folder(files.tuned) as temporary:
@@ -201,17 +201,17 @@ def _light(student: object) -> object:
     return student
 
 
-def _material(campaign: Campaign, frozen: TimmEncoder, matrix: LabelMatrix, recipe: Recipe, seed: int) -> Material:
-    tune, embedded = frozen.config.tune, campaign.embedded
-    assert tune is not None
-    visited = samples_seen(matrix, tune, recipe.training, seed)
+def _material(
+    campaign: Campaign, frozen: TimmEncoder, encoder: TrainableEncoder, matrix: LabelMatrix, recipe: Recipe, seed: int
+) -> Material:
+    embedded = campaign.embedded
+    visited = samples_seen(matrix, encoder.tune, recipe.training, seed)
     where = campaign.positions(matrix.sample_ids)
     trained = np.full(len(where), -1, np.int64)
     trained[visited] = where[visited]
     validated = campaign.positions(watched(campaign).sample_ids)
-    clips, validation = decode_clips(
-        campaign.readable, embedded.keys, frozen, campaign.workspace.work, [trained, validated]
-    )
+    work, wanted = campaign.workspace.work, [trained, validated]
+    clips, validation = kept_clips(campaign.readable, embedded.keys, frozen, encoder.trunk, work, wanted)
     old = embedded.embeddings.take(where)
     old.frames = embedded.embeddings.frames
     return Material(matrix, clips, old, validation, len(validated), _score(campaign, matrix))
