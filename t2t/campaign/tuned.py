@@ -8,7 +8,6 @@ of the encoder that it was trained behind, so that they are found again where th
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +61,33 @@ def all_tuned(ledger: Ledger) -> list[TunedEncoder]:
     return sorted(found, key=lambda tuned: tuned.number)
 
 
-def standing_encoder(config: CampaignConfig, ledger: Ledger) -> TunedEncoder | None:
-    """The first of a campaign's tuned encoders whose teachers all count; None before there is one."""
-    if tuning_of(config.encoder) is None:
+def standing_encoder(config: CampaignConfig, ledger: Ledger, folder: Path) -> tuple[TunedEncoder, Path] | None:
+    """The first of a campaign's tuned encoders whose teachers all count, with the file of its weights; None where it is
+    to be tuned: there is none yet, or none that stands, or its weights are lost before a round rests on them.
+
+    Args:
+        folder: the campaign's own in the work folder.
+
+    Raises T2TError where the weights are lost and rounds rest on them.
+    """
+    if tuning_of(config.encoder) is None or not (found := all_tuned(ledger)):
         return None
-    out: Collection[str] = ledger.retracted() if (found := all_tuned(ledger)) else ()
-    wanted = json.loads(config.encoder.model_dump_json())
-    return next((one for one in found if one.config == wanted and not any(ref.id in out for ref in one.teachers)), None)
+    out, wanted = ledger.retracted(), json.loads(config.encoder.model_dump_json())
+    standing = [one for one in found if one.config == wanted and not any(ref.id in out for ref in one.teachers)]
+    for tuned in standing:
+        if (path := _weights(tuned, folder)) is not None:
+            return tuned, path
+    if standing and ledger.records():
+        raise T2TError(
+            f"Campaign {config.name!r}: the weights of its tuned encoder are lost: no {ENCODER} of its rounds and no "
+            f"{encoder_folder(folder, standing[0].number) / WEIGHTS} has the SHA-256 "
+            f"{standing[0].weights_sha256[:12]}…. Put one back from a copy of the work folder or from a model in MLflow "
+            f"(its file {ENCODER}), or run under another name (--name)."
+        )
+    return None
 
 
-def tuned_weights(tuned: TunedEncoder, folder: Path) -> Path | None:
+def _weights(tuned: TunedEncoder, folder: Path) -> Path | None:
     """The file with an encoder's weights, in a campaign's folder; None where they are nowhere in it."""
     places = [encoder_folder(folder, tuned.number) / WEIGHTS, *sorted(folder.glob(f"round-*/student/{ENCODER}"))]
     whole = (path for path in places if path.is_file() and sha256_file(path) == tuned.weights_sha256)
@@ -79,27 +95,10 @@ def tuned_weights(tuned: TunedEncoder, folder: Path) -> Path | None:
 
 
 def encoder_of(config: CampaignConfig, ledger: Ledger, folder: Path) -> EncoderConfig:
-    """The frame encoder whose embeddings a campaign's rounds are trained on: its own, or what was tuned of it.
-
-    Args:
-        folder: the campaign's own in the work folder.
-
-    Raises T2TError where it was tuned and its weights are lost, once rounds rest on them.
-    """
-    tuned = standing_encoder(config, ledger)
-    if tuned is None:
-        return config.encoder
-    path = tuned_weights(tuned, folder)
-    if path is not None:
-        return as_tuned(config.encoder, path)
-    if not ledger.records():
-        return config.encoder  # it is tuned again
-    raise T2TError(
-        f"Campaign {config.name!r}: the weights of its tuned encoder are lost: no {ENCODER} of its rounds and no "
-        f"{encoder_folder(folder, tuned.number) / WEIGHTS} has the SHA-256 {tuned.weights_sha256[:12]}…. Put one back "
-        f"from a copy of the work folder or from a model in MLflow (its file {ENCODER}), or run under another name "
-        "(--name)."
-    )
+    """The frame encoder whose embeddings a campaign's rounds are trained on: its own, or what was tuned of it. Arguments
+    and errors as those of `standing_encoder`."""
+    standing = standing_encoder(config, ledger, folder)
+    return config.encoder if standing is None else as_tuned(config.encoder, standing[1])
 
 
 def encoder_here(workspace: Workspace, config: CampaignConfig) -> EncoderConfig:

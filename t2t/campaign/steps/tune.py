@@ -27,7 +27,6 @@ from t2t.campaign.tuned import (
     as_tuned,
     encoder_folder,
     standing_encoder,
-    tuned_weights,
 )
 from t2t.core.config import parse
 from t2t.core.errors import T2TError
@@ -75,9 +74,9 @@ def tune(campaign: Campaign) -> None:
     """Tunes the campaign's frame encoder, unless one that was tuned stands; leaves it in the campaign's folder and in
     the lake, and embeds all samples with it."""
     config, ledger = campaign.config, campaign.ledger
-    standing = standing_encoder(config, ledger)
-    if standing is not None and (ledger.records() or tuned_weights(standing, campaign.folder)):
-        log.info("The frame encoder is tuned already: %s.", standing.fingerprint[:12])
+    standing = standing_encoder(config, ledger, campaign.folder)
+    if standing is not None:
+        log.info("The frame encoder is tuned already: %s.", standing[0].fingerprint[:12])
         return
     began = time.monotonic()
     number = len(all_tuned(ledger))
