@@ -81,8 +81,8 @@ def standing_encoder(config: CampaignConfig, ledger: Ledger, folder: Path) -> tu
         raise T2TError(
             f"Campaign {config.name!r}: the weights of its tuned encoder are lost: no {ENCODER} of its rounds and no "
             f"{encoder_folder(folder, standing[0].number) / WEIGHTS} has the SHA-256 "
-            f"{standing[0].weights_sha256[:12]}…. Put one back from a copy of the work folder or from a model in MLflow "
-            f"(its file {ENCODER}), or run under another name (--name)."
+            f"{standing[0].weights_sha256[:12]}…. Put one back from a copy of the work folder or of a model in MLflow (its "
+            f"file {ENCODER}), or run under another name (--name)."
         )
     return None
 
@@ -95,8 +95,10 @@ def _weights(tuned: TunedEncoder, folder: Path) -> Path | None:
 
 
 def encoder_of(config: CampaignConfig, ledger: Ledger, folder: Path) -> EncoderConfig:
-    """The frame encoder whose embeddings a campaign's rounds are trained on: its own, or what was tuned of it. Arguments
-    and errors as those of `standing_encoder`."""
+    """The frame encoder whose embeddings a campaign's rounds are trained on: its own, or what was tuned of it.
+
+    Arguments and errors as those of `standing_encoder`.
+    """
     standing = standing_encoder(config, ledger, folder)
     return config.encoder if standing is None else as_tuned(config.encoder, standing[1])
 
