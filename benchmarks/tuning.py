@@ -47,10 +47,10 @@ TUNE = "encoder.tune={by: %s, steps: 120, samples: 32, evaluate_every: 40, block
 VARIANTS: dict[str, tuple[str, ...]] = {
     FROZEN: (),
     "frozen, more": ("student.members=8",),
-    "last blocks, tie": (TUNE % ("last-blocks", 2, 1, 1e-4),),
-    "last blocks, no tie": (TUNE % ("last-blocks", 2, 0, 1e-4),),
-    "lora, tie": (TUNE % ("lora", 4, 1, 1e-3),),
-    "lora, no tie": (TUNE % ("lora", 4, 0, 1e-3),),
+    "last blocks, tie": (TUNE % ("last-blocks", 2, 0.1, 3e-4),),
+    "last blocks, no tie": (TUNE % ("last-blocks", 2, 0, 3e-4),),
+    "lora, tie": (TUNE % ("lora", 4, 0.1, 3e-3),),
+    "lora, no tie": (TUNE % ("lora", 4, 0, 3e-3),),
 }
 
 

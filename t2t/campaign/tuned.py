@@ -81,8 +81,8 @@ def standing_encoder(config: CampaignConfig, ledger: Ledger, folder: Path) -> tu
         raise T2TError(
             f"Campaign {config.name!r}: the weights of its tuned encoder are lost: no {ENCODER} of its rounds and no "
             f"{encoder_folder(folder, standing[0].number) / WEIGHTS} has the SHA-256 "
-            f"{standing[0].weights_sha256[:12]}…. Put one back from a copy of the work folder or of a model in MLflow (its "
-            f"file {ENCODER}), or run under another name (--name)."
+            f"{standing[0].weights_sha256[:12]}…. Put one back from a copy of the work folder or of a model in "
+            f"MLflow (its file {ENCODER}), or run under another name (--name)."
         )
     return None
 
