@@ -48,6 +48,7 @@ def test_rounds_rest_on_the_tuned_encoder(by: str, rounds: int, campaign: Callab
     timm.create_model("test_vit", num_classes=0, img_size=32).load_state_dict(load_file(weights), strict=True)
     # Every checkpoint carries it, so that it answers wherever it is.
     for record in records:
+        assert record.encoder == tuned.fingerprint
         folder = made.checkpoint(record)
         assert (folder / ENCODER).read_bytes() == weights.read_bytes()
         assert read_encoder(folder).tune is None  # type: ignore[union-attr]
