@@ -42,24 +42,32 @@ class FeatureTeacher(Protocol):
 
 
 class Frames(Protocol):
-    """Decoded frames: uint8 [N, S, S, 3] by index, and which sample each is of.
+    """Decoded frames by number, as `t2t.data.embeddings.frames.FrameSource` has them.
 
-    key: of their content. sample_of: int64 [frames], the sample's number.
+    key: of all that they are. rows: of each frame its sample's position and its number in it, int64 [frames] each.
     """
 
     @property
     def key(self) -> str: ...
     @property
-    def sample_of(self) -> np.ndarray: ...
+    def rows(self) -> tuple[np.ndarray, np.ndarray]: ...
     def __len__(self) -> int: ...
-
-    def read(self, indices: np.ndarray) -> np.ndarray: ...
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """int64 [N] to uint8 [N, S, S, 3]."""
+        ...
 
 
 class Views(Protocol):
-    """What is shown of frames: uint8 [N, S, S, 3] to uint8 [N, s, s, 3], drawn by nothing but seed and step."""
+    """What is shown of frames: uint8 [N, S, S, 3] to crops, uint8 [N, s, s, 3], of which a tensor may lie on a GPU; the
+    same for teachers and student."""
 
-    def __call__(self, frames: np.ndarray, seed: int, step: int) -> np.ndarray: ...
+    def __call__(self, frames: np.ndarray, seed: int, step: int) -> np.ndarray | Tensor:
+        """A view of each frame, drawn by seed, step and the frame's place alone."""
+        ...
+
+    def plain(self, frames: np.ndarray) -> np.ndarray | Tensor:
+        """The view in which nothing is drawn."""
+        ...
 
 
 class Kept(Protocol):

@@ -14,12 +14,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import torch
 
+from t2t.core.config import Config
 from t2t.core.errors import T2TError, one_line
 from t2t.core.files import remove_folder, staging
 from t2t.students.base import Student
@@ -50,8 +53,13 @@ def train_here(job: TrainJob, student: Student, device: str, report: Report) -> 
 
 
 @contextmanager
-def helpers(job: TrainJob, workers: int, device: str, folder: Path) -> Iterator[Group]:
+def helpers(
+    job: Config, workers: int, device: str, folder: Path, module: str = "t2t.training.worker"
+) -> Iterator[Group]:
     """Starts all workers but the leader, which is this process, for the length of the block.
+
+    Args:
+        job: what each is told to do. module: what each runs; it calls `join`.
 
     Raises T2TError when the machine has fewer GPUs, or when a helper ends too soon; its own words are in the message.
     """
@@ -71,7 +79,7 @@ def helpers(job: TrainJob, workers: int, device: str, folder: Path) -> Iterator[
         for rank in range(1, workers):
             log_file = stack.enter_context(open(folder / f"worker-{rank}.log", "wb"))
             processes[rank] = subprocess.Popen(
-                [sys.executable, "-m", "t2t.training.worker"],
+                [sys.executable, "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log_file,
@@ -97,6 +105,27 @@ def helpers(job: TrainJob, workers: int, device: str, folder: Path) -> Iterator[
                     raise
         finally:
             _end(list(processes.values()))
+
+
+def join(take_up: Callable[[dict[str, Any], str], Callable[[Group], object]]) -> None:
+    """What a helper does: reads its order, gets ready, says so, and works until the leader is done or gone.
+
+    Args:
+        take_up: is given the job, as JSON had it, and the device; returns the work, which is given the group.
+    """
+    order = json.loads(sys.stdin.readline())
+    Thread(target=_end_with_the_leader, daemon=True).start()
+    if order["device"].startswith("cuda"):
+        torch.cuda.set_device(order["rank"])
+    work = take_up(order["job"], order["device"])
+    print(READY, flush=True)
+    with member(order["meeting"], order["rank"], order["size"], order["device"]) as group:
+        work(group)
+
+
+def _end_with_the_leader() -> None:
+    sys.stdin.read()
+    os._exit(3)
 
 
 def _tell(process: subprocess.Popen[str], line: str) -> None:

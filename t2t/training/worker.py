@@ -5,35 +5,20 @@ Reads one line of JSON from its standard input, and ends when that closes.
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from threading import Thread
-
-import torch
+from collections.abc import Callable
+from typing import Any
 
 from t2t.students.checkpoint import load
-from t2t.training.group import member
+from t2t.training.group import Group
 from t2t.training.job import TrainJob, run
-from t2t.training.processes import READY
+from t2t.training.processes import join
 
 
-def main() -> None:
-    order = json.loads(sys.stdin.readline())
-    Thread(target=_end_with_the_leader, daemon=True).start()
-    if order["device"].startswith("cuda"):
-        torch.cuda.set_device(order["rank"])
-    job = TrainJob.model_validate(order["job"])
-    student = load(job.files.start, order["device"])
-    print(READY, flush=True)
-    with member(order["meeting"], order["rank"], order["size"], order["device"]) as group:
-        run(job, student, group=group)
-
-
-def _end_with_the_leader() -> None:
-    sys.stdin.read()
-    os._exit(3)
+def take_up(content: dict[str, Any], device: str) -> Callable[[Group], object]:
+    job = TrainJob.model_validate(content)
+    student = load(job.files.start, device)
+    return lambda group: run(job, student, group=group)
 
 
 if __name__ == "__main__":
-    main()
+    join(take_up)

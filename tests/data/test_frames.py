@@ -93,6 +93,16 @@ def test_datasets_share_frames_and_a_file_counts_once(clips, tmp_path):
     assert source.key == decode_frames(table(clips), tmp_path, SETTINGS).key
 
 
+def test_copies_have_frames_under_each_id_where_that_is_asked(clips, tmp_path):
+    copy = Path(shutil.copy(clips[1], tmp_path / "copy.mp4"))
+    paths = [clips[1], clips[2], copy]
+    assert decode_frames(table(paths), tmp_path, SETTINGS).sample_ids == ["clip-01", "clip-02"]
+    source = decode_frames(table(paths), tmp_path, SETTINGS, unique=False)
+    assert source.sample_ids == ["clip-01", "clip-02", "copy"]
+    assert source.rows[0].tolist() == [0, 0, 1, 1, 1, 2, 2]
+    np.testing.assert_array_equal(source.read(np.array([0, 1])), source.read(np.array([5, 6])))
+
+
 def test_most_draws_samples_before_any_is_decoded(clips, tmp_path):
     source = decode_frames(table(clips), tmp_path, SETTINGS, most=7)
     again = decode_frames(table(clips[::-1]), tmp_path, SETTINGS, most=7)

@@ -133,11 +133,12 @@ def decode_frames(
     settings: FrameSettings | None = None,
     most: int | None = None,
     workers: int | None = None,
+    unique: bool = True,
 ) -> FrameSource:
     """The frames of samples, of which only those are decoded that the store `<work>/frames` lacks.
 
-    A run that was killed goes on after its last shard. A file that stands several times, in one dataset or in two, is
-    one sample. Memory: a shard (64 MiB) three times, and a few clips for each worker.
+    A run that was killed goes on after its last shard. Memory: a shard (64 MiB) three times, and a few clips for each
+    worker.
 
     Args:
         tables: samples (columns sample_id, path and modality), each with the share of them that may be unreadable; one
@@ -145,6 +146,8 @@ def decode_frames(
         most: frames of all together, at most: of more samples than these need, some are drawn by their ids (the same
             ones each time), and no other is decoded.
         workers: processes that decode; None: one for each core.
+        unique: whether a file that stands several times, in one table or in two, is one sample, under its first id;
+            else each of its ids has its frames.
 
     Raises TooManyUnreadable, NoneReadable, or T2TError where there are no samples.
     """
@@ -155,7 +158,8 @@ def decode_frames(
     if most is not None:
         given = _drawn(given, settings.per_sample, most)
     store = EmbeddingStore(work / FOLDER, settings.fingerprint)
-    keys: dict[str, str] = {}
+    keys: list[str] = []
+    sample_ids: list[str] = []
     quarantines, decoded = [], 0
     for table, unreadable in given:
         if not len(table):
@@ -163,11 +167,13 @@ def decode_frames(
         found = embed(table, _AsTheyAre(settings), store, unreadable, workers)
         quarantines.append(found.quarantine)
         decoded += found.decoded
-        for key, sample in zip(found.keys, found.sample_ids, strict=True):
-            keys.setdefault(key, sample)
-    return FrameSource(
-        store.view(list(keys)), settings, list(keys), most, list(keys.values()), pa.concat_tables(quarantines), decoded
-    )
+        keys += found.keys
+        sample_ids += found.sample_ids
+    if unique:
+        firsts = dict(zip(reversed(keys), reversed(sample_ids), strict=True))
+        keys = list(dict.fromkeys(keys))
+        sample_ids = [firsts[key] for key in keys]
+    return FrameSource(store.view(keys), settings, keys, most, sample_ids, pa.concat_tables(quarantines), decoded)
 
 
 def _drawn(tables: Sequence[tuple[pa.Table, float]], per_sample: int, most: int) -> list[tuple[pa.Table, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from timm.data import resolve_model_data_config
 
 from t2t.core.errors import T2TError, nearest
-from t2t.data.embeddings.config import Interpolation, TimmConfig, TimmModelConfig
+from t2t.data.embeddings.config import Interpolation, TimmConfig, TimmModelConfig, TimmWeightsConfig
 from t2t.data.embeddings.encoders import encoder_fingerprint, frame_blocks
 from t2t.data.embeddings.folding import folded
 from t2t.data.embeddings.hub import content_of
@@ -56,7 +57,7 @@ class TimmModel:
         mean = config.mean if config.mean is not None else defaults["mean"]
         std = config.std if config.std is not None else defaults["std"]
         self.size: int = config.size or defaults["input_size"][-1]
-        self.mean, self.std = _channels(mean), _channels(std)
+        self.mean, self.std = channels(mean), channels(std)
         own_way: Interpolation = "bilinear" if defaults["interpolation"] == "bilinear" else "bicubic"
         self.interpolation = config.interpolation or own_way
         self.identity: dict[str, Any] = {
@@ -97,19 +98,7 @@ class TimmModel:
                 part = np.concatenate([part, np.zeros((missing, *part.shape[1:]), np.uint8)])
             out[block] = self._forward(part)[: block.stop - block.start]
 
-        blocks = frame_blocks(frames, self.block, self.size)
-        threads_before = torch.get_num_threads()
-        if self.threads > 1:
-            try:
-                with ThreadPoolExecutor(self.threads, "encode", torch.set_num_threads, (1,)) as pool:
-                    list(pool.map(run, blocks))
-            finally:
-                torch.set_num_threads(
-                    threads_before
-                )  # What a thread sets holds for threads started later, and for MKL.
-        else:
-            for block in blocks:
-                run(block)
+        side_by_side(run, frame_blocks(frames, self.block, self.size), self.threads)
         return out
 
     @torch.inference_mode()
@@ -144,12 +133,32 @@ class TimmEncoder:
         return np.clip(self.model(frames), -65504, 65504).astype(np.float16)
 
 
-def _channels(value: Any) -> tuple[float, ...]:
+def side_by_side(run: Callable[[slice], None], blocks: Iterable[slice], threads: int) -> None:
+    """Runs every block of frames, so many at once, each as one thread's work."""
+    if threads == 1:
+        for block in blocks:
+            run(block)
+        return
+    threads_before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, "encode", torch.set_num_threads, (1,)) as pool:
+            list(pool.map(run, blocks))
+    finally:
+        # What a thread sets holds for threads started later, and for MKL.
+        torch.set_num_threads(threads_before)
+
+
+def channels(value: Any) -> tuple[float, ...]:
+    """A number for each of red, green and blue, of one for all or of three."""
     return (float(value),) * 3 if isinstance(value, int | float) else tuple(float(v) for v in value)
 
 
-def create_model(config: TimmModelConfig, num_classes: int | None) -> torch.nn.Module:
-    """The model of a configuration with its weights, on the CPU. Raises T2TError where they do not fit."""
+def create_model(config: TimmWeightsConfig, num_classes: int | None, seed: int = 0) -> torch.nn.Module:
+    """The model of a configuration with its weights, on the CPU. Raises T2TError where they do not fit.
+
+    Args:
+        seed: of random weights.
+    """
     if config.weights is not None and not Path(config.weights).is_file():
         raise T2TError(f"{config.weights}: no such file (weights of {config.model}).")
     # Names with a colon or a slash, such as `hf-hub:timm/...`, are not in timm's list.
@@ -159,9 +168,9 @@ def create_model(config: TimmModelConfig, num_classes: int | None) -> torch.nn.M
     if num_classes is not None:
         kwargs["num_classes"] = num_classes
     hub = config.weights is None and config.pretrained
-    # Random weights are drawn from a fixed seed, so that they have one fingerprint; the caller's stream is left alone.
+    # Random weights are drawn from a seed, so that they have one fingerprint; the caller's stream is left alone.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         try:
             model = timm.create_model(config.model, pretrained=hub, **kwargs)
         except (TypeError, ValueError, RuntimeError, OSError) as error:

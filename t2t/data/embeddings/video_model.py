@@ -8,9 +8,6 @@ its last frame, an image with copies of itself.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,8 @@ import torch
 from t2t.core.errors import T2TError, one_line
 from t2t.data.embeddings.config import Crop, Interpolation, VideoConfig
 from t2t.data.embeddings.encoders import encoder_fingerprint
-from t2t.data.embeddings.hub import HUB_NAME, content_of, load_checkpoint, load_model, model_type_of
+from t2t.data.embeddings.hub import content_of, load_model, model_type_of
+from t2t.data.embeddings.preprocessing import BICUBIC, checkpoint_at, edge_of, normalisation, preprocessing_of, side_of
 
 # Of each model type: the argument that takes pixels, and its tokens' order behind a class token where there is one.
 # "time": all patches of a step stand together; "patch": all steps of a patch do.
@@ -34,8 +32,6 @@ TYPES: dict[str, dict[str, Any]] = {
 }
 # float16 ends here: an activation beyond it would become infinite and spoil every mean it enters.
 LARGEST = 65504
-# Pillow's number for it.
-BICUBIC = 3
 
 
 class VideoEncoder:
@@ -48,9 +44,9 @@ class VideoEncoder:
         from transformers import AutoModel
 
         self.config, self.device = config, torch.device(device)
-        checkpoint = _checkpoint(config.model)
+        checkpoint = checkpoint_at(config.model, "the video encoder")
         # Some of them do not say which file has the pictures' sizes and means, so it is read as it stands.
-        settings = _preprocessing(checkpoint, config.revision)
+        settings = preprocessing_of(checkpoint, config.revision)
         self.model = load_model(
             AutoModel, checkpoint, config.revision, TYPES, unused=_unused(checkpoint), dtype=torch.float32
         ).to(self.device)
@@ -62,14 +58,14 @@ class VideoEncoder:
         if self.window < 1:
             raise T2TError(f"{config.model}: its configuration does not say how many frames it takes (num_frames).")
         self.frames, self.batch_size = self.window * config.windows, self.window
-        self.view = config.size or _side(settings) or _side({"size": getattr(own, "image_size", None)}) or 224
+        self.view = config.size or side_of(settings) or side_of({"size": getattr(own, "image_size", None)}) or 224
         self.crop: Crop = config.crop or ("centre" if settings.get("do_center_crop") else "squash")
         # Some models look at the middle of what is scaled: of 292 pixels at 256 (V-JEPA 2), of 256 at 224 (ViViT).
-        margin = _edge(settings) if config.size is None and self.crop == "centre" else 0
+        margin = edge_of(settings) if config.size is None and self.crop == "centre" else 0
         self.size = max(self.view, margin)
         own_way: Interpolation = "bicubic" if settings.get("resample") == BICUBIC else "bilinear"
         self.interpolation = config.interpolation or own_way
-        normal = _normalisation(config, settings, own.model_type)
+        normal = normalisation(config, settings, own.model_type)
         self.scale, self.shift = (torch.tensor(part, device=self.device).view(3, 1, 1) for part in normal)
         try:
             steps, self.dim = self.encode_clip(np.zeros((1, self.size, self.size, 3), np.uint8)).shape
@@ -129,90 +125,6 @@ class VideoEncoder:
         raise NotImplementedError("a video encoder looks at whole clips: encode_clip")
 
 
-def _checkpoint(written: str) -> str:
-    """A folder of a checkpoint, or a name on the hub. Raises T2TError for what is neither."""
-    folder = Path(written)
-    if not folder.is_dir():
-        if folder.is_absolute() or not HUB_NAME.fullmatch(written):
-            raise T2TError(f"{written}: no such folder (model of the video encoder); save_pretrained writes one.")
-        return written
-    if not any(folder.glob("*.safetensors")):
-        raise T2TError(
-            f"{folder}: no safetensors in it. Pickled weights may run code and are not opened: load them where you "
-            "trust them, and save them by save_pretrained, which writes safetensors."
-        )
-    return str(folder)
-
-
 def _unused(checkpoint: str) -> str:
     """The part of a model that a checkpoint may lack, since nothing here uses it."""
     return str(TYPES.get(model_type_of(checkpoint) or "", {}).get("unused", ""))
-
-
-def _preprocessing(checkpoint: str, revision: str | None) -> Mapping[str, Any]:
-    """What the checkpoint says of its pictures: size, means, crops. Empty where it says nothing."""
-    if Path(checkpoint).is_dir():
-        for name in ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json"):
-            file = Path(checkpoint) / name
-            if file.is_file():
-                try:
-                    content = json.loads(file.read_text(encoding="utf-8"))
-                except (OSError, ValueError) as error:
-                    raise T2TError(f"{file}: cannot be read: {one_line(error)}.") from None
-                nested = content.get("video_processor") or content.get("image_processor") or content
-                return dict(nested)
-        return {}
-    from transformers import AutoImageProcessor, AutoVideoProcessor
-
-    for loader in (AutoVideoProcessor, AutoImageProcessor):
-        try:
-            return dict(load_checkpoint(loader, checkpoint, revision, "its preprocessing").to_dict())
-        except T2TError:
-            continue
-    return {}
-
-
-def _edge(settings: Mapping[str, Any]) -> int:
-    """The short side that a picture is scaled to before its middle is taken; 0 where nothing says so."""
-    size = settings.get("size")
-    edge = size.get("shortest_edge") if isinstance(size, Mapping) else None
-    return int(edge or 0)
-
-
-def _side(settings: Mapping[str, Any]) -> int | None:
-    """The side of the square that a model looks at."""
-    for key in ("crop_size", "size") if settings.get("do_center_crop", True) else ("size",):
-        size = settings.get(key)
-        if isinstance(size, Mapping):
-            size = size.get("height") or size.get("shortest_edge")
-        if isinstance(size, list | tuple):
-            size = size[0]
-        if size:
-            return int(size)
-    return None
-
-
-def _normalisation(
-    config: VideoConfig, settings: Mapping[str, Any], model_type: str
-) -> tuple[list[float], list[float]]:
-    """What bytes of the three channels are multiplied by, and what is added. Raises T2TError where nothing says so."""
-    mean = _channels(config.mean, settings, "image_mean")
-    std = _channels(config.std, settings, "image_std")
-    if mean is None or std is None:
-        raise T2TError(
-            f"{config.model}: nothing in it says how pixels are normalised. Save its processor beside it "
-            "(preprocessor_config.json), or give `mean` and `std`."
-        )
-    scale = float(settings.get("rescale_factor") or 1 / 255) if settings.get("do_rescale", True) else 1.0
-    # ViViT's processor moves pixels to -1..1 by its own rule, and then normalises them.
-    offset = 1.0 if settings.get("offset", model_type == "vivit" and bool(settings)) else 0.0
-    return [scale / s for s in std], [-(m + offset) / s for m, s in zip(mean, std, strict=True)]
-
-
-def _channels(given: Any, settings: Mapping[str, Any], key: str) -> list[float] | None:
-    """Means or deviations of the three channels: the entry's, else the model's own."""
-    if given is not None:
-        return [float(given)] * 3 if isinstance(given, int | float) else [float(number) for number in given]
-    if settings.get("do_normalize") is False:
-        return [0.0 if key.endswith("mean") else 1.0] * 3
-    return [float(number) for number in settings[key]] if settings.get(key) else None
