@@ -43,14 +43,15 @@ MOBILENET = (
     "model_kwargs: {pad_type: same}, interpolation: bilinear, mean: 0.5, std: 0.5, size: 96, frames: 2}"
 )
 WORLDS = {"demo": (MOBILENET, "teachers=[colour-expert, shape-expert, vendor]")}
-TUNE = "encoder.tune={by: %s, steps: 120, samples: 32, evaluate_every: 40, blocks: %s, tie: %s, learning_rate: %s}"
+TUNE = "encoder.tune={by: %s, steps: 200, samples: 32, blocks: %s, tie: %s, learning_rate: %s}"
 VARIANTS: dict[str, tuple[str, ...]] = {
     FROZEN: (),
     "frozen, more": ("student.members=8",),
-    "last blocks, tie": (TUNE % ("last-blocks", 2, 0.1, 3e-4),),
-    "last blocks, no tie": (TUNE % ("last-blocks", 2, 0, 3e-4),),
-    "lora, tie": (TUNE % ("lora", 4, 0.1, 3e-3),),
-    "lora, no tie": (TUNE % ("lora", 4, 0, 3e-3),),
+    "last blocks, tie 1": (TUNE % ("last-blocks", 2, 1, 1e-4),),
+    "last blocks, tie": (TUNE % ("last-blocks", 2, 0.1, 1e-4),),
+    "last blocks, no tie": (TUNE % ("last-blocks", 2, 0, 1e-4),),
+    "lora, tie": (TUNE % ("lora", 4, 0.1, 1e-3),),
+    "lora, no tie": (TUNE % ("lora", 4, 0, 1e-3),),
 }
 
 

@@ -71,7 +71,7 @@ class TuneConfig(Config):
     )
     rank: int = Field(8, ge=1, le=4096, description="lora: rank of a matrix's change; its factor is 2.")
     tie: float = Field(
-        1.0,
+        0.1,
         ge=0,
         le=1_000_000,
         description="Weight of the tie to the encoder as it was, beside the loss of the labels; 0: none.",
