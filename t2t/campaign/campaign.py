@@ -21,11 +21,13 @@ from t2t.campaign.freeze import read_frozen
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.lineup import Lineup
 from t2t.campaign.record import Record, champion
+from t2t.campaign.tuned import encoder_of
 from t2t.core.errors import T2TError, expect
 from t2t.core.locks import Exclusive
 from t2t.core.workspace import Workspace
 from t2t.data.coding import codes, positions, strings
 from t2t.data.dataset import Dataset
+from t2t.data.embeddings.config import EncoderConfig, TimmConfig
 from t2t.data.embeddings.embed import Embedded
 from t2t.data.embeddings.vectors import check_samples
 from t2t.data.pairs import Pairs, human_pairs, pairs_of
@@ -34,6 +36,7 @@ from t2t.lake.layout import CampaignLayout
 from t2t.lake.tables import read_table
 from t2t.teachers import TeacherContext
 from t2t.teachers.register import Registrar
+from t2t.tuning.needs import tuning_of
 
 
 class Campaign:
@@ -142,11 +145,28 @@ class Campaign:
         return TeacherContext(self.dataset, self.workspace.work, self.engine.device)
 
     @cached_property
+    def encoder(self) -> EncoderConfig:
+        """The frame encoder that its rounds are trained behind: as configured, or what was tuned of it."""
+        tuned = tuning_of(self.config.encoder) is not None
+        return encoder_of(self.config, self.ledger, self.folder) if tuned else self.config.encoder
+
+    @cached_property
     def embedded(self) -> Embedded:
         """The embeddings of all readable samples; computed once, then read from the store."""
         self.check_samples()
         dataset, work = self.dataset, self.workspace.work
-        return self.engine.embed(dataset.samples, self.config.encoder, work, dataset.config.max_unreadable)
+        return self.engine.embed(dataset.samples, self.encoder, work, dataset.config.max_unreadable)
+
+    @property
+    def tuned_weights(self) -> Path | None:
+        """The file of its tuned encoder's weights, which every checkpoint carries; None where it is as configured."""
+        tuned = self.encoder
+        return Path(str(tuned.weights)) if isinstance(tuned, TimmConfig) and tuned is not self.config.encoder else None
+
+    def forget_encoder(self) -> None:
+        """After another encoder was tuned: embeddings, and which samples have some, are asked for anew."""
+        for name in ("encoder", "embedded", "_embedded_ids", "readable"):
+            self.__dict__.pop(name, None)
 
     def check_samples(self) -> None:
         """Raises T2TError where the frame encoder cannot take the dataset's samples; embeds nothing."""

@@ -19,6 +19,7 @@ from t2t.evaluation.config import PRECISION, HealthConfig, WatchConfig
 from t2t.students.config import DualEncoderConfig, StudentConfig, TaggingConfig
 from t2t.training.baselines.table import METHODS
 from t2t.training.config import TrainingConfig
+from t2t.tuning.needs import tuning_of
 
 # Lake branches are named `<campaign>-round-<k>`, and a branch name may hold nothing else (lakeFS's rule).
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -232,6 +233,8 @@ class CampaignConfig(Config):
         if self.method != TEACHER2TASK:
             if self.rounds.max > 1:
                 raise ValueError(f"{self.method!r} has one identity only, so no self-training: set rounds.max: 1")
+            if tuning_of(self.encoder) is not None:
+                raise ValueError(f"{self.method!r} learns from one label a pair, and encoder.tune from every teacher's")
             if self.evaluation.identity != HUMAN:
                 raise ValueError(f"{self.method!r} has the identity 'human' only: evaluation.identity")
         last = self.seed + self.seeds - 1

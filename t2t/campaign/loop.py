@@ -23,7 +23,9 @@ from t2t.campaign.steps.promote import promote
 from t2t.campaign.steps.publish import publish, settle
 from t2t.campaign.steps.rows import rows
 from t2t.campaign.steps.train import train
+from t2t.campaign.steps.tune import tune
 from t2t.core.errors import T2TError
+from t2t.tuning.needs import tuning_of
 
 Step = Callable[..., Any]
 
@@ -48,6 +50,8 @@ def run(campaign: Campaign, observer: Observer, step: Step = call, until: int | 
     with campaign.lock:
         try:
             step("prepare", prepare, campaign, observer)
+            if tuning_of(campaign.config.encoder) is not None:
+                step("tune", tune, campaign)
             while (k := campaign.lineup.next_round()) is not None and (until is None or k < until):
                 began = monotonic()
                 start = step(f"round {k}: begin", begin, campaign, k, observer)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from t2t.campaign.config import TEACHER2TASK, CampaignConfig
 from t2t.core.errors import T2TError
 from t2t.data.labels import HUMAN
+from t2t.tuning.needs import tuning_of
 
 ONLY_MEASURE = (
     "People only measure: no label of theirs is trained on. Asked as `human`, a student answers as the mean of the "
@@ -46,6 +47,11 @@ def plan_notes(config: CampaignConfig, rows: Mapping[str, int]) -> list[str]:
     note = people_note(config, rows)
     notes = [note] if note else []
     settings = config.self_training
+    if (tune := tuning_of(config.encoder)) is not None:
+        notes.append(
+            f"Before the first round the frame encoder is tuned, {tune.steps:,} steps of {tune.samples:,} samples, and "
+            "all samples are embedded once more: that time is not counted here."
+        )
     if settings.co_teachers == "consensus" and config.rounds.max > 1:
         notes.append(
             "Two students label by consensus: each round that another one follows trains two, so that it takes about "

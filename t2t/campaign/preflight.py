@@ -28,6 +28,7 @@ from t2t.students.config import DualEncoderConfig
 from t2t.students.footprint import Footprint, Trained, footprint
 from t2t.students.presets import check_pretrained
 from t2t.training.baselines.table import refuse_method
+from t2t.tuning.needs import refuse_without_peft, tuning_of
 
 log = logging.getLogger("t2t")
 
@@ -91,6 +92,8 @@ def preflight(workspace: Workspace, config: CampaignConfig) -> bool:
 def check_settings(config: CampaignConfig) -> None:
     """What of `preflight` needs a campaign's settings alone."""
     check_student(config)
+    if (tune := tuning_of(config.encoder)) is not None:
+        refuse_without_peft(tune)
     refuse_method(config.method, len(config.teachers))
 
 

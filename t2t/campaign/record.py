@@ -93,6 +93,8 @@ class Record(Grown):
     second_teacher: Annotated[str | None, Later()] = None
     # The identities whose mean answers as `human`, where no label of people was learned (`t2t.students.stand_in`).
     stand_in: Annotated[tuple[str, ...], Later()] = ()
+    # The fingerprint of the frame encoder that it was trained behind, where that was tuned for its campaign.
+    encoder: Annotated[str | None, Later()] = None
 
     @property
     def outside(self) -> list[str]:

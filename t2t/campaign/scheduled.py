@@ -16,6 +16,7 @@ from t2t.campaign.config import EngineName
 from t2t.campaign.engine import open_engine
 from t2t.campaign.entries import has_teacher, open_dataset, teacher_entry
 from t2t.campaign.overrides import CampaignName, campaign_with
+from t2t.campaign.tuned import encoder_here
 from t2t.core.config import Config
 from t2t.core.errors import T2TError, nearest, one_line
 from t2t.core.workspace import Workspace
@@ -31,6 +32,7 @@ from t2t.teachers.asked import Asked
 from t2t.teachers.register import Registrar
 from t2t.teachers.retraction import retracted
 from t2t.teachers.store import asked, registered, registrations
+from t2t.tuning.needs import tuning_of
 
 MEDIA = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
@@ -52,6 +54,8 @@ class EmbedConfig(Config):
         given = (self.campaign is not None, self.dataset is not None, self.encoder is not None)
         if given not in ((True, False, False), (False, True, True)):
             raise ValueError("give a campaign, or else a dataset and an encoder")
+        if self.encoder is not None and tuning_of(self.encoder) is not None:
+            raise ValueError("encoder.tune: an encoder is tuned for a campaign: give the campaign")
         return self
 
     @property
@@ -63,7 +67,7 @@ class EmbedConfig(Config):
         """Dataset and encoder. Raises T2TError for a campaign that is not in the registry, or not right there."""
         if self.campaign is not None:
             campaign = campaign_with(workspace, self.campaign, {})
-            return campaign.dataset, campaign.encoder
+            return campaign.dataset, encoder_here(workspace, campaign)
         assert self.dataset is not None
         assert self.encoder is not None
         return self.dataset, self.encoder

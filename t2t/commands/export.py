@@ -11,11 +11,11 @@ from t2t.campaign.best import Best
 from t2t.campaign.record import Record
 from t2t.commands.page.page import environment
 from t2t.core.errors import T2TError
-from t2t.core.files import atomic_folder, sha256_file, write_text
+from t2t.core.files import atomic_folder, link_or_copy, sha256_file, write_text
 from t2t.core.version import VERSION
 from t2t.core.workspace import Workspace
 from t2t.evaluation.thresholds import Thresholds
-from t2t.students.checkpoint import load_checked, read_config
+from t2t.students.checkpoint import ENCODER, carried, load_checked, read_config
 from t2t.students.export import export_towers
 from t2t.students.sizes import ask_size
 
@@ -73,6 +73,8 @@ def export(
     with atomic_folder(target) as folder:
         checked = export_towers(student, folder, topics[:COMPARED])
         encoder = read_config(best.checkpoint).get("encoder")
+        if (weights := carried(best.checkpoint)) is not None:  # nobody else has them
+            link_or_copy(weights, folder / ENCODER)
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         facts |= {"identity": best.record.identity, "encoder": encoder, "weights_sha256": best.record.weights_sha256}
         write_text(folder / FACTS, json.dumps(facts, indent=2))

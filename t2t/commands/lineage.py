@@ -67,6 +67,7 @@ class Ancestry:
         facts = {"status": record.status, "reason": record.reason, "pr_auc": record.test["pr_auc"]}
         facts |= {"validation_pr_auc": record.score, "rows": record.rows, "branch": record.branch}
         facts |= {"commit": record.commit, "data_commit": record.data_commit}
+        facts |= {"tuned_encoder": record.encoder} if record.encoder else {}
 
         def sources() -> list[Node]:
             teachers = [self.teacher(teacher.id, teacher.fingerprint, record) for teacher in record.teachers]

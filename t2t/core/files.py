@@ -75,6 +75,14 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Has a file under a second name: on one file system without its bytes once more."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def remove_folder(folder: Path) -> None:
     """Removes a folder, if it is there: whole at once for whoever looks, whenever this is killed."""
     if folder.is_dir():

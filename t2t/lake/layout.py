@@ -9,6 +9,7 @@ One prefix for each teacher and round, so that merges are clean:
     <dataset>/teachers/<id>/retracted.json    where somebody retracted it
     <dataset>/campaigns/<campaign>/campaign.json    its configuration, frozen at its first start
     <dataset>/campaigns/<campaign>/ledger/          one record a round
+    <dataset>/campaigns/<campaign>/encoder-<n>.json  an encoder that was tuned for it, where one was
     <dataset>/campaigns/<campaign>/round-<k>/       what round k left; with `gate: manual` waiting.json, decision.json
     encoders/<name>/entry.json                a distilled encoder: fingerprint, teachers, data, settings
     encoders/<name>/retracted.json            where somebody retracted it, or one of its teachers
@@ -174,6 +175,17 @@ class CampaignLayout:
     def removal_key(self, after: str) -> str:
         """Args: after: the head of `main` that it was removed from."""
         return f"{self.removal_keys}{after}"
+
+    def encoder(self, number: int) -> str:
+        """An encoder that was tuned for it."""
+        return f"{self.prefix}encoder-{number:03}.json"
+
+    def is_encoder(self, path: str) -> bool:
+        """Whether one of its tuned encoders stands at `path`."""
+        return path.startswith(f"{self.prefix}encoder-") and path.endswith(".json")
+
+    def encoder_key(self, number: int) -> str:
+        return f"encoder:{self.prefix}{number}"
 
     @property
     def ledger(self) -> str:

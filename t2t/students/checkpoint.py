@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from t2t.core.config import Config, parse
 from t2t.core.errors import T2TError, one_line, told
-from t2t.core.files import atomic_folder, sha256_file
+from t2t.core.files import atomic_folder, link_or_copy, sha256_file
 from t2t.core.sums import SUMS, damaged, write_sums
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.distilled import located_near
@@ -23,6 +23,8 @@ from t2t.students.config import StudentConfig
 from t2t.students.tokenizers import read_tokenizer
 
 FORMAT = 1
+# The weights of a frame encoder that was tuned for the student's campaign, which a checkpoint carries.
+ENCODER = "encoder.safetensors"
 # Frame embeddings have some thousand numbers; a config.json that says otherwise must not ask for terabytes.
 MOST_DIMENSIONS = 1 << 20
 
@@ -46,17 +48,23 @@ class _Saved(BaseModel):
         return teachers
 
 
-def save(student: Any, folder: str | Path, extra: dict[str, Any] | None = None) -> None:
+def save(
+    student: Any, folder: str | Path, extra: dict[str, Any] | None = None, encoder_weights: Path | None = None
+) -> None:
     """Writes a checkpoint folder atomically.
 
     Args:
         extra: further facts for config.json, such as the frame encoder's configuration, campaign and round.
+        encoder_weights: a file that the checkpoint carries, and its encoder's configuration then names.
     """
     with atomic_folder(folder) as temporary:
         save_file(_weights(student), temporary / "model.safetensors")
         saved = student.saved
         first = {name: saved[name] for name in ("student", "input_dim", "teachers")}
         config = {"format": FORMAT, **first, **(extra or {}), **saved}
+        if encoder_weights is not None:
+            link_or_copy(encoder_weights, temporary / ENCODER)
+            config["encoder"] = {**config["encoder"], "weights": ENCODER}
         (temporary / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         student.tokenizer.save_pretrained(temporary / "tokenizer")
         write_sums(temporary)
@@ -89,7 +97,18 @@ def read_encoder(folder: Path) -> EncoderConfig:
     config = read_config(folder)
     if "encoder" not in config:
         raise T2TError(f"{path}: no 'encoder', so this student can score ready embeddings only.")
-    return located_near(parse(_EncoderOnly, {"encoder": config["encoder"]}, path).encoder, folder)
+    encoder = parse(_EncoderOnly, {"encoder": config["encoder"]}, path).encoder
+    if (weights := carried(folder)) is not None:
+        return encoder.model_copy(update={"weights": str(weights)})
+    return located_near(encoder, folder)
+
+
+def carried(folder: Path) -> Path | None:
+    """The weights of the frame encoder that a checkpoint carries; None where it does not, or they are lost."""
+    encoder = read_config(folder).get("encoder")
+    names_it = isinstance(encoder, dict) and encoder.get("weights") == ENCODER
+    path = folder.absolute() / ENCODER
+    return path if names_it and path.is_file() else None
 
 
 def load(folder: str | Path, device: str = "cpu") -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ from t2t.campaign.observer import Observer
 from t2t.campaign.recipe import recipe_of
 from t2t.campaign.steps.evaluate import evaluate
 from t2t.campaign.steps.train import train
-from t2t.core.files import atomic_folder, remove_leftovers, sha256, sha256_file, write_text
+from t2t.core.files import atomic_folder, link_or_copy, remove_leftovers, sha256, sha256_file, write_text
 from t2t.core.sums import SUMS, damaged, write_sums
 from t2t.core.version import VERSION
 from t2t.core.workspace import Workspace
@@ -165,18 +164,10 @@ def _take_student(source: Path, campaign: Campaign) -> None:
             target = folder / path.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             if path.name == files.weights.name:
-                _link(path, target)
+                link_or_copy(path, target)  # weights are never written to, only replaced
             else:
                 shutil.copyfile(path, target)
         path = folder / "config.json"
         content = json.loads(path.read_text(encoding="utf-8")) | {"campaign": campaign.config.name}
         path.write_text(json.dumps(content, indent=2), encoding="utf-8")
         write_sums(folder)
-
-
-def _link(path: Path, target: Path) -> None:
-    """Weights are never written to, only replaced: two checkpoints may have one file."""
-    try:
-        os.link(path, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(path, target)

@@ -34,6 +34,7 @@ from t2t.training.loss import GroupedLoss
 from t2t.training.matrix import ARRAYS, LabelMatrix
 from t2t.training.prepared import Prepared, augment, mixed
 from t2t.training.snapshot import load_snapshot, save_snapshot
+from t2t.training.texts import Texts
 
 log = logging.getLogger("t2t")
 
@@ -48,7 +49,7 @@ CHECK_EVERY = 50
 class Loaded(NamedTuple):
     """A batch with what can be made ready for it while the device works on the one before.
 
-    frames: what `Prepared.read` gave. texts: as `Student.encode_texts` takes them.
+    frames: what `Prepared.read` gave. texts: as `Texts.given` takes them.
     """
 
     batch: Batch
@@ -146,10 +147,7 @@ class _Training:
         torch.manual_seed(seed)
         known = learned(matrix, config)
         self.stand_in = tuple(known) if HUMAN in student.teachers and HUMAN not in known else ()
-        self.tokens = student.topic_tokens(matrix.topics)
-        self.identities = student.token_ids(matrix.teachers) - student.words
-        # A text encoder that is not trained reads each topic once.
-        self.words = student.encode_words(self.tokens)
+        self.texts = Texts(student, matrix)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         student.recompute = config.recompute
         self.prepare = Prepared(student, embeddings)
@@ -193,15 +191,8 @@ class _Training:
     def load(self) -> Loaded:
         """The next batch, made ready by another thread."""
         batch = next(self.source)
-        texts = self._texts(batch)
+        texts = self.texts.of(batch)
         return Loaded(batch, self.prepare.read(batch.samples), tuple(map(self.prepare.host, texts)))
-
-    def _texts(self, batch: Batch) -> tuple[np.ndarray, ...]:
-        teacher = self.identities[batch.text_teacher]
-        if self.words is None:
-            return self.student.texts(self.tokens, batch.text_topic, teacher)
-        used, row = np.unique(batch.text_topic, return_inverse=True)
-        return used, np.ones((len(used), 1), bool), row, teacher
 
     def evaluate(self, step: int, validate: Callable[[Student], float]) -> dict[str, float]:
         """The curve's point at a step; keeps the weights where they are the best so far."""
@@ -249,13 +240,12 @@ class _Training:
         draws = np.random.default_rng([self.seed, step, group.rank])
         batch, prepared, mask = mixed(loaded.batch, prepared, mask, config, draws)
         frames, mask = augment(prepared, mask, config, self.generator, len(student.members))
-        ids, *rest = (tensor.to(device, non_blocking=True) for tensor in loaded.texts)
-        ids = ids if self.words is None else self.words.index_select(0, ids)
+        texts = self.texts.given(loaded.texts)
         student.train()
         for settings in self.optimizer.param_groups:
             settings["lr"] = learning_rate(step, config) * settings["factor"]
         with autocast(config, device):
-            share = self.loss_of(batch, frames, mask, ids, *rest)
+            share = self.loss_of(batch, frames, mask, *texts)
         loss = group.total(share)
         # Looking at a number of a GPU waits for all that is queued there.
         if device.type == "cpu" or step % CHECK_EVERY == 0:

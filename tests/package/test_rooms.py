@@ -29,6 +29,7 @@ ROOMS = {
     "studies",
     "teachers",
     "training",
+    "tuning",
 }
 DOORS = {"__init__.py", "__main__.py", "cli.py", "deploy.py", "run.py", "serving.py", "py.typed"}
 # What takes so long to import that `t2t --help` may not wait for it.
@@ -45,7 +46,7 @@ LAZY = {
 }
 # Not everybody has them, and those who have not can do the rest.
 OPTIONAL = {
-    *("aiohttp", "crowdkit", "faiss", "fsspec", "hyperlm", "onnxruntime", "openai", "open_clip", "playwright"),
+    *("aiohttp", "crowdkit", "faiss", "fsspec", "hyperlm", "onnxruntime", "openai", "open_clip", "peft", "playwright"),
     *("psycopg", "pwd", "snorkel"),
 }
 

@@ -16,7 +16,7 @@ from t2t.core.errors import T2TError
 from t2t.core.files import remove_leftovers
 from t2t.data.coding import MOST_TEACHERS
 from t2t.data.dataset import SPLITS
-from t2t.data.embeddings.config import DistilledConfig
+from t2t.data.embeddings.config import DistilledConfig, TimmConfig
 from t2t.data.embeddings.distilled import find_encoder
 from t2t.data.labels import HUMAN, is_people
 from t2t.data.soundness import MEASURED, refuse_no_positive, refuse_unsound, remarks
@@ -26,6 +26,7 @@ from t2t.teachers.asked import Asked
 from t2t.teachers.kinds.annotations import Entry as HumanEntry
 from t2t.teachers.kinds.annotations import annotator_entries
 from t2t.teachers.store import asked, registered
+from t2t.tuning.encoder import refuse_untunable
 
 log = logging.getLogger("t2t")
 
@@ -39,6 +40,8 @@ def prepare(campaign: Campaign, observer: Observer) -> None:
     for path in [*remove_leftovers(campaign.workspace.work), *remove_leftovers(campaign.folder, deep=True)]:
         log.info("Removed %s, which a killed run left.", path)
     campaign.check_samples()
+    if isinstance(campaign.config.encoder, TimmConfig) and campaign.config.encoder.tune is not None:
+        refuse_untunable(campaign.config.encoder)
     refuse_unsound(campaign.dataset)
     for remark in remarks(campaign.dataset):
         log.warning("Dataset %s: %s", campaign.dataset.name, remark)

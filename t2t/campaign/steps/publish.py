@@ -155,6 +155,7 @@ def _record(
         decisions=read_decisions(campaign.files(start.round)),
         self_teacher=None,
         stand_in=trained.stand_in,
+        encoder=campaign.embedded.encoder if campaign.tuned_weights is not None else None,
         seconds=0.0,
         watch=_watched(trained, students),
     )

@@ -102,7 +102,7 @@ def train_student(
     facts = {
         "campaign": campaign.config.name,
         "round": start.round,
-        "encoder": campaign.config.encoder.model_dump(mode="json"),
+        "encoder": campaign.encoder.model_dump(mode="json"),
         "rows_by_teacher": matrix.rows_by_teacher(),
         "recipe": training.model_dump(mode="json"),
         "best_step": trained.best_step,
@@ -112,7 +112,7 @@ def train_student(
     # Facts that most trainings have not are left out, as they were before there were such.
     facts |= {} if weight is None else {"human_weight": weight}
     facts |= {"stand_in": trained.stand_in} if trained.stand_in else {}
-    save(student, files.student, facts)
+    save(student, files.student, facts, campaign.tuned_weights)
 
 
 def _numbers(

@@ -19,6 +19,7 @@ from t2t.campaign.freeze import frozen_config, read_frozen
 from t2t.campaign.record import SHOWN, Record, champion
 from t2t.campaign.scored import Scored
 from t2t.campaign.seeds import seed_ledgers, seeds_table
+from t2t.campaign.tuned import encoder_of
 from t2t.core.errors import T2TError, one_line
 from t2t.core.workspace import Workspace
 from t2t.data.coding import positions, strings
@@ -216,7 +217,8 @@ class Material:
     def embedded(self) -> Embedded:
         """The embeddings of all readable samples, from the store."""
         limit = self.opened.config.max_unreadable
-        return self.engine.embed(self.opened.samples, self.config.encoder, self.workspace.work, limit)
+        encoder = encoder_of(self.config, self.ledger, self.workspace.work / "campaigns" / self.config.name)
+        return self.engine.embed(self.opened.samples, encoder, self.workspace.work, limit)
 
     def positions(self, sample_ids: Sequence[str]) -> np.ndarray:
         """Where samples stand in `embedded`, int64; -1 where one is not."""

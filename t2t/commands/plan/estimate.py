@@ -22,6 +22,7 @@ from t2t.campaign.people import plan_notes
 from t2t.campaign.recipe import Recipe
 from t2t.campaign.record import RETRACTED, Record
 from t2t.campaign.seeds import seeds_notes
+from t2t.campaign.tuned import encoder_here
 from t2t.commands.plan.disk import checkpoint_size, free_bytes, label_size
 from t2t.commands.plan.memory import student_plan
 from t2t.commands.plan.model import UNKNOWN, Plan, RoundPlan, StudentPlan, Work
@@ -142,7 +143,7 @@ class Estimates:
     @cached_property
     def encoder(self) -> FrameEncoder | None:
         """None where its weights would first have to be fetched, which a plan does not do."""
-        config = self.config.encoder
+        config = encoder_here(self.workspace, self.config)
         if isinstance(config, TimmConfig) and config.weights is None and config.pretrained:
             return None
         return build_encoder(config, self.device)

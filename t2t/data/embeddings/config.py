@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializeAsAny
 
 from t2t.core import plugins
-from t2t.core.config import Config
+from t2t.core.config import Config, Grown, Later
 
 Crop = Literal["squash", "centre"]
 Interpolation = Literal["bicubic", "bilinear"]
@@ -59,10 +59,46 @@ class TimmModelConfig(TimmWeightsConfig):
     )
 
 
-class TimmConfig(TimmModelConfig):
+class TuneConfig(Config):
+    """How an encoder is trained on a campaign's labels before its rounds, tied to what it was (docs/tuning.md)."""
+
+    by: Literal["lora", "last-blocks"] = Field(
+        description="What is trained: low-rank changes of the blocks' matrices, which are merged into them afterwards, "
+        "or the last blocks themselves."
+    )
+    blocks: int | None = Field(
+        None, ge=1, le=10_000, description="Blocks, counted from the end; null: all with lora, 1 with last-blocks."
+    )
+    rank: int = Field(8, ge=1, le=4096, description="lora: rank of a matrix's change; its factor is 2.")
+    tie: float = Field(
+        0.1,
+        ge=0,
+        le=1_000_000,
+        description="Weight of the tie to the encoder as it was, beside the loss of the labels; 0: none.",
+    )
+    residual: float = Field(
+        0.1,
+        ge=0,
+        le=100,
+        description="How much of a learned correction the tie takes off first, so that features may move; 0: none.",
+    )
+    steps: int = Field(300, ge=1, le=10_000_000, description="Steps of the optimiser.")
+    samples: int = Field(16, ge=1, le=100_000, description="Samples of a batch, with all of their rows.")
+    learning_rate: float = Field(1e-4, gt=0, le=100, description="Of the encoder, at its highest.")
+    weight_decay: float = Field(0.01, ge=0, le=1000, description="AdamW's, of the encoder's matrices.")
+    evaluate_every: int = Field(
+        50, ge=1, le=10_000_000, description="Steps between looks at the validation split, and between snapshots."
+    )
+
+
+class TimmConfig(TimmModelConfig, Grown):
     """Pooled features of a timm backbone."""
 
     kind: Literal["timm"] = Field("timm", description="Features of a backbone of the timm library.")
+    tune: Annotated[TuneConfig | None, Later()] = Field(
+        None,
+        description="Train it on the campaign's labels before the first round; null: it stays as it is.",
+    )
 
 
 class VideoConfig(Config):

@@ -82,7 +82,7 @@ class TimmModel:
         try:
             noise = np.random.default_rng(0).integers(0, 256, (1, self.size, self.size, 3), np.uint8)
             if cpu:
-                model = folded(model, self._input(noise))
+                model = folded(model, self.input(noise))
             self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.outputs = self._forward(noise).shape[1]
         except (AssertionError, RuntimeError, IndexError) as error:
@@ -106,12 +106,12 @@ class TimmModel:
     @torch.inference_mode()
     def _forward(self, frames: np.ndarray) -> np.ndarray:
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            y = self.model(self._input(frames))
+            y = self.model(self.input(frames))
         if y.ndim != 2:
             raise RuntimeError(f"gives outputs of shape {tuple(y.shape)}, not one row for each frame")
         return y.float().cpu().numpy()
 
-    def _input(self, frames: np.ndarray) -> torch.Tensor:
+    def input(self, frames: np.ndarray) -> torch.Tensor:
         """uint8 [N, size, size, 3] to normalised float32 [N, 3, size, size] on the device."""
         x = torch.from_numpy(frames)
         if self.device.type == "cuda":

@@ -40,7 +40,7 @@ from t2t.data.embeddings.store import Embeddings
 from t2t.data.labels import HUMAN
 from t2t.integrations.mlflow.scoring import came_in, install
 from t2t.students.base import check_topics
-from t2t.students.checkpoint import load, read_encoder
+from t2t.students.checkpoint import carried, load, read_encoder
 
 log = logging.getLogger("t2t")
 
@@ -219,7 +219,7 @@ class Served:
     def encoder(self) -> FrameEncoder:
         """The frame encoder that the student was trained behind. Raises T2TError where its weights are not here."""
         config = read_encoder(self.folder)
-        if isinstance(config, TimmConfig) and config.weights is not None:
+        if isinstance(config, TimmConfig) and config.weights is not None and carried(self.folder) is None:
             path = find_weights(config.weights, os.environ.get(WEIGHTS), self.weights_sha256)
             config = config.model_copy(update={"weights": str(path)})
         elif isinstance(config, DistilledConfig) and (where := os.environ.get(WEIGHTS)):

@@ -21,7 +21,7 @@ from t2t.integrations.prefect.setup import GPU
 # about a minute and a half.
 LEASE_SECONDS = 60
 # The steps of the loop (`t2t.campaign.loop`) that compute on the device.
-ON_DEVICE = ("prepare", "begin", "train", "evaluate", "promote")
+ON_DEVICE = ("prepare", "tune", "begin", "train", "evaluate", "promote")
 
 
 def step(name: str, function: Callable[..., Any], *arguments: Any, device: str = "cpu") -> Any:
