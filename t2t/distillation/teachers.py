@@ -53,7 +53,6 @@ TYPES: dict[str, dict[str, Any]] = {
     "dinov3_vit": DINO,
     "ijepa": VIT | {"cls": "mean", "front": 0},
     "metaclip_2_vision_model": CLIP | {"loader": "MetaClip2VisionModel"},
-    "mobilenet_v2": MAP,
     "regnet": MAP,
     "resnet": MAP,
     "siglip": SIGLIP,

@@ -38,7 +38,6 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dinov3_convnext": ("DINOv3ConvNextConfig", "DINOv3ConvNextModel", MAPS),
     "ijepa": ("IJepaConfig", "IJepaModel", VIT),
     "metaclip_2_vision_model": ("MetaClip2VisionConfig", "MetaClip2VisionModel", VIT),
-    "mobilenet_v2": ("MobileNetV2Config", "MobileNetV2Model", {"depth_multiplier": 0.25, "min_depth": 8}),
     "regnet": ("RegNetConfig", "RegNetModel", {**MAPS, "embedding_size": 8, "groups_width": 4}),
     "resnet": ("ResNetConfig", "ResNetModel", {**MAPS, "embedding_size": 8, "layer_type": "basic"}),
     "siglip": ("SiglipConfig", "SiglipModel", {"vision_config": VIT, "text_config": TEXT}),
