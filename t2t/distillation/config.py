@@ -230,6 +230,11 @@ class DistillationConfig(Config):
             raise ValueError("dataset: none is named; name one of registry/datasets/")
         if self.splits is not None and not self.splits:
             raise ValueError("splits: none is named; leave it out to look at all but `test`")
+        batch, workers = self.training.batch, self.training.workers
+        if batch < workers:
+            raise ValueError(f"training: a batch of {batch}, which {workers} workers cannot share; raise it")
+        if batch < 2 and self.standardise.by == "ema":
+            raise ValueError("training: a batch of 1, and a frame alone has no deviation to standardise by; raise it")
         for teacher in self.teachers:
             if teacher.name in RESERVED:
                 raise ValueError(f"teachers: {teacher.name!r} means something else in tables; name it otherwise")

@@ -22,7 +22,7 @@ from t2t.distillation.dropping import Balance, dropped, mean_loss
 from t2t.distillation.loss import TYPES, teacher_loss
 from t2t.distillation.parts import FeatureTeacher, Frames, Kept, Tokens, Views
 from t2t.distillation.projectors import Projectors
-from t2t.distillation.schedule import distillation_identity, learning_rate, order, split
+from t2t.distillation.schedule import distillation_identity, learning_rate, order, refuse_unfit, split
 from t2t.distillation.standards import Standards
 from t2t.distillation.student import EncoderStudent
 from t2t.training.batches import Ahead
@@ -149,7 +149,9 @@ class _Distilling:
         self.steps = self.training.steps_for(len(self.learned))
         if kept and config.augment != "none":
             raise ValueError("features are kept of plain views only, and these are drawn")
-        refuse_small(config, student, len(self.learned), group)
+        refuse_unfit(student, config)
+        if len(self.learned) < 2:
+            raise T2TError(f"{len(self.learned)} frames to learn from are too few. Check dataset, splits and frames.")
         torch.manual_seed(self.training.seed)
         projectors = Projectors(student.dims, student.grids, teachers, config.projectors, config.loss.patches)
         self.standards = Standards(teachers, config).to(self.device)
@@ -333,19 +335,3 @@ def build_optimizer(losses: nn.Module, config: DistillationTrainingConfig) -> to
     ]
     fused = trained[0].device.type == "cuda"
     return torch.optim.AdamW(groups, lr=config.highest_rate, betas=config.betas, fused=fused)
-
-
-def refuse_small(config: DistillationConfig, student: nn.Module, learned: int, group: Group) -> None:
-    """Raises T2TError where batches are too small for what is asked of them, before anything is trained."""
-    batch = config.training.batch
-    if learned < 2:
-        raise T2TError(f"There are {learned} frames to learn from. Check dataset, splits and frames of {config.name}.")
-    if batch < group.size:
-        raise T2TError(f"training.batch is {batch}, which {group.size} workers cannot share. Raise it.")
-    if batch < 2 and config.standardise.by == "ema":
-        raise T2TError("training.batch is 1: a frame alone has no deviation to standardise by. Raise it.")
-    if batch < 2 * group.size and any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in student.modules()):
-        raise T2TError(
-            f"training.batch is {batch} for {group.size} workers: a frame alone has nothing that this student's batch "
-            "norms could go by. Raise it."
-        )

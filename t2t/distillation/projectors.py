@@ -82,6 +82,20 @@ class Ladder(nn.Module):
         return first
 
 
+def refuse_lengths(dims: Sequence[tuple[int, int]], config: ProjectorsConfig, patches: bool) -> None:
+    """Raises T2TError where one projector would have to take CLS and patches of different lengths.
+
+    Args:
+        dims: of the blocks' CLS and patches.
+    """
+    used = dims if config.ladder else dims[-1:]
+    if patches and not config.dedicated and any(cls != patch for cls, patch in used):
+        raise T2TError(
+            "projectors: this student's CLS and patches have different lengths, which one projector for both cannot "
+            "take. Set projectors.dedicated: true, or loss.patches: false."
+        )
+
+
 class Projectors(nn.Module):
     """All teachers' projectors.
 
@@ -99,13 +113,9 @@ class Projectors(nn.Module):
         patches: bool = True,
     ):
         super().__init__()
+        refuse_lengths(dims, config, patches)
         self.patches, self.ladder = patches, config.ladder
         dims, grids = self._used(dims), self._used(grids)
-        if patches and not config.dedicated and any(cls != patch for cls, patch in dims):
-            raise T2TError(
-                "projectors: this student's CLS and patches have different lengths, which one projector for both "
-                "cannot take. Set projectors.dedicated: true, or loss.patches: false."
-            )
         wanted = sorted({teacher.grid for teacher in teachers}) if patches else []
         self.grids = [wanted.index(teacher.grid) for teacher in teachers] if patches else []
         self.resample = nn.ModuleList(nn.ModuleList(Resample(given, grid) for given in grids) for grid in wanted)

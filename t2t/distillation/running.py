@@ -25,6 +25,7 @@ from t2t.distillation.entries import check_distillation, remember, settled
 from t2t.distillation.evaluation.table import EvaluationTable
 from t2t.distillation.measuring import measured
 from t2t.distillation.record import Evaluated, Prepared, Published, TrainedEncoder
+from t2t.distillation.schedule import refuse_unfit
 from t2t.distillation.watcher import Watcher
 
 log = logging.getLogger("t2t")
@@ -105,7 +106,7 @@ def prepare(distillation: Distillation, watcher: Watcher) -> Prepared:
     prepared, began = notes.read(Prepared), time.monotonic()
     if prepared is None:
         teachers = distillation.teacher_records
-        _ = distillation.student
+        refuse_unfit(distillation.student, config)
         remember(distillation.workspace, config)
         source = distillation.source
         prepared = Prepared(

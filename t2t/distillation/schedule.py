@@ -10,15 +10,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from t2t.core.config import free_keys
+from t2t.core.errors import T2TError
 from t2t.core.files import sha256
 from t2t.distillation.config import DistillationConfig, DistillationTrainingConfig
 from t2t.distillation.parts import FeatureTeacher, Frames
+from t2t.distillation.projectors import refuse_lengths
 from t2t.distillation.student import EncoderStudent
 
 # What the configuration says beside how the student learns; another word there is no other training.
-ASIDE = {"name", "description", "dataset", "splits", "frames", "teachers", "evaluation"}
+ASIDE = {"name", "description", "dataset", "splits", "frames", "teachers", "evaluation", "lake"}
+
+
+def refuse_unfit(student: EncoderStudent, config: DistillationConfig) -> None:
+    """Raises T2TError where a student cannot be trained so; it needs neither frames nor teachers."""
+    refuse_lengths(student.dims, config.projectors, config.loss.patches)
+    batch, workers = config.training.batch, config.training.workers
+    if batch < 2 * workers and any(isinstance(part, _BatchNorm) for part in student.modules()):
+        raise T2TError(
+            f"training: a batch of {batch} for {workers} workers, and a frame alone has nothing that this student's "
+            "batch norms could go by. Raise it."
+        )
 
 
 def split(frames: Frames, config: DistillationTrainingConfig) -> tuple[np.ndarray, np.ndarray]:

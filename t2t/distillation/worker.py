@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from t2t.data.embeddings.frames import FrameSettings, FrameSource
 from t2t.distillation.cache import open_features
 from t2t.distillation.loop import distill
@@ -23,9 +25,12 @@ def take_up(content: dict[str, Any], device: str) -> Callable[[Group], object]:
     keys = json.loads(job.keys.read_text(encoding="utf-8"))
     settings = FrameSettings(config.frames.per_sample, config.frames.size)
     source = FrameSource.open(job.work, settings, keys, job.most)
+    if device == "cuda":
+        # By number: batches are made ready in a thread, for which another GPU may be the first one.
+        device = f"cuda:{torch.cuda.current_device()}"
     teachers, views = build_teachers(config.teachers, device), build_views(config, device)
     plain = config.augment == "none"
-    kept = open_features(teachers, source, job.work, config.loss.patches) if plain else {}
+    kept = open_features(teachers, source, job.work, config.loss.patches) if plain else None
     student = EncoderStudent(config.student, config.training.seed).to(device)
     return lambda group: distill(
         student, teachers, source, views, config, kept, job.title, snapshot=job.snapshot, group=group

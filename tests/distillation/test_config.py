@@ -65,6 +65,8 @@ def test_rate_and_steps_follow_batch_and_frames() -> None:
         ({"drop": {"rte": 0.5}}, "rate"),
         ({"standardise": {"by": "phis"}}, "standardise.by"),
         ({"training": {"learning_rate": 1e-7}}, "above the learning rate"),
+        ({"training": {"batch": 1}}, "no deviation to standardise by"),
+        ({"training": {"batch": 3, "workers": 4}}, "4 workers cannot share"),
         ({"training": {"betas": [0.9, 1.0]}}, "betas"),
     ],
 )

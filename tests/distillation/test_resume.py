@@ -118,7 +118,13 @@ def test_a_snapshot_of_another_distillation_is_not_taken_up(
 def test_what_says_nothing_of_the_learning_may_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "snapshot.safetensors"
     cut_off(path, 6, configured())
-    changes = {"name": "other", "description": "x", "training": {"snapshot_minutes": 1}, "evaluation": {"probe": False}}
+    changes = {
+        "name": "other",
+        "description": "x",
+        "lake": "git:elsewhere",
+        "training": {"snapshot_minutes": 1},
+        "evaluation": {"probe": False},
+    }
     with caplog.at_level("INFO", "t2t"):
         run(configured(**changes), snapshot=path)
     assert "goes on at step" in caplog.text
