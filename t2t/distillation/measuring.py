@@ -35,7 +35,10 @@ def measured(distillation: Distillation) -> EvaluationTable:
     tasks = []
     for dataset in distillation.labeled:
         source = decode_frames(
-            [(dataset.samples, dataset.config.max_unreadable)], distillation.workspace.work, distillation.taken
+            [(dataset.samples, dataset.config.max_unreadable)],
+            distillation.workspace.work,
+            distillation.taken,
+            unique=False,
         )
         sources[dataset.name] = source
         tasks.append(task_of(dataset, readable=set(source.sample_ids)))

@@ -33,9 +33,10 @@ from t2t.distillation.parts import FeatureTeacher, Tokens
 CPU_BLOCK, GPU_BLOCK = 4, 256
 # What a model can stumble over when it is shown a frame of a size that it was not made for.
 STUMBLES = (AssertionError, RuntimeError, IndexError, TypeError, ValueError, AttributeError)
-# Of each model type of transformers: its class where it is a part of a larger model, its tokens' normalisation where it
-# has not been applied yet, what a checkpoint may lack, where CLS is (a token's place, or what the model pooled), and
-# tokens in front of the patches. Maps have no tokens.
+# Of each model type of transformers: its class where it is a part of a larger model; its tokens' normalisation where it
+# has not been applied yet; what a checkpoint may lack; where CLS is (the first token, what the model pooled, or a mean
+# of patches); and how many tokens stand in front of the patches. Maps have no tokens.
+MAP = {"cls": "pooled"}
 VIT = {"unused": "pooler", "cls": "token", "front": 1}
 CLIP = {"loader": "CLIPVisionModel", "norm": "post_layernorm", "cls": "pooled", "front": 1}
 SIGLIP = {"loader": "SiglipVisionModel", "cls": "pooled", "front": 0}
@@ -43,16 +44,23 @@ DINO = {"cls": "token", "front": 1}
 TYPES: dict[str, dict[str, Any]] = {
     "clip": CLIP,
     "clip_vision_model": CLIP,
-    "convnext": {"cls": "pooled"},
-    "convnextv2": {"cls": "pooled"},
+    "convnext": MAP,
+    "convnextv2": MAP,
     "deit": VIT | {"front": 2},
     "dinov2": DINO,
     "dinov2_with_registers": DINO,
+    "dinov3_convnext": DINO,
     "dinov3_vit": DINO,
-    "resnet": {"cls": "pooled"},
+    "ijepa": VIT | {"cls": "mean", "front": 0},
+    "metaclip_2_vision_model": CLIP | {"loader": "MetaClip2VisionModel"},
+    "regnet": MAP,
+    "resnet": MAP,
     "siglip": SIGLIP,
     "siglip_vision_model": SIGLIP,
+    "swin": {"cls": "pooled", "front": 0},
+    "swinv2": {"cls": "pooled", "front": 0},
     "vit": VIT,
+    "vit_msn": VIT,
 }
 
 
@@ -249,7 +257,7 @@ class TransformersTeacher(FrozenTeacher):
     def __init__(self, config: TransformersTeacherConfig, device: str = "cpu"):
         import transformers
 
-        checkpoint = checkpoint_at(config.model, f"teacher {config.name!r}")
+        checkpoint = checkpoint_at(config.model, "a teacher of features")
         settings = preprocessing_of(checkpoint, config.revision)
         model_type = model_type_of(checkpoint) or str(configuration(checkpoint, config.revision).model_type)
         refuse_unknown_type(checkpoint, model_type, TYPES)
@@ -263,7 +271,7 @@ class TransformersTeacher(FrozenTeacher):
         super().__init__(config.name, size, config.interpolation or own_way, device)
         self.cls, self.norm = facts["cls"], facts.get("norm", "")
         self.front = int(facts.get("front", 0)) + int(getattr(own, "num_register_tokens", 0) or 0)
-        self.has_cls = "front" in facts and self.front > 0
+        self.has_cls = self.front > 0
         # DINOv2 and DINOv3 stretch their position embeddings without being asked, and networks of maps have none.
         takes = inspect.signature(self.model.forward).parameters
         stretches = "interpolate_pos_encoding" in takes and size != side_of({"size": getattr(own, "image_size", None)})
@@ -286,8 +294,10 @@ class TransformersTeacher(FrozenTeacher):
             return output.pooler_output.flatten(1), tokens
         if self.norm:
             tokens = getattr(self.model, self.norm)(tokens)
-        cls = tokens[:, 0] if self.cls == "token" else output.pooler_output
         patches = tokens[:, self.front :]
+        if self.cls == "mean":
+            return patches.mean(1), _as_map(patches, _side_of(patches.shape[1]))
+        cls = tokens[:, 0] if self.cls == "token" else output.pooler_output
         return cls, _as_map(patches, _side_of(patches.shape[1]))
 
 

@@ -14,13 +14,13 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from t2t.core.errors import T2TError
 from t2t.data.embeddings.decode import read_frames
 from t2t.data.embeddings.embed import NoneReadable, TooManyUnreadable
 from t2t.data.embeddings.frames import FrameSettings, FrameSource, decode_frames
 from t2t.data.embeddings.limits import Limits, with_limits
 from t2t.data.embeddings.store import NotStored
 from tests.helpers.clips import random_clip
+from tests.helpers.documented import refused
 
 SETTINGS = FrameSettings(per_sample=4, size=24)
 
@@ -126,8 +126,7 @@ def test_what_cannot_be_read_is_named_and_too_much_of_it_refused(clips, tmp_path
         decode_frames(table([clips[0], bad, Path(other)]), tmp_path / "work", SETTINGS)
     with pytest.raises(NoneReadable, match="None of the 1 samples can be read"):
         decode_frames(table([bad]), tmp_path / "work", SETTINGS)
-    with pytest.raises(T2TError, match="no samples"):
-        decode_frames(table([]), tmp_path / "work", SETTINGS)
+    assert "no samples" in refused(lambda: decode_frames(table([]), tmp_path / "work", SETTINGS))
     small = with_limits(table(clips), Limits(pixels=10))
     with pytest.raises(TooManyUnreadable, match="pixels"):
         decode_frames(small, tmp_path / "other", SETTINGS)

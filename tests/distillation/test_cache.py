@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 import torch
 
-from t2t.core.errors import T2TError
 from t2t.data.embeddings.frames import FrameSettings, FrameSource, decode_frames
 from t2t.data.embeddings.store import NotStored
 from t2t.distillation.cache import keep_features, open_features
@@ -22,6 +21,7 @@ from t2t.distillation.parts import FeatureTeacher
 from t2t.distillation.teachers import build_teacher
 from t2t.distillation.views import PlainViews
 from tests.helpers.clips import random_clip
+from tests.helpers.documented import refused
 
 SETTINGS = FrameSettings(per_sample=3, size=40)
 
@@ -157,10 +157,8 @@ def test_a_full_disk_and_bad_numbers_are_refused_before_they_do_harm(frames, tmp
     with monkeypatch.context() as patched:
         patched.setattr("t2t.distillation.cache.shutil.disk_usage", lambda folder: usage)
         patched.setattr(one, "tokens", lambda crops: pytest.fail("computed"))
-        with pytest.raises(T2TError, match=r"features of all frames take 0\.0 GB.*loss\.patches: false"):
-            keep_features([one], frames, tmp_path)
+        assert "loss.patches: false" in refused(lambda: keep_features([one], frames, tmp_path))
     tokens = one.tokens
     monkeypatch.setattr(one, "tokens", lambda crops: tokens(crops)._replace(cls=tokens(crops).cls.log()))
-    with pytest.raises(T2TError, match="teacher 'vit' gives NaN or infinite numbers"):
-        keep_features([one], frames, tmp_path)
+    assert "teacher 'vit' gives NaN or infinite numbers" in refused(lambda: keep_features([one], frames, tmp_path))
     assert not list((tmp_path / "features").rglob("*.safetensors"))

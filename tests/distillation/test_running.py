@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import timm
 import torch
@@ -16,6 +18,7 @@ from safetensors.torch import load_file
 
 import t2t
 from t2t.campaign import encoders
+from t2t.campaign.entries import open_dataset
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.data.embeddings.config import DistilledConfig
@@ -23,7 +26,7 @@ from t2t.data.embeddings.distilled import CARD, WEIGHTS, located, place_of
 from t2t.data.embeddings.encoders import build_encoder
 from t2t.distillation.distillation import Distillation
 from t2t.distillation.entries import DistillationRun, read_distillation, settled
-from t2t.distillation.measuring import _pruned
+from t2t.distillation.measuring import _pruned, measured
 from t2t.distillation.record import Evaluated, Prepared, Published, TrainedEncoder
 from t2t.distillation.running import DistilledResult, run
 from t2t.distillation.student import EncoderStudent
@@ -266,3 +269,25 @@ def test_two_workers_share_each_batch_and_leave_one_encoder(
     assert two["loss"] == pytest.approx(one["loss"], rel=0.05)
     assert result.card.teachers == made[1].card.teachers
     assert not list(workspace.work.rglob("*.tmp"))
+
+
+def test_copies_of_a_file_are_measured_each(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two samples of one file share its frames, and both are people's to judge by."""
+    at_work = opened(distillation_in(world, tmp_path))
+    dataset = open_dataset(at_work.workspace, "demo")
+    number = dataset.samples["split"].to_pylist().index("test")
+    paths = dataset.samples["path"].to_pylist()
+    paths[number + 1] = paths[number]
+    samples = dataset.samples.set_column(dataset.samples.column_names.index("path"), "path", pa.array(paths))
+    at_work.__dict__ |= {"labeled": [replace(dataset, samples=samples)], "trained_student": at_work.student.eval()}
+    seen: dict[str, Any] = {}
+
+    def evaluate(tasks: list[Any], name: str, teachers: Any, features: Any, *_: Any, **__: Any) -> None:
+        seen.update(task=tasks[0], features=features(name, tasks[0]))
+
+    monkeypatch.setattr("t2t.distillation.measuring.evaluate", evaluate)
+    measured(at_work)
+    ids = dataset.samples["sample_id"].to_pylist()
+    first, copy = (seen["task"].sample_ids.index(sample) for sample in ids[number : number + 2])
+    assert np.array_equal(seen["features"][first], seen["features"][copy])
+    assert len(np.unique(seen["features"], axis=0)) == len(seen["features"]) - 1

@@ -12,6 +12,14 @@ SIDE, PATCH, WIDTH = 32, 8, 24
 LAYERS = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 VIT: dict[str, Any] = {**LAYERS, "image_size": SIDE, "patch_size": PATCH}
 MAPS: dict[str, Any] = {"hidden_sizes": [8, 8, 16, WIDTH], "depths": [1, 1, 1, 1]}
+SWIN: dict[str, Any] = {
+    "image_size": SIDE,
+    "patch_size": 2,
+    "embed_dim": 6,
+    "depths": [1, 1, 1],
+    "num_heads": [1, 1, 1],
+    "window_size": 4,
+}
 TEXT: dict[str, Any] = {**LAYERS, "vocab_size": 50, "max_position_embeddings": 8, "eos_token_id": 2}
 # Of each family: its configuration's and its model's class, and settings.
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -27,9 +35,16 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
         {**VIT, "mlp_ratio": 2, "num_register_tokens": 3},
     ),
     "dinov3_vit": ("DINOv3ViTConfig", "DINOv3ViTModel", {**VIT, "num_register_tokens": 2}),
+    "dinov3_convnext": ("DINOv3ConvNextConfig", "DINOv3ConvNextModel", MAPS),
+    "ijepa": ("IJepaConfig", "IJepaModel", VIT),
+    "metaclip_2_vision_model": ("MetaClip2VisionConfig", "MetaClip2VisionModel", VIT),
+    "regnet": ("RegNetConfig", "RegNetModel", {**MAPS, "embedding_size": 8, "groups_width": 4}),
     "resnet": ("ResNetConfig", "ResNetModel", {**MAPS, "embedding_size": 8, "layer_type": "basic"}),
     "siglip": ("SiglipConfig", "SiglipModel", {"vision_config": VIT, "text_config": TEXT}),
     "siglip_vision_model": ("SiglipVisionConfig", "SiglipVisionModel", VIT),
+    "swin": ("SwinConfig", "SwinModel", SWIN),
+    "swinv2": ("Swinv2Config", "Swinv2Model", SWIN),
+    "vit_msn": ("ViTMSNConfig", "ViTMSNModel", VIT),
     "vit": ("ViTConfig", "ViTModel", VIT),
 }
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
