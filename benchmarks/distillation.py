@@ -76,12 +76,12 @@ BEGIN: dict[str, Any] = {
     "projectors": {"dedicated": False, "ladder": False, "hidden": 128, "last": 256},
     "drop": {"rate": 0.0},
     "training": {
-        "steps": 150,
+        "steps": 1500,
         "batch": 32,
         "learning_rate": 0.002,
         "warmup": 0.1,
-        "evaluate_every": 150,
-        "evaluate_on": 128,
+        "evaluate_every": 250,
+        "evaluate_on": 256,
         "threads": 1,
     },
 }
@@ -204,7 +204,7 @@ def fixed_encoders(one: Kept) -> dict[str, np.ndarray]:
 
 def measured(path: Path, features: np.ndarray, task: Task, probe: bool) -> dict[str, Measured]:
     """k-NN, and the probe, kept beside what they are of."""
-    found = {}
+    found: dict[str, Measured] = {}
     for what, asked in (("knn", True), ("probe", probe)):
         file = path.with_name(f"{path.name}-{what}.npz")
         if asked and not file.is_file():

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -188,13 +188,16 @@ class Pool:
 
     def tokens(self, teacher: str) -> Lookup:
         """What a teacher made of the frames, by index."""
-        return Lookup(
-            *(self._gathered(lambda part, what=what: part.features(teacher, what)[..., ::EVERY]) for what in WHAT)
-        )
+        cls, patches = (self._gathered(partial(_learned, teacher=teacher, what=what)) for what in WHAT)
+        return Lookup(cls, patches)
 
     def _gathered(self, of: Callable[[Kept], np.ndarray]) -> np.ndarray:
         which, row = self._where
         return np.concatenate([of(part)[row[which == number]] for number, part in enumerate(self.parts)])
+
+
+def _learned(part: Kept, teacher: str, what: str) -> np.ndarray:
+    return part.features(teacher, what)[..., ::EVERY]
 
 
 @dataclass(frozen=True)

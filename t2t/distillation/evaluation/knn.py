@@ -31,7 +31,6 @@ def knn(
     """
     rows, queries = unit(features), unit(asked)
     most = min(max(ks), len(rows))
-    yes, known = np.nan_to_num(targets).astype(np.float64), (~np.isnan(targets)).astype(np.float64)
     found = {k: np.zeros((len(queries), targets.shape[1])) for k in ks}
     # Of each query its similarities, and what its neighbours say.
     block = max(1, BLOCK // max(len(rows), most * targets.shape[1], 1))
@@ -45,10 +44,12 @@ def knn(
         near, close = np.take_along_axis(near, order, axis=1), np.take_along_axis(close, order, axis=1)
         # Less the nearest one's: the same shares, and nothing overflows at a low temperature.
         weights = np.exp((close - close[:, :1]).astype(np.float64) / temperature)
+        answers = targets[near]
+        known = ~np.isnan(answers)
+        yes = np.where(known, answers, 0)
         for k in ks:
-            w = weights[:, :k]
-            said = np.einsum("qk,qkt->qt", w, yes[near[:, :k]])
-            total = np.einsum("qk,qkt->qt", w, known[near[:, :k]])
+            said = np.einsum("qk,qkt->qt", weights[:, :k], yes[:, :k])
+            total = np.einsum("qk,qkt->qt", weights[:, :k], known[:, :k])
             found[k][here] = said / np.where(total > 0, total, 1)
     return found
 

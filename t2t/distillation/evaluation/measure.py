@@ -56,7 +56,7 @@ def measure(task: Task, scores: np.ndarray, resamples: int = 1000, seed: int = 0
         scores: float [Q, topics] of the samples that are measured on; higher is likelier.
     """
     generator = np.random.default_rng(seed)
-    block = max(1, BLOCK // max(scores.size, 1)) if not task.exclusive else max(1, BLOCK // max(len(scores), 1))
+    block = max(1, BLOCK // max(len(scores), 1))
     drawn = [np.empty(0)]
     once = np.ones((len(scores), 1))
     count = _top_1 if task.exclusive else _mean_average_precision

@@ -22,6 +22,8 @@ FOLDS = 5
 # Of few samples a fifth decides by luck: then each fifth decides in turn.
 FEW = 2000
 STEPS = 1000
+# A search sees which C is best long before L-BFGS has come to an end, and of a weak encoder it takes many steps.
+SEARCH_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class _Part:
 
     def __init__(self, task: Task, rows: np.ndarray, held: np.ndarray):
         self.rows, self.held = rows, held
-        self.fitted = _Fitted(task.fit[rows], task.exclusive)
+        self.fitted = _Fitted(task.fit[rows], task.exclusive, SEARCH_STEPS)
         groups = task.fit_groups
         self.task = Task(
             task.dataset, task.topics, (), task.fit[rows], task.fit[held], groups[rows], groups[held], task.exclusive
@@ -122,8 +124,8 @@ def _halves(count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 class _Fitted:
     """Logistic regressions on the same targets, each begun where the last one ended: C rises slowly in a search."""
 
-    def __init__(self, targets: np.ndarray, exclusive: bool):
-        self.targets, self.exclusive = targets, exclusive
+    def __init__(self, targets: np.ndarray, exclusive: bool, steps: int = STEPS):
+        self.targets, self.exclusive, self.steps = targets, exclusive, steps
         self.models: dict[int, LogisticRegression] = {}
 
     def scores(self, fit: np.ndarray, asked: np.ndarray, c: float) -> np.ndarray:
@@ -147,7 +149,7 @@ class _Fitted:
         return found
 
     def _fit(self, which: int, features: np.ndarray, label: np.ndarray, c: float) -> LogisticRegression:
-        model = self.models.setdefault(which, LogisticRegression(max_iter=STEPS, warm_start=True))
+        model = self.models.setdefault(which, LogisticRegression(max_iter=self.steps, warm_start=True))
         with warnings.catch_warnings():
             # At the largest C, which is next to none at all, L-BFGS may run on; what it has by then will do.
             warnings.simplefilter("ignore", ConvergenceWarning)

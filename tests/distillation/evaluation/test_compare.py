@@ -161,3 +161,13 @@ def test_pruning_takes_the_smallest_weights_of_each_layer_and_leaves_the_model_a
     assert torch.equal(cut.blocks[0].mlp.fc1.bias, before["blocks.0.mlp.fc1.bias"])
     whole = pruned(model, 0.0).state_dict()
     assert all(torch.equal(whole[name], value) for name, value in before.items())
+
+
+def test_networks_with_channels_last_are_pruned_as_others():
+    model = timm.create_model("test_resnet", num_classes=0).eval()
+    plain = pruned(model, 0.5).state_dict()
+
+    last = pruned(model.to(memory_format=torch.channels_last), 0.5).state_dict()
+
+    assert all(torch.equal(last[name], value) for name, value in plain.items())
+    assert (last["conv1.0.weight"] == 0).float().mean() == pytest.approx(0.5, abs=0.01)
