@@ -103,8 +103,11 @@ def print_distillations(workspace: Workspace) -> None:
         line = {"distillation": row["distillation"], "state": state}
         line["encoder"] = f"{made['model']}, {made['fingerprint'][:12]}" if made else ""
         line["teachers"] = ", ".join(_teacher(one) for one in row["teachers"])
-        lines.append(line | {"datasets": ", ".join(row["datasets"]), "frames": row["frames"]})
-    console.print(table_of(pd.DataFrame(lines).astype({"frames": "Int64"})))
+        lines.append(
+            line
+            | {"datasets": ", ".join(row["datasets"]), "frames": "" if row["frames"] is None else f"{row['frames']:,}"}
+        )
+    console.print(table_of(pd.DataFrame(lines)))
     for row in rows:
         if row["error"] is not None:
             console.print(f"{row['distillation']}: {row['error']}", markup=False, soft_wrap=True)

@@ -19,7 +19,7 @@ from t2t.core.host import check_memory
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import SPLITS, dataset_root
 from t2t.data.embeddings.distilled import CARD, place_of
-from t2t.data.embeddings.hub import find_checkpoint
+from t2t.data.embeddings.preprocessing import checkpoint_at
 from t2t.distillation.config import DistillationConfig, TransformersTeacherConfig
 from t2t.lake import UnknownLake, open_lake
 
@@ -84,7 +84,7 @@ def check_distillation(workspace: Workspace, config: DistillationConfig) -> None
         raise T2TError(f"Distillation {config.name!r}: splits: {unknown[0]!r} is none.{nearest(unknown[0], SPLITS)}")
     for teacher in config.teachers:
         if isinstance(teacher, TransformersTeacherConfig):
-            find_checkpoint(teacher.model, workspace.data, teacher.name)
+            checkpoint_at(teacher.model, f"teacher {teacher.name!r}")
         else:
             _check_file(teacher.weights, f"weights of teacher {teacher.name!r}")
     _check_file(config.student.weights, "weights that the student starts from")

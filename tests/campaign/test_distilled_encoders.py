@@ -16,6 +16,7 @@ from t2t.campaign.record import champion
 from t2t.commands.lineage import lineage, print_lineage
 from t2t.core.errors import T2TError
 from t2t.data.embeddings.distilled import TeacherEncoder, place_of
+from t2t.integrations.mlflow.serving import Served
 from t2t.lake import open_lake
 from t2t.students.checkpoint import read_encoder
 from t2t.students.scorer import load_student
@@ -32,7 +33,7 @@ def at_work(campaign: Callable[..., Campaign], tmp_path: Path) -> Callable[..., 
     return lambda **changes: campaign(**{**THROUGH, **changes})
 
 
-def test_it_is_frozen_to_the_encoders_fingerprint_and_notes_its_lineage(at_work, tmp_path):
+def test_it_is_frozen_to_the_encoders_fingerprint_and_notes_its_lineage(at_work, tmp_path, monkeypatch):
     first = at_work()
     run(first)
     card = encoders.entries(first.lake)["small"]
@@ -48,6 +49,14 @@ def test_it_is_frozen_to_the_encoders_fingerprint_and_notes_its_lineage(at_work,
     scorer = load_student(first.checkpoint(first.ledger.records()[0]))
     assert scorer.encoder.fingerprint == first.embedded.encoder
     assert read_encoder(scorer.folder).folder == str(place_of(tmp_path / "work", "small"))
+    # A model server elsewhere is told where it is.
+    shutil.copytree(scorer.folder, tmp_path / "served")
+    monkeypatch.setenv("T2T_WORK", str(tmp_path / "nowhere"))
+    with pytest.raises(T2TError, match=r"small: no such encoder"):
+        _ = Served(tmp_path / "served", {}).encoder
+    for place in (tmp_path / "work" / "encoders", place_of(tmp_path / "work", "small")):
+        monkeypatch.setenv("T2T_SERVE_WEIGHTS", str(place))
+        assert Served(tmp_path / "served", {}).encoder.fingerprint == first.embedded.encoder
 
 
 def test_another_encoder_of_that_name_is_another_campaign(at_work, tmp_path):
