@@ -223,15 +223,18 @@ def table(only: Only = "", seeds: int = 3, run: Run = "runs", probe: bool = True
     numbers: dict[str, Any] = {}
     for name, one in data().items():
         task = tasks()[name]
-        found: dict[str, list[dict[str, Measured]]] = {}
+        found: dict[str, dict[int, dict[str, Measured]]] = {}
         (WORK / run).mkdir(parents=True, exist_ok=True)
         for encoder, features in fixed_encoders(one).items():
-            found[encoder] = [measured(WORK / run / f"{encoder}-{name}", features, task, probe)]
+            found[encoder] = {0: measured(WORK / run / f"{encoder}-{name}", features, task, probe)}
         for row in (NONE, *names(only)):
-            folders = [folder_of(run, row, seed) for seed in range(seeds)]
-            there = [folder for folder in folders if (folder / "facts.json").is_file()]
+            folders = {seed: folder_of(run, row, seed) for seed in range(seeds)}
+            there = {seed: folder for seed, folder in folders.items() if (folder / "facts.json").is_file()}
             if there:
-                found[row] = [measured(folder / name, np.load(folder / f"{name}.npy"), task, probe) for folder in there]
+                found[row] = {
+                    seed: measured(folder / name, np.load(folder / f"{name}.npy"), task, probe)
+                    for seed, folder in there.items()
+                }
         numbers[name] = shown(name, task, found)
     (WORK / run / "table.json").write_text(json.dumps(numbers, indent=1))
 
@@ -244,27 +247,33 @@ def before(row: str) -> str:
     return rows[rows.index(row) - 1] if row in rows[1:] else NONE if row == "basic" else ""
 
 
-def shown(name: str, task: Task, found: Mapping[str, Sequence[Mapping[str, Measured]]]) -> dict[str, Any]:
-    """Prints a data set's table; returns its numbers."""
+def shown(name: str, task: Task, found: Mapping[str, Mapping[int, Mapping[str, Measured]]]) -> dict[str, Any]:
+    """Prints a data set's table; returns its numbers. Differences are of the seeds that both rows have.
+
+    Args:
+        found: by row and seed.
+    """
     out = Table(title=f"{name}: {task.metric} on {len(task.test)} samples, learned from {len(task.fit)}")
     numbers: dict[str, Any] = {}
-    what = [one for one in ("k-NN 20", "probe") if all(one in each for seeds in found.values() for each in seeds)]
+    what = [
+        one for one in ("k-NN 20", "probe") if all(one in each for seeds in found.values() for each in seeds.values())
+    ]
     columns = (c for one in what for c in (one, "95 %", "each seed", "less the row before"))
     for column in ("row", *columns, "k-NN 10, 100, 200"):
         out.add_column(column, justify="left" if column == "row" else "right")
     for row, seeds in found.items():
         line = [row]
         numbers[row] = {}
-        for one in seeds[0]:
-            mean = over_seeds([each[one] for each in seeds])
+        for one in next(iter(seeds.values())):
+            mean = over_seeds([each[one] for each in seeds.values()])
             numbers[row][one] = {
                 "value": mean.value,
                 "interval": [mean.interval.low, mean.interval.high],
-                "seeds": [each[one].value for each in seeds],
+                "seeds": {seed: each[one].value for seed, each in seeds.items()},
             }
-            base = found.get(before(row))
-            if base:
-                less = mean.less(over_seeds([each[one] for each in base])).interval
+            base = found.get(before(row), {})
+            if both := [seed for seed in seeds if seed in base]:
+                less = over_seeds([seeds[seed][one].less(base[seed][one]) for seed in both]).interval
                 numbers[row][one]["less"] = [before(row), less.value, less.low, less.high]
         for one in what:
             entry = numbers[row][one]
@@ -272,7 +281,7 @@ def shown(name: str, task: Task, found: Mapping[str, Sequence[Mapping[str, Measu
             line += [
                 f"{entry['value']:.3f}",
                 "{:.3f} to {:.3f}".format(*entry["interval"]),
-                " ".join(f"{value:.3f}" for value in entry["seeds"]) if len(seeds) > 1 else "",
+                " ".join(f"{value:.3f}" for value in entry["seeds"].values()) if len(seeds) > 1 else "",
                 "{:+.3f} [{:+.3f}, {:+.3f}]".format(*less[1:]) if less else "",
             ]
         out.add_row(*line, " ".join(f"{numbers[row][f'k-NN {k}']['value']:.3f}" for k in (10, 100, 200)))
