@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.unit
 
 NAMES = ["Campaign", "__version__", "export", "load_dataset", "load_student", "predict", "run"]
-NAMES += ["run_study", "search", "tag"]
+NAMES += ["run_distillation", "run_study", "search", "tag"]
 
 
 def python(code: str) -> list[str]:
