@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from t2t.core import plugins
-from t2t.core.config import Config
+from t2t.core.config import Config, Grown, Later
 from t2t.core.errors import T2TError
 from t2t.data.labels import HUMAN
 from t2t.students import GROUP, KINDS
@@ -184,12 +184,17 @@ class MultiHeadConfig(Config):
         return self
 
 
-class ReaderConfig(TowerConfig):
+class ReaderConfig(Grown, TowerConfig):
     """The encoder that reads a topic and a clip together."""
 
     layers: int = Field(2, ge=1, le=256, description="Layers of attention.")
     distance: int = Field(
         16, ge=1, le=4096, description="Places up to which a distance counts by itself; further ones are alike."
+    )
+    match: Annotated[bool, Later()] = Field(
+        False,
+        description="Whether what was read is also multiplied with the mean of the clip's frames behind the last "
+        "layer, as a dual-encoder's vectors are.",
     )
 
 
@@ -283,8 +288,9 @@ def fitting_of(kind: str, frames: int, samples: int, own: bool = False) -> Any:
     if kind == "dual-encoder":
         return like
     if kind == "encoder-only":
-        # One reader of one layer: a second layer takes four times as long, and so do four readers.
-        reader = ReaderConfig(layers=1, dropout=0.2)
+        # One reader of one layer: a second layer takes four times as long, and so do four readers. One layer alone
+        # hardly learned what a topic has to do with a clip (docs/students.md), which a product says.
+        reader = ReaderConfig(layers=1, dropout=0.2, match=True)
         return EncoderOnlyConfig(kind="encoder-only", frontend=like.frontend, reader=reader, sample=like.sample)
     return None
 

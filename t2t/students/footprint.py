@@ -182,6 +182,7 @@ def _encoder_only(config: EncoderOnlyConfig, on: Trained) -> dict[str, int]:
     inner = max(d // reader.heads, 1) * reader.heads
     layer = 4 * d * inner + 3 * d * reader.d_ff + 2 * d + 2 * reader.heads * (2 * reader.distance + 2)
     own = _linear(frontend, d) + reader.layers * layer + on.words * d + 3 * d + on.teachers * d + 2
+    own += d * d + d if reader.match else 0
     return weights | {"reader": config.members * own}
 
 

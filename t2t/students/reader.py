@@ -179,6 +179,12 @@ class Reader(nn.Module):
         self.norm, self.dropout = Norm(config.d_model), nn.Dropout(config.dropout)
         self.head = nn.Linear(config.d_model, 1, bias=False)
         nn.init.normal_(self.head.weight, std=config.d_model**-0.5)
+        # What the text's vector is multiplied with: the mean of a clip's frames, as they are behind the last layer.
+        self.meet: nn.Sequential | None = None
+        if config.match:
+            meet = nn.Linear(config.d_model, config.d_model, bias=False)
+            nn.init.normal_(meet.weight, std=config.d_model**-0.5)
+            self.meet = nn.Sequential(Norm(config.d_model), meet)
         self.word = nn.Embedding(words, config.d_model)
         # What every identity's first token has in common.
         self.first = nn.Parameter(torch.randn(config.d_model))
@@ -215,7 +221,8 @@ class Reader(nn.Module):
             else:
                 parts.append(self._read(*arguments))
             order.append(rows)
-        return torch.cat(parts).index_select(0, torch.cat(order).argsort())
+        read = torch.cat(parts).index_select(0, torch.cat(order).argsort())
+        return self._logits(read, self._met(frames, mask), row_sample)
 
     def _embedded(self, ids: Tensor, mask: Tensor, row: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Texts, float [U, L, d], an identity before each topic's tokens, and which tokens there are, bool [U, L]."""
@@ -232,7 +239,7 @@ class Reader(nn.Module):
             if number:
                 texts = block.texts(x, texts.mask, number == last)
             x = block.read(texts, layers[number], frame_mask, places)
-        return self._logits(x[:, 0])
+        return x[:, 0]
 
     def dense(
         self,
@@ -256,11 +263,24 @@ class Reader(nn.Module):
             there = torch.cat([text_mask.index_select(0, text), mask.index_select(0, sample)], dim=1)
             for block in self.blocks:
                 x = block.dense(x, there, length, full)
-            parts.append(self._logits(x[:, 0]))
+            met = self._met(x[:, length:], mask.index_select(0, sample))
+            parts.append(self._logits(x[:, 0], met, torch.arange(len(x), device=x.device)))
         return torch.cat(parts)
 
-    def _logits(self, x: Tensor) -> Tensor:
-        return single(self.scale.exp() * self.head(self.norm(x))[:, 0]) + self.bias
+    def _met(self, frames: Tensor, mask: Tensor) -> Tensor | None:
+        """What clips' frames have come to, float [V, d]: their mean behind the last layer. None where nobody asks."""
+        if self.meet is None:
+            return None
+        weight = mask[..., None].to(frames.dtype)
+        return cast(Tensor, self.meet((frames * weight).sum(1) / weight.sum(1).clamp(min=1)))
+
+    def _logits(self, x: Tensor, met: Tensor | None, row: Tensor) -> Tensor:
+        """Logits of rows, float [R]. Args: x: float [R, d]. met: float [V, d] of clips, of which row r has row[r]."""
+        x = self.norm(x)
+        score = self.head(x)[:, 0]
+        if met is not None:
+            score = score + (x * met.index_select(0, row)).sum(-1) * x.shape[-1] ** -0.5
+        return single(self.scale.exp() * score) + self.bias
 
 
 def _chunks(row_sample: Tensor, clips: int, length: int) -> Iterator[tuple[Tensor, Tensor, Places]]:

@@ -35,10 +35,12 @@ def rows(student: EncoderOnly, clips: int, topics: int) -> tuple[torch.Tensor, .
     return *map(torch.from_numpy, asked), torch.from_numpy(sample[keep][order]), torch.from_numpy(text[keep][order])
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
-def test_what_is_shared_comes_to_what_each_row_by_itself_does(layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("layers", "match"), [(1, False), (2, False), (3, False), (1, True), (2, True)])
+def test_what_is_shared_comes_to_what_each_row_by_itself_does(
+    layers: int, match: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Logits, and the gradients of everything, in single precision."""
-    student = student_of(config(reader={**TOWER, "layers": layers, "distance": 2}))
+    student = student_of(config(reader={**TOWER, "layers": layers, "distance": 2, "match": match}))
     frames, mask = (torch.from_numpy(part) for part in CLIPS.gather(np.arange(5)))
     prepared = student.frontend(frames.float(), mask)
     *texts, row_sample, row_text = rows(student, 5, 6)
@@ -66,7 +68,31 @@ def test_what_is_shared_comes_to_what_each_row_by_itself_does(layers: int, monke
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5, msg=name)
     # Frames that look at the text, too, are another student.
     full = reader.dense(reader.project(prepared), mask, x, text_mask, row_sample, row_text, full=True)
-    assert layers == 1 or float((full - each).abs().max()) > 1e-3
+    assert (layers == 1 and not match) or float((full - each).abs().max()) > 1e-3
+
+
+def test_what_was_read_meets_the_mean_of_the_clips_frames() -> None:
+    """The product by hand; without it the same weights give the linear part alone."""
+    student = student_of(config(reader={**TOWER, "layers": 1, "match": True}))
+    reader, (frames, mask) = student.reader, (torch.from_numpy(part) for part in CLIPS.gather(np.arange(5)))
+    prepared = student.frontend(frames.float(), mask)
+    *texts, row_sample, row_text = rows(student, 5, 3)
+    with_it = reader.row_logits(prepared, mask, texts, row_sample, row_text)
+    met = reader._met(reader.blocks[0].frames(reader.project(prepared), mask)[2], mask)
+    meet, reader.meet = reader.meet, None
+    plain = reader.row_logits(prepared, mask, texts, row_sample, row_text)
+    assert meet is not None
+    assert met is not None
+    behind = reader.blocks[0].frames(reader.project(prepared), mask)[2]
+    by_hand = torch.stack([meet(behind[v, mask[v]].mean(0)) for v in range(5)])
+    torch.testing.assert_close(met, by_hand)
+    read: list[torch.Tensor] = []
+    head, reader.head = reader.head, torch.nn.Identity()
+    reader.head.register_forward_hook(lambda _, inputs, out: read.append(inputs[0]))
+    reader.row_logits(prepared, mask, texts, row_sample, row_text)
+    reader.head = head
+    product = (read[0] * met[row_sample]).sum(-1) / read[0].shape[-1] ** 0.5
+    torch.testing.assert_close(with_it - plain, reader.scale.exp() * product, rtol=1e-4, atol=1e-5)
 
 
 def test_rows_are_cut_by_clips_that_have_about_as_many() -> None:

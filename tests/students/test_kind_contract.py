@@ -37,7 +37,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         },
         {"dim": 4, "reader": {**TOWER, "layers": 3, "distance": 1}, "frontend": {"whiten": 5, "variation": True}},
         {"dim": 4, "reader": {**TOWER, "layers": 2}, "attention": "full", "max_tokens": 8, "bias": -2.0},
-        {"dim": 4, "members": 2, "reader": {**TOWER, "layers": 1}, "identity_std": 0.5},
+        {"dim": 4, "members": 2, "reader": {**TOWER, "layers": 1, "match": True}, "identity_std": 0.5},
     ],
     "multi-head": [
         {"dim": 8, "sample": TOWER, "identity_std": 0.5},
