@@ -18,7 +18,8 @@ from t2t.integrations.prefect.steps import step
 from t2t.studies.cells import read_study
 from t2t.studies.checks import study_folder
 from t2t.studies.config import StudyRun
-from t2t.studies.running import outcomes_json, refuse_failures, run_study
+from t2t.studies.outcomes import outcomes_json
+from t2t.studies.running import refuse_failures, run_study
 from t2t.studies.shown import cells_table, markdown
 
 
