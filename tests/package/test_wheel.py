@@ -157,4 +157,4 @@ def test_prefect_finds_the_flows_of_the_new_projects_deployments(project: tuple[
     code = "import yaml; from prefect.flows import load_flow_from_entrypoint as load; "
     code += "found = yaml.safe_load(open('prefect.yaml'))['deployments']; "
     code += "print(*(load(one['entrypoint'], use_placeholder_flow=False).name for one in found))"
-    assert run("python", "-c", code).split() == ["self-training", "tag", "embed", "report", "study"]
+    assert run("python", "-c", code).split() == ["self-training", "tag", "embed", "report", "study", "distill"]
