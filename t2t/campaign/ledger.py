@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from t2t.campaign.encoders import out_of_campaign
+from t2t.campaign.encoders import out, out_of_campaign
 from t2t.campaign.record import Record, standing
 from t2t.core.config import parse
 from t2t.lake import Lake, UnknownRef
@@ -46,7 +46,8 @@ class Ledger:
         """Why the encoder that the campaign looks through is out, as the end of a sentence; None where it is not."""
         head = self.lake.resolve(ref)
         if self._encoder[0] != head:
-            frozen = read_json(self.lake, head, self.layout.config)
+            # Where no encoder is out, as in most lakes, the campaign need not be read.
+            frozen = read_json(self.lake, head, self.layout.config) if out(self.lake, head) else None
             self._encoder = head, out_of_campaign(self.lake, head, frozen)
         return self._encoder[1]
 

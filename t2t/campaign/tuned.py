@@ -21,7 +21,7 @@ from t2t.core.workspace import Workspace
 from t2t.data.embeddings.config import EncoderConfig, TimmConfig
 from t2t.lake import UnknownRef
 from t2t.lake.tables import json_at
-from t2t.students.checkpoint import ENCODER
+from t2t.students.config import ENCODER
 from t2t.teachers.base import TeacherRef
 from t2t.tuning.needs import tuning_of
 

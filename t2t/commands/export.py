@@ -15,7 +15,8 @@ from t2t.core.files import atomic_folder, link_or_copy, sha256_file, write_text
 from t2t.core.version import VERSION
 from t2t.core.workspace import Workspace
 from t2t.evaluation.thresholds import Thresholds
-from t2t.students.checkpoint import ENCODER, carried, load_checked, read_config
+from t2t.students.checkpoint import carried, load_checked, read_config
+from t2t.students.config import ENCODER
 from t2t.students.export import export_towers
 from t2t.students.sizes import ask_size
 

@@ -19,12 +19,10 @@ from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.distilled import located_near
 from t2t.data.embeddings.weights import large_header
 from t2t.students import kind_of
-from t2t.students.config import StudentConfig
+from t2t.students.config import ENCODER, StudentConfig
 from t2t.students.tokenizers import read_tokenizer
 
 FORMAT = 1
-# The weights of a frame encoder that was tuned for the student's campaign, which a checkpoint carries.
-ENCODER = "encoder.safetensors"
 # Frame embeddings have some thousand numbers; a config.json that says otherwise must not ask for terabytes.
 MOST_DIMENSIONS = 1 << 20
 

@@ -26,6 +26,8 @@ from t2t.students.presets import PRESETS, expanded
 MEMBERS, FEW_SAMPLES = 4, 20_000
 # Weights of a student: 80 GB in float32, which no machine of these trains.
 MOST_NUMBERS = 20_000_000_000
+# The weights of a frame encoder that was tuned for the student's campaign, as a checkpoint carries them.
+ENCODER = "encoder.safetensors"
 
 
 Bias = Annotated[

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from benchmarks.distillation import LAST, NONE, before, config_of, names
 from benchmarks.distillation_worlds import Lookup, Plain
-
-pytestmark = pytest.mark.unit
 
 
 def test_each_row_is_the_one_above_it_and_one_part_more():

@@ -13,7 +13,6 @@ from t2t.distillation.evaluation.compare import evaluate
 from t2t.distillation.evaluation.table import EvaluationTable
 from tests.distillation.evaluation.worlds import classes, features
 
-pytestmark = pytest.mark.unit
 BAD = "<script>alert(1)</script> $x_1$"
 
 

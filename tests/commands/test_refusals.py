@@ -89,7 +89,7 @@ def said(place: Workspace, words: list[str], **environment: str) -> tuple[str, s
         (["report", "tyny"], "has not run in"),
         (["teachers", "health", "tyny"], "has not run in"),
         (["teachers", "retract", "tyny"], "No teacher 'tyny' has labels here."),
-        (["lineage", "tyny"], "is no teacher, CAMPAIGN/ROUND, campaign or checkpoint folder here."),
+        (["lineage", "tyny"], "is no teacher, CAMPAIGN/ROUND, campaign, encoder or checkpoint folder here."),
         (["decide", "tyny", "0", "--pass"], "has not run in"),
         (["campaigns", "remove", "tyny"], "has not begun in"),
         (["study", "gird"], "no such study. Did you mean 'grid'?"),

@@ -53,7 +53,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 # `pretrained` is the weights' place: those of `weights`, the hub's, or drawn ones; the weights themselves count.
 SAME: dict[str, dict[str, Any]] = {"pixels": {}, "timm": {"batch_size": 3}}
-ELSEWHERE = {"pixels": set(), "timm": {"pretrained"}}
+ELSEWHERE = {"pixels": set(), "timm": {"pretrained", "tune"}}
 
 
 def encoder_of(kind: str, **changes: Any) -> FrameEncoder:

@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from t2t.core.files import sha256_file
 from t2t.data.labels import HUMAN
-from t2t.students.checkpoint import carried
+from t2t.students.config import ENCODER
 
 DISTRIBUTION = "teacher2task"
 EXAMPLE = {"columns": ["video", "topics"], "data": [["clip.mp4", ["a red star", "somebody walks"]]]}
@@ -45,7 +45,8 @@ def write_model(
     facts = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     weights = facts.get("encoder", {}).get("weights")
     config = {"identity": identity or HUMAN}
-    if weights and carried(checkpoint) is None and Path(weights).is_file():
+    # One that the checkpoint carries is in its files already.
+    if weights and weights != ENCODER and Path(weights).is_file():
         config["encoder_weights_sha256"] = sha256_file(Path(weights))
     info = {"artifact_path": "input_example.json", "serving_input_path": "serving_input_example.json"}
     model = Model(

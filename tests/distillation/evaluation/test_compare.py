@@ -19,7 +19,6 @@ from t2t.distillation.evaluation.report import write_report
 from t2t.distillation.evaluation.table import CONCATENATION, EvaluationTable, as_csv, as_json, as_markdown
 from tests.distillation.evaluation.worlds import classes, features
 
-pytestmark = pytest.mark.unit
 NOISE = {"small": 0.3, "mobilenet": 0.8, "lite0": 2.0}
 
 
