@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
-from typer.core import TyperGroup
+
+from t2t.commands.groups import AsJson, RunsByName, print_json
 
 if TYPE_CHECKING:
     from t2t.core.workspace import Workspace
@@ -23,20 +23,10 @@ Settings = Annotated[
 ]
 Named = Annotated[str | None, typer.Option("--name", help="Run it under another name, as an encoder of its own.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Run nothing: print what would be done, and what is done.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
-
-
-class _Distillations(TyperGroup):
-    """`t2t distill NAME` is `t2t distill run NAME`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args != ["--json"] and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
 
 
 distill_app = typer.Typer(
-    cls=_Distillations,
+    cls=RunsByName,
     help="Distill several frame encoders into one: t2t distill NAME. Without a name they are listed.",
     invoke_without_command=True,
 )
@@ -54,7 +44,7 @@ def list_distillations(context: typer.Context, as_json: AsJson = False) -> None:
     from t2t.commands.distillations import distillations_json, print_distillations
 
     if as_json:
-        typer.echo(json.dumps(distillations_json(context.obj), indent=2))
+        print_json(distillations_json(context.obj))
     else:
         print_distillations(context.obj)
 
@@ -133,13 +123,13 @@ def distill_commands(run_flow: RunFlow) -> typer.Typer:
         if dry_run:
             plan = plan_json(context.obj, config)
             if as_json:
-                typer.echo(json.dumps(plan, indent=2))
+                print_json(plan)
             else:
                 print_plan(plan)
             return
         run_flow(context.obj, order)
         if as_json:
-            typer.echo(json.dumps(state_json(context.obj, config.name), indent=2))
+            print_json(state_json(context.obj, config.name))
         else:
             print_made(context.obj, config.name)
 

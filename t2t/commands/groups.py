@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from t2t.commands.exchange import data_export, data_import
 
@@ -21,6 +22,16 @@ Reason = Annotated[str, typer.Option(help="Why, for those who come later.")]
 def print_json(content: object) -> None:
     """JSON for programs, of what the command line prints as a table."""
     typer.echo(json.dumps(content, indent=2))
+
+
+class RunsByName(TyperGroup):
+    """A group in which a first word that is no command of it is a name, and runs what is called so: `t2t study NAME` is
+    `t2t study run NAME`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args != ["--json"] and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
 
 
 data_app = typer.Typer(help="Look at datasets before anything is trained on them.", no_args_is_help=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
-from typer.core import TyperGroup
 
+from t2t.commands.groups import AsJson, RunsByName, print_json
 from t2t.core.errors import T2TError
 
 if TYPE_CHECKING:
@@ -29,20 +28,10 @@ Named = Annotated[str | None, typer.Option("--name", help="Run it under another 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Run nothing: print the cells, what is done, and how long the rest takes.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
-
-
-class _Studies(TyperGroup):
-    """`t2t study NAME` is `t2t study run NAME`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args != ["--json"] and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
 
 
 study_app = typer.Typer(
-    cls=_Studies,
+    cls=RunsByName,
     help="Run a study, a grid of campaigns: t2t study NAME. Without a name they are listed.",
     invoke_without_command=True,
 )
@@ -66,7 +55,7 @@ def list_studies(
     from t2t.commands.studies import print_studies, studies_json
 
     if as_json:
-        typer.echo(json.dumps(studies_json(context.obj), indent=2))
+        print_json(studies_json(context.obj))
     else:
         print_studies(context.obj)
 
@@ -116,7 +105,7 @@ def _add_run(run_flow: RunFlow, report_study: ReportStudy) -> None:
         if not dry_run and any(outcome.records for outcome in outcomes):
             written = report_study(context.obj, order, None)
         if as_json:
-            typer.echo(json.dumps(outcomes_json(outcomes), indent=2))
+            print_json(outcomes_json(outcomes))
         elif written is not None:
             print_report(written)
         else:
