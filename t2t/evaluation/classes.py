@@ -11,8 +11,8 @@ from pydantic import Field
 from t2t.core.config import Config
 from t2t.data.classes import by_sample
 from t2t.data.pairs import Pairs
-from t2t.evaluation.interval import Interval, JsonInterval
-from t2t.evaluation.metrics import draws
+from t2t.evaluation.interval import JsonInterval
+from t2t.evaluation.metrics import draws, interval_of
 
 # Resamples that are held at once.
 BLOCK = 256
@@ -49,7 +49,7 @@ def measure_classes(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> Class
         pairs: scored, as `t2t.data.classes.is_exclusive` has them.
     """
     names, values, drawn = class_draws(pairs, resamples, seed)
-    accuracy, macro, *f1 = (_interval(value, each) for value, each in zip(values, drawn, strict=True))
+    accuracy, macro, *f1 = (interval_of(float(value), each) for value, each in zip(values, drawn, strict=True))
     samples = len(np.unique(pairs.sample))
     return ClassScores(samples=samples, accuracy=accuracy, macro_f1=macro, f1=dict(zip(names, f1, strict=True)))
 
@@ -84,10 +84,3 @@ def _rates(counts: np.ndarray, total: np.ndarray) -> np.ndarray:
         f1 = 2 * hit / (said + true)
         macro = np.where((said + true) > 0, f1, 0).sum(axis=0) / np.maximum(((said + true) > 0).sum(axis=0), 1)
         return np.concatenate([(right / total)[None], macro[None], f1])
-
-
-def _interval(value: float, drawn: np.ndarray) -> Interval:
-    if np.isnan(value) or not len(drawn) or np.isnan(drawn).all():
-        return Interval(float(value))
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return Interval(float(value), float(low), float(high))

@@ -98,13 +98,20 @@ def draws(generator: np.random.Generator, n: int, groups: np.ndarray) -> np.ndar
     return np.bincount(drawn.ravel(), minlength=samples * n).reshape(-1, n).astype(np.float64)
 
 
+def interval_of(value: float, drawn: np.ndarray) -> Interval:
+    """A value with the 95 % interval of its resamples, float64 [resamples], where there are any."""
+    if np.isnan(value) or np.isnan(drawn).all():
+        return Interval(value)
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return Interval(value, float(low), float(high))
+
+
 def interval(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> Interval:
     """PR-AUC with its 95 % interval, bootstrapped over groups."""
     value = average_precision(pairs)
     if np.isnan(value) or resamples == 0:
         return Interval(value)
-    low, high = np.nanpercentile(bootstrap(pairs, resamples, seed), [2.5, 97.5])
-    return Interval(value, float(low), float(high))
+    return interval_of(value, bootstrap(pairs, resamples, seed))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from t2t.core.files import atomic_file
 from t2t.data.pairs import Pairs
 from t2t.evaluation.interval import Interval
-from t2t.evaluation.metrics import average_precision, bootstrap
+from t2t.evaluation.metrics import average_precision, bootstrap, interval_of
 
 # Pairs times resamples, and resamples that are always drawn.
 MOST_DRAWN, LEAST_DRAWN = 200_000_000, 100
@@ -97,7 +97,7 @@ class Resampler:
         """The mean PR-AUC of several seeds' students, on the pairs that all of them scored."""
         same = on_common(several)
         each = tuple(average_precision(pairs) for pairs in same)
-        return Together(_interval(each, over_seeds(self.drawn(same), self.seed)), each, len(same[0].sample))
+        return _together(each, over_seeds(self.drawn(same), self.seed), same)
 
     def difference(self, candidates: Sequence[Pairs], others: Sequence[Pairs]) -> Together:
         """PR-AUC of some students less that of as many others, seed by seed, on the pairs that all of them scored."""
@@ -105,7 +105,7 @@ class Resampler:
         ours, theirs = same[: len(candidates)], same[len(candidates) :]
         each = tuple(average_precision(a) - average_precision(b) for a, b in zip(ours, theirs, strict=True))
         drawn = self.drawn(ours) - self.drawn(theirs)
-        return Together(_interval(each, over_seeds(drawn, self.seed)), each, len(same[0].sample))
+        return _together(each, over_seeds(drawn, self.seed), same)
 
 
 def over_seeds(drawn: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -125,9 +125,5 @@ def over_seeds(drawn: np.ndarray, seed: int = 0) -> np.ndarray:
     return np.asarray(drawn[chosen, np.arange(resamples)[:, None]].mean(axis=1))
 
 
-def _interval(each: Sequence[float], drawn: np.ndarray) -> Interval:
-    value = float(np.mean(each))
-    if np.isnan(value) or np.isnan(drawn).all():
-        return Interval(value)
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return Interval(value, float(low), float(high))
+def _together(each: tuple[float, ...], drawn: np.ndarray, same: Sequence[Pairs]) -> Together:
+    return Together(interval_of(float(np.mean(each)), drawn), each, len(same[0].sample))

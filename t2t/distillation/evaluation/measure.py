@@ -9,7 +9,7 @@ import numpy as np
 
 from t2t.distillation.evaluation.task import Task
 from t2t.evaluation.interval import Interval
-from t2t.evaluation.metrics import draws
+from t2t.evaluation.metrics import draws, interval_of
 
 # Numbers of a block of resamples that are held at once.
 BLOCK = 1 << 22
@@ -25,10 +25,7 @@ class Measured:
     @property
     def interval(self) -> Interval:
         """With its 95 % interval; none where nothing was resampled."""
-        if np.isnan(self.value) or not len(self.drawn) or np.isnan(self.drawn).all():
-            return Interval(self.value)
-        low, high = np.nanpercentile(self.drawn, [2.5, 97.5])
-        return Interval(self.value, float(low), float(high))
+        return interval_of(self.value, self.drawn)
 
     def less(self, other: Measured) -> Measured:
         """The paired difference: both measured on the same draws."""
