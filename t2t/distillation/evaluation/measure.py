@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from t2t.distillation.evaluation.task import Task
+from t2t.evaluation import seeds
 from t2t.evaluation.interval import Interval
 from t2t.evaluation.metrics import draws, interval_of
 
@@ -32,16 +33,14 @@ class Measured:
         return Measured(self.value - other.value, self.drawn - other.drawn)
 
 
-def over_seeds(seeds: Sequence[Measured], seed: int = 0) -> Measured:
-    """The mean over seeds; in each resample as many seeds are drawn, too, the same ones for every call.
+def over_seeds(several: Sequence[Measured], seed: int = 0) -> Measured:
+    """The mean over seeds, which are drawn anew in each resample as well (`t2t.evaluation.seeds.over_seeds`).
 
     Args:
-        seeds: the same thing trained with several seeds, measured on the same draws.
+        several: the same thing trained with several seeds, measured on the same draws.
     """
-    drawn = np.stack([one.drawn for one in seeds])
-    which = np.random.default_rng(seed).integers(0, len(seeds), drawn.shape)
-    value = float(np.mean([one.value for one in seeds]))
-    return Measured(value, np.take_along_axis(drawn, which, axis=0).mean(axis=0))
+    value = float(np.mean([one.value for one in several]))
+    return Measured(value, seeds.over_seeds(np.stack([one.drawn for one in several]), seed))
 
 
 def measure(task: Task, scores: np.ndarray, resamples: int = 1000, seed: int = 0) -> Measured:

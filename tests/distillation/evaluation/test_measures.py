@@ -218,3 +218,6 @@ def test_differences_are_paired_and_seeds_are_drawn_too():
     assert mean.value == pytest.approx((good.value + 2 * bad.value) / 3)
     assert mean.interval.high - mean.interval.low > bad.interval.high - bad.interval.low
     assert over_seeds([good, good]).interval == good.interval
+    # Two seeds, of which each resample draws one: the variance between them whole, and not half of it.
+    apart = [Measured(value, np.full(4000, value)) for value in (0.4, 0.6)]
+    assert over_seeds(apart).drawn.var() == pytest.approx(np.var([0.4, 0.6], ddof=1) / 2, rel=0.05)
