@@ -1,14 +1,13 @@
 """How benchmarks measure: sides interleaved in one process tree, medians of several runs, ratios, growth, peak memory.
 
 A machine's speed drifts by more than the differences that matter, so absolute times of two runs say little. Here every
-side runs once in each turn, the order reversed in every other turn, and what is reported and guarded is the ratio of
-medians.
+side runs once in each turn, the order reversed in every other turn, and what is reported is the ratio of medians. What
+is guarded is measured by `benchmarks/contest.py`.
 """
 
 from __future__ import annotations
 
 import gc
-import math
 import multiprocessing
 import os
 import platform
@@ -18,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
@@ -56,8 +54,8 @@ class Measured(BaseModel):
 class Result(BaseModel):
     """What a benchmark found.
 
-    ratios: name -> how many times better t2t is than what it is held against; higher is better; guarded.
-    targets: name -> the ratio to reach. figures: further numbers, not guarded, ready to be printed.
+    ratios: name -> how many times better t2t is than what it is held against; higher is better.
+    targets: name -> the ratio to reach. figures: further numbers, ready to be printed.
     curves: panel -> side -> values at equal steps of `axis` up to 100.
     """
 
@@ -160,33 +158,6 @@ def _peak() -> int:
 def _status(field: str) -> int:
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:"))
-
-
-@dataclass(frozen=True)
-class Guarded:
-    """A ratio beside the committed one. `held`: it has not fallen by more than `ALLOWED`. NaN: it was not measured."""
-
-    benchmark: str
-    name: str
-    now: float
-    committed: float | None
-    target: float | None
-
-    @property
-    def held(self) -> bool:
-        return self.committed is None or self.now >= (1 - ALLOWED) * self.committed
-
-
-ALLOWED = 0.25
-
-
-def guard(result: Result, committed: Result | None) -> list[Guarded]:
-    """Each ratio of a run beside the committed run's; one that is not there any more has fallen."""
-    known = committed.ratios if committed else {}
-    return [
-        Guarded(result.name, name, result.ratios.get(name, math.nan), known.get(name), result.targets.get(name))
-        for name in dict.fromkeys([*known, *result.ratios])
-    ]
 
 
 def stamped(result: Result) -> Result:

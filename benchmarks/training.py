@@ -44,6 +44,8 @@ BATCHES = (4096, 16384, 65536)
 # In batches of so many rows the row-by-row loops are fastest on two cores (256 to 4,096 were tried).
 ROWS_AT_ONCE = 1024
 
+Clock = Callable[[], float]
+
 
 @dataclass
 class World:
@@ -170,22 +172,22 @@ class RowByRow(nn.Module):
         return {"loss": (losses * weight).sum() / weight.sum(), "logits": logits}
 
 
-def by_t2t(world: World, rows: int, batch: int) -> Shares:
+def by_t2t(world: World, rows: int, batch: int, clock: Clock = time.perf_counter) -> Shares:
     config = TrainingConfig(steps=max(1, rows // batch), batch_rows=batch, evaluate_every=10**9)
-    shares = Shares()
+    shares = Shares(clock)
     with shares.timed():
         train(world.new_student(), world.matrix, world.embeddings, config, 0, lambda student: 0.0)
     return shares
 
 
-def by_loader(world: World, rows: int, batch: int) -> float:
+def by_loader(world: World, rows: int, batch: int, clock: Clock = time.perf_counter) -> float:
     """A plain loop over a DataLoader, one optimiser step every `batch` rows. Returns its seconds."""
     model = RowByRow(world).train()
     config = TrainingConfig(steps=max(1, rows // batch), batch_rows=batch)
     optimizer = build_optimizer(model.student, config)
     at_once = min(rows, ROWS_AT_ONCE)
     loader = DataLoader(world.rows, at_once, shuffle=True, collate_fn=world.rows.collate)
-    seen, step, start = 0, 0, time.perf_counter()
+    seen, step, start = 0, 0, clock()
     for inputs in loader:
         loss = model(**inputs)["loss"] * (at_once / batch)
         loss.backward()
@@ -199,7 +201,7 @@ def by_loader(world: World, rows: int, batch: int) -> float:
             step += 1
         if seen >= rows:
             break
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def quiet(folder: str, **arguments: Any) -> Any:
@@ -220,20 +222,20 @@ def quiet(folder: str, **arguments: Any) -> Any:
     )
 
 
-def by_trainer(world: World, rows: int, batch: int) -> float:
+def by_trainer(world: World, rows: int, batch: int, clock: Clock = time.perf_counter) -> float:
     """Hugging Face's Trainer on a `datasets` table. Returns the seconds of its steps."""
-    from transformers import Trainer, TrainerCallback
+    from transformers import PrinterCallback, Trainer, TrainerCallback
 
-    class Clock(TrainerCallback):
+    class Steps(TrainerCallback):
         begun = ended = 0.0
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.begun = time.perf_counter()
+            self.begun = clock()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.ended = time.perf_counter()
+            self.ended = clock()
 
-    clock = Clock()
+    steps = Steps()
     at_once = min(rows, ROWS_AT_ONCE)
     with TemporaryDirectory() as folder:
         settings = quiet(
@@ -245,14 +247,19 @@ def by_trainer(world: World, rows: int, batch: int) -> float:
             lr_scheduler_type="cosine",
             adam_beta2=0.98,
         )
-        Trainer(RowByRow(world), settings, world.rows.collate, world.table, callbacks=[clock]).train()
-    return clock.ended - clock.begun
+        trainer = Trainer(RowByRow(world), settings, world.rows.collate, world.table, callbacks=[steps])
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    return steps.ended - steps.begun
 
 
 class Shares:
     """Seconds of the training loop, and of these the seconds in its forward and backward pass and optimiser."""
 
     inside = total = 0.0
+
+    def __init__(self, clock: Clock = time.perf_counter):
+        self.clock = clock
 
     @property
     def outside(self) -> float:
@@ -266,17 +273,19 @@ class Shares:
 
         def around(function: Any) -> Any:
             def call(*args: Any, **kwargs: Any) -> Any:
-                start = time.perf_counter()
+                start = self.clock()
                 try:
                     return function(*args, **kwargs)
                 finally:
-                    self.inside += time.perf_counter() - start
+                    self.inside += self.clock() - start
 
             return call
 
+        clock = self.clock
+
         class Ahead(t2t.training.batches.Ahead):
             def __init__(self, *args: Any):
-                begun.append(time.perf_counter())
+                begun.append(clock())
                 super().__init__(*args)
 
         with (
@@ -287,7 +296,7 @@ class Shares:
             patch.object(torch.optim.AdamW, "step", around(torch.optim.AdamW.step)),
         ):
             yield
-            self.total = time.perf_counter() - begun[0]
+            self.total = self.clock() - begun[0]
 
 
 def run(full: bool) -> Result:

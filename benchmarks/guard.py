@@ -1,0 +1,214 @@
+"""What `make bench` guards: short contests of one thread on each side, by CPU time (`benchmarks/contest.py`).
+
+Each is a small form of the benchmark of its name, with the same work. What waits for a disk, a server or another
+process, what is bound by memory's bandwidth, and what several threads gain, is in `--full` and not guarded: it moves
+with the machine by more than a quarter.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
+
+from benchmarks.contest import Contest, Guard, Interval, Side, cpu, judged, turns
+
+ONE_THREAD = {
+    **dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS"), "1"
+    ),
+    "TOKENIZERS_PARALLELISM": "false",
+    "DO_NOT_TRACK": "true",
+}
+
+
+class Found(NamedTuple):
+    """A ratio of a run, and its bound."""
+
+    benchmark: str
+    name: str
+    interval: Interval
+    bound: float | None
+
+    @property
+    def fell(self) -> bool:
+        return self.interval.fell(self.bound)
+
+
+def guard(names: Iterable[str], committed: Guard, slow_down: float = 1.0) -> tuple[list[Found], dict[str, float]]:
+    """Every ratio of these benchmarks, and the seconds that each of them took; in a process of its own, one thread.
+
+    Args:
+        slow_down: t2t's sides take so many times their CPU.
+    """
+    with (
+        patch.dict(os.environ, ONE_THREAD),
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        parts = {name: pool.submit(_guard, name, committed, slow_down) for name in names}
+        found = {name: part.result() for name, part in parts.items()}
+    return [ratio for ratios, _ in found.values() for ratio in ratios], {name: s for name, (_, s) in found.items()}
+
+
+def _guard(name: str, committed: Guard, slow_down: float) -> tuple[list[Found], float]:
+    start = time.perf_counter()
+    found = []
+    for contest in CONTESTS[name]():
+        bounds = {other: committed.bound(name, other) for other in contest.others}
+        for other, interval in judged(turns(contest, slow_down), bounds).items():
+            found.append(Found(name, other, interval, bounds[other]))
+    return found, time.perf_counter() - start
+
+
+def training() -> Iterator[Contest]:
+    """A batch of the default recipe's rows; the others' time is proportional to the rows, so they do a part of it."""
+    from benchmarks.training import ROWS_AT_ONCE, World, by_loader, by_t2t, by_trainer
+
+    world, batch, part = World.make(256), 4096, ROWS_AT_ONCE
+    others = {"DataLoader loop": by_loader, "Trainer": by_trainer}
+    yield Contest(
+        Side(lambda: by_t2t(world, 2 * batch, batch, cpu).total, 2 * batch),
+        {
+            f"{name}, {batch:,} rows in a batch": Side(partial(by, world, part, batch, cpu), part)
+            for name, by in others.items()
+        },
+    )
+
+
+def labels() -> Iterator[Contest]:
+    """Half a million rows on a tenth of the samples."""
+    from benchmarks import labels as bench
+
+    with tempfile.TemporaryDirectory() as temporary, patch.object(bench, "SAMPLES", bench.SAMPLES // 10):
+        folder = Path(temporary) / "labels"
+        bench.make(folder, 500_000, bench.sample_ids())
+        ours, pandas = bench.side(bench.T2T, folder), bench.side(bench.PANDAS, folder)
+        yield Contest(Side(ours), {"pandas, 0.5 million rows": Side(pandas)})
+
+
+def tagging() -> Iterator[Contest]:
+    """2,048 samples."""
+    import numpy as np
+    import torch
+    from sklearn.neighbors import NearestNeighbors
+
+    from benchmarks import tagging as bench
+    from t2t.data.labels import LABEL_SCHEMA, write_parquet
+    from t2t.students.tagging import tag
+
+    student, names, frames, ids = bench.tiny_student(), bench.topics(), bench.clips(2048), bench.sample_ids(2048)
+    texts, samples = student.encode_topics(names), student.embed(frames, np.arange(2048))
+    encoded = bench.student_with(samples)
+
+    def ours() -> None:
+        with bench.labels_file() as out:
+            write_parquet(tag(encoded, frames, ids, names, "self", bench.CONFIG, texts=texts), out, LABEL_SCHEMA)
+
+    def dense() -> object:
+        return torch.topk(torch.matmul(samples, texts.T), bench.K, dim=1)
+
+    def neighbors() -> object:
+        found = NearestNeighbors(n_neighbors=bench.K, algorithm="brute").fit(texts.numpy())
+        return found.kneighbors(samples.numpy())
+
+    others = {bench.LIMIT: Side(dense), bench.NEIGHBORS: Side(neighbors)}
+    if find_spec("faiss"):
+        faiss = import_module("faiss")
+
+        def search() -> object:
+            index = faiss.IndexFlatIP(texts.shape[1])
+            index.add(texts.numpy())
+            return index.search(samples.numpy(), bench.K)
+
+        others["FAISS IndexFlatIP"] = Side(search)
+    yield Contest(Side(ours), others)
+
+
+def embedding() -> Iterator[Contest]:
+    """Six made-up clips."""
+    from benchmarks import embedding as bench
+
+    config = bench.TimmConfig(model=bench.MODEL, size=bench.SIDE, frames=bench.FRAMES, pretrained=False)
+    encoder, plain = bench.build_encoder(config), bench.PlainLoop(config)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        paths = [bench._clip(folder / f"{i}.avi", i) for i in range(bench.CLIPS)]
+        ours = partial(bench._embed, folder, paths, encoder)
+        yield Contest(Side(ours), {bench.PLAIN: Side(partial(plain.embed, paths))})
+
+
+def evaluation() -> Iterator[Contest]:
+    """100,000 pairs."""
+    from benchmarks import evaluation as bench
+
+    pairs = bench.scored_pairs(100_000)
+    yield Contest(
+        Side(partial(bench.bootstrap, pairs, bench.RESAMPLES), bench.RESAMPLES),
+        {bench.LOOP: Side(partial(bench.looped, pairs, bench.LOOPED), bench.LOOPED)},
+    )
+
+
+def engine() -> Iterator[Contest]:
+    """Two rounds of the small campaign, with MLflow on a file and without Prefect; its own time per round is told by
+    `--full`."""
+    from benchmarks import engine as bench
+
+    logging.getLogger("t2t").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as temporary:
+        small = bench.Bench(Path(temporary), full=False)
+        config = small.config(2, small.settings)
+        yield Contest(
+            Side(lambda: bench.engine(config, small.place(), tracked=True)),
+            {"the steps, called directly": Side(lambda: bench.direct(config, small.place()))},
+        )
+
+
+def listing() -> Iterator[Contest]:
+    """2,000 files; the time of the others is that of a process."""
+    from benchmarks import listing as bench
+
+    with tempfile.TemporaryDirectory() as temporary:
+        path = bench.make(Path(temporary), 2_000)
+        yield Contest(Side(partial(bench.with_t2t, path)), {bench.GIT: Side(partial(bench.with_git, path))})
+
+
+def startup() -> Iterator[Contest]:
+    from benchmarks import startup as bench
+
+    with tempfile.TemporaryDirectory() as work:
+        bare = Side(partial(bench._start, bench.SIDES["bare Python"], work))
+        for name in bench.ALLOWED:
+            yield Contest(Side(partial(bench._start, bench.SIDES[name], work)), {f"bare Python, by {name}": bare})
+
+
+def vlm() -> Iterator[Contest]:
+    """Ten topics of a clip."""
+    import numpy as np
+
+    from benchmarks import vlm as bench
+
+    with tempfile.TemporaryDirectory() as folder:
+        bench._tiny(Path(folder))
+        model = bench.YesOrNo(
+            folder, None, bench.CLOSED_PRESETS["visual-evidence"], ["yes"], ["no"], frames=bench.FRAMES, size=bench.SIDE
+        )
+        clip = np.random.default_rng(0).integers(0, 256, (bench.FRAMES, bench.SIDE, bench.SIDE, 3), np.uint8)
+        topics = [f"{('red', 'green', 'blue')[i % 3]} square {i}" for i in range(10)]
+        ours, anew = (partial(bench._ask, model, clip, topics, shared) for shared in (True, False))
+        yield Contest(Side(ours), {f"{bench.ANEW}, {len(topics)} topics": Side(anew)})
+
+
+CONTESTS: dict[str, Callable[[], Iterator[Contest]]] = {
+    contests.__name__: contests
+    for contests in (training, labels, tagging, embedding, evaluation, engine, listing, startup, vlm)
+}
