@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contest import ALLOWED, Committed, Guard
-from benchmarks.document import document
+from benchmarks.document import GUARD, document
 from benchmarks.guard import CONTESTS, Found, guard
 from benchmarks.harness import Result, machine, stamped, versions
 
@@ -109,7 +109,7 @@ def guarded(names: list[str], repeat: int, slow_down: float) -> Iterator[list[Fo
 
 
 def committed_ratios() -> Guard:
-    path = MEASURED / "guard.json"
+    path = MEASURED / f"{GUARD}.json"
     return Guard.model_validate_json(path.read_text()) if path.is_file() else Guard()
 
 
@@ -126,7 +126,7 @@ def keep(runs: list[list[Found]]) -> None:
     committed.machine, committed.versions = machine(), versions()
     committed.command = f"python -m benchmarks {' '.join(sys.argv[1:])}"
     MEASURED.mkdir(exist_ok=True)
-    (MEASURED / "guard.json").write_text(committed.model_dump_json(indent=1) + "\n")
+    (MEASURED / f"{GUARD}.json").write_text(committed.model_dump_json(indent=1) + "\n")
     document(MEASURED)
 
 

@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -97,8 +98,13 @@ def interval(ratios: Sequence[float], confidence: float, trimmed: int = TRIMMED)
     winsorized = np.clip(logs, kept[0], kept[-1])
     error = float(winsorized.std(ddof=1)) * math.sqrt(count) / len(kept)
     # Timers are not exact either: identical turns say nothing about the next one.
-    half = max(float(stats.t.ppf((1 + confidence) / 2, len(kept) - 1)) * error, 1e-4)
+    half = max(_quantile(confidence, len(kept) - 1) * error, 1e-4)
     return Interval(value=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half), turns=count)
+
+
+@cache
+def _quantile(confidence: float, freedom: int) -> float:
+    return float(stats.t.ppf((1 + confidence) / 2, freedom))
 
 
 def judged(turns: Iterator[Mapping[str, float]], bounds: Mapping[str, float | None]) -> dict[str, Interval]:

@@ -11,18 +11,23 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from benchmarks.contest import Guard
 from benchmarks.harness import Result
 from t2t.evaluation.figures import BLUE, GREY, VERMILION, axes_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 PICTURES = PAGE.parent / "performance"
 MARKED = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+# The committed ratios' file, which is no benchmark's.
+GUARD = "guard"
 COLOURS = (BLUE, VERMILION, "#009E73", "#E69F00", "#CC79A7", GREY, "#56B4E9", "black")
 
 
 def document(measured: Path) -> None:
     """Brings the page up to date with the committed results in `measured`."""
-    results = {path.stem: Result.model_validate_json(path.read_text()) for path in sorted(measured.glob("*.json"))}
+    files = {path.stem: path.read_text() for path in sorted(measured.glob("*.json"))}
+    guard = Guard.model_validate_json(files.pop(GUARD)) if GUARD in files else None
+    results = {name: Result.model_validate_json(text) for name, text in files.items()}
     for result in results.values():
         if len({m.size for m in result.measured}) >= 3:
             PICTURES.mkdir(exist_ok=True)
@@ -33,6 +38,8 @@ def document(measured: Path) -> None:
 
     def block(match: re.Match[str]) -> str:
         name = match[2]
+        if name == GUARD and guard:
+            return f"{match[1]}{guard_table(guard)}{match[3]}"
         found = results.get(f"{name}-full") or results.get(name)
         text = "Not measured yet.\n" if found is None else table(found)
         for picture in [name, *(f"{name}-{panel}" for panel in (found.curves if found else {}))]:
@@ -67,9 +74,25 @@ def table(result: Result) -> str:
     told = [f"{side} {slope:.2f}" for side, slope in slopes.items() if slope is not None]
     if told:
         lines.append(f"- slope in log-log, seconds by {result.axis}: {', '.join(told)}")
-    versions = ", ".join(f"{name} {number}" for name, number in result.versions.items())
-    lines += ["", f"{result.machine}; {versions}. `{result.command}`", ""]
+    lines += ["", _made_by(result), ""]
     return "\n".join(lines)
+
+
+def guard_table(guard: Guard) -> str:
+    """The committed ratios as Markdown."""
+    lines = ["| | t2t against | ratio | interval | bound | runs |", "|---|---|---:|---:|---:|---:|"]
+    for benchmark, ratios in guard.ratios.items():
+        for name, ratio in ratios.items():
+            of = ratio.interval
+            bound = "" if ratio.bound is None else f"{ratio.bound:.3g}"
+            row = f"| {benchmark} | {name} | {of.value:.3g} | {of.low:.3g} to {of.high:.3g} | {bound} | {of.turns} |"
+            lines.append(row)
+    return "\n".join([*lines, "", _made_by(guard), ""])
+
+
+def _made_by(found: Result | Guard) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in found.versions.items())
+    return f"{found.machine}; {versions}. `{found.command}`"
 
 
 def growth(result: Result) -> Figure:
