@@ -102,9 +102,11 @@ def guarded(names: list[str], repeat: int, slow_down: float) -> Iterator[list[Fo
     committed = committed_ratios()
     for number in range(1, repeat + 1):
         start = time.perf_counter()
-        ratios, seconds = guard(names, committed, slow_down)
+        ratios: list[Found] = []
+        for part in guard(names, committed, slow_down):
+            ratios += part.ratios
+            console.print(f"{part.benchmark}: {part.seconds:.0f} s", style="dim")
         show_ratios(ratios, f"Run {number} of {repeat}, {time.perf_counter() - start:.0f} s")
-        console.print("  " + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()) + "\n")
         yield ratios
 
 

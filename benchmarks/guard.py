@@ -45,8 +45,16 @@ class Found(NamedTuple):
         return self.interval.fell(self.bound)
 
 
-def guard(names: Iterable[str], committed: Guard, slow_down: float = 1.0) -> tuple[list[Found], dict[str, float]]:
-    """Every ratio of these benchmarks, and the seconds that each of them took; in a process of its own, one thread.
+class Part(NamedTuple):
+    """What one benchmark's contests came to, and the seconds that they took, their setting up included."""
+
+    benchmark: str
+    ratios: list[Found]
+    seconds: float
+
+
+def guard(names: Iterable[str], committed: Guard, slow_down: float = 1.0) -> Iterator[Part]:
+    """Every ratio of these benchmarks, one benchmark after the other, in a process of its own with one thread.
 
     Args:
         slow_down: t2t's sides take so many times their CPU.
@@ -55,19 +63,18 @@ def guard(names: Iterable[str], committed: Guard, slow_down: float = 1.0) -> tup
         patch.dict(os.environ, ONE_THREAD),
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
-        parts = {name: pool.submit(_guard, name, committed, slow_down) for name in names}
-        found = {name: part.result() for name, part in parts.items()}
-    return [ratio for ratios, _ in found.values() for ratio in ratios], {name: s for name, (_, s) in found.items()}
+        for part in [pool.submit(_guard, name, committed, slow_down) for name in names]:
+            yield part.result()
 
 
-def _guard(name: str, committed: Guard, slow_down: float) -> tuple[list[Found], float]:
+def _guard(name: str, committed: Guard, slow_down: float) -> Part:
     start = time.perf_counter()
     found = []
     for contest in CONTESTS[name]():
         bounds = {other: committed.bound(name, other) for other in contest.others}
         for other, interval in judged(turns(contest, slow_down), bounds).items():
             found.append(Found(name, other, interval, bounds[other]))
-    return found, time.perf_counter() - start
+    return Part(name, found, time.perf_counter() - start)
 
 
 def training() -> Iterator[Contest]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -25,10 +25,12 @@ from torch.utils.data import DataLoader, Dataset
 
 import t2t.training.batches
 import t2t.training.loop
+from benchmarks.contest import cpu
 from benchmarks.harness import Measured, Result, interleave
+from t2t.core.host import cpu_threads
 from t2t.data.embeddings.store import Embeddings
 from t2t.students import build_student
-from t2t.students.config import DualEncoderConfig
+from t2t.students.config import DualEncoderConfig, TextTowerConfig
 from t2t.students.dual_encoder import Student
 from t2t.students.text import TopicTokens
 from t2t.training.config import TrainingConfig, learning_rate
@@ -44,6 +46,11 @@ BATCHES = (4096, 16384, 65536)
 # In batches of so many rows the row-by-row loops are fastest on two cores (256 to 4,096 were tried).
 ROWS_AT_ONCE = 1024
 
+# The student whose text tower reads a topic once for all teachers: their identities come in behind it.
+ONCE = DualEncoderConfig(text=TextTowerConfig(identity="gate"))
+# What a step of it costs is told for so many.
+STEP_TEACHERS, STEP_TOPICS = (4, 100, 1000), (100, 1000, 10_000, 100_000)
+
 Clock = Callable[[], float]
 
 
@@ -58,27 +65,35 @@ class World:
     weight: np.ndarray
 
     @classmethod
-    def make(cls, samples: int, config: DualEncoderConfig | None = None, device: str = "cpu", seed: int = 0) -> World:
-        """`samples` x 32 rows of 4 teachers on 500 topics, all random.
+    def make(
+        cls,
+        samples: int,
+        config: DualEncoderConfig | None = None,
+        device: str = "cpu",
+        seed: int = 0,
+        teachers: Sequence[str] = TEACHERS,
+        topics: int = TOPICS,
+    ) -> World:
+        """`samples` x 32 rows of these teachers on so many topics, all random.
 
         Args:
             config: of the student; the default one where none is given.
         """
         generator = np.random.default_rng(seed)
         rows = samples * ROWS_PER_SAMPLE
-        topics = make_topics(generator, TOPICS)
+        names = make_topics(generator, topics)
         clips = list(generator.standard_normal((samples, FRAMES, DIM), dtype=np.float32).astype(np.float16))
         matrix = LabelMatrix(
             [f"clip-{number:06}" for number in range(samples)],
-            topics,
-            TEACHERS,
+            names,
+            tuple(teachers),
             np.arange(samples + 1) * ROWS_PER_SAMPLE,
-            generator.integers(0, TOPICS, rows).astype(np.int32),
-            generator.integers(0, len(TEACHERS), rows).astype(np.int16),
+            generator.integers(0, topics, rows).astype(np.int32),
+            generator.integers(0, len(teachers), rows).astype(np.int16),
             generator.random(rows, np.float32),
         )
-        student = build_student(config or DualEncoderConfig(), DIM, topics, TEACHERS, seed).to(device)
-        return cls(student, matrix, Embeddings.of(clips), TrainingConfig(), np.ones(len(TEACHERS), np.float32))
+        student = build_student(config or DualEncoderConfig(), DIM, names, teachers, seed).to(device)
+        return cls(student, matrix, Embeddings.of(clips), TrainingConfig(), np.ones(len(teachers), np.float32))
 
     def new_student(self) -> Student:
         return copy.deepcopy(self.student)
@@ -110,12 +125,14 @@ class Rows(Dataset):
         prepared = Prepared(student, world.embeddings)
         self.frames, self.mask = prepared(np.arange(len(world.embeddings)))
         tokens = TopicTokens(student.tokenizer, matrix.topics, config.text.max_tokens)
-        ids, mask = tokens.texts(matrix.topic.astype(np.int64), student.token_ids(matrix.teachers)[matrix.teacher])
+        topic, teacher = matrix.topic.astype(np.int64), student.token_ids(matrix.teachers)[matrix.teacher]
+        ids, mask = tokens.plain(topic) if student.gated else tokens.texts(topic, teacher)
         self.columns = {
             "sample": np.repeat(np.arange(len(world.embeddings)), np.diff(matrix.indptr)).tolist(),
             "input_ids": [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)],
             "labels": matrix.confidence.tolist(),
             "weight": world.weight[matrix.teacher].tolist(),
+            "teacher": (teacher - student.words).tolist(),
         }
         self.pad = tokens.pad
 
@@ -137,6 +154,7 @@ class Rows(Dataset):
             "attention_mask": torch.arange(ids.shape[1]) < lengths[:, None],
             "labels": torch.tensor([row["labels"] for row in rows]),
             "weight": torch.tensor([row["weight"] for row in rows]),
+            "teacher": torch.tensor([row["teacher"] for row in rows]),
         }
 
     def table(self) -> Any:
@@ -163,10 +181,12 @@ class RowByRow(nn.Module):
         attention_mask: Tensor,
         labels: Tensor,
         weight: Tensor,
+        teacher: Tensor,
     ) -> dict[str, Tensor]:
         (seen,), mask = augment(frames, mask, self.recipe, self.generator)
         samples = self.student.encode_prepared(seen, mask)
-        texts = self.student.encode_texts(input_ids, attention_mask)
+        identities = (torch.arange(len(teacher)), teacher) if self.student.gated else ()
+        texts = self.student.encode_texts(input_ids, attention_mask, *identities)
         logits = self.student.logits((samples * texts).sum(-1))
         losses = row_loss(logits, labels, self.recipe.loss)
         return {"loss": (losses * weight).sum() / weight.sum(), "logits": logits}
@@ -297,6 +317,21 @@ class Shares:
         ):
             yield
             self.total = self.clock() - begun[0]
+
+
+def step_costs(batch: int = BATCHES[0], steps: int = 3) -> dict[str, str]:
+    """CPU seconds of a step with texts encoded once, one thread, by the number of teachers and topics."""
+    told = {}
+    with cpu_threads(1):
+        for topics in STEP_TOPICS:
+            costs = []
+            for teachers in STEP_TEACHERS:
+                names = tuple(f"teacher-{number}" for number in range(teachers))
+                world = World.make(2 * batch // ROWS_PER_SAMPLE, ONCE, teachers=names, topics=topics)
+                seconds = min(by_t2t(world, steps * batch, batch, cpu).total for _ in range(2)) / steps
+                costs.append(f"{seconds:.3f} s of {teachers:,} teachers")
+            told[f"CPU of a step of {batch:,} rows, texts encoded once, {topics:,} topics"] = ", ".join(costs)
+    return told
 
 
 def run(full: bool) -> Result:

@@ -14,7 +14,7 @@ from benchmarks import __main__ as command
 from benchmarks import contest as contests
 from benchmarks import document as pages
 from benchmarks.contest import ALLOWED, FEWEST, MOST, Committed, Contest, Guard, Interval, Side, interval, judged, turns
-from benchmarks.guard import Found
+from benchmarks.guard import Found, Part
 
 
 class Machine:
@@ -167,9 +167,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def main(monkeypatch: pytest.MonkeyPatch, ratio: float, **options: object) -> None:
     """The command, with a guard that always finds this ratio."""
 
-    def guard(names: list[str], committed: Guard, slow_down: float) -> tuple[list[Found], dict[str, float]]:
+    def guard(names: list[str], committed: Guard, slow_down: float) -> Iterator[Part]:
         found = Interval(value=ratio, low=ratio * 0.98, high=ratio * 1.02, turns=5)
-        return [Found("training", "loop", found, committed.bound("training", "loop"))], dict.fromkeys(names, 1.0)
+        yield Part("training", [Found("training", "loop", found, committed.bound("training", "loop"))], 1.0)
 
     monkeypatch.setattr(command, "guard", guard)
     command.main(**{"names": [], "repeat": 1, "slow_down": 1.0, **options})
