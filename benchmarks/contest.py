@@ -38,7 +38,7 @@ NARROW = 0.02
 # CPU seconds of all turns of a contest; a turn that has begun is ended.
 BUDGET = 40.0
 # A side that is done sooner is repeated within its turn.
-SHORTEST = 0.1
+SHORTEST = 0.25
 
 
 def cpu() -> float:

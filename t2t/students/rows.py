@@ -50,10 +50,16 @@ def in_blocks(encode: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tenso
         return encode(x, mask)
     positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
     lengths, order = (mask * positions).amax(1).cpu().sort(descending=True, stable=True)
+    in_order = bool((lengths[0] == lengths[-1]).item())  # as clips of one number of frames are: no copy is needed
     parts, start = [], 0
     while start < len(order):
         width = max(int(lengths[start]), 1)
-        rows = order[start : start + max(at_once // width, 1)].to(x.device)
-        parts.append(encode(x.index_select(0, rows)[:, :width], mask.index_select(0, rows)[:, :width]))
-        start += len(rows)
+        stop = min(start + max(at_once // width, 1), len(order))
+        if in_order:
+            block = x[start:stop], mask[start:stop]
+        else:
+            rows = order[start:stop].to(x.device)
+            block = x.index_select(0, rows), mask.index_select(0, rows)
+        parts.append(encode(*(part[:, :width] for part in block)))
+        start = stop
     return torch.cat(parts).index_select(0, order.argsort().to(x.device))

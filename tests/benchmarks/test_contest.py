@@ -79,7 +79,7 @@ def test_short_work_is_repeated_and_work_that_times_itself_is_believed(monkeypat
 
     turn = next(turns(Contest(Side(short), {"other": Side(own)})))
     assert turn["other"] == pytest.approx(20, rel=1e-3)
-    assert calls == ["short", "short", "own", "own"] + ["short"] * 10 + ["own"]
+    assert calls == ["short", "short", "own", "own"] + ["short"] * 25 + ["own"]
 
 
 def test_turns_end_with_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:

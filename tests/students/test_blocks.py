@@ -73,3 +73,15 @@ def test_computing_twice_changes_no_bit_of_the_gradients(tokens: int, monkeypatc
     _, gradients = embeddings_and_gradients(student, "text")
     assert len(calls) == 3 * once
     assert all(torch.equal(gradients[name], value) for name, value in expected.items())
+
+
+def test_rows_of_one_length_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "BLOCK_TOKENS", {"cpu": 8})
+    x, seen = torch.arange(20.0).view(5, 4), []
+
+    def encode(part: Tensor, mask: Tensor) -> Tensor:
+        seen.append((part.data_ptr() - x.data_ptr()) // (4 * 4))
+        return 2 * part[:, 0]
+
+    assert torch.equal(rows_module.in_blocks(encode, x, torch.ones(5, 4, dtype=torch.bool)), 2 * x[:, 0])
+    assert seen == [0, 2, 4]

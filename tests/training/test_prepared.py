@@ -35,6 +35,19 @@ def test_prepared_frames_are_the_frontends_whether_they_are_kept_or_not(
         assert torch.equal(prepared_mask, mask)
 
 
+def test_batches_of_any_size_lie_in_the_memory_of_the_one_before() -> None:
+    prepare = Prepared(tiny_student(), random_clips([3, 1, 4, 2, 2, 1, 4]))
+    assert prepare.frames is not None
+    places = set()
+    for samples in ([4, 0, 6], [1, 5], [2, 2, 3]):
+        frames, _ = prepare(np.array(samples))
+        assert torch.equal(frames, prepare.frames[samples])
+        places.add(frames.data_ptr())
+    assert len(places) == 1
+    frames, _ = prepare(np.arange(7))
+    assert torch.equal(frames, prepare.frames)
+
+
 MASK = torch.arange(5) < torch.tensor([5, 1, 3]).repeat(200)[:, None]
 FRAMES = torch.randn(600, 5, 6, generator=torch.Generator().manual_seed(0)) * MASK.unsqueeze(-1)
 
