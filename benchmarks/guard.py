@@ -18,7 +18,7 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from benchmarks.contest import Contest, Guard, Interval, Side, cpu, judged, turns
@@ -79,17 +79,23 @@ def _guard(name: str, committed: Guard, slow_down: float) -> Part:
 
 def training() -> Iterator[Contest]:
     """A batch of the default recipe's rows; the others' time is proportional to the rows, so they do a part of it."""
-    from benchmarks.training import ROWS_AT_ONCE, World, by_loader, by_t2t, by_trainer
+    from benchmarks.training import ONCE, ROWS_AT_ONCE, ROWS_PER_SAMPLE, World, by_loader, by_t2t, by_trainer
+    from t2t.students.config import DualEncoderConfig
 
-    world, batch, part = World.make(256), 4096, ROWS_AT_ONCE
+    batch, part = 4096, ROWS_AT_ONCE
     others = {"DataLoader loop": by_loader, "Trainer": by_trainer}
-    yield Contest(
-        Side(lambda: by_t2t(world, 2 * batch, batch, cpu).total, 2 * batch),
-        {
-            f"{name}, {batch:,} rows in a batch": Side(partial(by, world, part, batch, cpu), part)
+    for config, text in ((DualEncoderConfig(), ""), (ONCE, ", texts encoded once")):
+        world = World.make(2 * batch // ROWS_PER_SAMPLE, config)
+        sides = {
+            f"{name}, {batch:,} rows in a batch{text}": Side(partial(by, world, part, batch, cpu), part)
             for name, by in others.items()
-        },
-    )
+        }
+        yield Contest(Side(partial(_steps, partial(by_t2t, world, 2 * batch, batch, cpu)), 2 * batch), sides)
+
+
+def _steps(train: Callable[[], Any]) -> float:
+    """Seconds of the steps of a training, its making ready not."""
+    return float(train().total)
 
 
 def labels() -> Iterator[Contest]:

@@ -33,6 +33,7 @@ from t2t.students import build_student
 from t2t.students.config import DualEncoderConfig, TextTowerConfig
 from t2t.students.dual_encoder import Student
 from t2t.students.text import TopicTokens
+from t2t.training.batches import Batches
 from t2t.training.config import TrainingConfig, learning_rate
 from t2t.training.loop import build_optimizer, train
 from t2t.training.loss import row_loss
@@ -48,6 +49,7 @@ ROWS_AT_ONCE = 1024
 
 # The student whose text tower reads a topic once for all teachers: their identities come in behind it.
 ONCE = DualEncoderConfig(text=TextTowerConfig(identity="gate"))
+TARGET = 25.0
 # What a step of it costs is told for so many.
 STEP_TEACHERS, STEP_TOPICS = (4, 100, 1000), (100, 1000, 10_000, 100_000)
 
@@ -335,44 +337,57 @@ def step_costs(batch: int = BATCHES[0], steps: int = 3) -> dict[str, str]:
 
 
 def run(full: bool) -> Result:
-    """Batches of three sizes, on the CPU. The others' time is proportional to the rows, so large batches of theirs are
-    calculated from `sample` rows."""
-    world = World.make(max(BATCHES) // ROWS_PER_SAMPLE)
+    """Batches of three sizes, on the CPU, of the paper's student and of one that encodes texts once for all teachers.
+
+    The others' time is proportional to the rows, so large batches of theirs are calculated from `sample` rows.
+    """
     result = Result(
         name="training",
         title="Training: seconds of a batch; dual-encoder, 8 frames, 32 rows a sample, 4 teachers, 500 topics",
         axis="rows in a batch",
         unit="rows/s",
     )
-    sample, runs = (16384, 3) if full else (1024, 3)
-    for batch in BATCHES if full else BATCHES[::2]:
-        steps = max(2, 16384 // batch)
-        shares: list[Shares] = []
-
-        def ours(batch: int = batch, steps: int = steps, shares: list[Shares] = shares) -> float:
-            shares.append(by_t2t(world, steps * batch, batch))
-            return shares[-1].total
-
-        sides: dict[str, Callable[[], float]] = {
-            "t2t": ours,
-            "DataLoader loop": partial(by_loader, world, min(sample, batch), batch),
-            "Trainer": partial(by_trainer, world, min(sample, batch), batch),
-        }
-        for side, seconds in interleave(sides, runs, warm=False).items():
-            worked = steps * batch if side == "t2t" else min(sample, batch)
-            result.measured.append(
-                Measured(
-                    side=side,
-                    size=batch,
-                    amount=batch,
-                    seconds=[value * batch / worked for value in seconds],
-                    scaled_from=worked if worked < batch else None,
-                )
-            )
-        for side, target in (("DataLoader loop", 10), ("Trainer", 15)):
-            name = f"{side}, {batch:,} rows in a batch"
-            result.ratios[name] = result.at("t2t", batch).rate / result.at(side, batch).rate
-            result.targets[name] = target
-        share = statistics.median(s.outside for s in shares)
-        result.figures[f"t2t's time outside forward, backward and optimiser, {batch:,} rows"] = f"{share:.1%}"
+    for config, text in ((DualEncoderConfig(), ""), (ONCE, ", texts encoded once")):
+        world = World.make(max(BATCHES) // ROWS_PER_SAMPLE, config)
+        for batch in BATCHES if full else BATCHES[::2]:
+            compare(result, world, batch, text, min(4096 if full else 1024, batch))
+    if full:
+        result.figures |= step_costs()
     return result
+
+
+def compare(result: Result, world: World, batch: int, text: str, sample: int) -> None:
+    """Adds batches of a size to the result. Args: text: of the student. sample: rows that the others are timed with."""
+    steps = max(2, 16384 // batch)
+    shares: list[Shares] = []
+
+    def ours() -> float:
+        shares.append(by_t2t(world, steps * batch, batch))
+        return shares[-1].total
+
+    sides: dict[str, Callable[[], float]] = {
+        "t2t": ours,
+        "DataLoader loop": partial(by_loader, world, sample, batch),
+        "Trainer": partial(by_trainer, world, sample, batch),
+    }
+    for side, seconds in interleave(sides, 3, warm=False).items():
+        worked = steps * batch if side == "t2t" else sample
+        result.measured.append(
+            Measured(
+                side=f"{side}{text}",
+                size=batch,
+                amount=batch,
+                seconds=[value * batch / worked for value in seconds],
+                scaled_from=worked if worked < batch else None,
+            )
+        )
+    own = result.at(f"t2t{text}", batch).rate
+    for side in ("DataLoader loop", "Trainer"):
+        name = f"{side}, {batch:,} rows in a batch{text}"
+        result.ratios[name], result.targets[name] = own / result.at(f"{side}{text}", batch).rate, TARGET
+    told = f"{batch:,} rows{text}"
+    share = statistics.median(s.outside for s in shares)
+    result.figures[f"t2t's time outside forward, backward and optimiser, {told}"] = f"{share:.1%}"
+    first = next(Batches(world.matrix, TrainingConfig(batch_rows=batch), world.weight, 0))
+    texts = len(np.unique(first.text_topic)) if world.student.gated else len(first.text_topic)
+    result.figures[f"what is encoded for {told}"] = f"{texts:,} texts and {len(first.samples):,} samples"
