@@ -60,11 +60,12 @@ def main(
         return
     if save and (busy or slow_down > 1):
         raise typer.BadParameter("What is kept is measured on an idle machine, without --busy and --slow-down.")
+    chosen = [name for name in names or BENCHMARKS if name in CONTESTS]
     with beside(busy):
-        runs = list(guarded([name for name in names or BENCHMARKS if name in CONTESTS], repeat, slow_down))
+        runs = list(guarded(chosen, repeat, slow_down))
     if save:
         keep(runs)
-    elif summary(runs, slow_down):
+    elif summary(runs, slow_down) | missing(chosen, runs[0]):
         raise typer.Exit(1)
 
 
@@ -151,6 +152,16 @@ def summary(runs: list[list[Found]], slow_down: float) -> bool:
     if fell:
         console.print(f"[red]Fallen below the committed interval by more than {ALLOWED:.2f} times: {told}.[/red]")
     return bool(fell)
+
+
+def missing(names: list[str], run: list[Found]) -> bool:
+    """Says which committed ratios a run does not have: what was measured once may not vanish without a word."""
+    committed = committed_ratios().ratios
+    there = {found[:2] for found in run}
+    gone = [f"{name}: {other}" for name in names for other in committed.get(name, {}) if (name, other) not in there]
+    if gone:
+        console.print(f"[red]Committed, and not measured here: {', '.join(gone)}.[/red]")
+    return bool(gone)
 
 
 def show(result: Result) -> None:

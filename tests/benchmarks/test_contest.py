@@ -196,6 +196,19 @@ def test_what_is_kept_guards_the_next_run(
     assert "missed: training: loop (1 of 1)" in capsys.readouterr().out
 
 
+def test_a_committed_ratio_may_not_vanish(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(monkeypatch, 8.0, save=True, repeat=3)
+    path = place / "measured" / "guard.json"
+    known = Guard.model_validate_json(path.read_text())
+    known.ratios["training"]["another"] = known.ratios["training"]["loop"]
+    path.write_text(known.model_dump_json())
+    with pytest.raises(command.typer.Exit):
+        main(monkeypatch, 8.0)
+    assert "not measured here: training: another" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("options", [{"repeat": 2}, {"repeat": 5, "busy": True}, {"repeat": 5, "slow_down": 1.4}])
 def test_nothing_is_kept_of_too_few_runs_or_of_a_disturbed_machine(
     place: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
