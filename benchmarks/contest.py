@@ -30,13 +30,13 @@ ALLOWED = math.sqrt(CAUGHT)
 CONFIDENCE = 0.999
 # The committed interval, over whole runs in processes of their own.
 COMMITTED_CONFIDENCE = 0.95
-FEWEST, MOST = 5, 40
+FEWEST, MOST = 5, 30
 # One of so many turns is left out at either end.
 TRIMMED = 8
 # Half of an interval, as a share, that is narrow enough whatever the bound.
-NARROW = 0.02
+NARROW = 0.03
 # CPU seconds of all turns of a contest; a turn that has begun is ended.
-BUDGET = 40.0
+BUDGET = 30.0
 # A side that is done sooner is repeated within its turn.
 SHORTEST = 0.25
 
