@@ -30,7 +30,7 @@ ALLOWED = math.sqrt(CAUGHT)
 CONFIDENCE = 0.999
 # The committed interval, over whole runs in processes of their own.
 COMMITTED_CONFIDENCE = 0.95
-FEWEST, MOST = 5, 30
+FEWEST, MOST = 5, 40
 # One of so many turns is left out at either end.
 TRIMMED = 8
 # Half of an interval, as a share, that is narrow enough whatever the bound.

@@ -14,7 +14,7 @@ from benchmarks import __main__ as command
 from benchmarks import contest as contests
 from benchmarks import document as pages
 from benchmarks.contest import ALLOWED, FEWEST, MOST, Committed, Contest, Guard, Interval, Side, interval, judged, turns
-from benchmarks.guard import Found, Part
+from benchmarks.guard import CONTESTS, Found, Part
 
 
 class Machine:
@@ -152,6 +152,10 @@ def test_the_bound_leaves_room_for_another_day() -> None:
     known = Guard(ratios={"toy": {"loop": committed}})
     assert known.bound("toy", "loop") == committed.bound
     assert known.bound("toy", "new") is None
+
+
+def test_what_is_guarded_has_its_tables() -> None:
+    assert set(CONTESTS) < set(command.BENCHMARKS)
 
 
 @pytest.fixture
