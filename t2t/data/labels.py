@@ -82,7 +82,8 @@ def write_parquet(
 
 def label_blocks(file: Any, rows: int = 1 << 20) -> Iterator[pa.Table]:
     """A Parquet file of LABEL_SCHEMA in tables of about `rows` rows, its names as dictionaries."""
-    with pq.ParquetFile(file, read_dictionary=LABEL_DICTIONARIES) as parquet:
+    # Buffering ahead is for files far away; here it takes longer than reading a small one.
+    with pq.ParquetFile(file, read_dictionary=LABEL_DICTIONARIES, pre_buffer=False) as parquet:
         groups, size = [], 0
         for group in range(parquet.num_row_groups):
             groups.append(group)

@@ -58,7 +58,7 @@ def coded(source: object) -> Coded:
     return code(source, *names)  # type: ignore[arg-type]
 
 
-def test_blocks_of_a_file_and_dictionaries_that_wait_give_the_rows_of_the_tables(
+def test_blocks_of_a_file_give_the_rows_of_the_tables_whichever_names_are_in_a_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = coded(tables(4))
@@ -72,9 +72,9 @@ def test_blocks_of_a_file_and_dictionaries_that_wait_give_the_rows_of_the_tables
     blocks = [block for file in files for block in label_blocks(file, rows=10)]
     assert [len(block) for block in blocks] == [13, 27] * 4
     assert pa.types.is_dictionary(blocks[0]["sample_id"].type)
-    # Looked up several times, and not before the end.
-    for waiting in (0, 1000):
-        monkeypatch.setattr(coding, "WAITING", waiting)
+    # In a table of all samples' names, and in one of those that occur.
+    for few in (0, 100):
+        monkeypatch.setattr(coding, "FEW", few)
         for column, expected in zip(coded(blocks).columns, whole.columns, strict=True):
             assert column.dtype == expected.dtype
             np.testing.assert_array_equal(column, expected)
