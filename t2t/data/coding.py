@@ -18,11 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from t2t.core.errors import T2TError
+from t2t.data.growing import Growing
 from t2t.data.names import Names
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+# Of sample, topic, teacher, confidence.
+KINDS = (np.int32, np.int32, np.int16, np.float32)
 # Identities are counted in int16.
 MOST_TEACHERS = 32_767
 # Tables whose samples' names are fewer than this share of the samples that there are, and whose rows are fewer than
@@ -101,8 +104,7 @@ class Coded:
         if len(teachers) > MOST_TEACHERS:
             raise T2TError(f"{len(teachers):,} identities; a label matrix holds {MOST_TEACHERS:,}: leave some out.")
         self.sample_ids, self.topics, self.teachers = sample_ids, tuple(topics), tuple(teachers)
-        self.sample, self.topic = np.empty(0, np.int32), np.empty(0, np.int32)
-        self.teacher, self.confidence = np.empty(0, np.int16), np.empty(0, np.float32)
+        self.sample, self.topic, self.teacher, self.confidence = (np.empty(0, kind) for kind in KINDS)
         self.ends: list[int] = []
 
     def __len__(self) -> int:
@@ -115,17 +117,6 @@ class Coded:
     def of(self, teacher: int) -> slice:
         """The rows of the teacher at a position in `teachers`, where tables came teacher by teacher in that order."""
         return slice(*np.searchsorted(self.teacher, np.array([teacher, teacher + 1], np.int16)))
-
-    def append(self, rows: Sequence[np.ndarray]) -> None:
-        """Adds a table's rows: sample, topic, teacher, confidence. Views of the columns taken before are void.
-
-        The columns grow where they are: a list of small ones, joined at the end, would need the memory twice.
-        """
-        begin = len(self)
-        for column, values in zip(self.columns, rows, strict=True):
-            column.resize(begin + len(values), refcheck=False)
-            column[begin:] = values
-        self.ends.append(len(self))
 
 
 def code(
@@ -159,8 +150,13 @@ def code(
         else:
             names = Names(samples, pool.map)
         place = partial(_placed, coded, names)
+        columns = [Growing(kind) for kind in KINDS]
         for placed in _ahead(pool, threads, place, chain(_taken(first), parts)):
-            coded.append(placed)
+            for column, values in zip(columns, placed, strict=True):
+                column.append(values)
+            coded.ends.append(len(values) + (coded.ends[-1] if coded.ends else 0))
+    pa.default_memory_pool().release_unused()  # of tables that are gone
+    coded.sample, coded.topic, coded.teacher, coded.confidence = (column.array for column in columns)
     return coded
 
 

@@ -80,6 +80,10 @@ def write_parquet(
     return rows
 
 
+# Rows from which on a column a thread is worth the threads.
+THREADED = 1 << 18
+
+
 def label_blocks(file: Any, rows: int = 1 << 20) -> Iterator[pa.Table]:
     """A Parquet file of LABEL_SCHEMA in tables of about `rows` rows, its names as dictionaries."""
     # Buffering ahead is for files far away; here it takes longer than reading a small one.
@@ -89,5 +93,5 @@ def label_blocks(file: Any, rows: int = 1 << 20) -> Iterator[pa.Table]:
             groups.append(group)
             size += parquet.metadata.row_group(group).num_rows
             if size >= rows or group == parquet.num_row_groups - 1:
-                yield parquet.read_row_groups(groups)
+                yield parquet.read_row_groups(groups, use_threads=size >= THREADED)
                 groups, size = [], 0

@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from t2t.data.growing import zeros
+
 # Names that are hashed at a time, which keeps the numbers in the processor's cache.
 BLOCK = 1 << 15
 # Bytes of a name that is hashed in words of 8; a longer one is hashed by itself.
@@ -41,8 +43,8 @@ class Names:
         # At most half full, and an eighth where it stays in the processor's cache: nearly each name is found at once.
         bits = max((2 * len(names) + 1).bit_length(), min((8 * len(names) + 1).bit_length(), CACHED))
         self._names, self._mask, self._shift = names, np.int64((1 << bits) - 1), np.uint64(64 - bits)
-        self._slots = np.full(1 << bits, -1, np.int32)
-        self._hashes = np.empty(len(names), np.uint64)
+        self._slots, self._hashes = zeros(1 << bits, np.int32), zeros(len(names), np.uint64)
+        self._slots.fill(-1)
         # Of few among many: the position in the many; -1 at the end is the place of what is not there.
         self._places: np.ndarray | None = None
         # Whether each name is found by its hash: what is not found is not there.
