@@ -24,6 +24,7 @@ from t2t.data.names import Names
 T = TypeVar("T")
 R = TypeVar("R")
 
+EMPTY = pa.array([], pa.string())
 # Of sample, topic, teacher, confidence.
 KINDS = (np.int32, np.int32, np.int16, np.float32)
 # Identities are counted in int16.
@@ -104,7 +105,10 @@ class Coded:
         if len(teachers) > MOST_TEACHERS:
             raise T2TError(f"{len(teachers):,} identities; a label matrix holds {MOST_TEACHERS:,}: leave some out.")
         self.sample_ids, self.topics, self.teachers = sample_ids, tuple(topics), tuple(teachers)
-        self.sample, self.topic, self.teacher, self.confidence = (np.empty(0, kind) for kind in KINDS)
+        self.sample: np.ndarray = np.empty(0, np.int32)
+        self.topic: np.ndarray = np.empty(0, np.int32)
+        self.teacher: np.ndarray = np.empty(0, np.int16)
+        self.confidence: np.ndarray = np.empty(0, np.float32)
         self.ends: list[int] = []
 
     def __len__(self) -> int:
@@ -137,7 +141,7 @@ def code(
         T2TError: when a confidence is NaN or outside 0..1, or there are too many identities.
     """
     coded, threads = Coded(sample_ids, topics, teachers), min(pa.cpu_count(), MOST_THREADS)
-    samples, topic_names, teacher_names = map(strings, (sample_ids, topics, teachers))
+    samples, topic_names, teacher_names = map(_text, (sample_ids, topics, teachers))
     with ThreadPoolExecutor(threads) as pool:
         read = partial(_part, Names(topic_names), Names(teacher_names))
         parts = _ahead(pool, threads, read, tables)
@@ -145,13 +149,16 @@ def code(
         while size <= FEW * len(samples) and rows <= WAITING and (part := next(parts, None)) is not None:
             first.append(part)
             size, rows = size + len(part.names), rows + len(part.sample)
-        if size <= FEW * len(samples) and rows <= WAITING:
-            names = Names.among(pa.concat_arrays([samples[:0], *(part.names for part in first)]), samples, pool.map)
+        few = size <= FEW * len(samples) and rows <= WAITING
+        if few:
+            names = Names.among(pa.concat_arrays([EMPTY, *(part.names for part in first)]), samples, pool.map)
         else:
             names = Names(samples, pool.map)
         place = partial(_placed, coded, names)
+        # What is little is done sooner than handed to a thread.
+        done = map(place, _taken(first)) if few else _ahead(pool, threads, place, chain(_taken(first), parts))
         columns = [Growing(kind) for kind in KINDS]
-        for placed in _ahead(pool, threads, place, chain(_taken(first), parts)):
+        for placed in done:
             for column, values in zip(columns, placed, strict=True):
                 column.append(values)
             coded.ends.append(len(values) + (coded.ends[-1] if coded.ends else 0))
@@ -174,13 +181,23 @@ class _Part(NamedTuple):
 def _part(topics: Names, teachers: Names, table: pa.Table) -> _Part:
     sample, names = _encoded(table["sample_id"])
     topic, teacher = (
-        known.positions(dictionary).astype(kind)[index]
+        known.positions(_plain(dictionary)).astype(kind)[index]
         for known, kind, (index, dictionary) in (
             (topics, np.int32, _encoded(table["topic"])),
             (teachers, np.int16, _encoded(table["teacher_id"])),
         )
     )
-    return _Part(names, sample, topic, teacher, table["confidence"].to_numpy().astype(np.float32, copy=False))
+    return _Part(_plain(names), sample, topic, teacher, table["confidence"].to_numpy().astype(np.float32, copy=False))
+
+
+def _plain(names: pa.Array) -> pa.Array:
+    return names if names.type == pa.string() else names.cast(pa.string())
+
+
+def _text(names: Sequence[str] | pa.Array) -> pa.Array:
+    """Names as a table of names takes them: a large_string array may hold more than 2 GB, and stays one."""
+    array = strings(names)
+    return array if pa.types.is_large_string(array.type) else _plain(array)
 
 
 def _placed(coded: Coded, samples: Names, part: _Part) -> list[np.ndarray]:
