@@ -1,25 +1,39 @@
 """Label tables as numbers: each name's position in a list of names, and the rows that may be trained on.
 
-Rows are many and names are few, so a name is looked up once for each dictionary of a table and not once for each row;
-and since a hash table of millions of names takes longer to make than to ask, the dictionaries of several tables are
-looked up together.
+Rows are many and names are few, so a name is looked up once for each dictionary of a table and not once for each row,
+in tables of names that are made once for all tables (`t2t.data.names`). Threads code tables while the next are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from t2t.core.errors import T2TError
+from t2t.data.growing import Growing
+from t2t.data.names import Names
 
+T = TypeVar("T")
+R = TypeVar("R")
+
+EMPTY = pa.array([], pa.string())
+# Of sample, topic, teacher, confidence.
+KINDS = (np.int32, np.int32, np.int16, np.float32)
 # Identities are counted in int16.
 MOST_TEACHERS = 32_767
-# Distinct names of samples that wait to be looked up: at least so many, and twice the samples that there are.
-WAITING = 1 << 20
+# Tables whose samples' names are fewer than this share of the samples that there are, and whose rows are fewer than
+# that, wait for one another: then a hash table of their names will do.
+FEW, WAITING = 1 / 8, 1 << 22
+# Reading, which is done by one thread, takes a third of all the time.
+MOST_THREADS = 4
 
 
 def positions(wanted: pa.Array, names: pa.Array) -> np.ndarray:
@@ -60,12 +74,18 @@ def _encoded(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     if not chunks:
         return np.empty(0, np.int32), pa.array([], pa.string())
     starts = np.cumsum([0, *(len(chunk.dictionary) for chunk in chunks)]).astype(np.int32)
-    index = [chunk.indices.cast(pa.int32()).to_numpy() + start for chunk, start in zip(chunks, starts, strict=False)]
-    return np.concatenate(index), pa.concat_arrays([chunk.dictionary for chunk in chunks])
+    index = [chunk.indices.cast(pa.int32()).to_numpy() for chunk in chunks]
+    if len(chunks) == 1:
+        return index[0], chunks[0].dictionary
+    return np.concatenate([part + start for part, start in zip(index, starts, strict=False)]), pa.concat_arrays(
+        [chunk.dictionary for chunk in chunks]
+    )
 
 
 def _as_dictionary(chunk: pa.Array) -> pa.DictionaryArray:
     """The chunk with every name in its dictionary, null as well, so that no index is null."""
+    if pa.types.is_string_view(chunk.type):
+        chunk = chunk.cast(pa.string())
     if pa.types.is_dictionary(chunk.type):
         if not chunk.indices.null_count:
             return chunk
@@ -85,8 +105,10 @@ class Coded:
         if len(teachers) > MOST_TEACHERS:
             raise T2TError(f"{len(teachers):,} identities; a label matrix holds {MOST_TEACHERS:,}: leave some out.")
         self.sample_ids, self.topics, self.teachers = sample_ids, tuple(topics), tuple(teachers)
-        self.sample, self.topic = np.empty(0, np.int32), np.empty(0, np.int32)
-        self.teacher, self.confidence = np.empty(0, np.int16), np.empty(0, np.float32)
+        self.sample: np.ndarray = np.empty(0, np.int32)
+        self.topic: np.ndarray = np.empty(0, np.int32)
+        self.teacher: np.ndarray = np.empty(0, np.int16)
+        self.confidence: np.ndarray = np.empty(0, np.float32)
         self.ends: list[int] = []
 
     def __len__(self) -> int:
@@ -100,19 +122,11 @@ class Coded:
         """The rows of the teacher at a position in `teachers`, where tables came teacher by teacher in that order."""
         return slice(*np.searchsorted(self.teacher, np.array([teacher, teacher + 1], np.int16)))
 
-    def resize(self, rows: int) -> None:
-        """Cuts rows off at the end, or adds some to be filled in; views that were taken before are void.
-
-        The arrays grow where they are: a list of small ones, joined at the end, would need the memory twice.
-        """
-        for column in self.columns:
-            column.resize(rows, refcheck=False)
-
 
 def code(
     tables: Iterable[pa.Table], sample_ids: Sequence[str] | pa.Array, topics: Sequence[str], teachers: Sequence[str]
 ) -> Coded:
-    """The rows of label tables as numbers; a table is held while it is coded, and a thread reads the next one.
+    """The rows of label tables as numbers; tables are read one after the other while threads code those before.
 
     Rows of samples, topics or teachers that are not named are left out: that is how the splits and the topic-split
     protocol keep labels out of training.
@@ -126,46 +140,76 @@ def code(
     Raises:
         T2TError: when a confidence is NaN or outside 0..1, or there are too many identities.
     """
-    coded = Coded(sample_ids, topics, teachers)
-    samples, topic_names, teacher_names = map(strings, (sample_ids, topics, teachers))
-    # Dictionaries of the tables whose samples are not looked up yet; the rows refer to them one after the other.
-    waiting: list[pa.Array] = []
-    size = 0
-    for table in _ahead(tables):
-        index, dictionary = _encoded(table["sample_id"])
-        topic, teacher = codes(table["topic"], topic_names), codes(table["teacher_id"], teacher_names)
-        rows = len(coded)
-        coded.resize(rows + len(table))
-        coded.ends.append(len(coded))
-        new = (index + np.int32(size), topic, teacher, table["confidence"].to_numpy())
-        for column, values in zip(coded.columns, new, strict=True):
-            column[rows:] = values
-        waiting.append(dictionary)
-        size += len(dictionary)
-        if size > max(WAITING, 2 * len(samples)):
-            _look_up(coded, len(waiting), positions(pa.concat_arrays(waiting), samples))
-            waiting, size = [], 0
-    if waiting:
-        _look_up(coded, len(waiting), positions(pa.concat_arrays(waiting), samples))
+    coded, threads = Coded(sample_ids, topics, teachers), min(pa.cpu_count(), MOST_THREADS)
+    samples, topic_names, teacher_names = map(_text, (sample_ids, topics, teachers))
+    with ThreadPoolExecutor(threads) as pool:
+        read = partial(_part, Names(topic_names), Names(teacher_names))
+        parts = _ahead(pool, threads, read, tables)
+        first, size, rows = deque[_Part](), 0, 0
+        while size <= FEW * len(samples) and rows <= WAITING and (part := next(parts, None)) is not None:
+            first.append(part)
+            size, rows = size + len(part.names), rows + len(part.sample)
+        few = size <= FEW * len(samples) and rows <= WAITING
+        if few:
+            names = Names.among(pa.concat_arrays([EMPTY, *(part.names for part in first)]), samples, pool.map)
+        else:
+            names = Names(samples, pool.map)
+        place = partial(_placed, coded, names)
+        # What is little is done sooner than handed to a thread.
+        done = map(place, _taken(first)) if few else _ahead(pool, threads, place, chain(_taken(first), parts))
+        columns = [Growing(kind) for kind in KINDS]
+        for placed in done:
+            for column, values in zip(columns, placed, strict=True):
+                column.append(values)
+            coded.ends.append(len(values) + (coded.ends[-1] if coded.ends else 0))
+    pa.default_memory_pool().release_unused()  # of tables that are gone
+    coded.sample, coded.topic, coded.teacher, coded.confidence = (column.array for column in columns)
     return coded
 
 
-def _look_up(coded: Coded, tables: int, places: np.ndarray) -> None:
-    """Replaces the samples of the last tables, by what stands in `places` at their positions; closes the gaps of the
-    rows that are not known."""
-    old, coded.ends = coded.ends[-tables:], coded.ends[:-tables]
-    begin = end = coded.ends[-1] if coded.ends else 0
-    for stop in old:
-        rows = [column[begin:stop] for column in coded.columns]
-        rows[0] = places[rows[0]]
+class _Part(NamedTuple):
+    """A table's rows: sample int32 [rows], a position in `names`; topic, teacher, confidence as of `Coded`, where -1
+    is what is not known."""
+
+    names: pa.Array
+    sample: np.ndarray
+    topic: np.ndarray
+    teacher: np.ndarray
+    confidence: np.ndarray
+
+
+def _part(topics: Names, teachers: Names, table: pa.Table) -> _Part:
+    sample, names = _encoded(table["sample_id"])
+    topic, teacher = (
+        known.positions(_plain(dictionary)).astype(kind)[index]
+        for known, kind, (index, dictionary) in (
+            (topics, np.int32, _encoded(table["topic"])),
+            (teachers, np.int16, _encoded(table["teacher_id"])),
+        )
+    )
+    return _Part(_plain(names), sample, topic, teacher, table["confidence"].to_numpy().astype(np.float32, copy=False))
+
+
+def _plain(names: pa.Array) -> pa.Array:
+    return names if names.type == pa.string() else names.cast(pa.string())
+
+
+def _text(names: Sequence[str] | pa.Array) -> pa.Array:
+    """Names as a table of names takes them: a large_string array may hold more than 2 GB, and stays one."""
+    array = strings(names)
+    return array if pa.types.is_large_string(array.type) else _plain(array)
+
+
+def _placed(coded: Coded, samples: Names, part: _Part) -> list[np.ndarray]:
+    """The rows of a table that may be trained on: sample, topic, teacher, confidence."""
+    rows = [samples.positions(part.names)[part.sample], *part[2:]]
+    if any(len(values) and values.min() < 0 for values in rows[:3]):
         kept = (rows[0] >= 0) & (rows[1] >= 0) & (rows[2] >= 0)
         rows = [values[kept] for values in rows]
+    # NaN is neither: numpy's least of numbers with NaN is NaN.
+    if len(rows[3]) and not (rows[3].min() >= 0 and rows[3].max() <= 1):
         _refuse_outside(coded, rows)
-        for column, values in zip(coded.columns, rows, strict=True):
-            column[end : end + len(values)] = values
-        begin, end = stop, end + len(rows[0])
-        coded.ends.append(end)
-    coded.resize(end)
+    return rows
 
 
 def _refuse_outside(coded: Coded, rows: Sequence[np.ndarray]) -> None:
@@ -181,11 +225,18 @@ def _refuse_outside(coded: Coded, rows: Sequence[np.ndarray]) -> None:
         )
 
 
-def _ahead(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same tables; a thread fetches the next one meanwhile."""
-    iterator = iter(tables)
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(next, iterator, None)
-        while (table := following.result()) is not None:
-            following = pool.submit(next, iterator, None)
-            yield table
+def _ahead(pool: ThreadPoolExecutor, threads: int, function: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
+    """The function of each thing, in their order; while the caller works, threads do the next ones."""
+    waiting = deque[Future[R]]()
+    for thing in things:
+        waiting.append(pool.submit(function, thing))
+        if len(waiting) > threads:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _taken(parts: deque[_Part]) -> Iterator[_Part]:
+    """The parts, each let go of when it is given."""
+    while parts:
+        yield parts.popleft()

@@ -80,13 +80,18 @@ def write_parquet(
     return rows
 
 
+# Rows from which on a column a thread is worth the threads.
+THREADED = 1 << 18
+
+
 def label_blocks(file: Any, rows: int = 1 << 20) -> Iterator[pa.Table]:
     """A Parquet file of LABEL_SCHEMA in tables of about `rows` rows, its names as dictionaries."""
-    with pq.ParquetFile(file, read_dictionary=LABEL_DICTIONARIES) as parquet:
+    # Buffering ahead is for files far away; here it takes longer than reading a small one.
+    with pq.ParquetFile(file, read_dictionary=LABEL_DICTIONARIES, pre_buffer=False) as parquet:
         groups, size = [], 0
         for group in range(parquet.num_row_groups):
             groups.append(group)
             size += parquet.metadata.row_group(group).num_rows
             if size >= rows or group == parquet.num_row_groups - 1:
-                yield parquet.read_row_groups(groups)
+                yield parquet.read_row_groups(groups, use_threads=size >= THREADED)
                 groups, size = [], 0

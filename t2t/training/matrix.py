@@ -8,8 +8,11 @@ embedding only once for all its rows (DESIGN, section 8).
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,11 +22,16 @@ import pyarrow as pa
 from t2t.core.errors import T2TError
 from t2t.core.files import atomic_folder
 from t2t.core.sums import damaged, write_sums
-from t2t.data.coding import Coded, code, strings
+from t2t.data.coding import MOST_THREADS, Coded, code, strings
+from t2t.data.growing import give_back
 from t2t.data.scales import Scale, apply_scales
 
 # Rows that are moved at a time.
 BLOCK = 1 << 20
+# Ranges of samples whose rows are moved one after the other, of so many rows or more.
+PARTS, PART = 8, 1 << 20
+# References to a column that nobody else has: a variable's, and that of the call that counts them.
+ALONE = 2
 ARRAYS = ("indptr", "topic", "teacher", "confidence")
 
 
@@ -142,37 +150,65 @@ def assemble(coded: Coded) -> LabelMatrix:
         for begin, end in pairwise([0, *coded.ends])
         for start in range(begin, end, BLOCK)
     ]
-    counts = np.zeros(len(coded.sample_ids) + 1, np.int64)
-    for block in blocks:
-        _sort(coded, block)
-        samples, _, lengths = _runs(coded.sample[block])
-        counts[samples + 1] += lengths
-    indptr = np.cumsum(counts, out=counts)
-    place = _places(coded, blocks, indptr)
-    arrays = {}
-    for name in ARRAYS[1:]:
-        source = getattr(coded, name)
-        arrays[name] = np.empty_like(source)
-        for block in blocks:
-            arrays[name][place[block].astype(np.int64)] = source[block]
-        del source
-        setattr(coded, name, np.empty(0, arrays[name].dtype))
+    with ThreadPoolExecutor(min(pa.cpu_count(), MOST_THREADS)) as pool:
+        list(pool.map(partial(_sort, coded), blocks))
+        indptr = _starts(coded, blocks)
+        pieces = _pieces(coded, blocks, indptr)
+        place = _places(coded, blocks, indptr)
+        arrays = {}
+        for name in ARRAYS[1:]:
+            source = getattr(coded, name)
+            setattr(coded, name, np.empty(0, source.dtype))
+            arrays[name] = np.empty_like(source)
+            # Somebody who kept the column, or a view of it, keeps its rows.
+            move = partial(_move, source, arrays[name], place, sys.getrefcount(source) == ALONE)
+            for some in pieces:
+                list(pool.map(move, some))
+            del source, move
     coded.sample = np.empty(0, np.int32)
     return LabelMatrix(coded.sample_ids, coded.topics, coded.teachers, indptr, **arrays)
 
 
-def _places(coded: Coded, blocks: Sequence[slice], indptr: np.ndarray) -> np.ndarray:
-    """Where each row goes in the matrix: [rows].
+def _starts(coded: Coded, blocks: Sequence[slice]) -> np.ndarray:
+    """Where the rows of each sample begin, behind a zero: int64 [samples + 1]. With each row that gets its place its
+    sample's moves on, until they are the ends, and the whole is `indptr`."""
+    starts = np.zeros(len(coded.sample_ids) + 1, np.int64)
+    for block in blocks:
+        samples, _, lengths = _runs(coded.sample[block])
+        if samples[-1] == len(starts) - 2:  # behind the last sample begins nothing
+            samples, lengths = samples[:-1], lengths[:-1]
+        starts[samples + 2] += lengths
+    return np.cumsum(starts, out=starts)
+
+
+def _pieces(coded: Coded, blocks: Sequence[slice], starts: np.ndarray) -> list[list[slice]]:
+    """The blocks in pieces, one list for each range of samples. When their rows are moved, their old memory is given
+    back: at no time is a whole column held twice."""
+    parts = max(1, min(PARTS, len(coded) // PART))
+    first = np.searchsorted(starts[1:], np.arange(1, parts) * (len(coded) // parts)).astype(np.int32)
+    cuts = [[block.start, *(block.start + np.searchsorted(coded.sample[block], first)), block.stop] for block in blocks]
+    return [[slice(int(cut[part]), int(cut[part + 1])) for cut in cuts] for part in range(parts)]
+
+
+def _places(coded: Coded, blocks: Sequence[slice], starts: np.ndarray) -> np.ndarray:
+    """Where each row goes in the matrix: [rows]. Makes `starts` the matrix's indptr.
 
     The samples are not needed any more, so that the places take their memory where they are small enough.
     """
     places = coded.sample.view(np.uint32) if len(coded) < 1 << 32 else np.empty(len(coded), np.int64)
-    free = indptr[:-1].copy()  # where the next row of each sample goes
+    free = starts[1:]  # where the next row of each sample goes
     for block in blocks:
-        samples, starts, lengths = _runs(coded.sample[block])
-        places[block] = np.arange(lengths.sum()) + np.repeat(free[samples] - starts, lengths)
+        samples, begins, lengths = _runs(coded.sample[block])
+        places[block] = np.arange(block.stop - block.start) + np.repeat(free[samples] - begins, lengths)
         free[samples] += lengths
     return places
+
+
+def _move(source: np.ndarray, target: np.ndarray, place: np.ndarray, last: bool, rows: slice) -> None:
+    """Moves rows to their places in `target`. last: nobody reads them in `source` again."""
+    target[place[rows].astype(np.int64)] = source[rows]
+    if last:
+        give_back(source, rows.start, rows.stop)
 
 
 def _sort(coded: Coded, block: slice) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from t2t.core.errors import T2TError
 from t2t.data import coding
 from t2t.data.coding import Coded, code, codes, distinct, positions
+from t2t.data.growing import Growing, give_back
 from t2t.data.labels import LABEL_SCHEMA, label_blocks, write_parquet
 
 pytestmark = pytest.mark.unit
@@ -58,7 +60,7 @@ def coded(source: object) -> Coded:
     return code(source, *names)  # type: ignore[arg-type]
 
 
-def test_blocks_of_a_file_and_dictionaries_that_wait_give_the_rows_of_the_tables(
+def test_blocks_of_a_file_give_the_rows_of_the_tables_whichever_names_are_in_a_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = coded(tables(4))
@@ -72,9 +74,9 @@ def test_blocks_of_a_file_and_dictionaries_that_wait_give_the_rows_of_the_tables
     blocks = [block for file in files for block in label_blocks(file, rows=10)]
     assert [len(block) for block in blocks] == [13, 27] * 4
     assert pa.types.is_dictionary(blocks[0]["sample_id"].type)
-    # Looked up several times, and not before the end.
-    for waiting in (0, 1000):
-        monkeypatch.setattr(coding, "WAITING", waiting)
+    # In a table of all samples' names, and in one of those that occur.
+    for few in (0, 100):
+        monkeypatch.setattr(coding, "FEW", few)
         for column, expected in zip(coded(blocks).columns, whole.columns, strict=True):
             assert column.dtype == expected.dtype
             np.testing.assert_array_equal(column, expected)
@@ -87,3 +89,69 @@ def test_an_error_while_a_table_is_read_ahead_reaches_the_caller() -> None:
 
     with pytest.raises(T2TError, match="unreadable"):
         coded(broken())
+
+
+def rows_one_by_one(source: list[pa.Table], samples: list[str], topics: list[str], teachers: list[str]) -> list[tuple]:
+    """The rows in plain Python, and table by table how many there are up to its end."""
+    found, ends = [], []
+    for table in source:
+        for row in table.select(LABEL_SCHEMA.names).to_pylist():
+            sample, topic, teacher, confidence = row.values()
+            if sample in samples and topic in topics and teacher in teachers:
+                found.append((samples.index(sample), topics.index(topic), teachers.index(teacher), confidence))
+        ends.append(len(found))
+    return [*found, tuple(ends)]
+
+
+KINDS = {
+    "string": pa.string(),
+    "large_string": pa.large_string(),
+    "string_view": pa.string_view(),
+    "dictionary": pa.dictionary(pa.int32(), pa.string()),
+    "narrow dictionary": pa.dictionary(pa.int8(), pa.string()),
+    "large dictionary": pa.dictionary(pa.int32(), pa.large_string()),
+}
+
+
+@pytest.mark.parametrize("few", [0, 100])
+@pytest.mark.parametrize("ids", [pa.string(), pa.large_string()])
+def test_odd_tables_give_the_rows_of_plain_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: float, ids: pa.DataType
+) -> None:
+    """Every kind of text, empty tables, unknown names, nulls, doubled rows and ids, row groups of any size."""
+    monkeypatch.setattr(coding, "FEW", few)
+    rng, source = np.random.default_rng(1), []
+    for number, (name, kind) in enumerate(KINDS.items()):
+        count = 0 if name == "string_view" and few else 60
+        columns = [
+            [f"s{i}" if i else None for i in rng.integers(14, size=count)],
+            [f"t{i}" if i else None for i in rng.integers(7, size=count)],
+            [f"teacher {number % 4}"] * count,
+        ]
+        plain = pa.table([*columns, rng.random(count, np.float32)], schema=pa.schema(
+            [field.with_nullable(True) for field in LABEL_SCHEMA]))  # fmt: skip
+        plain = pa.concat_tables([plain, plain.slice(0, 5), plain.slice(0, 0)])
+        for column in range(3):
+            plain = plain.set_column(column, LABEL_SCHEMA.names[column], plain.column(column).cast(kind))
+        source.append(plain)
+        for size in (1, 7, 1000) if name == "string" else ():
+            pa.parquet.write_table(plain, tmp_path / "labels.parquet", row_group_size=size)
+            source += label_blocks(tmp_path / "labels.parquet", rows=20)
+    samples = [f"s{i}" for i in range(12, -1, -1)]
+    names = [*samples, "s3", "s5"], [f"t{i}" for i in range(5)], [f"teacher {i}" for i in (2, 0, 1)]
+    found = code(source, pa.array(names[0], ids), *names[1:])
+    rows = [tuple(value.item() for value in row) for row in zip(*found.columns, strict=True)]
+    assert [*rows, tuple(found.ends)] == rows_one_by_one(source, *names)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5000])
+def test_columns_grow_and_give_back_what_nobody_reads(rows: int) -> None:
+    column, parts = Growing(np.int32), [np.full(rows, number, np.int32) for number in range(50)]
+    for part in parts:
+        column.append(part)
+    array = column.array
+    np.testing.assert_array_equal(array, np.concatenate(parts))
+    give_back(array, rows * 10, rows * 20)
+    np.testing.assert_array_equal(array[: rows * 10], np.concatenate(parts)[: rows * 10])
+    np.testing.assert_array_equal(array[rows * 20 :], np.concatenate(parts)[rows * 20 :])
+    give_back(np.arange(9), 0, 9)  # of an array of numpy's, nothing

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2t.core.errors import T2TError
+from t2t.data.coding import code
 from t2t.data.labels import HUMAN, LABEL_SCHEMA
+from t2t.training import matrix as matrix_module
 from t2t.training.baselines import conventional_average
-from t2t.training.matrix import ARRAYS, LabelMatrix, build_matrix
+from t2t.training.matrix import ARRAYS, LabelMatrix, assemble, build_matrix
 
 pytestmark = pytest.mark.unit
 
@@ -179,3 +181,30 @@ def test_the_conventional_average_has_one_order_and_the_types_of_a_matrix() -> N
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
     assert rows_of(first, 0) == [("s0", topic, HUMAN, 0.5) for topic in sorted(TOPICS)]
     assert rows_of(first, 1) == [human, ("s1", "blue box", HUMAN, 0.5), ("s1", "rain", HUMAN, 0.5)]
+
+
+@pytest.mark.parametrize("parts", [1, 3, 8])
+def test_rows_moved_range_by_range_are_those_of_a_stable_sort(monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
+    monkeypatch.setattr(matrix_module, "PART", 10_000 // parts)
+    monkeypatch.setattr(matrix_module, "PARTS", parts)
+    monkeypatch.setattr(matrix_module, "BLOCK", 3000)
+    rng, names = np.random.default_rng(0), [f"s{i}" for i in range(500)]
+    tables, teachers = [], [f"teacher {i}" for i in range(4)]
+    for number in range(4):
+        sample = rng.integers(550, size=4000) if number % 2 else np.sort(rng.integers(480, size=4000))
+        columns = [[f"s{i}" for i in sample], [TOPICS[i] for i in rng.integers(len(TOPICS), size=4000)]]
+        columns += [[teachers[number]] * 4000, rng.random(4000, np.float32)]
+        tables.append(pa.table(columns, schema=LABEL_SCHEMA))
+    coded = code(tables, names, TOPICS, teachers)
+    order = np.argsort(coded.sample, kind="stable")
+    expected = [column[order] for column in coded.columns[1:]]
+    kept = coded.confidence
+    before = kept.copy()
+    matrix = assemble(coded)
+    assert matrix.indptr.tolist() == [0, *np.cumsum(np.bincount(np.concatenate([[], *[
+        [int(i[1:]) for i in table["sample_id"].to_pylist() if int(i[1:]) < 500] for table in tables
+    ]]).astype(int), minlength=500))]  # fmt: skip
+    for name, column in zip(ARRAYS[1:], expected, strict=True):
+        assert (getattr(matrix, name).dtype, getattr(matrix, name).tobytes()) == (column.dtype, column.tobytes())
+    # Within a block rows are sorted in place; none is lost to somebody who kept the column.
+    np.testing.assert_array_equal(np.sort(kept), np.sort(before))
