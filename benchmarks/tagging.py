@@ -25,7 +25,8 @@ from t2t.data.labels import LABEL_SCHEMA, write_parquet
 from t2t.students import build_student
 from t2t.students.config import DualEncoderConfig, TaggingConfig
 from t2t.students.dual_encoder import Student
-from t2t.students.tagging import tag, top_columns
+from t2t.students.tagging import tag
+from t2t.students.topk import top_columns
 
 TOPICS, K, RANDOM, FRAMES, WIDTH = 10_000, 10, 10, 2, 32
 CONFIG = TaggingConfig(top_k=K, random=RANDOM)
