@@ -114,14 +114,16 @@ def workers(threads: int) -> Iterator[Callable[..., Callable[[], Any]]]:
     if threads <= 1:
         yield partial
         return
+    usual = torch.get_num_threads()
     with ThreadPoolExecutor(threads, "tagging", _alone) as pool:
         ready = Barrier(threads)
         wait([pool.submit(ready.wait) for _ in range(threads)])
-        torch.set_num_threads(threads)  # of new threads; a worker's call has set it for those, too
+        torch.set_num_threads(usual)  # of later threads, for which a worker's call counts, too
         yield lambda *call: pool.submit(*call).result
 
 
 def _alone() -> None:
+    torch.get_num_threads()  # what the first look in a thread takes over would else come after what is set
     torch.set_num_threads(1)
     if find_spec("faiss") is not None:
         import faiss
