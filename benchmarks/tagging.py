@@ -3,7 +3,7 @@
 All sides begin from the same sample and text embeddings, so that the student's towers, which would be the same work on
 every side, hide nothing; one line shows t2t and the limit with the sample tower, as a campaign runs it. t2t does more
 than the others: it also draws the random topics and ends with the labels in a Parquet file, where the others end with
-indices and cosines in memory.
+indices and cosines in memory. What it is to be measured by is FAISS's exact search alone.
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ from t2t.data.labels import LABEL_SCHEMA, write_parquet
 from t2t.students import build_student
 from t2t.students.config import DualEncoderConfig, TaggingConfig
 from t2t.students.dual_encoder import Student
-from t2t.students.tagging import tag, top_columns
+from t2t.students.tagging import tag
+from t2t.students.topk import top_columns
 
 TOPICS, K, RANDOM, FRAMES, WIDTH = 10_000, 10, 10, 2, 32
+# Samples that are tagged with MANY topics, whose embeddings are drawn.
+MANY, MANY_SAMPLES = 1_000_000, 1024
 CONFIG = TaggingConfig(top_k=K, random=RANDOM)
 T2T, LIMIT, NEIGHBORS, SEARCH = "t2t", "torch.matmul + topk", "NearestNeighbors", "semantic_search"
 COSINE = 'NearestNeighbors(metric="cosine")'
+FAISS, T2T_MANY, FAISS_MANY = "FAISS, IndexFlatIP", f"t2t, {MANY:,} topics", f"FAISS, IndexFlatIP, {MANY:,} topics"
 WITH_TOWER, LIMIT_WITH_TOWER = "t2t with the sample tower", "tower, torch.matmul + topk"
 
 
@@ -45,6 +49,7 @@ class Encoded(Student):
 
 def run(full: bool) -> Result | str:
     try:
+        import faiss
         from sentence_transformers import util
         from sklearn.neighbors import NearestNeighbors
     except ImportError as error:
@@ -55,7 +60,7 @@ def run(full: bool) -> Result | str:
         title=f"Tagging with {TOPICS:,} topics",
         axis="samples",
         unit="samples/s",
-        targets={LIMIT: 1 / 1.5, NEIGHBORS: 3, COSINE: 3, SEARCH: 3},
+        targets={LIMIT: 1 / 1.5, NEIGHBORS: 3, COSINE: 3, SEARCH: 3, FAISS: 1 / 1.1, FAISS_MANY: 1 / 1.1},
     )
     student, names = tiny_student(), topics()
     texts = student.encode_topics(names)
@@ -81,7 +86,8 @@ def run(full: bool) -> Result | str:
             return util.semantic_search(samples, texts, top_k=K, score_function=util.dot_score)
 
         if size == sizes[0]:
-            agree(dense(samples), neighbors(samples), search(samples), top_columns(samples @ texts.T, K))
+            own = top_columns(samples @ texts.T, K)
+            agree(dense(samples), neighbors(samples), searched(faiss, samples, texts), search(samples), own)
         sides: dict[str, Callable[[], object]] = {
             T2T: partial(tagged, encoded, frames, ids),
             LIMIT: partial(dense, samples),
@@ -89,6 +95,7 @@ def run(full: bool) -> Result | str:
             NEIGHBORS: partial(neighbors, samples, algorithm="brute"),
             COSINE: partial(neighbors, samples, metric="cosine"),
             SEARCH: partial(search, samples),
+            FAISS: partial(searched, faiss, samples, texts),
             WITH_TOWER: partial(tagged, student, frames, ids),
             LIMIT_WITH_TOWER: partial(dense_with_tower, frames),
         }
@@ -96,7 +103,9 @@ def run(full: bool) -> Result | str:
             result.measured.append(Measured(side=side, size=size, amount=size, seconds=seconds))
     size = sizes[-1]
     own = result.at(T2T, size).median
-    result.ratios = {side: result.at(side, size).median / own for side in (LIMIT, NEIGHBORS, COSINE, SEARCH)}
+    result.ratios = {side: result.at(side, size).median / own for side in (LIMIT, NEIGHBORS, COSINE, SEARCH, FAISS)}
+    if full:
+        many(result, faiss)
     with_tower = result.at(LIMIT_WITH_TOWER, size).median / result.at(WITH_TOWER, size).median
     result.figures["against the limit, both with the sample tower"] = f"{with_tower:.2f}"
     for number in (10_000, 100_000, 1_000_000) if full else []:
@@ -109,10 +118,69 @@ def run(full: bool) -> Result | str:
     return result
 
 
-def agree(dense: torch.Tensor, neighbors: np.ndarray, search: list[Any], own: torch.Tensor) -> None:
+def searched(faiss: Any, samples: torch.Tensor, texts: torch.Tensor) -> np.ndarray:
+    """FAISS's exact search, with nothing of what t2t does beside it: the K best topics of each sample."""
+    index = faiss.IndexFlatIP(texts.shape[1])
+    index.add(texts.numpy())
+    found: np.ndarray = index.search(samples.numpy(), K)[1]
+    return found
+
+
+def many(result: Result, faiss: Any) -> None:
+    """Adds t2t and FAISS with a million topics, and what t2t's memory comes to."""
+    names, texts, samples = many_topics(), drawn(MANY, 2), drawn(MANY_SAMPLES, 3)
+    encoded, ids = student_with(samples), sample_ids(MANY_SAMPLES)
+
+    def tagged() -> None:
+        with labels_file() as out:
+            write_parquet(tag(encoded, NO_FRAMES, ids, names, "self", CONFIG, texts=texts), out, LABEL_SCHEMA)
+
+    sides: dict[str, Callable[[], object]] = {T2T_MANY: tagged, FAISS_MANY: partial(searched, faiss, samples, texts)}
+    for side, seconds in interleave(sides, runs=3, warm=True).items():
+        result.measured.append(Measured(side=side, size=MANY_SAMPLES, amount=MANY_SAMPLES, seconds=seconds))
+    own = result.at(T2T_MANY, MANY_SAMPLES).median
+    result.ratios[FAISS_MANY] = result.at(FAISS_MANY, MANY_SAMPLES).median / own
+    for number in (TOPICS, 100_000, MANY):
+        found = alone(memory_by_topics, number, prepare=prepare_topics)
+        memory = f"{found.memory / 2**20:,.0f} MiB"
+        result.figures[f"memory added by {MANY_SAMPLES:,} samples with {number:,} topics"] = (
+            f"{memory} at most, their names in Arrow included"
+        )
+
+
+# A student whose samples are encoded looks at none.
+NO_FRAMES = Embeddings([], np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), WIDTH)
+
+
+def many_topics(size: int = MANY) -> list[str]:
+    return [f"topic {number}" for number in range(size)]
+
+
+def drawn(size: int, seed: int) -> torch.Tensor:
+    """Vectors of unit length, as long as the student's."""
+    vectors = torch.randn(size, DualEncoderConfig().dim, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(vectors, dim=1)
+
+
+def prepare_topics(size: int) -> tuple[Student, torch.Tensor, list[str]]:
+    """The student, its topics' embeddings and names; the libraries' own buffers are there already."""
+    encoded, texts, names = student_with(drawn(MANY_SAMPLES, 3)), drawn(size, 2), many_topics(size)
+    memory_by_topics((encoded, texts, names))
+    return encoded, texts, names
+
+
+def memory_by_topics(prepared: tuple[Student, torch.Tensor, list[str]]) -> int:
+    """Tags the samples; returns the rows written."""
+    encoded, texts, names = prepared
+    with labels_file() as out:
+        tables = tag(encoded, NO_FRAMES, sample_ids(MANY_SAMPLES), names, "self", CONFIG, texts=texts)
+        return write_parquet(tables, out, LABEL_SCHEMA)
+
+
+def agree(dense: torch.Tensor, neighbors: np.ndarray, faiss: np.ndarray, search: list[Any], own: torch.Tensor) -> None:
     """All sides find the same topics (but for a pair of cosines that differ in their last bit)."""
-    searched = np.array([[hit["corpus_id"] for hit in hits] for hits in search])
-    for other in (neighbors, searched, own.numpy()):
+    semantic = np.array([[hit["corpus_id"] for hit in hits] for hits in search])
+    for other in (neighbors, faiss, semantic, own.numpy()):
         shared = np.mean([len({*a} & {*b}) for a, b in zip(dense.tolist(), other.tolist(), strict=True)]) / K
         if shared < 0.999:
             raise AssertionError(f"the sides differ: {shared:.2%} of the top {K} are the same")

@@ -1,6 +1,6 @@
 """The student labels unlabeled videos: the self-training step (paper, section 3.3).
 
-Samples and topics are encoded once each; scores are a matrix product by blocks of samples. For each sample the top k
+Samples and topics are encoded once each; cosines are a matrix product (`t2t.students.topk`). For each sample the top k
 topics are kept, and r random others: a teacher's low confidences teach as much as its high ones, and the new identity's
 task is to be learned over the whole input distribution. Confidences are stored raw.
 
@@ -9,8 +9,13 @@ A confidence rises with the cosine, so the top k are those of the cosines, and o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
+from threading import Barrier
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +26,7 @@ from t2t.core.progress import progress
 from t2t.data.labels import LABEL_SCHEMA
 from t2t.students.base import Reads
 from t2t.students.config import TaggingConfig
+from t2t.students.topk import Topics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,11 +34,8 @@ if TYPE_CHECKING:
     from t2t.data.embeddings.store import Embeddings
     from t2t.students.student import Student
 
-# Cosines are held for as many samples at once as fit into so many bytes: 1,677 samples with 10,000 topics.
-COSINE_BYTES = 64 << 20
-
-# Columns of a group whose best number stands for all of them in `top_columns`.
-GROUP = 16
+# Samples that are looked at together where the product comes in tiles: in this thread, and in several.
+PARTS = 512, 256
 
 
 def tag(
@@ -59,35 +62,73 @@ def tag(
     names = pa.array(topics, pa.string())
     ids = pa.array(sample_ids, pa.string())
     texts = student.encode_topics(topics, config.identity) if texts is None else texts
-    rows = max(1, min(config.block, len(ids), COSINE_BYTES // (4 * max(len(topics), 1))))
-    buffer = texts.new_empty(rows, len(topics))
-    with progress(f"Tagging as {teacher_id}", len(sample_ids), "samples", part=True) as advance:
-        for start in range(0, len(sample_ids), config.block):
-            block = np.arange(start, min(start + config.block, len(sample_ids)))
-            chosen = np.empty((len(block), k + r), np.int64)
-            confidence = np.empty((len(block), k + r), np.float32)
-            for at, samples in enumerate(student.embed(embeddings, block).split(rows)):
-                part = slice(at * rows, at * rows + len(samples))
-                cosine = torch.mm(samples, texts.T, out=buffer[: len(samples)])
-                part_ids = ids.slice(start + part.start, len(samples))
-                if isinstance(student, Reads):
-                    found = _read(student, embeddings, block[part], topics, cosine, k, config.identity)
-                    chosen[part, :k], confidence[part, :k] = found
-                else:
-                    chosen[part, :k] = top_columns(cosine, k).cpu().numpy()
-                chosen[part, k:] = random_others(chosen[part, :k], len(topics), r, part_ids, seed)
-                if isinstance(student, Reads):
-                    others = chosen[part, k:]
-                    confidence[part, k:] = student.read(embeddings, block[part], topics, others, config.identity)
-                else:
-                    pairs = torch.from_numpy(chosen[part]).to(cosine.device)
-                    confidence[part] = student.answers(cosine.gather(1, pairs), config.identity)
-            owner = pa.array(np.repeat(block, k + r))
-            columns = [ids.take(owner), names.take(pa.array(chosen.ravel()))]
-            columns.append(pa.repeat(pa.scalar(teacher_id), len(owner)))
-            columns.append(pa.array(confidence.ravel()))
-            yield pa.table(columns, schema=LABEL_SCHEMA)
+    known = Topics(texts, min(config.block, len(ids)))
+    teacher = pa.scalar(teacher_id)
+
+    def chosen(samples: Tensor, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The topics of some samples, int64 [n, k + r], and their confidences."""
+        cosines = known.of(samples)
+        draw = partial(random_others, topics=len(topics), r=r, sample_ids=ids.slice(block[0], len(block)), seed=seed)
+        if isinstance(student, Reads):
+            likely = cosines.top(min(max(student.shortlist, k), len(topics)))[0]
+            top, confidence = _read(student, embeddings, block, topics, likely, k, config.identity)
+            others = draw(top)
+            read = student.read(embeddings, block, topics, others, config.identity)
+            return np.hstack([top, others]), np.hstack([confidence, read])
+        top, cosine = cosines.top(k)
+        others = draw(top)
+        return np.hstack([top, others]), student.answers(torch.hstack([cosine, cosines.at(others)]), config.identity)
+
+    def table(parts: Sequence[Callable[[], tuple[np.ndarray, np.ndarray]]], block: np.ndarray) -> pa.Table:
+        pairs, confidence = (np.concatenate(column) for column in zip(*(part() for part in parts), strict=True))
+        owner = pa.array(np.repeat(block, k + r))
+        columns = [ids.take(owner), names.take(pa.array(pairs.ravel())), pa.repeat(teacher, len(owner))]
+        return pa.table([*columns, pa.array(confidence.ravel())], schema=LABEL_SCHEMA)
+
+    threads = torch.get_num_threads() if known.tiled and not isinstance(student, Reads) else 1
+    with progress(f"Tagging as {teacher_id}", len(ids), "samples", part=True) as advance, workers(threads) as submit:
+        done: pa.Table | None = None
+        for start in range(0, len(ids), config.block):
+            block = np.arange(start, min(start + config.block, len(ids)))
+            sizes = known.sizes(len(block), PARTS[threads > 1])
+            encoded = student.embed(embeddings, block).split(sizes)
+            places = np.split(block, np.cumsum(sizes)[:-1])
+            parts = [submit(chosen, samples, place) for samples, place in zip(encoded, places, strict=True)]
+            # Whoever takes the last block's table writes it while this block is computed.
+            if done is not None:
+                yield done
+            done = table(parts, block)
             advance(len(block))
+        if done is not None:
+            yield done
+
+
+@contextmanager
+def workers(threads: int) -> Iterator[Callable[..., Callable[[], Any]]]:
+    """Gives what has a function called by one of some threads, and returns what waits for its result. One thread: the
+    call is made where its result is asked for.
+
+    torch and FAISS have an OpenMP runtime each, whose threads would wait for one another on the same cores: inside of
+    these threads each uses only the one that it is called from.
+    """
+    if threads <= 1:
+        yield partial
+        return
+    usual = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, "tagging", _alone) as pool:
+        ready = Barrier(threads)
+        wait([pool.submit(ready.wait) for _ in range(threads)])
+        torch.set_num_threads(usual)  # of later threads, for which a worker's call counts, too
+        yield lambda *call: pool.submit(*call).result
+
+
+def _alone() -> None:
+    torch.get_num_threads()  # what the first look in a thread takes over would else come after what is set
+    torch.set_num_threads(1)
+    if find_spec("faiss") is not None:
+        import faiss
+
+        faiss.omp_set_num_threads(1)
 
 
 def _read(
@@ -95,7 +136,7 @@ def _read(
     embeddings: Embeddings,
     samples: np.ndarray,
     topics: Sequence[str],
-    cosine: Tensor,
+    likely: np.ndarray,
     k: int,
     identity: str,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -103,53 +144,12 @@ def _read(
     its embeddings find likely, or all where there are no more.
 
     Args:
-        samples: int64 [N], positions in `embeddings`. cosine: float [N, M].
+        samples: int64 [N], positions in `embeddings`. likely: int64 [N, C], positions in `topics`.
     """
-    likely = top_columns(cosine, min(max(student.shortlist, k), len(topics))).cpu().numpy()
     likely.sort(axis=1)
     read = student.read(embeddings, samples, topics, likely, identity)
     best = np.argsort(-read, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(likely, best, axis=1), np.take_along_axis(read, best, axis=1)
-
-
-def top_columns(scores: Tensor, k: int) -> Tensor:
-    """The k best columns of each row, best first, of equal ones the first: int64 [N, k].
-
-    Exact. The k + 1 best numbers of a row lie in the k + 1 groups of columns whose best are highest, so that the
-    selection goes over groups first, and then over the columns of a few groups. The number behind the k-th tells
-    whether equal numbers stand at the border; only then it matters which of them a selection takes.
-
-    Args:
-        scores: float [N, M], M >= k.
-    """
-    rows, columns = scores.shape
-    if not k:
-        return torch.empty(rows, 0, dtype=torch.int64, device=scores.device)
-    look = min(k + 1, columns)
-    if 2 * look * GROUP < columns:
-        groups = columns // GROUP
-        best = scores[:, : groups * GROUP].unflatten(1, (GROUP, groups)).amax(1).topk(look, sorted=False).indices
-        members = torch.arange(0, groups * GROUP, groups, device=scores.device)
-        rest = torch.arange(groups * GROUP, columns, device=scores.device).expand(rows, -1)
-        candidates = torch.cat([(best.unsqueeze(2) + members).flatten(1), rest], dim=1)
-        values, at = scores.gather(1, candidates).topk(look)
-        columns_of_best = candidates.gather(1, at)[:, :k]
-    else:
-        values, columns_of_best = scores.topk(look)
-        columns_of_best = columns_of_best[:, :k]
-    if look > k and (unsure := values[:, k - 1] == values[:, k]).any():
-        columns_of_best[unsure] = _first_at_border(scores[unsure], values[unsure, k - 1 : k], k)
-    columns_of_best = columns_of_best.sort(dim=1).values
-    return columns_of_best.gather(
-        1, scores.gather(1, columns_of_best).sort(dim=1, descending=True, stable=True).indices
-    )
-
-
-def _first_at_border(scores: Tensor, border: Tensor, k: int) -> Tensor:
-    """The columns above the k-th best number, and the first of those that equal it: int64 [N, k]."""
-    above, equal = ~(scores <= border), scores == border
-    taken = above | (equal & (equal.cumsum(1) <= k - above.sum(1, keepdim=True)))
-    return taken.nonzero()[:, 1].view(-1, k)
 
 
 def random_others(top: np.ndarray, topics: int, r: int, sample_ids: pa.Array, seed: int) -> np.ndarray:

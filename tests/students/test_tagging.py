@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from t2t.data.labels import LABEL_SCHEMA
 from t2t.students.config import TaggingConfig
-from t2t.students.tagging import GROUP, random_others, tag, top_columns
+from t2t.students.tagging import random_others, tag
+from t2t.students.topk import GROUP, top_columns
 from tests.helpers.students import TOPICS, random_clips, tiny_student
 
 N, M = 17, 40
@@ -130,7 +131,7 @@ def test_the_labels_do_not_depend_on_how_much_memory_the_cosines_may_take(
     oracle: Oracle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tagged(oracle, top_k=3, random=4, block=8)
-    monkeypatch.setattr("t2t.students.tagging.COSINE_BYTES", 3 * 4 * M)
+    monkeypatch.setattr("t2t.students.topk.COSINE_BYTES", 3 * 4 * M)
     assert tagged(oracle, top_k=3, random=4, block=8) == whole
 
 
