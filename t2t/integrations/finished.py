@@ -20,8 +20,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from t2t.campaign.config import CampaignConfig
 from t2t.campaign.encoders import out
 from t2t.campaign.entries import open_dataset, teacher_content
@@ -30,8 +28,7 @@ from t2t.campaign.ledger import Ledger
 from t2t.campaign.lineup import Lineup
 from t2t.campaign.record import champion
 from t2t.campaign.seeds import seeded
-from t2t.commands.rounds import print_rounds
-from t2t.commands.tables import console
+from t2t.commands.rounds import print_hints, print_rounds
 from t2t.core.errors import T2TError
 from t2t.core.files import remove_leftovers, sha256, write_text
 from t2t.core.host import observer_names, shown
@@ -142,9 +139,7 @@ def run_finished(workspace: Workspace, config: CampaignConfig) -> bool:
 def print_closing(workspace: Workspace, ledger: Ledger) -> None:
     """What a run ends with: the table of rounds, and what one may want next."""
     print_rounds(workspace, ledger.layout.name)
-    console.print()
-    for what, where in hints(workspace, ledger).items():
-        console.print(f"{what + ':':<30} [bold]{escape(where)}[/bold]", soft_wrap=True)
+    print_hints(hints(workspace, ledger))
 
 
 def hints(workspace: Workspace, ledger: Ledger) -> dict[str, str]:
