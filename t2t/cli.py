@@ -123,6 +123,10 @@ def run(
     begun = preflight(context.obj, config)
     check_history(context.obj.work)
     check_environment(context.obj.work, ["PREFECT_API_URL"])
+    from t2t.integrations.finished import run_finished
+
+    if begun and run_finished(context.obj, config):
+        return  # nothing is left to do, which was found without the libraries of a run
     check_data(context.obj, config, begun)
     from t2t.run import run_campaign
 

@@ -16,8 +16,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import CampaignConfig
 from t2t.campaign.decision import command, question
@@ -25,25 +23,24 @@ from t2t.campaign.facts import Settled
 from t2t.campaign.loop import Step
 from t2t.campaign.loop import run as run_loop
 from t2t.campaign.observer import Observer, open_observers
-from t2t.campaign.record import Record, champion
+from t2t.campaign.record import Record
 from t2t.campaign.seeds import seeded, tell_seed
 from t2t.campaign.steps.prepare import outside_teachers
 from t2t.commands.page import write_report
 from t2t.commands.page.study import StudyReport, write_study_report
-from t2t.commands.rounds import print_rounds
 from t2t.commands.tables import console
 from t2t.core.config import parse
 from t2t.core.errors import expect
-from t2t.core.host import check_environment, observer_names, shown
+from t2t.core.host import check_environment, observer_names
 from t2t.core.workspace import Workspace
 from t2t.data.soundness import refuse_unsound
 from t2t.distillation.entries import DistillationRun, check_distillation, read_distillation
 from t2t.distillation.watcher import Watcher
 from t2t.integrations.door import login_of
+from t2t.integrations.finished import inputs, note_finished, print_closing
 from t2t.integrations.mlflow.page import log_page
 from t2t.integrations.mlflow.store import load_mlflow
 from t2t.integrations.mlflow.study import log_study
-from t2t.integrations.mlflow.text import MODE
 from t2t.integrations.services import prefect_server
 from t2t.studies.cells import read_study
 from t2t.studies.checks import refuse_part, study_lock
@@ -109,6 +106,7 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
     opened = Campaign(config, workspace)
     refuse_unsound(opened.dataset)  # reading it checks it, before the lake is made
     check_environment(workspace.work, ["PREFECT_API_URL", *_history()])
+    begun = inputs(workspace, config, opened.dataset, opened.lake)
     teachers = outside_teachers(opened)
     for teacher in teachers if not opened.ledger.records() else ():
         # One without a key, a budget or its package says so here, and not after Prefect's server is up.
@@ -124,10 +122,8 @@ def run_campaign(workspace: Workspace, config: CampaignConfig) -> None:
             run_loop(one, open_observers(one))
     else:
         _run_flow(opened, workspace)
-    print_rounds(workspace, opened.config.name)
-    console.print()
-    for what, where in hints(opened).items():
-        console.print(f"{what + ':':<30} [bold]{escape(where)}[/bold]", soft_wrap=True)
+    note_finished(workspace, config, opened.dataset, opened.lake, begun)
+    print_closing(workspace, opened.ledger)
 
 
 def _run_flow(opened: Campaign, workspace: Workspace) -> None:
@@ -267,31 +263,6 @@ def run_distillation_flow(workspace: Workspace, order: DistillationRun) -> None:
         from t2t.flows.distill import distill as flow
 
         flow(order, workspace=workspace)
-
-
-def hints(campaign: Campaign) -> dict[str, str]:
-    """What a person may want next: what it is, and what to type or open, with the servers that are in use."""
-    name, records = campaign.config.name, campaign.ledger.records()
-    found: dict[str, str] = {}
-    if "mlflow" in observer_names():
-        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-        web = uri.startswith(("http://", "https://"))
-        found["Look at the rounds in MLflow"] = f"{shown(uri).rstrip('/')}/#/experiments{MODE}" if web else "t2t ui"
-        if uri and not web:
-            found["Look at the rounds in MLflow"] = (
-                f"T2T_SERVER_LOGIN_FILE={campaign.workspace.work / 'login'} python -m t2t.integrations.mlflow.server "
-                f"--backend-store-uri {shown(uri)}"
-            )
-    if api := os.environ.get("PREFECT_API_URL"):
-        found["The run in Prefect"] = os.environ.get("PREFECT_UI_URL") or shown(api).rstrip("/").removesuffix("/api")
-    best = champion(records)
-    if best is not None:
-        found[f"Ask the champion (round {best.round})"] = f"t2t predict {name} FILE"
-        other = best.round - 1 if best.round else records[-1].round
-        if other != best.round:
-            first, second = sorted((other, best.round))
-            found["Two rounds side by side"] = f"t2t compare {name} {first} {second}"
-    return found
 
 
 def report_campaign(workspace: Workspace, campaign: str, leave_one_out: bool, out: Path | None) -> Path:

@@ -130,7 +130,7 @@ def read_campaign(workspace: Workspace, campaign: str, name: str | None, setting
 
 def teacher_entry(workspace: Workspace, teacher_id: str, data: Path | None = None) -> TeacherEntry:
     """A hand-written entry, a member's too. `data` is what `${data}` stands for; without it the text stays as it is."""
-    content, path = _teacher_content(workspace, teacher_id, data, ())
+    content, path = teacher_content(workspace, teacher_id, data)
     return parse_entry(content, path)
 
 
@@ -156,8 +156,8 @@ def _set_of(workspace: Workspace, teacher_id: str) -> tuple[str, str] | None:
     return None
 
 
-def _teacher_content(
-    workspace: Workspace, teacher_id: str, data: Path | None, altering: tuple[str, ...]
+def teacher_content(
+    workspace: Workspace, teacher_id: str, data: Path | None, altering: tuple[str, ...] = ()
 ) -> tuple[dict[str, Any], Path]:
     """An entry as its kind reads it, with the entry of the teacher that it alters in it, and its file."""
     found = _set_of(workspace, teacher_id)
@@ -190,7 +190,7 @@ def with_original(
         if isinstance(of, str):
             if of in altering:
                 raise T2TError(f"{where}: of: {of!r} is altered of itself.")
-            content["of"] = _teacher_content(workspace, of, data, altering)[0]
+            content["of"] = teacher_content(workspace, of, data, altering)[0]
     return content
 
 
@@ -198,7 +198,7 @@ def quick_entry(workspace: Workspace, teacher_id: str) -> TeacherEntry | None:
     """A teacher's entry, where its kind loads within a moment; None where that takes longer and is for later."""
     kind = read_yaml(teacher_file(workspace, teacher_id)).get("kind")
     if kind == "altered":
-        content, path = _teacher_content(workspace, teacher_id, None, ())
+        content, path = teacher_content(workspace, teacher_id, None)
         inner = content.get("of")
         while isinstance(inner, dict) and inner.get("kind") == "altered":
             inner = inner.get("of")

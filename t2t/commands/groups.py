@@ -47,6 +47,9 @@ GROUPS = {"data": data_app, "teachers": teachers_app, "campaigns": campaigns_app
 def data_check(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A dataset: the name of a file in registry/datasets/.")],
+    videos: Annotated[
+        bool, typer.Option("--videos/--no-videos", help="Decode a frame of every video, which takes most of the time.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Read a dataset with every video in it; one clear error for what is wrong, else a table of what is there."""
@@ -57,7 +60,7 @@ def data_check(
     dataset_root(dataset_config(context.obj, name), context.obj.data)
     from t2t.commands.data import check_data
 
-    check_data(context.obj, name, as_json)
+    check_data(context.obj, name, as_json, videos)
 
 
 data_app.command("import")(data_import)

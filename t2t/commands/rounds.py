@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import nan
 from typing import Any
 
@@ -137,3 +138,10 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
         console.print(f"Stopped: {escape(records[-1].stop)}.")
         if records[-1].stop.startswith("collapse"):
             console.print(after_collapse(records[-1].self_teacher or ""))
+
+
+def print_hints(hints: Mapping[str, str]) -> None:
+    """What a person may want next. Args: hints: what it is, and what to type or open."""
+    console.print()
+    for what, where in hints.items():
+        console.print(f"{what + ':':<30} [bold]{escape(where)}[/bold]", soft_wrap=True)

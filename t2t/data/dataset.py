@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,7 +27,8 @@ from t2t.data.embeddings.limits import Limits, with_limits
 from t2t.data.labels import HUMAN
 from t2t.data.limits import TableLimits
 from t2t.data.people import PeopleConfig, left_out
-from t2t.data.remote.addresses import RemoteConfig, fault, is_remote, missing_module, shown
+from t2t.data.remote.addresses import RemoteConfig, is_remote
+from t2t.data.sample_paths import SamplePaths
 from t2t.data.source import SourceFile
 from t2t.data.tables import (
     control_character,
@@ -251,7 +251,7 @@ def dataset_root(config: DatasetConfig, data_root: Path) -> Path:
         root = (data_root / config.root).resolve()
         is_there = root.is_dir()
     except (ValueError, OSError, RuntimeError) as error:
-        # As in `_resolve`.
+        # As of a sample's path.
         reason = one_line(getattr(error, "strerror", None) or error)
         written = one_line(config.root, 200)
         raise T2TError(f"Dataset {config.name!r}: root {written!r} is not a path that can be read: {reason}.") from None
@@ -349,13 +349,14 @@ def _read_samples(file: SourceFile, root: Path, config: DatasetConfig) -> pa.Tab
     )
     paths, modalities = table["path"].to_pylist(), table["modality"].to_pylist()
     files: dict[str, str] = {}  # of numbers, which have many samples each
+    places = SamplePaths(path, root, config.schemes, config.remote)
 
     def resolved_one(index: int, written: str) -> str:
         if modalities[index] != VECTORS:
-            return _resolve(path, index, written, root, config)
+            return places.resolve(index, written)
         file, row = split_row(written)
         if file not in files:
-            files[file] = _resolve(path, index, file, root, config)
+            files[file] = places.resolve(index, file)
             if is_remote(files[file]):
                 where = first_row(path, index)
                 raise DataError(path, "numbers are read from files of this machine; copy it here.", where, "path")
@@ -363,37 +364,3 @@ def _read_samples(file: SourceFile, root: Path, config: DatasetConfig) -> pa.Tab
 
     resolved = [resolved_one(index, written) for index, written in enumerate(paths)]
     return table.set_column(table.column_names.index("path"), "path", pa.array(resolved, pa.string()))
-
-
-def _resolve(manifest: Path, index: int, written: str, root: Path, config: DatasetConfig) -> str:
-    """A sample's absolute path, or its address on another machine. Relative paths must stay under `root`, and URIs must
-    have an allowed scheme."""
-
-    def refused(message: str) -> DataError:
-        seen = shown(written)
-        seen = seen if len(seen) <= 200 else f"{seen[:200]}..."
-        return DataError(manifest, f"{seen!r}{message}", first_row(manifest, index), "path")
-
-    try:
-        if "://" in written:
-            uri = urlparse(written)
-            if uri.scheme not in config.schemes:
-                raise refused(f": allowed schemes are {', '.join(config.schemes)}.")
-            if is_remote(written):
-                if (wrong := missing_module(uri.scheme) or fault(written, config.remote)) is not None:
-                    raise refused(f" {wrong}")
-                return written
-            if uri.netloc not in ("", "localhost"):
-                raise refused(f": files of another machine ({uri.netloc}) cannot be read; copy them here.")
-            target = Path(unquote(uri.path))
-        else:
-            target = (root / written).resolve()
-            if not target.is_relative_to(root):
-                raise refused(f" leads outside of {root}.")
-        if not target.is_file():
-            raise refused(": no such file.")
-    except (ValueError, OSError, RuntimeError) as error:
-        # NUL characters, names that are too long, links in a circle, folders that may not be entered.
-        reason = one_line(getattr(error, "strerror", None) or error)
-        raise refused(f": not a path that can be read: {reason}.") from None
-    return str(target)

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy.special import expit, logit  # type: ignore[import-untyped]
 
 from t2t.core.config import Grown, Later, parse
 from t2t.core.files import read_noted, write_noted
@@ -95,6 +94,8 @@ class Scale(ScaleFacts):
         return np.interp(common, self.common[::step], self.raw[::step]).astype(np.float32)
 
     def _moved(self, common: np.ndarray, times: float) -> np.ndarray:
+        from scipy.special import expit, logit  # type: ignore[import-untyped]
+
         away = logit(np.clip(common, EDGE, 1 - EDGE, dtype=np.float64)) - self.usual
         return np.asarray(expit(self.usual + times * away), np.float32)
 

@@ -26,6 +26,8 @@ INK, GREY, GRID, PAPER = "#000000", "#6B6B6B", "#E3E3E3", "#FFFFFF"
 TEACHERS = (VERMILION, GREEN, PINK, ORANGE, SKY)
 DASHES = ("-", "--", ":")
 DPI = 160
+# Rounds whose numbers have room below the axis; of more every second, third and so on has one.
+MOST_TICKS = 30
 SMALLEST_SPAN = 0.1
 # Inches of a picture that has its legend beside it, and of one that has it below, for narrow pages; of a legend's line.
 WIDE, NARROW, LINE = 8.4, 5.6, 0.21
@@ -159,7 +161,7 @@ def rounds(
         colour, dashes = (styles or {}).get(name, (PINK, "--"))
         axes.axhline(value, color=colour, linestyle=dashes, linewidth=1.5, label=f"{name} ({value:.3f})")
     _mark_champion(axes, table, k, overall)
-    axes.set_xticks(k)
+    axes.set_xticks(k[:: -(-len(k) // MOST_TICKS)])
     axes.margins(x=0.08, y=0.16)
     bottom, top = axes.get_ylim()
     # A single round, or rounds that hardly differ, must not look like a mountain range.

@@ -69,6 +69,8 @@ class GitLake:
         # Commits never change, so each is read once. What is in here has all its ancestors in here.
         self._commits: dict[str, Commit] = {}
         self._by_key: dict[str, list[Commit]] = {}
+        # A commit and all of its files, as they were listed last: many ask for the same one's.
+        self._listed: tuple[str, list[Entry]] = ("", [])
         # A branch whose commits wait to become its own (`together`): its full name, and the newest of them.
         self._waiting: tuple[str, str] | None = None
         self._check_main()
@@ -191,6 +193,9 @@ class GitLake:
         return [Change(path, kind) for path, kind in sorted(changed)]  # type: ignore[arg-type]
 
     def list(self, ref: str, prefix: str = "") -> list[Entry]:
+        commit, listed = self.resolve(ref), self._listed
+        if listed[0] == commit:
+            return [entry for entry in listed[1] if entry.path.startswith(prefix)]
         entries: list[Entry] = []
 
         def walk(tree: pygit2.Tree, base: str) -> None:
@@ -205,8 +210,12 @@ class GitLake:
                     entries.append(Entry(path, self.objects.size(oid, path), oid))
 
         with self._words:
-            walk(self._tree(ref), "")
-        return sorted(entries, key=lambda entry: entry.path)
+            walk(self._tree(commit), "")
+        entries.sort(key=lambda entry: entry.path)
+        if not prefix:
+            self._listed = commit, entries
+            return list(entries)
+        return entries
 
     def uri(self, ref: str, path: str = "") -> str:
         return f"git+file://{self.path}@{self.resolve(ref)}" + (f"/{path}" if path else "")

@@ -38,6 +38,8 @@ class Objects:
         self.repository, self.path = repository, path
         self._sound: set[str] = set()
         self._sound_packs: set[Path] = set()
+        # When the folders of packs had changed last, as all packs were found sound.
+        self._looked_at: list[int | None] | None = None
 
     def commit(self, oid: str) -> pygit2.Commit:
         found = self._read(oid, f"the commit {oid[:12]}")
@@ -66,7 +68,7 @@ class Objects:
 
     def size(self, oid: str, what: str) -> int:
         """Bytes of a file's content, from the object's header: the content is not read."""
-        if self.loose(oid) is None:
+        if not self._is_loose(oid):
             self._check_packs(what)
         try:
             return int(self.repository.odb.read_header(pygit2.Oid(hex=oid))[1])
@@ -99,7 +101,14 @@ class Objects:
 
     def loose(self, oid: str) -> Path | None:
         """The file of an object that has one."""
-        return next((path for folder in self._folders if (path := folder / oid[:2] / oid[2:]).is_file()), None)
+        return next((Path(path) for path in self._files_of(oid) if os.path.isfile(path)), None)
+
+    def _is_loose(self, oid: str) -> bool:
+        return any(map(os.path.isfile, self._files_of(oid)))
+
+    def _files_of(self, oid: str) -> list[str]:
+        # Texts: a listing asks for each of thousands, and a path takes as long as the look at the disk.
+        return [f"{folder}/{oid[:2]}/{oid[2:]}" for folder in self._folders]
 
     def damaged(self, oid: str, what: str, problem: str) -> Damaged:
         if not self.path.exists():
@@ -138,8 +147,12 @@ class Objects:
         return bad
 
     def _check_packs(self, what: str) -> None:
+        now = [_changed(folder / "pack") for folder in self._folders]
+        if now == self._looked_at:
+            return  # as they were when they were found sound
         for path, problem in self.bad_packs().items():
             raise Damaged(f"The lake {self.path} is damaged: its pack {path} {problem} (needed for {what}). {HOW}")
+        self._looked_at = now
 
     def packed(self, oid: str) -> bool:
         """Whether a pack has the object, too. (libgit2 reads the file first, and does not come back from it.)"""
@@ -156,6 +169,14 @@ class Objects:
         except OSError:
             return [own]
         return [own, *(own / line for line in lines if line and not line.startswith("#"))]
+
+
+def _changed(folder: Path) -> int | None:
+    """When something came into a folder or went out of it, in ns; None where there is no such folder."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def read_loose(path: Path, oid: str, keep: bool = False) -> tuple[str | None, bytes]:

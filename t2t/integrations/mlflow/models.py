@@ -122,8 +122,10 @@ class Models:
 
     def _versions(self, run: str) -> list[Any]:
         """The registered versions of a round's run, oldest first."""
-        versions = self.runs.client.search_model_versions(f"name = '{self.name}'", max_results=1000)
-        return sorted((version for version in versions if version.run_id == run), key=lambda v: int(v.version))
+        # By the run: all versions would be more with every round.
+        where = f"name = '{self.name}' and run_id = '{run}'"
+        versions = self.runs.client.search_model_versions(where, max_results=1000)
+        return sorted(versions, key=lambda version: int(version.version))
 
     def _version_of(self, run: str, model: Any, digest: str) -> Any | None:
         """The version that a model is registered as."""

@@ -67,6 +67,9 @@ class Runs:
         self._new: set[str] = set()
         self._status: dict[str, str] = {}
         self._listed: dict[str, list[dict[str, str]]] = {}
+        # The rounds' runs as they were last read, by id, and the runs that were written to since.
+        self._read: dict[str, Any] | None = None
+        self._written: set[str] = set()
         # Milliseconds: when a run started, when this process opened it, and how long it had been at work before.
         self._worked: dict[str, tuple[int, int, int]] = {}
 
@@ -151,9 +154,24 @@ class Runs:
         return run
 
     def rounds(self) -> list[Any]:
-        """MLflow's runs of the campaign's rounds, in their order."""
-        runs = self._search("round", **{"mlflow.parentRunId": self.need()})
-        return sorted(runs, key=lambda run: int(run.data.tags["t2t.round"]))
+        """MLflow's runs of the campaign's rounds, in their order.
+
+        They are searched for once, which takes longer with every round; then those are read that were written to.
+        """
+        parent = self.need()
+        if self._read is None:
+            found = self._search("round", **{"mlflow.parentRunId": parent})
+            self._read = {run.info.run_id: run for run in found}
+        else:
+            for written in self._written - {parent}:
+                run = self.client.get_run(written)
+                tags = run.data.tags
+                if tags.get("t2t.kind") == "round" and tags.get("mlflow.parentRunId") == parent and _is_active(run):
+                    self._read[written] = run
+                else:
+                    self._read.pop(written, None)
+        self._written.clear()
+        return sorted(self._read.values(), key=lambda run: int(run.data.tags["t2t.round"]))
 
     def is_new(self, run: str) -> bool:
         """Whether this process made the run: it has nothing that this process does not know of."""
@@ -184,6 +202,7 @@ class Runs:
             run = self._make(k, name, wanted, now)
             self._runs[k] = run
             self._new.add(run)
+            self._written.add(run)
             self._status[run] = "RUNNING"
             self._worked[run] = (now, now, 0)
             params_before: dict[str, str] = {}
@@ -197,6 +216,7 @@ class Runs:
             if run_before.info.status != "RUNNING" and (k is None or run_before.info.status != "FINISHED"):
                 self.client.update_run(run, status="RUNNING")
                 self._status[run] = "RUNNING"
+                self._written.add(run)
         flat = {key: short(value, PARAM_LENGTH) for key, value in flatten(params)}
         changed = {key: value for key, value in flat.items() if params_before.get(key, value) != value}
         if changed:
@@ -236,6 +256,7 @@ class Runs:
                 end = start + int(max(worked, 1000 * at_least))
             self.client.set_terminated(run, status, end)
             self._status[run] = status
+            self._written.add(run)
 
     def forget(self, k: int) -> None:
         """Round k's run is not to be found any more."""
@@ -245,6 +266,7 @@ class Runs:
         """Nothing that this process knows is taken for true any more: somebody deleted something."""
         for known in (self._runs, self._points, self._new, self._status, self._listed):
             known.clear()
+        self._read = None
         self.__dict__.pop("experiment", None)
 
     def replace_metrics(self, run: str, values: Mapping[str, float]) -> None:
@@ -268,6 +290,7 @@ class Runs:
         def deleted() -> bool | None:
             return key not in self.client.get_run(run).data.tags or None
 
+        self._written.add(run)
         self.client.make("delete_tag", run, key, look=deleted)
 
     def has_files(self, run: str) -> bool:
@@ -286,6 +309,7 @@ class Runs:
         """Writes everything at once, or in as few calls as MLflow allows."""
         from mlflow.entities import Param, RunTag
 
+        self._written.add(run)
         points, pairs = list(metrics), [Param(key, value) for key, value in (params or {}).items()]
         marks = [RunTag(key, short(value, TAG_LENGTH)) for key, value in (tags or {}).items()]
         while points or pairs or marks:
@@ -353,3 +377,8 @@ class Runs:
             self._listed[run] = json.loads(there.get("mlflow.loggedArtifacts", "[]"))
         self._listed[run] += [entry for entry in listed if entry not in self._listed[run]]
         return {"mlflow.loggedArtifacts": json.dumps(self._listed[run])}
+
+
+def _is_active(run: Any) -> bool:
+    """Whether nobody has deleted a run."""
+    return str(run.info.lifecycle_stage) == "active"
