@@ -280,25 +280,27 @@ class Batcher:
         self.keys: list[str] = []
         self.counts: list[int] = []
         self.waiting: list[np.ndarray] = []
+        self._frames = 0  # that wait
         self.done: list[np.ndarray] = []
 
     def add(self, key: str, clip: np.ndarray) -> None:
         self.keys.append(key)
         self.counts.append(len(clip))
         self.waiting.append(clip)
-        frames = sum(len(clip) for clip in self.waiting)
-        if frames >= self.batch_size:
-            self._run(frames - frames % self.batch_size)
+        self._frames += len(clip)
+        if self._frames >= self.batch_size:
+            self._run(self._frames - self._frames % self.batch_size)
 
     def _run(self, count: int) -> None:
         frames = np.concatenate(self.waiting) if len(self.waiting) > 1 else self.waiting[0]
         self.done.append(self.function(frames[:count]))
         self.waiting = [frames[count:]] if count < len(frames) else []
+        self._frames = len(frames) - count
 
     def finish(self) -> tuple[list[str], list[np.ndarray]]:
         """The keys, and the model's output for each one's frames."""
         if self.waiting:
-            self._run(sum(len(clip) for clip in self.waiting))
+            self._run(self._frames)
         if not self.keys:
             return [], []
         return self.keys, np.split(np.concatenate(self.done), np.cumsum(self.counts)[:-1])
