@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from math import log10
 from pathlib import Path
 from typing import Annotated, Any
@@ -105,7 +106,7 @@ class Clock:
     """Tells which stage runs, and what each took: a line of JSON for every change, in a file."""
 
     def __init__(self, path: Path):
-        self._file = open(path, "a", buffering=1)
+        self._path = path
         self._stack, self.round = ["imports"], ""
         self._tell()
 
@@ -122,7 +123,8 @@ class Clock:
     def _tell(self) -> None:
         used = os.times()
         cpu = used.user + used.system + used.children_user + used.children_system
-        self._file.write(json.dumps([time.monotonic(), cpu, self._stack[-1], self.round]) + "\n")
+        with open(self._path, "a") as file:
+            file.write(json.dumps([time.monotonic(), cpu, self._stack[-1], self.round]) + "\n")
 
 
 class Timed:
@@ -287,7 +289,7 @@ def _stages(events: Path, samples: list[tuple[float, int, int]]) -> dict[str, St
     lines = [json.loads(line) for line in events.read_text().splitlines()]
     stages: dict[str, Stage] = {}
     at = 0
-    for (start, cpu, name, which), (end, after, _, _) in zip(lines, lines[1:], strict=False):
+    for (start, cpu, name, which), (end, after, _, _) in pairwise(lines):
         stage = stages.setdefault(name, Stage())
         stage.seconds += end - start
         stage.cpu += after - cpu

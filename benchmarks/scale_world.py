@@ -99,9 +99,7 @@ def _ids(numbers: np.ndarray) -> pa.Array:
 def _samples(size: Size, data: Path, directions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Writes the embeddings; returns the true topics, int32 [samples, TRUE], distinct in a sample."""
     true = np.empty((size.samples, TRUE), np.int32)
-    values = np.lib.format.open_memmap(
-        data / "embeddings.npy", mode="w+", dtype=np.float16, shape=(size.samples, DIM)
-    )
+    values = np.lib.format.open_memmap(data / "embeddings.npy", mode="w+", dtype=np.float16, shape=(size.samples, DIM))
     for start in range(0, size.samples, BLOCK):
         block = slice(start, min(start + BLOCK, size.samples))
         count = block.stop - start
@@ -137,9 +135,7 @@ def _split_table(size: Size, data: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _people(
-    size: Size, data: Path, true: np.ndarray, splits: dict[str, np.ndarray], rng: np.random.Generator
-) -> None:
+def _people(size: Size, data: Path, true: np.ndarray, splits: dict[str, np.ndarray], rng: np.random.Generator) -> None:
     """People answer some pairs of the samples of their splits, and are right."""
     samples = np.concatenate(list(splits.values()))
     pairs = _pairs(samples, true, size.topics, NEAR, ASKED - TRUE - NEAR, rng)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from t2t.core.errors import T2TError
+from t2t.core.files import sha256
 from t2t.core.progress import progress
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.decode import Decoder, Unreadable
@@ -24,8 +25,8 @@ from t2t.data.embeddings.encoders import FrameEncoder, Preprocessing, build_enco
 from t2t.data.embeddings.limits import Limits, limits_of
 from t2t.data.embeddings.store import Embeddings, EmbeddingStore
 from t2t.data.embeddings.vectors import probe_numbers
-from t2t.data.remote import shown
-from t2t.data.vector_files import is_numbers
+from t2t.data.remote import is_remote, shown
+from t2t.data.vector_files import is_numbers, split_row
 
 # A killed run loses this many samples at most. On two cores 256 clips take half a minute with MobileNetV2.
 SHARD_SAMPLES = 256
@@ -337,16 +338,24 @@ def _hash(
         except OSError as error:
             return None, (error.strerror or str(error)).lower()
 
-    new = sum(not store.knows(path) for path in paths)
+    # Of a file of numbers with many rows: once, and its rows by that.
+    parts = [(path, None) if is_remote(path) else split_row(path) for path in paths]
+    files = list(dict.fromkeys(file for file, _ in parts))
+    new = sum(not store.knows(path) for path in files)
     results = []
     with ThreadPoolExecutor(_workers(workers)) as pool:
         if not new:
-            results = [digest(path) for path in paths]
+            results = [digest(path) for path in files]
         else:
-            with progress("Hashing files", len(paths), "files") as advance:
-                for result in pool.map(digest, paths):
+            with progress("Hashing files", len(files), "files") as advance:
+                for result in pool.map(digest, files):
                     results.append(result)
                     advance()
+    found = dict(zip(files, results, strict=True))
+    results = [
+        found[file] if row is None or (key := found[file][0]) is None else (sha256(key, row), None)
+        for file, row in parts
+    ]
     store.flush()
     return [key for key, _ in results], [reason for _, reason in results]
 
