@@ -428,12 +428,19 @@ def main(
     keep: Annotated[bool, typer.Option(help="Leave data and work folder there.")] = False,
     out: Annotated[Path | None, typer.Option(help="A JSON file for the numbers.")] = None,
     save: Annotated[bool, typer.Option(help=f"Keep the numbers in {MEASURED.name}, and write docs/scale.md.")] = False,
+    write_from: Annotated[
+        list[Path] | None, typer.Option("--write", help="Run nothing: write docs/scale.md from such JSON files.")
+    ] = None,
     profile: Annotated[bool, typer.Option(help="Leave the last size's cProfile as profile.out.")] = False,
     worker: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Runs a campaign at some sizes, and says what each stage takes and how it grows."""
     if worker is not None:
         work(worker, profile)
+        return
+    if write_from:
+        found = [Ran.model_validate(one) for path in write_from for one in json.loads(path.read_text())]
+        keep_numbers(sorted(found, key=lambda ran: ran.samples))
         return
     settings = {
         "training": {"steps": steps, "evaluate_every": max(steps // 4, 1), "batch_rows": batch_rows},
@@ -449,8 +456,13 @@ def main(
         if out is not None:
             out.write_text(json.dumps([ran.model_dump() for ran in runs], indent=1))
     if save:
-        MEASURED.write_text(json.dumps({"machine": machine(), "runs": [ran.model_dump() for ran in runs]}, indent=1))
-        write(runs)
+        keep_numbers(runs)
+
+
+def keep_numbers(runs: list[Ran]) -> None:
+    content = {"machine": machine(), "runs": [ran.model_dump() for ran in runs]}
+    MEASURED.write_text(json.dumps(content, indent=1) + "\n")
+    write(runs)
 
 
 if __name__ == "__main__":

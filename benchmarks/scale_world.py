@@ -20,7 +20,7 @@ from scipy.special import expit  # type: ignore[import-untyped]
 from t2t.core.workspace import Workspace
 
 DIM, WORDS, TRUE = 64, 100, 3
-# Of a sample that a teacher labels it is asked the true topics, near ones (of the same first word) and others.
+# Of a sample a teacher is asked the true topics, near ones (of the same first word) and others.
 NEAR, OTHERS = 3, 5
 # Pairs that people answer of a sample, and the shares of the splits that they answer; the rest is unlabeled.
 ASKED, SPLITS = 20, {"train": 0.02, "validation": 0.005, "test": 0.005}
@@ -157,7 +157,9 @@ def _pairs(
     in rising order."""
     own = true[samples].astype(np.int64)
     word = own[:, :1] // WORDS * WORDS
-    close = np.minimum(word + rng.integers(WORDS, size=(len(samples), near)), topics - 1)
+    # The same for everybody who asks about a sample, so that teachers and people share negative pairs too.
+    steps = (1 + samples[:, None] % 31) * np.arange(1, near + 1)
+    close = np.minimum(word + (own[:, :1] + steps) % WORDS, topics - 1)
     asked = np.concatenate([own, close, rng.integers(topics, size=(len(samples), others))], axis=1)
     keys: np.ndarray = np.unique(samples[:, None].astype(np.int64) * topics + asked)
     return keys
