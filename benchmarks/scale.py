@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from math import log10
@@ -71,7 +71,7 @@ STEPS = {
     "promote": "registering labels",
     "publish": "ledger and the rest",
 }
-EVERY = 0.05
+EVERY = 0.1
 console = Console(width=150)
 
 
@@ -221,14 +221,13 @@ def run(size: Size, place: Path | None, settings: dict[str, Any], profile: bool 
         command = [sys.executable, "-m", "benchmarks.scale", "--worker", str(folder)]
         load = [os.getloadavg()[0]]
         process = subprocess.Popen([*command, *(["--profile"] if profile else [])])
-        samples: list[tuple[float, int, int]] = []
-        thread = threading.Thread(target=_sample, args=(process, samples), daemon=True)
+        thread = threading.Thread(target=_sample, args=(process, folder / "memory.jsonl"), daemon=True)
         thread.start()
         if process.wait():
             raise SystemExit(f"The campaign ended with {process.returncode}; {folder} is kept.")
         thread.join()
         load.append(os.getloadavg()[0])
-        stages = {"making the data": made, **_stages(folder / "events.jsonl", samples)}
+        stages = {"making the data": made, **_stages(folder / "events.jsonl", _read(folder / "memory.jsonl"))}
         disk = {name: _size(folder / where) for name, where in _places(folder).items()}
         rounds = json.loads((folder / "rounds.json").read_text())
         if profile:
@@ -260,11 +259,16 @@ def _size(pattern: Path) -> int:
     return sum(path.stat().st_size for path in files)
 
 
-def _sample(process: subprocess.Popen[bytes], into: list[tuple[float, int, int]]) -> None:
-    """Time, resident and anonymous memory of the process tree, until it ends."""
-    while process.poll() is None:
-        into.append((time.monotonic(), *_memory(process.pid)))
-        time.sleep(EVERY)
+def _sample(process: subprocess.Popen[bytes], into: Path) -> None:
+    """Writes time, resident and anonymous memory of the process tree, until it ends."""
+    with open(into, "w", buffering=1) as file:
+        while process.poll() is None:
+            file.write(json.dumps([time.monotonic(), *_memory(process.pid)]) + "\n")
+            time.sleep(EVERY)
+
+
+def _read(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _memory(pid: int) -> tuple[int, int]:
@@ -285,8 +289,9 @@ def _memory(pid: int) -> tuple[int, int]:
     return resident, anonymous
 
 
-def _stages(events: Path, samples: list[tuple[float, int, int]]) -> dict[str, Stage]:
-    lines = [json.loads(line) for line in events.read_text().splitlines()]
+def _stages(events: Path, samples: Sequence[Sequence[Any]]) -> dict[str, Stage]:
+    """What each stage took. Args: samples: of time, resident and anonymous memory."""
+    lines = _read(events)
     stages: dict[str, Stage] = {}
     at = 0
     for (start, cpu, name, which), (end, after, _, _) in pairwise(lines):
@@ -420,7 +425,7 @@ def main(
     teachers: Annotated[int, typer.Option(help="Each is a Parquet file.")] = 100,
     rows: Annotated[int, typer.Option(parser=lambda text: int(str(text).replace("_", "")))] = 100_000_000,
     rounds: Annotated[int, typer.Option(help="Self-training rounds, after round 0.")] = 3,
-    steps: Annotated[int, typer.Option(help="Of each training, at every size.")] = 300,
+    steps: Annotated[int, typer.Option(help="Of each training, at every size.")] = 200,
     batch_rows: Annotated[int, typer.Option(help="Rows of a batch.")] = 65_536,
     control: Annotated[bool, typer.Option(help="Train a control beside each self-training round.")] = False,
     parts: Annotated[str, typer.Option(help="Which parts of the size are run, smallest first.")] = "0.1,1",
@@ -447,6 +452,8 @@ def main(
         "student": {"sample": {"layers": 0}, "text": {"layers": 0, "identity": "gate"}, "members": 1},
         "rounds": {"max": rounds + 1, "patience": rounds + 1, "control": control},
         "gate": "always",
+        # What the watch finds is told, and ends nothing: rounds are to be counted.
+        "watch": {"min_agreement": None, "min_entropy": None, "max_psi": None},
     }
     runs: list[Ran] = []
     for part in map(float, parts.split(",")):

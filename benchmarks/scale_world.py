@@ -62,8 +62,9 @@ def make(size: Size, folder: Path, settings: dict[str, object]) -> Workspace:
     splits = _split_table(size, data)
     _people(size, data, true, splits, rng)
     names = pa.array(_names(size.topics))
+    ids = _ids(np.arange(size.samples))
     for number in range(size.teachers):
-        _teacher(size, data / f"{_teacher_name(number)}.parquet", number, true, names)
+        _teacher(size, data / f"{_teacher_name(number)}.parquet", number, true, ids, names)
         entry = {"id": _teacher_name(number), "kind": "labels", "path": f"${{data}}/{_teacher_name(number)}.parquet"}
         (registry / "teachers" / f"{_teacher_name(number)}.yaml").write_text(yaml.safe_dump(entry))
     entry = {"name": NAME, "root": NAME, "samples": "samples.parquet", "annotations": "annotations.parquet"}
@@ -165,7 +166,7 @@ def _pairs(
     return keys
 
 
-def _teacher(size: Size, path: Path, number: int, true: np.ndarray, names: pa.Array) -> None:
+def _teacher(size: Size, path: Path, number: int, true: np.ndarray, ids: pa.Array, names: pa.Array) -> None:
     rng = np.random.default_rng([2, number])
     expert = np.zeros(WORDS, bool)
     expert[rng.choice(WORDS, WORDS // 5, replace=False)] = True
@@ -179,7 +180,7 @@ def _teacher(size: Size, path: Path, number: int, true: np.ndarray, names: pa.Ar
     noise = np.where(expert[topic // WORDS % WORDS], 1.0, 4.0) * rng.standard_normal(len(pairs))
     logit = (np.where(right, 2.0, -2.0) + noise) * rng.uniform(0.3, 2.0) + rng.uniform(-2.0, 1.0)
     columns = {
-        "sample_id": _ids(sample),
+        "sample_id": ids.take(pa.array(sample)),
         "topic": names.take(pa.array(topic)),
         "confidence": expit(logit).astype(np.float32),
     }
