@@ -36,7 +36,7 @@ from rich.table import Table
 from benchmarks.harness import machine
 from benchmarks.scale_world import NAME, Size, make
 
-MEASURED = Path(__file__).parent / "measured" / "scale-run.json"
+MEASURED = Path(__file__).parent / "measured" / "scale" / "run.json"
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 PICTURE = PAGE.parent / "performance" / "scale.png"
 BEGIN, END = "<!-- run -->\n", "<!-- end run -->"
@@ -468,6 +468,7 @@ def main(
 
 def keep_numbers(runs: list[Ran]) -> None:
     content = {"machine": machine(), "runs": [ran.model_dump() for ran in runs]}
+    MEASURED.parent.mkdir(exist_ok=True)
     MEASURED.write_text(json.dumps(content, indent=1) + "\n")
     write(runs)
 
