@@ -180,7 +180,7 @@ def work(folder: Path, profile: bool) -> None:
         _ = campaign.dataset
     campaign.lake = Timed(campaign.lake, clock, "lake commits", ("commit", "merge", "tag", "branch", "together"))
     with clock("MLflow"):
-        observer = Timed(MLflowObserver.of(campaign), clock, "MLflow")
+        observer: Any = Timed(MLflowObserver.of(campaign), clock, "MLflow")
     profiler = None
     if profile:
         import cProfile
