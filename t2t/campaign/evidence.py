@@ -10,7 +10,7 @@ from t2t.campaign.campaign import Campaign
 from t2t.data.coding import strings
 from t2t.data.pairs import Pairs, teacher_scores
 from t2t.data.scales import Scale
-from t2t.teachers.store import read_labels
+from t2t.teachers.store import named_labels
 from t2t.training.baselines.base import Heard, Known
 from t2t.training.baselines.labels import unlabeled
 from t2t.training.matrix import LabelMatrix
@@ -32,7 +32,7 @@ def spoken(
     """By split, what each outside teacher says of its pairs at a commit; a teacher's labels are read once."""
     found: dict[str, dict[str, np.ndarray]] = {split: {} for split in pairs}
     for name in campaign.config.outside(teachers):
-        labels = read_labels(campaign.lake, commit, campaign.dataset.name, name)
+        labels = named_labels(campaign.lake, commit, campaign.dataset.name, name)
         for split, asked in pairs.items():
             found[split][name] = teacher_scores(asked, labels)
     return found

@@ -133,6 +133,8 @@ def plain_text(text: str) -> str:
 
 def control_character(text: str) -> str | None:
     """The name of the first control character (tab, line break, NUL ...) in a text, such as `U+0000`."""
+    if text.isprintable():  # nothing of the kind, at a glance
+        return None
     return next((f"U+{ord(c):04X}" for c in text if unicodedata.category(c) in ("Cc", "Zl", "Zp")), None)
 
 

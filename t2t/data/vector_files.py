@@ -11,7 +11,7 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,18 @@ ENDINGS = (".npy", ".npz", ".parquet", ".safetensors")
 def split_row(path: str) -> tuple[str, str | None]:
     """File and row of a sample's path; None where it is the whole file."""
     file, mark, row = path.rpartition("#")
-    return (file, row) if mark and row and Path(file).suffix.lower() in ENDINGS else (path, None)
+    return (file, row) if mark and row and _of_numbers(file) else (path, None)
+
+
+@lru_cache(maxsize=1024)
+def _of_numbers(file: str) -> bool:
+    # A file has many rows, and each asks.
+    return Path(file).suffix.lower() in ENDINGS
 
 
 def is_numbers(path: str) -> bool:
     """Whether a sample is a file of numbers, or a row in one, by its path."""
-    return Path(split_row(path)[0]).suffix.lower() in ENDINGS
+    return _of_numbers(split_row(path)[0])
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,11 @@ class VectorFile:
     def _at(self) -> Mapping[str, int]:
         return {name: row for row, name in enumerate(self.names or ())}
 
+    @cached_property
+    def _plain(self) -> np.ndarray:
+        """The same without NumPy's class for maps, whose rows take several times as long to be taken out."""
+        return self.values.view(np.ndarray)
+
     def row(self, written: str) -> int:
         """The number of a row, from 0, by what stands behind `#`. Raises DataError where there is none such."""
         if self.names is not None:
@@ -73,7 +84,7 @@ class VectorFile:
 
     def sample(self, row: str | None) -> np.ndarray:
         """A sample's numbers, [frames, dim]; the whole file where no row is named."""
-        values = self.values if row is None else self.values[self.row(row)]
+        values = self._plain if row is None else self._plain[self.row(row)]
         return values[None] if values.ndim == 1 else values
 
 

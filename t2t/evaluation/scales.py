@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq, minimize  # type: ignore[import-untyped]
@@ -23,7 +24,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from t2t.data.coding import Coded
 from t2t.data.labels import POSITIVE, is_people
 from t2t.data.scales import DIGITS, EDGE, Scale, scale_of
-from t2t.evaluation.health import labeled_too, pairs_of, people_of
+from t2t.evaluation.health import People
 
 # Knots of a map at most; they lie at quantiles that are equally far apart in their logits.
 KNOTS = 65
@@ -45,6 +46,8 @@ LEAST_SLOPE = 0.02
 PRIOR_BOUNDS = (0.005, 0.5)
 # Rows of an identity that its distribution is taken from, at most.
 MOST_ROWS = 1 << 20
+# Identities whose distributions are held at once, 24 MB each at most; of more they are made twice.
+HELD = 16
 # Shared pairs that a map is fitted on, at most: more change nothing that can be told apart, and take minutes.
 MOST_SHARED = 1 << 18
 
@@ -72,7 +75,9 @@ class _Ranks:
             # Drawn, since every n-th row may always be of the same topics; the ends are knots.
             drawn = confidence[np.random.default_rng(0).integers(len(confidence), size=MOST_ROWS)]
             confidence = np.append(drawn, [confidence.min(), confidence.max()])
-        self.values, counts = np.unique(np.asarray(confidence, np.float64), return_counts=True)
+        # As they come: float32 is sorted in a fraction of the time, and nothing is lost by the change behind it.
+        values, counts = np.unique(confidence, return_counts=True)
+        self.values = values.astype(np.float64)
         below = np.cumsum(counts) - counts
         self.count = int(counts.sum())
         self.middle = logit(np.clip((below + counts / 2) / self.count, 0.5 / self.count, 1 - 0.5 / self.count))
@@ -102,17 +107,18 @@ def scales_of(
         gain: of all scales; None: as `gain_of` has it.
     """
     as_others = as_others or {}
-    people = people_of(coded)
+    people = People(coded)
     confidences, shared = {}, {}
     for name in coded.teachers:
         if is_people(name) or name in as_others:
             continue
-        pair, confidences[name] = pairs_of(coded, name)
-        common, truth = labeled_too(people, pair)
-        if common.any():
-            group = groups[pair[common] // len(coded.topics)]
-            shared[name] = Shared(confidences[name][common], truth.astype(np.float64), group)
-    prior = float(np.mean(people[1] >= POSITIVE)) if len(people[1]) else None
+        rows = coded.of(coded.teachers.index(name))
+        confidences[name] = coded.confidence[rows]
+        common, truth = people.labeled_too(rows)
+        if len(common):
+            group = groups[coded.sample[common]]
+            shared[name] = Shared(coded.confidence[common], truth.astype(np.float64), group)
+    prior = float(np.mean(people.truth >= POSITIVE)) if len(people.truth) else None
     found = fit_scales(confidences, shared, prior)
     if prior is not None:
         found = _with_gain(found, confidences, float(np.clip(prior, *PRIOR_BOUNDS)), gain)
@@ -162,12 +168,14 @@ def fit_scales(
         shared: the pairs that each shares with people; missing where there is none.
         prior: the share of positives among people's pairs; None where people said nothing.
     """
-    ranks = {name: _Ranks(values) for name, values in confidences.items() if len(values)}
-    informed = {name: _some(shared[name]) for name in sorted(ranks) if name in shared and _mixed(shared[name].truth)}
-    steepness = [_platt(ranks[name](known.confidence), known.truth)[0] for name, known in informed.items()]
+    some = [name for name, values in confidences.items() if len(values)]
+    ranks = lru_cache(HELD)(lambda name: _Ranks(confidences[name]))
+    informed = {name: _some(shared[name]) for name in sorted(some) if name in shared and _mixed(shared[name].truth)}
+    steepness = [_platt(ranks(name)(known.confidence), known.truth)[0] for name, known in informed.items()]
     usual = float(np.median(steepness)) if steepness else 1.0
     scales: dict[str, Scale] = {}
-    for name, own in ranks.items():
+    for name in some:
+        own = ranks(name)
         share = float(np.clip(own.values @ own.weight if prior is None else prior, *PRIOR_BOUNDS))
         fallback = _own(own, max(usual, LEAST_SLOPE), share)
         truth = shared[name].truth if name in shared else np.empty(0)

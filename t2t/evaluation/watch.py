@@ -36,13 +36,42 @@ def self_share(rows_by_teacher: Mapping[str, int], students: Collection[str]) ->
     return sum(count for teacher, count in rows_by_teacher.items() if teacher in students) / rows if rows else 0.0
 
 
+class Labeled:
+    """A label table whose pairs are to be found again in several others; they are put in order once."""
+
+    def __init__(self, table: pa.Table):
+        self.confidence = _confidences(table)
+        self._samples, self._topics = distinct(table["sample_id"]), distinct(table["topic"])
+        pairs = _pair_codes(table, self._samples, self._topics)
+        # A student's tables come sample by sample, its topics in no order.
+        self._order = np.argsort(pairs)
+        self._pairs = pairs[self._order]
+
+    def shared_with(self, other: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """The confidences, float64 [P] each, of the P (sample, topic) pairs that the other table labels too: this
+        one's, and the other's."""
+        pairs = _pair_codes(other, self._samples, self._topics)
+        known = np.flatnonzero(pairs >= 0)
+        place = np.searchsorted(self._pairs, pairs[known]).clip(max=len(self._pairs) - 1)
+        both = self._pairs[place] == pairs[known] if len(self._pairs) else np.zeros(len(known), bool)
+        here, there = self._order[place[both]], known[both]
+        # In the order in which the other one first names its samples and topics: sums go by it.
+        sample, topic = (_first_named(other[name])[there] for name in ("sample_id", "topic"))
+        order = np.lexsort((topic, sample))
+        return self.confidence[here[order]], _confidences(other)[there[order]]
+
+
+def _first_named(column: pa.ChunkedArray) -> np.ndarray:
+    """Of each row the first one that has its name: int64 [rows]."""
+    names = distinct(column)
+    code, first = codes(column, names), np.empty(len(names), np.int64)
+    first[code[::-1]] = np.arange(len(code))[::-1]
+    return first[code]
+
+
 def shared_pairs(first: pa.Table, second: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """The confidences, float64 [P] each, of the P (sample, topic) pairs that both tables label."""
-    samples, topics = distinct(second["sample_id"]), distinct(second["topic"])
-    left, right = _pair_codes(first, samples, topics), _pair_codes(second, samples, topics)
-    labeled = np.flatnonzero(left >= 0)
-    _, a, b = np.intersect1d(left[labeled], right, assume_unique=True, return_indices=True)
-    return _confidences(first)[labeled[a]], _confidences(second)[b]
+    return Labeled(first).shared_with(second)
 
 
 def _pair_codes(table: pa.Table, samples: pa.Array, topics: pa.Array) -> np.ndarray:
@@ -165,11 +194,12 @@ def watch(
         outside: by name the tables of the round's teachers that are neither `human` nor the campaign's own students;
             one is held at a time.
     """
-    confidence = _confidences(labels)
+    own = Labeled(labels)
+    confidence = own.confidence
     measures = {"labels": float(len(labels)), "distinct": float(len(np.unique(confidence)))}
     by_teacher, shared = {}, 0
     for name, table in outside:
-        pairs = shared_pairs(labels, table)
+        pairs = own.shared_with(table)
         value = _rank_correlation(*pairs)
         if not np.isnan(value):
             by_teacher[name], shared = value, shared + len(pairs[0])
@@ -178,7 +208,7 @@ def watch(
         measures["agreement"] = float(np.mean(list(by_teacher.values())))
     measures["outside_pairs"] = float(shared)
     if previous is not None:
-        pairs = shared_pairs(labels, previous)
+        pairs = own.shared_with(previous)
         measures["agreement_previous"] = _rank_correlation(*pairs)
         measures |= _moved(*pairs)
         measures["psi"] = stability_index(confidence, _confidences(previous))

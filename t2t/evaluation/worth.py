@@ -17,7 +17,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from t2t.data.coding import Coded
 from t2t.data.labels import POSITIVE, is_people
 from t2t.data.scales import Scale
-from t2t.evaluation.health import labeled_too, pairs_of, people_of
+from t2t.evaluation.health import People
 from t2t.evaluation.scales import contradicts
 
 Kind = Literal["timid", "loud", "one-sided", "contradicts", "worthless", "unshared"]
@@ -99,15 +99,15 @@ def remarks(coded: Coded, scales: Mapping[str, Scale], common: bool = True, but:
         common: whether the maps are used; the words for what is done differ.
         but: identities to pass over: a campaign's own students, whose maps are those of another one.
     """
-    people = people_of(coded)
+    people = People(coded)
     found: list[Remark] = []
     for name in coded.teachers:
         if is_people(name) or name in but or name not in scales:
             continue
-        pairs, values = pairs_of(coded, name)
-        if len(values):
-            both, truth = labeled_too(people, pairs)
-            look = _Look(name, values, values[both], truth >= POSITIVE, scales[name], common)
+        rows = coded.of(coded.teachers.index(name))
+        if len(values := coded.confidence[rows]):
+            both, truth = people.labeled_too(rows)
+            look = _Look(name, values, coded.confidence[both], truth >= POSITIVE, scales[name], common)
             found += [Remark(name, kind, text) for kind, text in _remarks(look)]
     return found
 

@@ -12,11 +12,17 @@ from t2t.core.errors import one_line
 from t2t.lake.base import Commit, Damaged, Lake, UnknownPath, UnknownRef
 
 
-def read_table(lake: Lake, ref: str, path: str, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file of the lake. Pass a commit id to be sure of what is read. Raises Damaged where it is none."""
+def read_table(
+    lake: Lake, ref: str, path: str, columns: list[str] | None = None, dictionaries: list[str] | None = None
+) -> pa.Table:
+    """A Parquet file of the lake. Pass a commit id to be sure of what is read. Raises Damaged where it is none.
+
+    Args:
+        dictionaries: columns of texts that are read as dictionaries.
+    """
     try:
         with lake.read(ref, path) as file:
-            return pq.read_table(file, columns=columns)
+            return pq.read_table(file, columns=columns, read_dictionary=dictionaries)
     except (pa.ArrowException, OSError) as error:
         raise _other(lake, ref, path, "Parquet", error) from None
 

@@ -18,7 +18,7 @@ from t2t.data.labels import LABEL_SCHEMA
 
 NEXT = "Nothing of it is registered: mend its file, weights or code, and try `t2t teachers check {}`."
 
-# Rows and tables that are looked at together.
+# Rows and tables that are looked at together; of many samples as many rows.
 ROWS, TABLES = 1 << 16, 1 << 10
 
 
@@ -36,21 +36,23 @@ def checked(
     """
     asked = samples if isinstance(samples, pa.Array) else pa.array(samples, pa.string())
     pairs: list[np.ndarray] = []
-    for waiting in _together(_columns(teacher, table) for table in tables):
+    for waiting in _together((_columns(teacher, table) for table in tables), max(ROWS, len(asked))):
         pairs.append(_pairs(teacher, pa.concat_tables(waiting), asked, topics))
         yield from waiting
     if len(pairs) > 1:
         _refuse_twice(teacher, np.concatenate(pairs), asked, topics)
 
 
-def _together(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
-    """Small tables together, since looking a sample up takes longest for the first one."""
+def _together(tables: Iterable[pa.Table], most: int) -> Iterator[list[pa.Table]]:
+    """Tables together, up to so many rows, since looking a sample up takes longest for the first one."""
     waiting: list[pa.Table] = []
+    rows = 0
     for table in tables:
         waiting.append(table)
-        if sum(map(len, waiting)) >= ROWS or len(waiting) >= TABLES:
+        rows += len(table)
+        if rows >= most or len(waiting) >= TABLES:
             yield waiting
-            waiting = []
+            waiting, rows = [], 0
     if waiting:
         yield waiting
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,6 +23,8 @@ class Asked:
 
     def __or__(self, other: Asked) -> Asked:
         """Both together; what is new comes last."""
+        if not (self.samples or self.topics) and other._plain:
+            return other
         return Asked(
             tuple(dict.fromkeys([*self.samples, *other.samples])), tuple(dict.fromkeys([*self.topics, *other.topics]))
         )
@@ -29,6 +32,10 @@ class Asked:
     def __sub__(self, other: Asked) -> list[Asked]:
         """What is asked here and not there, as blocks without a common pair: new samples with all topics, then the
         samples that `other` knows with the new topics."""
+        if self.samples == other.samples and self.topics == other.topics:
+            return []
+        if not (other.samples or other.topics) and self.samples and self._plain:
+            return [self]
         asked, old_samples = set(other.topics), set(other.samples)
         topics = tuple(dict.fromkeys(topic for topic in self.topics if topic not in asked))
         samples = tuple(sample for sample in self.samples if sample not in old_samples)
@@ -38,7 +45,12 @@ class Asked:
         old = tuple(sample for sample in self.samples if sample in old_samples)
         return blocks + ([Asked(old, topics)] if topics and old else [])
 
-    @property
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether no sample and no topic stands twice."""
+        return len(set(self.samples)) == len(self.samples) and len(set(self.topics)) == len(self.topics)
+
+    @cached_property
     def key(self) -> str:
         return sha256(*self.samples, "", *self.topics)
 

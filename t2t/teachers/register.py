@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, groupby
 from pathlib import Path
 
@@ -59,7 +60,12 @@ class Registrar:
     make: MakeParts = make_parts
 
     def register(
-        self, teacher: Teacher, samples: pa.Table, topics: Sequence[str], metadata: Mapping[str, str] | None = None
+        self,
+        teacher: Teacher,
+        samples: pa.Table,
+        topics: Sequence[str],
+        metadata: Mapping[str, str] | None = None,
+        wanted: Asked | None = None,
     ) -> TeacherRef:
         """Has a teacher label what it was not asked before, and commits its entry with its labels, in one commit.
 
@@ -73,11 +79,12 @@ class Registrar:
         Args:
             samples: columns sample_id, path (absolute), modality, group, split.
             metadata: of the commit, beside its own.
+            wanted: these samples and topics once more, for a caller that registers several teachers.
         """
         entry, name = teacher.entry, self.dataset.name
         reference = TeacherRef(id=entry.id, fingerprint=teacher.fingerprint())
         self._refuse_changed(teacher, reference)
-        wanted = Asked(tuple(samples["sample_id"].to_pylist()), tuple(topics))
+        wanted = wanted or _wanted(samples, topics)
         parts = parts_key(name, teacher, reference.fingerprint)
         # One process at a time adds to a teacher's labels: two that began at the same commit, each with samples of its
         # own, would write over each other's.
@@ -98,13 +105,14 @@ class Registrar:
     def register_all(self, teachers: Sequence[Teacher], samples: pa.Table, topics: Sequence[str]) -> None:
         """`register` for each. Those that only read a table are committed some at a time: each has its own commit, and
         the branch moves once (`t2t.lake.base.together`)."""
+        wanted = _wanted(samples, topics)
         for expensive, some in groupby(teachers, lambda teacher: shard_samples(teacher) is not None):
             waiting = list(some)
             size = 1 if expensive else TOGETHER
             for start in range(0, len(waiting), size):
                 with nullcontext() if size == 1 else together(self.lake, self.branch):
                     for teacher in waiting[start : start + size]:
-                        self.register(teacher, samples, topics)
+                        self.register(teacher, samples, topics, wanted=wanted)
 
     def try_out(self, teacher: Teacher, samples: pa.Table, topics: Sequence[str]) -> None:
         """Has a teacher that is not registered yet label a few samples, of which nothing is kept: what is wrong with
@@ -216,6 +224,10 @@ class Registrar:
         return layout.label_key(fingerprint, question.now.key[:16] if question.before is not None else None, latest.id)
 
 
+def _wanted(samples: pa.Table, topics: Sequence[str]) -> Asked:
+    return Asked(tuple(samples["sample_id"].to_pylist()), tuple(topics))
+
+
 @dataclass(frozen=True)
 class _Question:
     """What a teacher is asked for at a commit: `wanted`, less what it was asked `before`."""
@@ -224,11 +236,11 @@ class _Question:
     wanted: Asked
     before: Asked | None
 
-    @property
+    @cached_property
     def missing(self) -> list[Asked]:
         return self.wanted - (self.before or Asked())
 
-    @property
+    @cached_property
     def now(self) -> Asked:
         """All that it was asked, once this is answered."""
         return (self.before or Asked()) | self.wanted

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from t2t.core.config import parse
-from t2t.data.labels import label_blocks
+from t2t.data.labels import LABEL_DICTIONARIES, label_blocks
 from t2t.lake import Lake
 from t2t.lake.layout import DatasetLayout, TeacherLayout, teacher_of
 from t2t.lake.tables import read_json, read_table
@@ -62,6 +62,12 @@ def label_tables(lake: Lake, ref: str, dataset: str, teacher_id: str) -> Iterato
     """A registered teacher's labels at a commit in tables of about a million rows, their names as dictionaries."""
     with lake.read(ref, TeacherLayout(dataset, teacher_id).labels) as file:
         yield from label_blocks(file)
+
+
+def named_labels(lake: Lake, ref: str, dataset: str, teacher_id: str) -> pa.Table:
+    """`read_labels` with its names as dictionaries: a quarter of the memory, and names are looked up once each."""
+    path = TeacherLayout(dataset, teacher_id).labels
+    return read_table(lake, ref, path, dictionaries=LABEL_DICTIONARIES)
 
 
 def read_labels(lake: Lake, ref: str, dataset: str, teacher_id: str) -> pa.Table:

@@ -80,6 +80,18 @@ def test_shared_pairs_are_those_that_a_join_finds(first, second):
     assert sorted(zip(a, b, strict=True)) == sorted(zip(joined["confidence_x"], joined["confidence_y"], strict=True))
 
 
+def test_shared_pairs_come_in_the_order_in_which_the_second_names_its_samples_and_topics():
+    """Sums go by it, and so do the last digits of what the watch says; how names are stored does not matter."""
+    left = table([(s, t, 0.1) for s in "abc" for t in "xyz"])
+    right = table([("c", "z", 0.3), ("a", "x", 0.1), ("c", "x", 0.2), ("b", "y", 0.4), ("a", "z", 0.5)])
+    # By sample as c, a, b were named, then by topic as z, x, y were.
+    assert shared_pairs(left, right)[1].tolist() == pytest.approx([0.3, 0.2, 0.5, 0.1, 0.4])
+    names = pa.array(["b", "a", "c"])
+    coded = pa.DictionaryArray.from_arrays(pa.array([2, 1, 2, 0, 1]), names)
+    again = right.set_column(0, "sample_id", coded)
+    assert shared_pairs(left, again)[1].tolist() == shared_pairs(left, right)[1].tolist()
+
+
 def test_tables_in_many_blocks_count_as_one():
     whole = grid(HEALTHY)
     blocks = pa.concat_tables([whole.slice(start, 7) for start in range(0, len(whole), 7)])

@@ -417,3 +417,26 @@ def test_one_that_knows_nothing_is_not_turned_around() -> None:
         truth, said = (random.random(400) < 0.1).astype(float), random.random(400)
         shared = {"lot": Shared(said, truth, np.arange(400))}
         assert not fit_scales({"lot": said}, shared, 0.1)["lot"].turned
+
+
+def test_rows_come_to_the_same_scale_in_however_many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    confidence, teacher = rng.random(5_000, np.float32), rng.integers(0, 4, 5_000).astype(np.int16)
+    scales = {k: Scale(raw=(0.1, 0.5, 0.9), common=(0.05 * k, 0.3, 0.8), gain=2.0) for k in (1, 3)}
+    whole = [apply_scales(confidence, teacher, scales, taught) for taught in (False, True)]
+    monkeypatch.setattr("t2t.data.scales.ROWS", 7)
+    parts = [apply_scales(confidence, teacher, scales, taught) for taught in (False, True)]
+    assert all(np.array_equal(a, b) for a, b in zip(whole, parts, strict=True))
+
+
+def test_of_many_identities_few_distributions_are_held_and_the_scales_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(4)
+    said = {f"t{i:02}": rng.random(400, np.float32) for i in range(6)}
+    known = {
+        name: Shared(values[:60], rng.integers(0, 2, 60).astype(float), np.arange(60)) for name, values in said.items()
+    }
+    before = fit_scales(said, known, 0.3)
+    monkeypatch.setattr("t2t.evaluation.scales.HELD", 1)
+    assert fit_scales(said, known, 0.3) == before

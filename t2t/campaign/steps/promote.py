@@ -26,7 +26,7 @@ from t2t.evaluation.watch import watch_student
 from t2t.students.config import TaggingConfig
 from t2t.teachers import build
 from t2t.teachers.kinds.student import Entry, Parent, Partner
-from t2t.teachers.store import read_labels
+from t2t.teachers.store import named_labels
 
 
 def promote(campaign: Campaign, settled: Settled) -> Settled:
@@ -52,7 +52,7 @@ def register_student(campaign: Campaign, record: Record) -> Record:
     k, dataset, lineup, lake = record.round, campaign.dataset, campaign.lineup, campaign.lake
     names = [reference.id for reference in record.teachers]
     outside = [name for name in names if not is_people(name) and name not in lineup.own(names)]
-    read = partial(read_labels, lake, lake.resolve(record.branch), dataset.name)
+    read = partial(named_labels, lake, lake.resolve(record.branch), dataset.name)
     earlier = [name for name in lineup.students(k, record.branch) if not name.endswith(SECOND)]
     measures, shares = watch_student(read, teacher, outside, earlier, dataset.taught)
     path = campaign.files(k).class_share

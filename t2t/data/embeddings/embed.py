@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from t2t.core.errors import T2TError
+from t2t.core.files import sha256
 from t2t.core.progress import progress
 from t2t.data.embeddings.config import EncoderConfig
 from t2t.data.embeddings.decode import Decoder, Unreadable
@@ -24,8 +25,8 @@ from t2t.data.embeddings.encoders import FrameEncoder, Preprocessing, build_enco
 from t2t.data.embeddings.limits import Limits, limits_of
 from t2t.data.embeddings.store import Embeddings, EmbeddingStore
 from t2t.data.embeddings.vectors import probe_numbers
-from t2t.data.remote import shown
-from t2t.data.vector_files import is_numbers
+from t2t.data.remote import is_remote, shown
+from t2t.data.vector_files import is_numbers, split_row
 
 # A killed run loses this many samples at most. On two cores 256 clips take half a minute with MobileNetV2.
 SHARD_SAMPLES = 256
@@ -280,25 +281,27 @@ class Batcher:
         self.keys: list[str] = []
         self.counts: list[int] = []
         self.waiting: list[np.ndarray] = []
+        self._frames = 0  # that wait
         self.done: list[np.ndarray] = []
 
     def add(self, key: str, clip: np.ndarray) -> None:
         self.keys.append(key)
         self.counts.append(len(clip))
         self.waiting.append(clip)
-        frames = sum(len(clip) for clip in self.waiting)
-        if frames >= self.batch_size:
-            self._run(frames - frames % self.batch_size)
+        self._frames += len(clip)
+        if self._frames >= self.batch_size:
+            self._run(self._frames - self._frames % self.batch_size)
 
     def _run(self, count: int) -> None:
         frames = np.concatenate(self.waiting) if len(self.waiting) > 1 else self.waiting[0]
         self.done.append(self.function(frames[:count]))
         self.waiting = [frames[count:]] if count < len(frames) else []
+        self._frames = len(frames) - count
 
     def finish(self) -> tuple[list[str], list[np.ndarray]]:
         """The keys, and the model's output for each one's frames."""
         if self.waiting:
-            self._run(sum(len(clip) for clip in self.waiting))
+            self._run(self._frames)
         if not self.keys:
             return [], []
         return self.keys, np.split(np.concatenate(self.done), np.cumsum(self.counts)[:-1])
@@ -335,16 +338,24 @@ def _hash(
         except OSError as error:
             return None, (error.strerror or str(error)).lower()
 
-    new = sum(not store.knows(path) for path in paths)
+    # Of a file of numbers with many rows: once, and its rows by that.
+    parts = [(path, None) if is_remote(path) else split_row(path) for path in paths]
+    files = list(dict.fromkeys(file for file, _ in parts))
+    new = sum(not store.knows(path) for path in files)
     results = []
     with ThreadPoolExecutor(_workers(workers)) as pool:
         if not new:
-            results = [digest(path) for path in paths]
+            results = [digest(path) for path in files]
         else:
-            with progress("Hashing files", len(paths), "files") as advance:
-                for result in pool.map(digest, paths):
+            with progress("Hashing files", len(files), "files") as advance:
+                for result in pool.map(digest, files):
                     results.append(result)
                     advance()
+    found = dict(zip(files, results, strict=True))
+    results = [
+        found[file] if row is None or (key := found[file][0]) is None else (sha256(key, row), None)
+        for file, row in parts
+    ]
     store.flush()
     return [key for key, _ in results], [reason for _, reason in results]
 

@@ -32,7 +32,7 @@ from t2t.integrations.mlflow.text import checkpoint_note
 from t2t.integrations.mlflow.tracker import DataInput, MLflowTracker
 from t2t.lake.layout import DatasetLayout
 from t2t.teachers.retraction import all_marks
-from t2t.teachers.store import read_labels
+from t2t.teachers.store import named_labels
 
 log = logging.getLogger("t2t")
 
@@ -271,7 +271,7 @@ def picture(campaign: Campaign, record: Record) -> Figure:
     """The student's PR curve on test against each teacher's own (paper, figure 5)."""
     pairs, told = campaign.scored_pairs(record, "test"), set(record.foremost())
     scores = {
-        name: teacher_scores(pairs, read_labels(campaign.lake, record.commit, campaign.config.dataset, name))
+        name: teacher_scores(pairs, named_labels(campaign.lake, record.commit, campaign.config.dataset, name))
         for name in campaign.lineup.outside(record.commit)
         if name in told
     }

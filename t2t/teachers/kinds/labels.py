@@ -7,11 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
 from t2t.core.errors import DataError, listed
+from t2t.data.coding import codes
 from t2t.data.dataset import Dataset
 from t2t.data.labels import LABEL_SCHEMA
 from t2t.data.source import SourceFile
@@ -45,6 +47,7 @@ class Teacher:
         # The labels are those of the fingerprint, or none: somebody may be writing the file just now.
         self.source = SourceFile(self.path)
         self.remarks: list[str] = []
+        self._sound = False
 
     def fingerprint(self) -> str:
         if self.entry.member is None:
@@ -71,20 +74,33 @@ class Teacher:
             return
         columns = {"sample_id": text, "topic": text, "confidence": pa.float64()}
         table = read_table(self.source, columns, dataset.config.table_limits)
-        refuse_unknown(self.path, table, "sample_id", dataset.samples["sample_id"].to_pylist(), "sample")
-        refuse_unknown(self.path, table, "topic", dataset.topics, "topic")
-        refuse_outside(self.path, table, "confidence")
-        refuse_duplicates(self.path, table, ["sample_id", "topic"])
-        self.remarks = _remarks(table, dataset)
+        if not self._sound:  # whoever reads it twice reads the same
+            self._refuse_wrong(table)
+            self.remarks = _remarks(table, dataset)
+            self._sound = True
         yield from self._wanted(table, samples, topics)
 
+    def _refuse_wrong(self, table: pa.Table) -> None:
+        dataset = self.context.dataset
+        ids, topics = dataset.samples["sample_id"].combine_chunks(), pa.array(dataset.topics, pa.string())
+        sample, topic = codes(table["sample_id"], ids), codes(table["topic"], topics)
+        # Names are looked up once, as numbers; what says in words what is wrong is for errors only.
+        if (sample < 0).any():
+            refuse_unknown(self.path, table, "sample_id", ids.to_pylist(), "sample")
+        if (topic < 0).any():
+            refuse_unknown(self.path, table, "topic", dataset.topics, "topic")
+        refuse_outside(self.path, table, "confidence")
+        pairs = np.sort(sample.astype(np.int64) * len(topics) + topic)
+        if (pairs[1:] == pairs[:-1]).any():
+            refuse_duplicates(self.path, table, ["sample_id", "topic"])
+
     def _wanted(self, table: pa.Table, samples: pa.Table, topics: Sequence[str]) -> Iterator[pa.Table]:
-        text = pa.string()
-        wanted = pc.and_(
-            pc.is_in(table["sample_id"], value_set=samples["sample_id"].combine_chunks()),
-            pc.is_in(table["topic"], value_set=pa.array(topics, text)),
-        )
-        table = table.filter(wanted)
+        text, dataset = pa.string(), self.context.dataset
+        # Mostly it is asked about all that there is.
+        if not samples["sample_id"].equals(dataset.samples["sample_id"]):
+            table = table.filter(pc.is_in(table["sample_id"], value_set=samples["sample_id"].combine_chunks()))
+        if tuple(topics) != dataset.topics:
+            table = table.filter(pc.is_in(table["topic"], value_set=pa.array(topics, text)))
         for start in range(0, len(table), BATCH_ROWS):
             part = table.slice(start, BATCH_ROWS)
             ids = pa.repeat(pa.scalar(self.entry.id), len(part))
