@@ -91,6 +91,8 @@ def note(facts: TaskFacts) -> str:
         "on parts of what is learned from. In brackets the 95 % interval: sources are drawn, then samples in them; "
         "differences are paired."
     )
+    if facts.metric == "mAP":
+        text += " Draws, which few positives a topic make too high, are shifted to have the value as their mean."
     if facts.all_neighbours:
         ks = ", ".join(map(str, facts.all_neighbours))
         text += f" With k of {ks} all {facts.fit:,} samples answer."
