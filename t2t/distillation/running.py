@@ -101,12 +101,14 @@ def result(distillation: Distillation) -> DistilledResult:
 
 
 def prepare(distillation: Distillation, watcher: Watcher) -> Prepared:
-    """Opens teachers and student, so that what is wrong with one is found at once, and decodes the frames."""
+    """Opens teachers, student and what is measured on, so that what is wrong with one is found at once, and decodes the
+    frames."""
     notes, config = distillation.notes, distillation.config
     prepared, began = notes.read(Prepared), time.monotonic()
     if prepared is None:
         teachers = distillation.teacher_records
         refuse_unfit(distillation.student, config)
+        _ = distillation.measured_on  # what cannot be measured is found now, and not after the training
         remember(distillation.workspace, config)
         source = distillation.source
         prepared = Prepared(

@@ -291,3 +291,24 @@ def test_copies_of_a_file_are_measured_each(world: Path, tmp_path: Path, monkeyp
     first, copy = (seen["task"].sample_ids.index(sample) for sample in ids[number : number + 2])
     assert np.array_equal(seen["features"][first], seen["features"][copy])
     assert len(np.unique(seen["features"], axis=0)) == len(seen["features"]) - 1
+
+
+def test_a_dataset_that_cannot_be_measured_on_is_refused_before_anything_is_decoded(
+    world: Path, tmp_path: Path
+) -> None:
+    # It was refused after the training, and its settings could not be changed any more.
+    (tmp_path / "registry" / "datasets").mkdir(parents=True)
+    shutil.copytree(world / "data" / "demo", tmp_path / "data" / "demo")
+    shutil.copytree(world / "data" / "demo", tmp_path / "data" / "bare")
+    entry = (world / "registry" / "datasets" / "demo.yaml").read_text()
+    (tmp_path / "registry" / "datasets" / "demo.yaml").write_text(entry)
+    bare = entry.replace("name: demo", "name: bare").replace("root: demo", "root: bare")
+    (tmp_path / "registry" / "datasets" / "bare.yaml").write_text(bare)
+    annotations = tmp_path / "data" / "bare" / "annotations.csv"
+    annotations.write_text(annotations.read_text().splitlines()[0] + "\n")
+    workspace = distillation_in(world, tmp_path, evaluation={**SMALL["evaluation"], "datasets": ["demo", "bare"]})
+    at_work = opened(Workspace(workspace.registry, tmp_path / "data", workspace.work))
+    with pytest.raises(T2TError, match="Dataset 'bare'"):
+        run(at_work)
+    assert not (workspace.work / "frames").exists()
+    assert not (at_work.folder / "distillation.json").exists()
