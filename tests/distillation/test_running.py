@@ -312,3 +312,35 @@ def test_a_dataset_that_cannot_be_measured_on_is_refused_before_anything_is_deco
         run(at_work)
     assert not (workspace.work / "frames").exists()
     assert not (at_work.folder / "distillation.json").exists()
+
+
+def test_a_teacher_that_is_retracted_is_not_learned_from_before_or_midway(world: Path, tmp_path: Path) -> None:
+    workspace = distillation_in(world, tmp_path)
+    run(opened(workspace))
+    lake = open_lake("git", workspace.work)
+    order = DistillationRun(distillation="small", name="next")
+    following = Distillation(read_distillation(workspace, order), workspace, "cpu")
+    with pytest.raises(Killed):
+        run(following, Told(dies_at=2))
+    encoders.retract(lake, "small", "maps", "a licence")
+    words = r"'{}': the teacher maps is retracted \(a licence\).* t2t distill retract small maps --undo"
+    with pytest.raises(T2TError, match=words.format("next")):
+        run(following)
+    third = DistillationRun(distillation="small", name="third", settings=("training.steps=3",))
+    with pytest.raises(T2TError, match=words.format("third")):
+        run(Distillation(read_distillation(workspace, third), workspace, "cpu"))
+    assert not (workspace.work / "distillations" / "third" / "distillation.json").exists()
+    encoders.retract(lake, "small", "maps", undo=True)
+    assert run(following).card.weights == encoders.entries(lake)["small"].weights
+
+
+@pytest.mark.parametrize("file", [CARD, WEIGHTS])
+def test_an_encoder_that_is_damaged_is_written_again(
+    file: str, made: tuple[Workspace, DistilledResult, Told], tmp_path: Path
+) -> None:
+    workspace = Workspace(made[0].registry, made[0].data, tmp_path / "work")
+    shutil.copytree(made[0].work, workspace.work)
+    path = place_of(workspace.work, "small") / file
+    path.write_bytes(path.read_bytes()[:-9] + b" " * 9)
+    assert run(opened(workspace)).card == made[1].card
+    assert bytes_of(workspace) == bytes_of(made[0])
