@@ -228,6 +228,18 @@ class CampaignConfig(Config):
             raise ValueError(f"{len(teachers):,} teachers; a round can have {MOST_TEACHERS:,} identities at most")
         return tuple(teacher for teacher in teachers if teacher != HUMAN)
 
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _can_be_tuned(cls, encoder: Any) -> Any:
+        kind = encoder.get("kind") if isinstance(encoder, Mapping) and encoder.get("tune") is not None else None
+        if kind not in (None, "timm"):
+            raise ValueError(
+                f"tune: an encoder of kind {kind!r} cannot be tuned, only one of kind timm. Leave tune out; or take "
+                "that network, or one like it, from timm; or distill it into one of timm's with t2t distill: "
+                "work/encoders/NAME/model.safetensors is the `weights` of kind timm (docs/tuning.md)"
+            )
+        return encoder
+
     @model_validator(mode="after")
     def _fields_agree(self) -> CampaignConfig:
         if self.method != TEACHER2TASK:

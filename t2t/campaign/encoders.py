@@ -17,7 +17,7 @@ from t2t.core.errors import T2TError, nearest
 from t2t.core.terminal import cleaned
 from t2t.core.workspace import Workspace
 from t2t.data.embeddings.config import DistilledConfig
-from t2t.data.embeddings.distilled import EncoderCard, find_encoder, located
+from t2t.data.embeddings.distilled import EncoderCard, TeacherEncoder, find_encoder, located
 from t2t.lake import Lake, UnknownRef
 from t2t.lake.layout import ENCODERS, MARK, EncoderLayout, encoder_of
 from t2t.lake.tables import json_at, latest_commit, read_json
@@ -86,7 +86,7 @@ def register(lake: Lake, card: EncoderCard) -> str:
 def out(lake: Lake, ref: str = "main") -> dict[str, Out]:
     """The encoders that are out, by name."""
     marks = _marks(lake, ref)
-    return _descended(entries(lake, ref), marks) if marks else {}
+    return _descended(entries(lake, ref), marks)[0] if marks else {}
 
 
 def retracted(lake: Lake, ref: str = "main") -> list[str]:
@@ -158,6 +158,20 @@ def refuse_encoder(workspace: Workspace, config: CampaignConfig, lakes: list[Lak
             )
 
 
+def refuse_teachers(lake: Lake, name: str, teachers: Sequence[TeacherEncoder]) -> None:
+    """Raises T2TError, naming what to do, where one of an encoder's teachers is retracted in a lake, or descends from
+    an encoder that is: what learns from it would be out at once."""
+    marks = _marks(lake, "main")
+    gone = _descended(entries(lake), marks)[1] if marks else {}
+    for teacher in teachers:
+        cause = next((gone[one] for one in (teacher.fingerprint, teacher.weights) if one in gone), None)
+        if cause is not None:
+            raise T2TError(
+                f"Distillation {name!r}: the teacher {teacher.name} is retracted{cause.said}, so what learns from it "
+                f"would be out at once. Take it out of `teachers`; or take that back: {cause.undo}"
+            )
+
+
 def _files(lake: Lake, ref: str, file: str = "entry.json") -> dict[str, str]:
     """The paths of some file of all encoders, by name."""
     try:
@@ -180,8 +194,11 @@ def _marks(lake: Lake, ref: str) -> dict[str, tuple[EncoderMark, ...]]:
     }
 
 
-def _descended(known: Mapping[str, EncoderCard], marks: Mapping[str, Sequence[EncoderMark]]) -> dict[str, Out]:
-    """Of encoders those that are out: marked themselves, or learned from one that is, at any distance."""
+def _descended(
+    known: Mapping[str, EncoderCard], marks: Mapping[str, Sequence[EncoderMark]]
+) -> tuple[dict[str, Out], dict[str, Out]]:
+    """Of encoders those that are out, by name: marked themselves, or learned from one that is, at any distance. And all
+    that is out, teachers too, by fingerprint and by the SHA-256 of weights."""
     gone = {
         mark.fingerprint: Out("", name, mark.teacher, f" ({mark.reason})" if mark.reason else "")
         for name, own in marks.items()
@@ -205,4 +222,4 @@ def _descended(known: Mapping[str, EncoderCard], marks: Mapping[str, Sequence[En
             if name in found:
                 grew = True
                 gone |= {one: gone.get(one, found[name]) for one in (card.fingerprint, card.weights)}
-    return found
+    return found, gone

@@ -51,7 +51,7 @@ def run(campaign: Campaign, observer: Observer, step: Step = call, until: int | 
         try:
             step("prepare", prepare, campaign, observer)
             if tuning_of(campaign.config.encoder) is not None:
-                step("tune", tune, campaign)
+                step("tune", tune, campaign, observer)
             while (k := campaign.lineup.next_round()) is not None and (until is None or k < until):
                 began = monotonic()
                 start = step(f"round {k}: begin", begin, campaign, k, observer)

@@ -13,6 +13,7 @@ from typing import Literal
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.facts import RoundStart
 from t2t.campaign.record import Record
+from t2t.campaign.tuned import TunedEncoder
 from t2t.core import plugins
 from t2t.core.errors import T2TError
 from t2t.core.host import OBSERVERS_VARIABLE as VARIABLE
@@ -51,6 +52,10 @@ class Observer:
 
     def opened(self, campaign: Campaign) -> None:
         """Data and teachers are ready; what killed runs left out can be put right from the ledger."""
+
+    def tuned(self, campaign: Campaign, encoder: TunedEncoder) -> None:
+        """The campaign's frame encoder was tuned before the rounds (`encoder.tune`); its entry in the lake has the
+        curve. A process that is killed before this never says it."""
 
     def round_started(self, campaign: Campaign, start: RoundStart) -> str | None:
         """A round begins, or goes on. Returns the name under which the observer has it, where it keeps rounds."""
@@ -94,6 +99,10 @@ class Observers(Observer):
     def opened(self, campaign: Campaign) -> None:
         for observer in self.observers:
             observer.opened(campaign)
+
+    def tuned(self, campaign: Campaign, encoder: TunedEncoder) -> None:
+        for observer in self.observers:
+            observer.tuned(campaign, encoder)
 
     def round_started(self, campaign: Campaign, start: RoundStart) -> str | None:
         names = [observer.round_started(campaign, start) for observer in self.observers]

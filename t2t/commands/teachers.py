@@ -12,8 +12,10 @@ import yaml
 from rich.markup import escape
 from rich.text import Text
 
+from t2t.campaign import encoders
 from t2t.campaign.entries import open_dataset, refuse_unready, teacher_entry, with_original
-from t2t.campaign.find import lakes, readable_entry
+from t2t.campaign.find import campaigns, lakes, readable_entry
+from t2t.campaign.ledger import Ledger
 from t2t.commands.schemas import FILES, schema_line
 from t2t.commands.tables import console, table_of
 from t2t.core.config import Written, load_node
@@ -100,7 +102,21 @@ def print_teachers(workspace: Workspace) -> None:
     console.print(table_of(pd.DataFrame(rows), "Teachers"))
     if len(found) > MOST:
         console.print(f"and {len(found) - MOST:,} more: t2t teachers --json")
+    for line in _encoders_out(workspace):
+        console.print(line, markup=False, soft_wrap=True)
     console.print("Add one: t2t teachers add ID --kind labels --path '${data}/teachers/ID.csv'")
+
+
+def _encoders_out(workspace: Workspace) -> list[str]:
+    """Of distilled encoders those that are out, and the campaigns that look through one: a sentence each."""
+    lines: dict[str, None] = {}
+    for lake in lakes(workspace):
+        for name, why in encoders.out(lake).items():
+            lines[f"The frame encoder {name} is out, {why.why}. All of them: t2t distill list"] = None
+    for lake, layout in campaigns(workspace) if lines else ():
+        if (through := Ledger(lake, layout.dataset, layout.name).encoder_out()) is not None:
+            lines[f"Campaign {layout.name} looks through {through}: its rounds, and its students, do not count."] = None
+    return list(lines)
 
 
 def check_teachers(workspace: Workspace, ids: list[str], dataset: str | None) -> bool:

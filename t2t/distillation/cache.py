@@ -27,8 +27,8 @@ FOLDER = "features"
 VERSION = "1"
 # A shard is in memory a few times while it is made, once of that as float32.
 SHARD_BYTES = 64 << 20
-# float16 ends here.
-LARGEST = 65504
+# float16 ends here, and begins to lose digits there.
+LARGEST, SMALLEST = 65504, 6.1e-5
 # What a disk needs besides.
 SPARE = 1 << 30
 
@@ -121,16 +121,28 @@ def _make(
             side = frames.settings.size
             tokens = teacher.tokens(crops.reshape(-1, side, side, 3))
             parts = [tokens.cls.unsqueeze(1), tokens.patches] if patches else [tokens.cls.unsqueeze(1)]
-            rows = torch.cat(parts, dim=1).flatten(1).clamp(-LARGEST, LARGEST).half().cpu().numpy()
-            if not np.isfinite(rows).all():
-                raise T2TError(
-                    f"teacher {teacher.name!r} gives NaN or infinite numbers for frames of the samples from "
-                    f"{frames.keys[samples[0]]} on, which would spoil what learns from them; nothing of these is kept. "
-                    "Check its weights, `mean` and `std`."
-                )
+            numbers = torch.cat(parts, dim=1).flatten(1)
+            _refuse_bad(teacher, numbers, frames.keys[samples[0]])
+            rows = numbers.half().cpu().numpy()
             ends = np.cumsum(counts[samples])
             store.write([frames.keys[sample] for sample in samples], np.split(rows, ends[:-1]))
             advance(len(rows))
+
+
+def _refuse_bad(teacher: FeatureTeacher, numbers: torch.Tensor, first: str) -> None:
+    """Raises T2TError for features that float16 cannot hold. Args: first: the key of the first sample."""
+    largest = float(numbers.abs().max())
+    if not np.isfinite(largest):
+        raise T2TError(
+            f"teacher {teacher.name!r} gives NaN or infinite numbers for frames of the samples from {first} on, which "
+            "would spoil what learns from them; nothing of these is kept. Check its weights, `mean` and `std`."
+        )
+    if largest > LARGEST or 0 < largest < SMALLEST:
+        raise T2TError(
+            f"teacher {teacher.name!r}: its largest number is {largest:.3g} for frames of the samples from {first} on, "
+            f"and kept features are float16, which goes from {SMALLEST:g} to {LARGEST:,}. Check its weights, `mean` "
+            "and `std`; or take augment: unic, with which it looks anew each time and nothing is kept."
+        )
 
 
 def _shards(samples: np.ndarray, counts: np.ndarray, most: int) -> Iterator[np.ndarray]:

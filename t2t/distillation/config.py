@@ -21,6 +21,12 @@ Called = Annotated[str, Field(pattern=NAME, description="What curves and tables 
 RESERVED = ("student", "concatenation", "all")
 
 
+def _refuse_twice(key: str, names: tuple[Any, ...]) -> None:
+    twice = [str(name) for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{key}: named twice: {', '.join(twice)}")
+
+
 class TimmTeacherConfig(TimmWeightsConfig):
     """A timm model as a teacher, with its own normalisation of the crop that all look at."""
 
@@ -184,6 +190,14 @@ class DistillationEvaluationConfig(Config):
         True, description="Whether k-NN is also measured on few principal directions, and with weights pruned away."
     )
 
+    @model_validator(mode="after")
+    def _something_is_measured(self) -> DistillationEvaluationConfig:
+        _refuse_twice("datasets", self.datasets)
+        _refuse_twice("knn", self.knn)
+        if self.datasets and not self.knn and not self.probe:
+            raise ValueError("knn is empty and probe is false, so nothing is measured on datasets; set one of them")
+        return self
+
 
 class DistillationConfig(Config):
     """`registry/distillations/<name>.yaml`."""
@@ -195,7 +209,7 @@ class DistillationConfig(Config):
     )
     splits: tuple[str, ...] | None = Field(None, description="Splits that are looked at; null: all but `test`.")
     frames: FramesConfig = Field(FramesConfig(), description="Frames of the datasets, decoded once.")
-    teachers: tuple[FeatureTeacherConfig, ...] = Field(min_length=1, description="Encoders that are learned from.")
+    teachers: tuple[FeatureTeacherConfig, ...] = Field(description="Encoders that are learned from, one at least.")
     student: EncoderStudentConfig = Field(description="What learns.")
     augment: Literal["none", "unic"] = Field(
         "unic",
@@ -226,6 +240,8 @@ class DistillationConfig(Config):
     def _names_agree(self) -> DistillationConfig:
         _refuse_twice("dataset", self.datasets)
         _refuse_twice("teachers", tuple(teacher.name for teacher in self.teachers))
+        if not self.teachers:
+            raise ValueError("teachers: none is named; name an encoder to learn from")
         if not self.datasets:
             raise ValueError("dataset: none is named; name one of registry/datasets/")
         if self.splits is not None and not self.splits:
@@ -239,9 +255,3 @@ class DistillationConfig(Config):
             if teacher.name in RESERVED:
                 raise ValueError(f"teachers: {teacher.name!r} means something else in tables; name it otherwise")
         return self
-
-
-def _refuse_twice(key: str, names: tuple[Any, ...]) -> None:
-    twice = [str(name) for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"{key}: named twice: {', '.join(twice)}")

@@ -21,6 +21,7 @@ from t2t.data.embeddings.distilled import Network, TeacherEncoder, place_of
 from t2t.data.embeddings.frames import FrameSettings, FrameSource, decode_frames
 from t2t.distillation.cache import keep_features
 from t2t.distillation.config import DistillationConfig, TimmTeacherConfig
+from t2t.distillation.evaluation.task import Task, task_of
 from t2t.distillation.loop import Report, distill
 from t2t.distillation.parts import FeatureTeacher, Kept, Views
 from t2t.distillation.record import Notes, TrainedEncoder
@@ -72,6 +73,21 @@ class Distillation:
     def labeled(self) -> list[Dataset]:
         """Those that the encoder is measured on."""
         return [open_dataset(self.workspace, name) for name in self.config.evaluation.datasets]
+
+    @cached_property
+    def measured_on(self) -> list[tuple[Task, FrameSource]]:
+        """Of each dataset that the encoder is measured on, what people say and the frames, decoded once.
+
+        Raises T2TError, for all of them before the first is decoded, where people's labels are not enough.
+        """
+        for dataset in self.labeled:
+            task_of(dataset)
+        found = []
+        for dataset in self.labeled:
+            table = dataset.samples, dataset.config.max_unreadable
+            source = decode_frames([table], self.workspace.work, self.taken, unique=False)
+            found.append((task_of(dataset, readable=set(source.sample_ids)), source))
+        return found
 
     @property
     def taken(self) -> FrameSettings:

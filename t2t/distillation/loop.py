@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -27,7 +28,7 @@ from t2t.distillation.standards import Standards
 from t2t.distillation.student import EncoderStudent
 from t2t.training.batches import Ahead
 from t2t.training.group import ALONE, Group
-from t2t.training.loop import CHECK_EVERY, refuse_divergence
+from t2t.training.loop import CHECK_EVERY
 from t2t.training.snapshot import load_snapshot, save_snapshot
 
 log = logging.getLogger("t2t")
@@ -235,10 +236,11 @@ class _Distilling:
         kinds = TYPES if self.config.loss.patches else TYPES[:1]
         loss, by_type, taught = torch.stack(self.running).mean(0).split([1, len(names) * len(kinds), len(names)])
         self.running.clear()
-        refuse_divergence(loss.item(), self.title, step)
+        self._refuse_divergence(loss.item(), step)
         point = {"loss": loss.item()} | _named("loss", names, kinds, by_type)
         if len(self.held_out):
             held_out = self._held_out()
+            self._refuse_divergence(held_out.mean().item(), step)
             point |= {"held_out": held_out.mean().item()} | _named("held_out", names, kinds, held_out.flatten())
         if self.config.drop.rate and len(names) > 1:
             point |= {f"taught/{name}": value for name, value in zip(names, taught.tolist(), strict=True)}
@@ -299,7 +301,7 @@ class _Distilling:
         loss = group.total(share)
         # Looking at a number of a GPU waits for all that is queued there.
         if self.device.type == "cpu" or step % CHECK_EVERY == 0:
-            refuse_divergence(loss.item(), self.title, step)
+            self._refuse_divergence(loss.item(), step, features)
         self.optimizer.zero_grad(set_to_none=True)
         (share if group.size == 1 else share * group.size).backward()  # DDP divides by the number of workers
         if self.training.clip is not None:
@@ -310,8 +312,28 @@ class _Distilling:
             self.running.append(torch.cat([loss.detach().reshape(1), parts]))
         return loss
 
+    def _refuse_divergence(self, loss: float, step: int, features: Sequence[Tokens] = ()) -> None:
+        """Raises T2TError where the loss is no number: for the teacher that gives none, or for the learning rate."""
+        if math.isfinite(loss):
+            return
+        seen = dict(zip([teacher.name for teacher in self.teachers], features, strict=False))
+        for teacher, means in zip(self.teachers, self.standards.each, strict=True):
+            numbers = [*seen.get(teacher.name, ()), *means.buffers()]
+            if not all(part.isfinite().all() for part in numbers):
+                raise T2TError(
+                    f"{self.title}: teacher {teacher.name!r} gave NaN or infinite numbers by step {step}. Check its "
+                    "weights, `mean` and `std`, and run it under another name (--name)."
+                )
+        raise T2TError(
+            f"{self.title}: the loss is {loss} at step {step}. Lower training.learning_rate, under another name "
+            "(--name)."
+        )
+
     def end(self) -> Distilled:
         self.student.eval()
+        state = self.student.model.state_dict().values()
+        if not all(part.isfinite().all() for part in state):
+            self._refuse_divergence(math.nan, self.steps)  # by the very last step, or in statistics of norms alone
         return Distilled(self.steps, self.curve, time.monotonic() - self.begun)
 
 

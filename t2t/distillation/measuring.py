@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from t2t.core.progress import progress
-from t2t.data.embeddings.frames import FrameSource, decode_frames
+from t2t.data.embeddings.frames import FrameSource
 from t2t.distillation.distillation import Distillation
 from t2t.distillation.evaluation.analysis import pruned
 from t2t.distillation.evaluation.compare import evaluate, mean_by_sample
 from t2t.distillation.evaluation.table import EvaluationTable
-from t2t.distillation.evaluation.task import Task, task_of
+from t2t.distillation.evaluation.task import Task
 
 log = logging.getLogger("t2t")
 
@@ -26,29 +26,21 @@ BLOCK = 256
 def measured(distillation: Distillation) -> EvaluationTable:
     """The student beside every teacher and all of them together, on each dataset of `evaluation.datasets`.
 
-    All look at the same frames, as they are without augmentation; a sample is the mean of its frames' CLS.
+    All look at the same frames, as they are without augmentation; a sample is the mean of its frames' CLS. Pruned, of
+    which there are many, they look at the middle frame of each sample alone.
     """
     config = distillation.config
     looks: dict[str, Any] = {config.name: distillation.trained_student}
     looks |= {teacher.name: teacher for teacher in distillation.teachers}
-    sources: dict[str, FrameSource] = {}
-    tasks = []
-    for dataset in distillation.labeled:
-        source = decode_frames(
-            [(dataset.samples, dataset.config.max_unreadable)],
-            distillation.workspace.work,
-            distillation.taken,
-            unique=False,
-        )
-        sources[dataset.name] = source
-        tasks.append(task_of(dataset, readable=set(source.sample_ids)))
+    tasks = [task for task, _ in distillation.measured_on]
+    sources = {task.dataset: source for task, source in distillation.measured_on}
 
     def features(name: str, task: Task) -> np.ndarray:
         return _features(distillation, looks[name], sources[task.dataset], task, f"{task.dataset}: {name}")
 
     def without(name: str, share: float, task: Task) -> np.ndarray:
-        less = _pruned(looks[name], share)
-        return _features(distillation, less, sources[task.dataset], task, f"{task.dataset}: {name}, {share:.0%} pruned")
+        less, title = _pruned(looks[name], share), f"{task.dataset}: {name}, {share:.0%} pruned"
+        return _features(distillation, less, sources[task.dataset], task, title, one_frame=True)
 
     return evaluate(
         tasks,
@@ -71,14 +63,19 @@ def _pruned(encoder: Any, share: float) -> Any:
     return less
 
 
-def _features(distillation: Distillation, encoder: Any, source: FrameSource, task: Task, title: str) -> np.ndarray:
-    """float32 [samples of the task, dim], in the order of its sample_ids."""
+def _features(
+    distillation: Distillation, encoder: Any, source: FrameSource, task: Task, title: str, one_frame: bool = False
+) -> np.ndarray:
+    """float32 [samples of the task, dim], in the order of its sample_ids. Args: one_frame: only the middle one of each
+    sample is looked at."""
     place = {sample: i for i, sample in enumerate(source.sample_ids)}
     wanted = np.array([place[sample] for sample in task.sample_ids])
     row_of = np.full(len(source.sample_ids), -1)
     row_of[wanted] = np.arange(len(wanted))
-    samples = row_of[source.rows[0]]
-    frames = np.flatnonzero(samples >= 0)
+    of_frames, steps = source.rows
+    samples = row_of[of_frames]
+    looked = (samples >= 0) & (~one_frame | (steps == source.frames.counts[of_frames] // 2))
+    frames = np.flatnonzero(looked)
     found, device = [], distillation.device
     with progress(title, len(frames), "frames") as advance:
         for at in range(0, len(frames), BLOCK):

@@ -19,7 +19,7 @@ from t2t.campaign import encoders
 from t2t.core.errors import T2TError
 from t2t.core.files import remove_leftovers, sha256_file
 from t2t.core.progress import clock
-from t2t.data.embeddings.distilled import CARD, EncoderCard, read_card, write_encoder
+from t2t.data.embeddings.distilled import CARD, EncoderCard, check_weights, read_card, write_encoder
 from t2t.distillation.distillation import Distillation
 from t2t.distillation.entries import check_distillation, remember, settled
 from t2t.distillation.evaluation.table import EvaluationTable
@@ -80,11 +80,18 @@ def run(distillation: Distillation, watcher: Watcher | None = None, step: Step =
 
 
 def is_done(distillation: Distillation) -> bool:
-    """Whether the encoder is published and in its place. Raises T2TError where another one is, or a damaged one."""
+    """Whether the encoder is published and in its place; a damaged one is not, and is written again. Raises T2TError
+    where another one is."""
     published = distillation.notes.read(Published)
     if published is None or not (distillation.place / CARD).is_file():
         return False
-    if read_card(distillation.place).fingerprint != published.fingerprint:
+    try:
+        card = read_card(distillation.place)
+        check_weights(distillation.place, card)
+    except T2TError as error:
+        log.warning("%s It is written again.", error)
+        return False
+    if card.fingerprint != published.fingerprint:
         raise T2TError(
             f"{distillation.place}: another encoder than the one that was distilled here. Put that one back, or delete "
             "the folder: it is written again."
@@ -101,12 +108,15 @@ def result(distillation: Distillation) -> DistilledResult:
 
 
 def prepare(distillation: Distillation, watcher: Watcher) -> Prepared:
-    """Opens teachers and student, so that what is wrong with one is found at once, and decodes the frames."""
+    """Opens teachers, student and what is measured on, so that what is wrong with one is found at once, and decodes the
+    frames."""
     notes, config = distillation.notes, distillation.config
     prepared, began = notes.read(Prepared), time.monotonic()
     if prepared is None:
         teachers = distillation.teacher_records
+        encoders.refuse_teachers(distillation.lake, config.name, teachers)
         refuse_unfit(distillation.student, config)
+        _ = distillation.measured_on  # what cannot be measured is found now, and not after the training
         remember(distillation.workspace, config)
         source = distillation.source
         prepared = Prepared(
@@ -123,6 +133,8 @@ def prepare(distillation: Distillation, watcher: Watcher) -> Prepared:
             "Distillation %s: %d frames of %d samples, %d teachers.",
             *(config.name, prepared.frame_count, prepared.samples, len(teachers)),
         )
+    else:
+        encoders.refuse_teachers(distillation.lake, config.name, prepared.teachers)
     watcher.opened(distillation, prepared)
     return prepared
 

@@ -39,42 +39,61 @@ def bootstrap(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> np.ndarray:
 
     The same seed draws the same samples, so two students' arrays can be subtracted (a paired comparison). A draw
     without a positive gives NaN.
+    """
+    # Only samples that have pairs can be drawn, else an unlabeled one would shrink the draw.
+    present, sample = np.unique(pairs.sample, return_inverse=True)
+    counted = Counted(pairs.score, pairs.positive, sample, len(present))
+    groups = np.arange(len(present)) if pairs.groups is None else pairs.groups[present]
+    generator = np.random.default_rng(seed)
+    values = np.full(resamples, np.nan)
+    # What is drawn must not hang on the scores: students with other thresholds would be measured on other samples.
+    block, held = (max(1, BLOCK // max(size, 1)) for size in (len(present), max(counted.segments, len(present))))
+    for start in range(0, resamples if counted.segments else 0, block):
+        drawn = draws(generator, min(block, resamples - start), groups)
+        for at in range(0, drawn.shape[1], held):
+            some = drawn[:, at : at + held]
+            values[start + at : start + at + some.shape[1]] = counted.average_precision(some)
+    return values
+
+
+class Counted:
+    """Average precision of scored pairs, by how often each sample counts.
 
     A resample only changes how often each sample counts, and average precision is a sum over the thresholds at which
     positives are gained. So the pairs, sorted once by score, are counted by segment (from one such threshold to the
     next) and sample, in a sparse matrix; its product with a block of draws, summed up over the segments, is all that
     the block needs.
+
+    Args:
+        score: float [pairs]. positive: bool [pairs]. sample: int64 [pairs], whose each is, 0 to samples - 1.
+
+    Attributes:
+        segments: how many there are; 0 without a positive.
     """
-    order = np.argsort(-pairs.score, kind="stable")
-    score, positive = pairs.score[order], pairs.positive[order]
-    # Only samples that have pairs can be drawn, else an unlabeled one would shrink the draw.
-    present, sample = np.unique(pairs.sample[order], return_inverse=True)
-    # Equal scores share one threshold: precision is taken at the last pair of each run of equal scores.
-    run = np.cumsum(np.diff(score, prepend=score[:1]) != 0)
-    gains = np.bincount(run, weights=positive) > 0
-    segment: np.ndarray = (np.cumsum(gains) - gains)[run]
-    segments = int(gains.sum())
 
-    def counted(keep: np.ndarray) -> csr_array:
-        entries = np.ones(int(keep.sum())), (segment[keep], sample[keep])
-        return csr_array(entries, shape=(segments, len(present)))
+    def __init__(self, score: np.ndarray, positive: np.ndarray, sample: np.ndarray, samples: int):
+        order = np.argsort(-score, kind="stable")
+        score, positive, sample = score[order], positive[order], sample[order]
+        # Equal scores share one threshold: precision is taken at the last pair of each run of equal scores.
+        run = np.cumsum(np.diff(score, prepend=score[:1]) != 0)
+        gains = np.bincount(run, weights=positive) > 0
+        segment: np.ndarray = (np.cumsum(gains) - gains)[run]
+        self.segments = int(gains.sum())
 
-    groups = np.arange(len(present)) if pairs.groups is None else pairs.groups[present]
-    of_pairs, of_positives = counted(np.less(segment, segments)), counted(positive)
-    generator = np.random.default_rng(seed)
-    values = np.full(resamples, np.nan)
-    # What is drawn must not hang on the scores: students with other thresholds would be measured on other samples.
-    block, held = (max(1, BLOCK // max(size, 1)) for size in (len(present), max(segments, len(present))))
-    for start in range(0, resamples if segments else 0, block):
-        drawn = draws(generator, min(block, resamples - start), groups)
-        for at in range(0, drawn.shape[1], held):
-            some = drawn[:, at : at + held]
-            gained, total = of_positives @ some, np.cumsum(of_pairs @ some, axis=0)
-            true = np.cumsum(gained, axis=0)
-            with np.errstate(invalid="ignore"):
-                shares = (gained * true / np.maximum(total, 1)).sum(axis=0) / true[-1]
-            values[start + at : start + at + some.shape[1]] = shares
-    return values
+        def counted(keep: np.ndarray) -> csr_array:
+            entries = np.ones(int(keep.sum())), (segment[keep], sample[keep])
+            return csr_array(entries, shape=(self.segments, samples))
+
+        self.of_pairs, self.of_positives = counted(np.less(segment, self.segments)), counted(positive)
+
+    def average_precision(self, times: np.ndarray) -> np.ndarray:
+        """float64 [n]; NaN where no positive is drawn. Args: times: of each sample in n draws, float64 [samples, n]."""
+        if not self.segments:
+            return np.full(times.shape[1], np.nan)
+        gained, total = self.of_positives @ times, np.cumsum(self.of_pairs @ times, axis=0)
+        true = np.cumsum(gained, axis=0)
+        with np.errstate(invalid="ignore"):
+            return np.asarray((gained * true / np.maximum(total, 1)).sum(axis=0) / true[-1])
 
 
 def draws(generator: np.random.Generator, n: int, groups: np.ndarray) -> np.ndarray:

@@ -277,10 +277,10 @@ def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
-def refuse_divergence(loss: float, title: str, step: int) -> None:
-    """Raises T2TError when the loss is infinite or NaN."""
+def refuse_divergence(loss: float, title: str, step: int, key: str = "training.learning_rate") -> None:
+    """Raises T2TError when the loss is infinite or NaN. Args: key: what to lower."""
     if not math.isfinite(loss):
-        raise T2TError(f"{title}: the loss is {loss} at step {step}. Lower training.learning_rate.")
+        raise T2TError(f"{title}: the loss is {loss} at step {step}. Lower {key}.")
 
 
 def build_optimizer(student: Student, config: TrainingConfig) -> torch.optim.AdamW:

@@ -42,6 +42,7 @@ log = logging.getLogger("t2t")
 
 # The head was trained before on the encoder as it was: it follows, slowly.
 HEAD_SHARE = 0.1
+RATE = "encoder.tune.learning_rate"
 TIE_RATE = 1e-3
 # Samples whose features are made at once to be validated.
 BLOCK = 16
@@ -216,7 +217,7 @@ class _Tuning:
         with autocast(self.training, self.device):
             labels = self.loss_of(batch, seen, mask, *texts)
         loss = labels + self.tune.tie * tie
-        refuse_divergence(loss.item(), self.title, step)
+        refuse_divergence(loss.item(), self.title, step, RATE)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -236,6 +237,8 @@ class _Tuning:
                 np.arange(start, min(start + BLOCK, self.material.validated))
             )
             values = self.encoder(pixels).clamp(-65504, 65504).cpu().numpy().astype(np.float16)
+            if not np.isfinite(values).all():
+                refuse_divergence(math.nan, self.title, step, RATE)
             features += np.split(values, np.cumsum(counts)[:-1])
         embeddings = Embeddings.of(features)
         embeddings.frames = self.material.old.frames

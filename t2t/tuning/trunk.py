@@ -25,6 +25,8 @@ from t2t.data.embeddings.timm_model import TimmEncoder
 MOST_TIMES_PIXELS = 4
 CHECKED_FRAMES = 3
 TOLERANCE = 1e-3
+# What is kept is float16, which ends at 65,504: frames may give four times what noise gives.
+LARGEST_KEPT = 16_000
 
 
 class _Seen(Exception):
@@ -63,7 +65,7 @@ class Trunk:
 
 def trunk_of(frozen: TimmEncoder, model: nn.Module, first: Sequence[str]) -> Trunk | None:
     """The part of a model before a block; None where it is better to begin with the frames: what is behind the block
-    needs more than the block's input, or that takes much more room than pixels.
+    needs more than the block's input, or that takes much more room than pixels, or does not fit float16.
 
     Args:
         model: as it is trained. first: the names of the parameters of the first block that is tuned.
@@ -81,6 +83,7 @@ def trunk_of(frozen: TimmEncoder, model: nn.Module, first: Sequence[str]) -> Tru
         except (RuntimeError, ValueError, TypeError):
             return None
     small = values[0].numel() * 2 <= MOST_TIMES_PIXELS * 3 * frozen.size**2
+    small &= float(values.abs().max()) <= LARGEST_KEPT
     same = rest.shape == whole.shape and float((rest - whole).abs().max()) <= TOLERANCE * float(whole.abs().max())
     return Trunk(frozen, model, block, before, values.shape[1:]) if small and same else None
 

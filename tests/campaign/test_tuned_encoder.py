@@ -12,15 +12,19 @@ from safetensors.torch import load_file
 
 from t2t.campaign import loop as campaign_loop
 from t2t.campaign.campaign import Campaign
-from t2t.campaign.observer import Observer
-from t2t.campaign.tuned import WEIGHTS, all_tuned, encoder_folder
+from t2t.campaign.observer import Observer, Observers
+from t2t.campaign.tuned import WEIGHTS, TunedEncoder, all_tuned, encoder_folder
+from t2t.commands.plan.estimate import plan
+from t2t.commands.plan.show import plan_json
 from t2t.core.errors import T2TError
+from t2t.data.embeddings.config import TuneConfig
 from t2t.data.embeddings.encoders import build_encoder
 from t2t.students.checkpoint import ENCODER, read_encoder
 from t2t.students.scorer import load_student
 from t2t.teachers.retraction import retract
 from t2t.tuning import loop
 from tests.helpers.campaigns import Stopped, run, run_until
+from tests.helpers.trackers import told
 
 TUNE = {"by": "last-blocks", "steps": 4, "evaluate_every": 2, "samples": 4, "learning_rate": 0.01}
 VIT = {"kind": "timm", "model": "test_vit", "pretrained": False, "frames": 2, "mean": 0.5, "std": 0.5}
@@ -180,3 +184,65 @@ def test_what_cannot_be_tuned_is_refused_before_anything_is_embedded(
 def test_what_learns_from_one_label_a_pair_is_not_tuned_on_every_teacher_s(campaign: Callable[..., Campaign]) -> None:
     with pytest.raises(T2TError, match=r"learns from one label a pair, and encoder.tune from every teacher's"):
         campaign(encoder=encoder(), method="conventional-average", rounds={"max": 1})
+
+
+@pytest.mark.parametrize(
+    "other", [{"kind": "video", "model": "x"}, {"kind": "distilled", "name": "small"}, {"kind": "pixels"}]
+)
+def test_a_kind_that_cannot_be_tuned_is_refused_with_what_can_be_done(
+    other: dict[str, Any], campaign: Callable[..., Campaign]
+) -> None:
+    with pytest.raises(T2TError, match=f"an encoder of kind '{other['kind']}' cannot be tuned.*t2t distill"):
+        campaign(encoder={**other, "tune": TUNE})
+
+
+class Hears(Observer):
+    def __init__(self) -> None:
+        self.curves: list[list[int]] = []
+
+    def tuned(self, campaign: Campaign, encoder: TunedEncoder) -> None:
+        self.curves.append([step for step, _ in encoder.curve])
+
+
+def test_observers_hear_of_it_and_the_run_history_has_its_curve(campaign: Callable[..., Campaign]) -> None:
+    made, heard = campaign(encoder=encoder(), rounds={"max": 1}), Hears()
+    tracker, mlflow = told()
+
+    def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        if name == "round 0: begin":
+            raise Stopped
+        return function(*arguments)
+
+    for _ in range(2):  # the second time from the lake, as a history that was deleted is mended
+        with pytest.raises(Stopped):
+            campaign_loop.run(made, Observers(heard, mlflow), step)
+    assert heard.curves == [[0, 2, 4]]
+    curves = [points for k, points in tracker.of("log_curve") if k is None]
+    assert len(curves) == 2
+    assert curves[0] == curves[1]
+    assert [at for at, _ in curves[0]] == [0, 2, 4]
+    assert {"tuning/PR-AUC validation by step", "tuning/loss", "tuning/tie", "tuning/moved"} == set(curves[0][1][1])
+
+
+def test_a_plan_counts_the_tuning_and_the_embedding_anew(campaign: Callable[..., Campaign]) -> None:
+    made = campaign(encoder=encoder(), rounds={"max": 1})
+    samples = len(made.dataset.samples)
+    before = plan(made.workspace, made.config, probe=False)
+    assert [(work.what, work.left) for work in before.tuning] == [("tuning", 4), ("embedding, tuned", samples)]
+    assert {"tuning", "embedding, tuned"} <= set(before.unmeasured)
+    shown = plan_json(before)["tuning"]
+    assert [row["left"] for row in shown] == [4, samples]
+    run_until(made, "tune")
+    after = plan(made.workspace, made.config, probe=False)
+    assert [(work.what, work.left, work.seconds) for work in after.tuning] == [("tuning", 0, 0.0)]
+    longer = made.config.model_copy(
+        update={
+            "name": "longer",
+            "encoder": made.config.encoder.model_copy(update={"tune": TuneConfig(**TUNE | {"steps": 8})}),
+        }
+    )
+    tuning = plan(made.workspace, longer, probe=False).tuning[0]
+    assert tuning.measured == "by 1 earlier tuning"
+    assert tuning.seconds == pytest.approx(2 * all_tuned(made.ledger)[0].seconds)
+    plain = campaign("plain", encoder={**VIT})
+    assert plan(plain.workspace, plain.config, probe=False).tuning == []

@@ -135,3 +135,15 @@ def test_a_retraction_says_what_it_reaches_and_comes_back(world: Path, tmp_path:
     assert "champion: none to round 0" in back
     with pytest.raises(T2TError, match=r"No lake here has an encoder 'smal'\. Did you mean 'small'\?"):
         retract_encoder(workspace, "smal", None, "", False)
+
+
+def test_the_list_of_teachers_says_which_encoders_are_out_and_whom_that_reaches(world: Path, tmp_path: Path) -> None:
+    workspace = distillation_in(world, tmp_path)
+    lake = open_lake("git", workspace.work)
+    encoders.register(lake, leave_encoder(workspace.work))
+    run(tiny_at(workspace, rounds={"max": 1}, encoder={"kind": "distilled", "name": "small", "frames": 2}))
+    assert " is out" not in invoke(*places(workspace), "teachers").output
+    encoders.retract(lake, "small", "left", "a licence")
+    said = invoke(*places(workspace), "teachers").output
+    assert "The frame encoder small is out, whose teacher left was retracted (a licence)." in said
+    assert "Campaign tiny looks through the encoder small, whose teacher left was retracted (a licence)" in said

@@ -162,3 +162,20 @@ def test_a_full_disk_and_bad_numbers_are_refused_before_they_do_harm(frames, tmp
     monkeypatch.setattr(one, "tokens", lambda crops: tokens(crops)._replace(cls=tokens(crops).cls.log()))
     assert "teacher 'vit' gives NaN or infinite numbers" in refused(lambda: keep_features([one], frames, tmp_path))
     assert not list((tmp_path / "features").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (np.inf, "gives NaN or infinite numbers"),  # of which clamping made 65,504
+        (1e6, "kept features are float16"),
+        (1e-8, "kept features are float16"),
+    ],
+)
+def test_numbers_that_float16_cannot_hold_are_refused(frames, tmp_path, monkeypatch, factor, words):
+    one = teacher()
+    tokens = one.tokens
+    monkeypatch.setattr(one, "tokens", lambda crops: type(tokens(crops))(*(factor * part for part in tokens(crops))))
+    assert "teacher 'vit'" in (said := refused(lambda: keep_features([one], frames, tmp_path)))
+    assert words in said
+    assert not list((tmp_path / "features").rglob("*.safetensors"))

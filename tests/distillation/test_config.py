@@ -53,7 +53,10 @@ def test_rate_and_steps_follow_batch_and_frames() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"teachers": []}, "teachers"),
+        ({"teachers": []}, "teachers: none is named; name an encoder"),
+        ({"evaluation": {"datasets": ["demo"], "knn": [], "probe": False}}, "so nothing is measured"),
+        ({"evaluation": {"datasets": ["demo", "demo"]}}, "datasets: named twice: demo"),
+        ({"evaluation": {"knn": [10, 10]}}, "knn: named twice: 10"),
         ({"teachers": [{"name": "one", "kind": "timm", "model": model} for model in "ab"]}, "named twice: one"),
         ({"teachers": [{"name": "student", "kind": "timm", "model": "a"}]}, "name it otherwise"),
         ({"teachers": [{"name": "one", "kind": "tim", "model": "a"}]}, "'tim' is none of"),
@@ -73,3 +76,9 @@ def test_rate_and_steps_follow_batch_and_frames() -> None:
 def test_what_cannot_be_meant_is_refused_in_words(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(T2TError, match=words):
         read(**changes)
+
+
+def test_a_slip_in_the_only_teacher_is_said_once() -> None:
+    with pytest.raises(T2TError) as error:
+        read(teachers=[{"name": "one", "kind": "timm", "model": "a", "meen": 0.5}])
+    assert str(error.value).endswith("unknown key 'teachers.0.meen'. Did you mean 'mean'?")

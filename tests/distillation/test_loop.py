@@ -199,9 +199,36 @@ def test_the_rate_rises_and_falls_as_the_reference_s() -> None:
             "batch norms",
         ),
         ({}, {"frames": Striped(1, 1)}, "1 frames to learn from are too few"),
-        ({}, {"teachers": [Teacher("vit", "test_vit", math.inf)]}, "the loss is nan at step 0"),
+        (
+            {},
+            {"teachers": [Teacher("vit", "test_vit", math.inf)]},
+            "teacher 'vit' gave NaN or infinite numbers by step 0",
+        ),
+        # The training's loss is a number, and that of the encoder as it will be used is none.
+        (
+            {
+                "training": {"learning_rate": 1000, "steps": 6, "evaluate_every": 2},
+                "student": {"model": "test_resnet"},
+                "augment": "none",
+            },
+            {},
+            "Lower training.learning_rate, under another name",
+        ),
     ],
 )
 def test_what_cannot_be_learned_is_refused_in_words(changes: dict[str, Any], given: dict[str, Any], words: str) -> None:
     with pytest.raises(T2TError, match=words):
         run(configured(**changes), **given)
+
+
+def test_a_student_whose_weights_are_no_numbers_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = torch.optim.AdamW.step
+
+    def spoilt(optimizer: torch.optim.AdamW, *arguments: Any) -> Any:
+        found = step(optimizer, *arguments)
+        optimizer.param_groups[0]["params"][0].data.fill_(math.nan)
+        return found
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spoilt)
+    with pytest.raises(T2TError, match=r"the loss is nan at step 1. Lower training.learning_rate"):
+        run(configured(training={"steps": 1, "held_out": 0.0}))

@@ -291,3 +291,56 @@ def test_copies_of_a_file_are_measured_each(world: Path, tmp_path: Path, monkeyp
     first, copy = (seen["task"].sample_ids.index(sample) for sample in ids[number : number + 2])
     assert np.array_equal(seen["features"][first], seen["features"][copy])
     assert len(np.unique(seen["features"], axis=0)) == len(seen["features"]) - 1
+
+
+def test_a_dataset_that_cannot_be_measured_on_is_refused_before_anything_is_decoded(
+    world: Path, tmp_path: Path
+) -> None:
+    # It was refused after the training, and its settings could not be changed any more.
+    (tmp_path / "registry" / "datasets").mkdir(parents=True)
+    shutil.copytree(world / "data" / "demo", tmp_path / "data" / "demo")
+    shutil.copytree(world / "data" / "demo", tmp_path / "data" / "bare")
+    entry = (world / "registry" / "datasets" / "demo.yaml").read_text()
+    (tmp_path / "registry" / "datasets" / "demo.yaml").write_text(entry)
+    bare = entry.replace("name: demo", "name: bare").replace("root: demo", "root: bare")
+    (tmp_path / "registry" / "datasets" / "bare.yaml").write_text(bare)
+    annotations = tmp_path / "data" / "bare" / "annotations.csv"
+    annotations.write_text(annotations.read_text().splitlines()[0] + "\n")
+    workspace = distillation_in(world, tmp_path, evaluation={**SMALL["evaluation"], "datasets": ["demo", "bare"]})
+    at_work = opened(Workspace(workspace.registry, tmp_path / "data", workspace.work))
+    with pytest.raises(T2TError, match="Dataset 'bare'"):
+        run(at_work)
+    assert not (workspace.work / "frames").exists()
+    assert not (at_work.folder / "distillation.json").exists()
+
+
+def test_a_teacher_that_is_retracted_is_not_learned_from_before_or_midway(world: Path, tmp_path: Path) -> None:
+    workspace = distillation_in(world, tmp_path)
+    run(opened(workspace))
+    lake = open_lake("git", workspace.work)
+    order = DistillationRun(distillation="small", name="next")
+    following = Distillation(read_distillation(workspace, order), workspace, "cpu")
+    with pytest.raises(Killed):
+        run(following, Told(dies_at=2))
+    encoders.retract(lake, "small", "maps", "a licence")
+    words = r"'{}': the teacher maps is retracted \(a licence\).* t2t distill retract small maps --undo"
+    with pytest.raises(T2TError, match=words.format("next")):
+        run(following)
+    third = DistillationRun(distillation="small", name="third", settings=("training.steps=3",))
+    with pytest.raises(T2TError, match=words.format("third")):
+        run(Distillation(read_distillation(workspace, third), workspace, "cpu"))
+    assert not (workspace.work / "distillations" / "third" / "distillation.json").exists()
+    encoders.retract(lake, "small", "maps", undo=True)
+    assert run(following).card.weights == encoders.entries(lake)["small"].weights
+
+
+@pytest.mark.parametrize("file", [CARD, WEIGHTS])
+def test_an_encoder_that_is_damaged_is_written_again(
+    file: str, made: tuple[Workspace, DistilledResult, Told], tmp_path: Path
+) -> None:
+    workspace = Workspace(made[0].registry, made[0].data, tmp_path / "work")
+    shutil.copytree(made[0].work, workspace.work)
+    path = place_of(workspace.work, "small") / file
+    path.write_bytes(path.read_bytes()[:-9] + b" " * 9)
+    assert run(opened(workspace)).card == made[1].card
+    assert bytes_of(workspace) == bytes_of(made[0])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from t2t.core.errors import T2TError
 from t2t.tuning import loop
 from t2t.tuning.loop import Tuned, samples_seen, tune
 from tests.tuning.material import TRAINING, Made, config, made
@@ -80,3 +81,10 @@ def test_labels_are_learned(tmp_path: Path) -> None:
     _, result = tuned(tmp_path, tie=0.0, steps=30, evaluate_every=10)
     losses = [point["loss"] for _, point in result.curve[1:]]
     assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_loss_that_diverges_names_the_key_of_the_tuning(tmp_path: Path) -> None:
+    one = made(tmp_path, config(steps=4, learning_rate=100.0, tie=1e6))
+    one.encoder.trained[0].data.fill_(float("inf"))
+    with pytest.raises(T2TError, match=r"Lower encoder\.tune\.learning_rate"):
+        tune(one.head, one.encoder, one.material, TRAINING, 0, tmp_path / "x.safetensors")

@@ -81,3 +81,11 @@ def test_the_block_is_the_innermost_module_of_its_parameters() -> None:
     assert shared_module(["blocks.5.0.conv.weight", "blocks.5.0.bn1.bias"]) == "blocks.5.0"
     assert shared_module(["blocks.5.conv.weight", "blocks.5.bn1.bias", "norm.weight"]) == "blocks.5"
     assert shared_module(["conv.weight", "norm.weight"]) == "conv"
+
+
+def test_what_float16_cannot_hold_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = config()
+    frozen = TimmEncoder(given)
+    assert TrainableEncoder(given, frozen, 0).trunk is not None
+    monkeypatch.setattr("t2t.tuning.trunk.LARGEST_KEPT", 1e-3)
+    assert TrainableEncoder(given, frozen, 0).trunk is None

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.config import TEACHER2TASK
+from t2t.campaign.observer import Observer
 from t2t.campaign.recipe import Recipe, recipe_of
 from t2t.campaign.steps.rows import as_trained, next_rows, round_scales
 from t2t.campaign.steps.train import fresh_student, watched
@@ -70,9 +71,9 @@ class TuneFiles:
         self.training, self.snapshot = folder / "training.safetensors", folder / "tuning.safetensors"
 
 
-def tune(campaign: Campaign) -> None:
+def tune(campaign: Campaign, observer: Observer) -> None:
     """Tunes the campaign's frame encoder, unless one that was tuned stands; leaves it in the campaign's folder and in
-    the lake, and embeds all samples with it."""
+    the lake, tells the observer, and embeds all samples with it."""
     config, ledger = campaign.config, campaign.ledger
     standing = standing_encoder(config, ledger, campaign.folder)
     if standing is not None:
@@ -92,6 +93,7 @@ def tune(campaign: Campaign) -> None:
         metadata={"campaign": config.name, "encoder": entry.fingerprint},
     )
     _say(entry, tuned)
+    observer.tuned(campaign, entry)
     campaign.forget_encoder()
     for path in (files.labels, files.head):
         remove_folder(path)

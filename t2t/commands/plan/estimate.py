@@ -31,6 +31,7 @@ from t2t.commands.plan.paid import cost_of
 from t2t.commands.plan.probe import try_rounds
 from t2t.commands.plan.rates import encode, round_seconds, shard_seconds, try_few, with_controls
 from t2t.commands.plan.recipe import chosen, planned, unseen_note
+from t2t.commands.plan.tuning import tuning_work
 from t2t.core.errors import T2TError
 from t2t.core.host import find_device
 from t2t.core.workspace import Workspace
@@ -87,6 +88,7 @@ class Estimates:
         teachers = [self._teacher(name) for name in self.outside]
         self.left = {work.what: work.left for work in teachers}
         embedding, stop = self._embedding(), self.lineup.stop(self.records) if self.lineup else None
+        tuning = [] if stop else tuning_work(self.workspace, self.config, embedding, self.encoder)
         told = others(self.workspace, self.config, self.records)
         seconds, measured = round_seconds(self.config, self.records, told)
         rounds = [] if stop else [self._round(at, seconds) for at in range(len(self._numbers))]
@@ -110,11 +112,12 @@ class Estimates:
             rounds=rounds,
             stop=stop,
             measured=measured,
-            bytes=self._bytes(embedding, labeling, rounds, student),
+            bytes=self._bytes([embedding, *tuning[1:]], labeling, rounds, student),
             free=free_bytes(self.work),
             notes=[*seeds_notes(self.config), *self._notes(), *([unseen] if unseen else [])],
             recipe=chosen(recipe) if recipe else [],
             student=student,
+            tuning=tuning,
         )
 
     def _recipe(self) -> Recipe:
@@ -331,8 +334,7 @@ class Estimates:
     def _file(self, teacher: Teacher) -> Path | None:
         """The file of a teacher's labels, where there is one that is small enough to be read for a plan."""
         path = Path(getattr(teacher, "path", ""))
-        small = shard_samples(teacher) is None and path.is_file() and path.stat().st_size <= READ_BYTES
-        return path if small else None
+        return path if shard_samples(teacher) is None and path.is_file() and path.stat().st_size <= READ_BYTES else None
 
     def _file_rows(self, name: str) -> tuple[int, int]:
         """The labels in a teacher's file, and those of them that students train on."""
@@ -350,22 +352,26 @@ class Estimates:
     # -- disk ----------------------------------------------------------------------------------------------------
 
     def _bytes(
-        self, embedding: Work, labeling: Sequence[Work], rounds: Sequence[RoundPlan], planned: StudentPlan | None
+        self,
+        embedding: Sequence[Work],
+        labeling: Sequence[Work],
+        rounds: Sequence[RoundPlan],
+        student: StudentPlan | None,
     ) -> dict[str, int | None]:
         # float16 for each number; an offset and a key for each sample.
         clip = most_steps(self.encoder) * self.encoder.dim * 2 + 40 if self.encoder else None
         size = label_size(self.lake, self.head, self.layout, self.dataset)
         labels = round(sum(self._new_rows(work) for work in labeling) * size)
-        student = checkpoint_size(self.work, self.records, self._new_student) if rounds else 0
-        if student is None and planned is not None:
-            student = planned.bytes["weights"]
+        weights = checkpoint_size(self.work, self.records, self._new_student) if rounds else 0
+        if weights is None and student is not None:
+            weights = student.bytes["weights"]
         # MLflow keeps a copy of each checkpoint; without a server of its own that is in the work folder too.
         copies = 1 if os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http") else 2
         return {
-            "embeddings": clip if clip is None else embedding.left * clip,
+            "embeddings": clip if clip is None else sum(work.left for work in embedding) * clip,
             "labels": labels,
             "training rows": sum(planned.rows for planned in rounds) * MATRIX_ROW,
-            "checkpoints": student if student is None else student * copies * len(rounds),
+            "checkpoints": weights if weights is None else weights * copies * len(rounds),
         }
 
     def _new_rows(self, work: Work) -> float:

@@ -75,6 +75,7 @@ class StudentPlan(Footprint):
 class Plan:
     """What a run would do.
 
+    tuning: what `encoder.tune` adds before the rounds, the tuning and the embedding anew; empty without it.
     stop: why no round is left, or None. bytes: by what they are for; None where not known. free: bytes that the work
     folder's disk has. recipe: what `recipe: auto` chooses for the next round. student: None where none is trained, or
     where it is not known what it weighs.
@@ -94,6 +95,12 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     recipe: list[Chosen] = field(default_factory=list)
     student: StudentPlan | None = None
+    tuning: list[Work] = field(default_factory=list)
+
+    @property
+    def works(self) -> list[Work]:
+        """What is to be done before or beside the rounds, in the order of a run."""
+        return [self.embedding, *self.labeling, *self.tuning]
 
     @property
     def seconds(self) -> float:
@@ -104,14 +111,13 @@ class Plan:
     def unmeasured(self) -> list[str]:
         """What takes time that nobody has measured here."""
         names = [
-            self.embedding.what,
-            *(work.what for work in self.labeling),
+            *(work.what for work in self.works),
             *(f"round {r.round}" for r in self.rounds),
         ]
         return [name for name, part in zip(names, self._times(), strict=True) if part is None]
 
     def _times(self) -> list[float | None]:
-        work = [part.seconds for part in (self.embedding, *self.labeling)]
+        work = [part.seconds for part in self.works]
         return [*work, *(part.seconds for part in self.rounds)]
 
     @property

@@ -16,7 +16,8 @@ from t2t.commands.tables import console, table_of
 def plan_json(plan: Plan) -> dict[str, Any]:
     """The plan for programs; seconds and bytes that are not known are null."""
     content = asdict(plan)
-    for work, row in zip([plan.embedding, *plan.labeling], [content["embedding"], *content["labeling"]], strict=True):
+    rows = [content["embedding"], *content["labeling"], *content["tuning"]]
+    for work, row in zip(plan.works, rows, strict=True):
         row["left"] = work.left
     if plan.student:
         content["student"] |= {name: getattr(plan.student, name) for name in ("total", "needed", "fits")}
@@ -25,7 +26,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 def print_plan(plan: Plan) -> None:
     rows = []
-    for work in (plan.embedding, *plan.labeling):
+    for work in plan.works:
         rows.append(
             {
                 "work": work.what,

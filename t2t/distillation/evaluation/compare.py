@@ -75,7 +75,7 @@ def evaluate(
         ks: of k-NN; probe: whether a linear one is fitted; one of both must be asked for.
         analyses: whether k-NN is also measured on few principal directions.
         pruned: what an encoder makes of a task's samples without a share of its weights (`analysis.pruned`); asked for
-            each share of `analysis.SHARES` but 0. None: nothing is pruned.
+            each share of `analysis.SHARES`. None: nothing is pruned.
         report: hears a line for each encoder that was measured.
 
     Raises T2TError for features that do not fit the task.
@@ -95,7 +95,7 @@ def evaluate(
             directions += [_curve(name, task, by_directions(task, of)) for name, of in by_name.items()]
         for name in (student, *teachers) if pruned is not None else ():
             assert pruned is not None
-            cut = {share: pruned(name, share, task) if share else by_name[name] for share in SHARES}
+            cut = {share: pruned(name, share, task) for share in SHARES}
             pruning.append(_curve(name, task, by_pruning(task, cut)))
     return EvaluationTable(
         student=student,

@@ -13,7 +13,7 @@ from t2t.distillation.evaluation.figures import beside, falling, styles
 from t2t.distillation.evaluation.table import EvaluationTable, as_csv, as_json, as_markdown
 
 DIRECTIONS = "principal directions that are left, whitened"
-PRUNING = "share of weights pruned, the smallest of each layer"
+PRUNING = "share of weights pruned, the smallest of each layer; one frame a sample"
 
 
 @dataclass(frozen=True)

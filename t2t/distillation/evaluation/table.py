@@ -56,7 +56,7 @@ class EvaluationTable(Config):
     """Encoders beside one another on datasets, as `t2t distill report` shows it.
 
     directions, pruning: curves by how many directions of the features are left, and by the share of weights without
-    which the encoder has to do; empty where that was not asked.
+    which the encoder has to do (on one frame of each sample); empty where that was not asked.
     """
 
     student: str
@@ -91,6 +91,8 @@ def note(facts: TaskFacts) -> str:
         "on parts of what is learned from. In brackets the 95 % interval: sources are drawn, then samples in them; "
         "differences are paired."
     )
+    if facts.metric == "mAP":
+        text += " Draws, which few positives a topic make too high, are shifted to have the value as their mean."
     if facts.all_neighbours:
         ks = ", ".join(map(str, facts.all_neighbours))
         text += f" With k of {ks} all {facts.fit:,} samples answer."
@@ -157,7 +159,7 @@ def as_csv(table: EvaluationTable) -> str:
     roles = {row.encoder: row.role for row in table.rows}
     for curves, words in (
         (table.directions, "k-NN 20, {:g} directions, whitened"),
-        (table.pruning, "k-NN 20, {:.0%} of weights pruned"),
+        (table.pruning, "k-NN 20, one frame, {:.0%} of weights pruned"),
     ):
         for curve in curves:
             of = [curve.dataset, metric[curve.dataset], curve.encoder, roles[curve.encoder], dims[curve.encoder]]

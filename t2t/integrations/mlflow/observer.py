@@ -17,6 +17,7 @@ from t2t.campaign.facts import RoundStart, TrainFacts
 from t2t.campaign.observer import End, Observer, Place
 from t2t.campaign.record import Record, champion, rounds_table
 from t2t.campaign.seeds import family
+from t2t.campaign.tuned import TunedEncoder, all_tuned
 from t2t.core.config import parse
 from t2t.core.errors import listed
 from t2t.data.pairs import teacher_scores
@@ -33,6 +34,7 @@ from t2t.integrations.mlflow.tracker import DataInput, MLflowTracker
 from t2t.lake.layout import DatasetLayout
 from t2t.teachers.retraction import all_marks
 from t2t.teachers.store import named_labels
+from t2t.tuning.needs import tuning_of
 
 log = logging.getLogger("t2t")
 
@@ -53,7 +55,7 @@ class Tracker(Protocol):
     def leads(self, k: int) -> bool: ...
     def start_round(self, k: int, params: dict[str, Any], tags: dict[str, str]) -> str: ...
     def log_inputs(self, k: int, inputs: Sequence[DataInput]) -> None: ...
-    def log_curve(self, k: int, points: Sequence[tuple[int, Mapping[str, float]]]) -> None: ...
+    def log_curve(self, k: int | None, points: Sequence[tuple[int, Mapping[str, float]]]) -> None: ...
     def log_round(
         self, k: int, metrics: dict[str, float], figures: dict[str, Figure], tables: dict[str, pd.DataFrame]
     ) -> None: ...
@@ -126,6 +128,8 @@ class MLflowObserver(Observer):
         if (base := family(config)) is not None:
             tags["t2t.seeds_of"] = base  # grouped by it, MLflow's chart has one line with a band
         self.tracker.open(parameters, tags | study_tags(campaign))
+        for encoder in all_tuned(campaign.ledger) if tuning_of(config.encoder) is not None else ():
+            self._tuned(encoder)
         self._repair(campaign)
         self._retractions(campaign)
 
@@ -137,6 +141,21 @@ class MLflowObserver(Observer):
         if start is not None:
             self._start(campaign, start)
             self.tracker.log_curve(start.round, curve)
+
+    @_mended
+    def tuned(self, campaign: Campaign, encoder: TunedEncoder) -> None:
+        """The curve of a tuning, on the campaign's own run."""
+        self._tuned(encoder)
+
+    def _tuned(self, encoder: TunedEncoder) -> None:
+        # One that was tuned again, without a teacher that was retracted, is a section of charts of its own.
+        section = f"tuning {encoder.number}" if encoder.number else "tuning"
+        names = {"validation_pr_auc": "PR-AUC validation by step"}
+        points = [
+            (step, {f"{section}/{names.get(key, key)}": value for key, value in point.items()})
+            for step, point in encoder.curve
+        ]
+        self.tracker.log_curve(None, points)
 
     @_mended
     def round_started(self, campaign: Campaign, start: RoundStart) -> str:

@@ -136,9 +136,12 @@ class MLflowTracker:
             self.runs.client.make("log_inputs", run, wanted, look=logged)
             self._inputs[run] = there
 
-    def log_curve(self, k: int, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
-        """Logs (step, values) points of round k, in batches. NaN and infinite values are left out, and steps that a
-        metric already has are not logged again: a resumed round repeats some."""
+    def log_curve(self, k: int | None, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
+        """Logs (step, values) points of round k, or of the campaign itself, in batches.
+
+        NaN and infinite values are left out, and steps that a metric already has are not logged again: a resumed round
+        repeats some.
+        """
         self.runs.metrics(self.runs.need(k), points)
 
     def log_round(

@@ -202,7 +202,43 @@ def test_map_is_the_mean_of_scikit_learn_s_average_precision_with_draws_as_weigh
     from t2t.evaluation.metrics import draws
 
     times = draws(np.random.default_rng(3), 50, task.test_groups)
-    np.testing.assert_allclose(found.drawn, [wanted(column) for column in times.T])
+    drawn = np.array([wanted(column) for column in times.T])
+    np.testing.assert_allclose(found.drawn, drawn + found.value - drawn.mean())
+
+
+def test_a_map_of_few_positives_lies_within_its_own_interval():
+    # A positive that is drawn twice counts more than twice: 0.078 had the interval [0.088, 0.114].
+    generator = np.random.default_rng(0)
+    said = (generator.random((1000, 100)) < 0.02).astype(np.float32)
+    scores = said * 0.8 + generator.standard_normal(said.shape)
+    groups = generator.integers(0, 200, 1000)
+    task = replace(classes(), test=said, exclusive=False, topics=tuple(map(str, range(100))), test_groups=groups)
+
+    found, shaken = measure(task, scores), measure(task, scores + 0.3 * generator.standard_normal(said.shape))
+
+    for one in (found, shaken, found.less(shaken)):
+        assert one.interval.low < one.value < one.interval.high
+        assert one.drawn.mean() == pytest.approx(one.value, abs=1e-3)
+    none = measure(replace(task, test=np.zeros_like(said)), scores, 10)
+    assert np.isnan(none.value)
+    assert np.isnan(none.interval.low)
+
+
+@pytest.mark.parametrize("sources", [40, 120])
+def test_an_interval_of_map_holds_what_other_samples_would_give(sources):
+    values, drawn, generator = [], [], np.random.default_rng(0)
+    of = np.repeat(np.arange(sources), 120 // sources)
+    for seed in range(60):
+        shared = generator.random((sources, 10)) < 0.05
+        said = np.where(generator.random((120, 10)) < 0.8, shared[of], generator.random((120, 10)) < 0.05)
+        noise = generator.standard_normal(said.shape) + generator.standard_normal(shared.shape)[of]
+        topics = tuple(map(str, range(10)))
+        task = replace(classes(), test=said.astype(np.float32), exclusive=False, topics=topics, test_groups=of)
+        measured = measure(task, said + 0.7 * noise, 100, seed)
+        values.append(measured.value)
+        drawn.append(measured.interval)
+    held = np.mean([one.low <= np.mean(values) <= one.high for one in drawn])
+    assert 0.9 <= held <= 1
 
 
 def test_differences_are_paired_and_seeds_are_drawn_too():
