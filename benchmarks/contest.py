@@ -135,8 +135,7 @@ def turns(contest: Contest, slow_down: float = 1.0, budget: float = BUDGET) -> I
         budget: CPU seconds, after which no turn begins.
     """
     sides = {"": contest.ours, **contest.others}
-    # The second call of a side is as the later ones: the first has imported, compiled and filled caches.
-    repeats = {name: max(1, round(SHORTEST / max(_once(side) and _once(side), 1e-3))) for name, side in sides.items()}
+    repeats = {name: _repeats(side) for name, side in sides.items()}
     spent, number = 0.0, 0
     gc.freeze()  # Looking through all that the libraries are made of takes longer than some of the work.
     try:
@@ -151,6 +150,12 @@ def turns(contest: Contest, slow_down: float = 1.0, budget: float = BUDGET) -> I
             number += 1
     finally:
         gc.unfreeze()
+
+
+def _repeats(side: Side) -> int:
+    """How often a side runs in a turn. Its first call imports and fills caches; the second is as the later ones."""
+    _once(side)
+    return max(1, round(SHORTEST / max(_once(side), 1e-3)))
 
 
 def _once(side: Side, slow_down: float = 1.0) -> float:
