@@ -26,6 +26,7 @@ from t2t.distillation.loop import Report, distill
 from t2t.distillation.parts import FeatureTeacher, Kept, Views
 from t2t.distillation.record import Notes, TrainedEncoder
 from t2t.distillation.save import save_encoder
+from t2t.distillation.schedule import refuse_unfit
 from t2t.distillation.student import EncoderStudent
 from t2t.distillation.teachers import build_teachers
 from t2t.distillation.views import build_views
@@ -76,12 +77,7 @@ class Distillation:
 
     @cached_property
     def measured_on(self) -> list[tuple[Task, FrameSource]]:
-        """Of each dataset that the encoder is measured on, what people say and the frames, decoded once.
-
-        Raises T2TError, for all of them before the first is decoded, where people's labels are not enough.
-        """
-        for dataset in self.labeled:
-            task_of(dataset)
+        """Of each dataset that the encoder is measured on, what people say and the frames, decoded once."""
         found = []
         for dataset in self.labeled:
             table = dataset.samples, dataset.config.max_unreadable
@@ -110,13 +106,17 @@ class Distillation:
     # -- who is learned from, and who learns ----------------------------------------------------------------------
 
     def check_models(self) -> None:
-        """Raises T2TError for a model that timm does not have: within a moment, and before anything is opened."""
+        """Raises T2TError for a model that timm does not have, a student that cannot be trained so, and datasets to
+        measure on whose labels are not enough: before any frame is decoded and any teacher opened."""
         models = {
             f"teacher {one.name!r}": one.model for one in self.config.teachers if isinstance(one, TimmTeacherConfig)
         }
         for whose, model in {**models, "student": self.config.student.model}.items():
             if not timm.is_model(model) and not set(":/") & set(model):
                 raise T2TError(f"{whose}: timm has no model {model!r}.{nearest(model, timm.list_models())}")
+        refuse_unfit(EncoderStudent(self.config.student, self.config.training.seed), self.config)
+        for dataset in self.labeled:
+            task_of(dataset)
 
     @cached_property
     def teachers(self) -> list[FeatureTeacher]:
@@ -138,9 +138,9 @@ class Distillation:
             for teacher, config in zip(self.teachers, self.config.teachers, strict=True)
         )
 
-    @cached_property
+    @property
     def student(self) -> EncoderStudent:
-        """The student as it begins."""
+        """The student as it begins: a new one each time, for a training that stopped has changed the one it had."""
         return EncoderStudent(self.config.student, self.config.training.seed).to(self.device)
 
     @cached_property

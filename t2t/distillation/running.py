@@ -25,7 +25,6 @@ from t2t.distillation.entries import check_distillation, remember, settled
 from t2t.distillation.evaluation.table import EvaluationTable
 from t2t.distillation.measuring import measured
 from t2t.distillation.record import Evaluated, Prepared, Published, TrainedEncoder
-from t2t.distillation.schedule import refuse_unfit
 from t2t.distillation.watcher import Watcher
 
 log = logging.getLogger("t2t")
@@ -113,9 +112,9 @@ def prepare(distillation: Distillation, watcher: Watcher) -> Prepared:
     notes, config = distillation.notes, distillation.config
     prepared, began = notes.read(Prepared), time.monotonic()
     if prepared is None:
+        distillation.check_models()
         teachers = distillation.teacher_records
         encoders.refuse_teachers(distillation.lake, config.name, teachers)
-        refuse_unfit(distillation.student, config)
         _ = distillation.measured_on  # what cannot be measured is found now, and not after the training
         remember(distillation.workspace, config)
         source = distillation.source

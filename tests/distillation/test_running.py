@@ -331,6 +331,7 @@ def test_a_teacher_that_is_retracted_is_not_learned_from_before_or_midway(world:
         run(Distillation(read_distillation(workspace, third), workspace, "cpu"))
     assert not (workspace.work / "distillations" / "third" / "distillation.json").exists()
     encoders.retract(lake, "small", "maps", undo=True)
+    # The same object goes on as a new one would: its student is not the one that was half trained.
     assert run(following).card.weights == encoders.entries(lake)["small"].weights
 
 

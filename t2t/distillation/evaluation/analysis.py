@@ -16,7 +16,6 @@ from torch.nn.utils import prune
 
 from t2t.distillation.evaluation.knn import knn
 from t2t.distillation.evaluation.measure import Measured, measure
-from t2t.distillation.evaluation.probe import linear_probe
 from t2t.distillation.evaluation.task import Task
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9)
@@ -52,10 +51,8 @@ class Direction:
         return np.asarray(found / self.deviation[:dims] if whiten else found, np.float32)
 
 
-def by_directions(
-    task: Task, features: np.ndarray, dims: Sequence[int] = DIMS, whiten: bool = True, probe: bool = False
-) -> dict[int, Measured]:
-    """k-NN (of 20), or the probe, on the first so many principal directions: a number of dimensions to its measure.
+def by_directions(task: Task, features: np.ndarray, dims: Sequence[int] = DIMS) -> dict[int, Measured]:
+    """k-NN (of 20) on the first so many principal directions, whitened: a number of dimensions to its measure.
 
     The directions are found on what is learned from, without labels; of R samples there are R - 1 at most, and numbers
     beyond that are left out. The last entry has all of them.
@@ -63,7 +60,7 @@ def by_directions(
     directions = Direction.of(task.parts(features)[0])
     found = {}
     for n in [n for n in sorted(dims) if n < len(directions)] + [len(directions)]:
-        found[n] = _measure(task, directions.cut(features, n, whiten), probe)
+        found[n] = _measure(task, directions.cut(features, n, whiten=True))
     return found
 
 
@@ -81,13 +78,11 @@ def pruned(model: torch.nn.Module, share: float) -> torch.nn.Module:
     return found
 
 
-def by_pruning(task: Task, features: Mapping[float, np.ndarray], probe: bool = False) -> dict[float, Measured]:
-    """k-NN (of 20), or the probe, on features of `pruned` copies of an encoder, by the share that was taken away."""
-    return {share: _measure(task, rows, probe) for share, rows in sorted(features.items())}
+def by_pruning(task: Task, features: Mapping[float, np.ndarray]) -> dict[float, Measured]:
+    """k-NN (of 20) on features of `pruned` copies of an encoder, by the share that was taken away."""
+    return {share: _measure(task, rows) for share, rows in sorted(features.items())}
 
 
-def _measure(task: Task, features: np.ndarray, probe: bool) -> Measured:
-    if probe:
-        return measure(task, linear_probe(task, features).scores)
+def _measure(task: Task, features: np.ndarray) -> Measured:
     fit, asked = task.parts(features)
     return measure(task, knn(fit, task.fit, asked, [K])[K])
