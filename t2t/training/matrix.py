@@ -27,7 +27,7 @@ from t2t.data.growing import give_back
 from t2t.data.scales import Scale, apply_scales
 
 # Rows that are moved at a time.
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 # Ranges of samples whose rows are moved one after the other, of so many rows or more.
 PARTS, PART = 8, 1 << 20
 # References to a column that nobody else has: a variable's, and that of the call that counts them.
