@@ -161,7 +161,8 @@ def assemble(coded: Coded) -> LabelMatrix:
             setattr(coded, name, np.empty(0, source.dtype))
             arrays[name] = np.empty_like(source)
             # Somebody who kept the column, or a view of it, keeps its rows.
-            move = partial(_move, source, arrays[name], place, sys.getrefcount(source) == ALONE)
+            last = sys.getrefcount(source) == ALONE
+            move = partial(_move, source, arrays[name], place, last)
             for some in pieces:
                 list(pool.map(move, some))
             del source, move
