@@ -144,9 +144,13 @@ def code(
     samples, topic_names, teacher_names = map(_text, (sample_ids, topics, teachers))
     with ThreadPoolExecutor(threads) as pool:
         read = partial(_part, Names(topic_names), Names(teacher_names))
-        parts = _ahead(pool, threads, read, tables)
-        first, size, rows = deque[_Part](), 0, 0
-        while size <= FEW * len(samples) and rows <= WAITING and (part := next(parts, None)) is not None:
+        first, size, rows, source = deque[_Part](), 0, 0, iter(tables)
+
+        def beginning() -> Iterator[pa.Table]:
+            while size <= FEW * len(samples) and rows <= WAITING and (table := next(source, None)) is not None:
+                yield table
+
+        for part in _ahead(pool, threads, read, beginning()):
             first.append(part)
             size, rows = size + len(part.names), rows + len(part.sample)
         few = size <= FEW * len(samples) and rows <= WAITING
@@ -156,7 +160,8 @@ def code(
             names = Names(samples, pool.map)
         place = partial(_placed, coded, names)
         # What is little is done sooner than handed to a thread.
-        done = map(place, _taken(first)) if few else _ahead(pool, threads, place, chain(_taken(first), parts))
+        begun = map(place, _taken(first)) if few else _ahead(pool, threads, place, _taken(first))
+        done = chain(begun, _ahead(pool, threads, lambda table: place(read(table)), source))
         columns = [Growing(kind) for kind in KINDS]
         for placed in done:
             for column, values in zip(columns, placed, strict=True):
@@ -230,7 +235,8 @@ def _ahead(pool: ThreadPoolExecutor, threads: int, function: Callable[[T], R], t
     waiting = deque[Future[R]]()
     for thing in things:
         waiting.append(pool.submit(function, thing))
-        if len(waiting) > threads:
+        del thing  # held by whoever works on it alone
+        if len(waiting) >= threads:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()

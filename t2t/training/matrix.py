@@ -27,7 +27,7 @@ from t2t.data.growing import give_back
 from t2t.data.scales import Scale, apply_scales
 
 # Rows that are moved at a time.
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 # Ranges of samples whose rows are moved one after the other, of so many rows or more.
 PARTS, PART = 8, 1 << 20
 # References to a column that nobody else has: a variable's, and that of the call that counts them.
@@ -161,7 +161,8 @@ def assemble(coded: Coded) -> LabelMatrix:
             setattr(coded, name, np.empty(0, source.dtype))
             arrays[name] = np.empty_like(source)
             # Somebody who kept the column, or a view of it, keeps its rows.
-            move = partial(_move, source, arrays[name], place, sys.getrefcount(source) == ALONE)
+            last = sys.getrefcount(source) == ALONE
+            move = partial(_move, source, arrays[name], place, last)
             for some in pieces:
                 list(pool.map(move, some))
             del source, move
