@@ -29,8 +29,8 @@ from t2t.students.tagging import tag
 from t2t.students.topk import top_columns
 
 TOPICS, K, RANDOM, FRAMES, WIDTH = 10_000, 10, 10, 2, 32
-# Samples that are tagged with MANY topics, whose embeddings are drawn.
-MANY, MANY_SAMPLES = 1_000_000, 1024
+# Samples that are tagged with MANY topics, whose embeddings are drawn. (FAISS leaves BLAS out for fewer: 7 times slower.)
+MANY, MANY_SAMPLES = 1_000_000, 2048
 CONFIG = TaggingConfig(top_k=K, random=RANDOM)
 T2T, LIMIT, NEIGHBORS, SEARCH = "t2t", "torch.matmul + topk", "NearestNeighbors", "semantic_search"
 COSINE = 'NearestNeighbors(metric="cosine")'
