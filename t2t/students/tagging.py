@@ -79,12 +79,6 @@ def tag(
         others = draw(top)
         return np.hstack([top, others]), student.answers(torch.hstack([cosine, cosines.at(others)]), config.identity)
 
-    def table(parts: Sequence[Callable[[], tuple[np.ndarray, np.ndarray]]], block: np.ndarray) -> pa.Table:
-        pairs, confidence = (np.concatenate(column) for column in zip(*(part() for part in parts), strict=True))
-        owner = pa.array(np.repeat(block, k + r))
-        columns = [ids.take(owner), names.take(pa.array(pairs.ravel())), pa.repeat(teacher, len(owner))]
-        return pa.table([*columns, pa.array(confidence.ravel())], schema=LABEL_SCHEMA)
-
     threads = torch.get_num_threads() if known.tiled and not isinstance(student, Reads) else 1
     with progress(f"Tagging as {teacher_id}", len(ids), "samples", part=True) as advance, workers(threads) as submit:
         done: pa.Table | None = None
@@ -97,7 +91,10 @@ def tag(
             # Whoever takes the last block's table writes it while this block is computed.
             if done is not None:
                 yield done
-            done = table(parts, block)
+            pairs, confidence = (np.concatenate(column) for column in zip(*(part() for part in parts), strict=True))
+            owner, topic = pa.array(np.repeat(block, k + r)), pa.array(pairs.ravel())
+            columns = [ids.take(owner), names.take(topic), pa.repeat(teacher, len(owner))]
+            done = pa.table([*columns, pa.array(confidence.ravel())], schema=LABEL_SCHEMA)
             advance(len(block))
         if done is not None:
             yield done

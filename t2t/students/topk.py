@@ -29,6 +29,8 @@ GROUP = 16
 MANY, NARROWEST, FEW = 4096, 16, 4
 # Topics of a tile, with FAISS and without: with some hundred samples its cosines stay in the cache.
 TILE, TILE_ALONE = 2048, 8192
+# Just under 32 MiB, the largest that glibc learns from.
+KEPT_BYTES = 31 << 20
 # Candidates beyond k: with two numbers at the border as close as rounding, one more mostly settles it.
 SPARE = 2
 # Unit roundoff of float32.
@@ -62,6 +64,8 @@ class Topics:
             self.product = fastest_product()
             self.heap = kept_by_faiss if find_spec("faiss") is not None else kept_by_torch
             self.longest = float(texts.norm(dim=1).max())
+            # Once so much was freed, glibc keeps freed memory of this size: else every tile is mapped page by page.
+            torch.empty(KEPT_BYTES // 4)
             return
         self.buffer = texts.new_empty(self.rows, len(texts))
 
