@@ -17,7 +17,7 @@ from benchmarks.harness import Guarded, Result, guard, stamped
 
 BENCHMARKS = (
     "training", "quality", "labels", "tagging", "embedding", "evaluation", "engine", "listing", "startup", "gpu",
-    "vlm",
+    "vlm", "steps",
 )  # fmt: skip
 MEASURED = Path(__file__).parent / "measured"
 

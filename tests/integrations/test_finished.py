@@ -30,7 +30,8 @@ from t2t.cli import main
 try:
     main()
 finally:
-    print(sorted({"torch", "transformers", "mlflow", "prefect", "timm", "sklearn"} & sys.modules.keys()), file=sys.stderr)
+    heavy = {"torch", "transformers", "mlflow", "prefect", "timm", "sklearn"}
+    print(sorted(heavy & sys.modules.keys()), file=sys.stderr)
 """
 
 
