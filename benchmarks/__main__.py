@@ -28,7 +28,7 @@ from benchmarks.harness import Result, machine, stamped, versions
 
 BENCHMARKS = (
     "training", "quality", "labels", "tagging", "embedding", "evaluation", "engine", "listing", "startup", "gpu",
-    "vlm",
+    "vlm", "steps",
 )  # fmt: skip
 MEASURED = Path(__file__).parent / "measured"
 # As a program that computes and moves memory: products of matrices that fit no cache.
