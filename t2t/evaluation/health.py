@@ -109,8 +109,8 @@ def _distribution(coded: Coded, rows: slice) -> dict[str, Any]:
     return row | {
         "samples": _distinct(coded.sample[rows], len(coded.sample_ids)),
         "topics": _distinct(coded.topic[rows], len(coded.topics)),
-        # By their bits, which takes a hundredth of the time of Arrow's own count, and says the same.
-        "distinct": len(np.unique(confidence.view(np.int32))),
+        # By their bits: sorting them takes a fiftieth of the time of a hash table, Arrow's or NumPy's.
+        "distinct": 1 + int(np.count_nonzero(np.diff(np.sort(confidence.view(np.int32))))),
         "entropy": abs(float(-(share * np.log2(share)).sum())),  # never -0.0
         "at_zero": float(np.mean(confidence == 0)),
         "at_one": float(np.mean(confidence == 1)),

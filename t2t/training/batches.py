@@ -54,7 +54,7 @@ def row_weights(matrix: LabelMatrix, config: TrainingConfig) -> np.ndarray:
     for name in config.task_weight:
         if name not in matrix.teachers:
             raise T2TError(f"task_weight names {name!r}, which is no teacher here: {', '.join(matrix.teachers)}.")
-    counts = np.bincount(matrix.teacher, minlength=len(matrix.teachers)).astype(np.float64)
+    counts = np.array(list(matrix.rows_by_teacher().values()), np.float64)
     weight = np.array([config.task_weight.get(name, 1.0) for name in matrix.teachers])
     if not (weight * counts).any():
         raise T2TError("training.task_weight: every teacher with labels has weight 0, so there is nothing to learn.")

@@ -61,8 +61,16 @@ class LabelMatrix:
         return len(self.confidence)
 
     def rows_by_teacher(self) -> dict[str, int]:
-        counts = np.bincount(self.teacher, minlength=len(self.teachers))
+        counts = np.zeros(len(self.teachers), np.int64)
+        for start in range(0, self.rows, BLOCK):  # counting makes int64 of what it counts
+            counts += np.bincount(self.teacher[start : start + BLOCK], minlength=len(self.teachers))
         return {name: int(count) for name, count in zip(self.teachers, counts, strict=True)}
+
+    def topics_with_rows(self) -> tuple[str, ...]:
+        """Those of `topics` that any row is of."""
+        there = np.zeros(len(self.topics), bool)
+        there[self.topic] = True
+        return tuple(self.topics[i] for i in np.flatnonzero(there))
 
     def take(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows of some samples.

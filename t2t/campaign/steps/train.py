@@ -194,7 +194,7 @@ def fresh_student(
 def _unfitted(config: Any, embeddings: Embeddings, topics: Sequence[str], matrix: LabelMatrix, seed: int) -> Any:
     prior = float(matrix.confidence.mean())
     student = build_student(config, embeddings.dim, topics, matrix.teachers, seed, prior=prior)
-    student.trained_topics = tuple(matrix.topics[i] for i in np.unique(matrix.topic))
+    student.trained_topics = matrix.topics_with_rows()
     return student
 
 
