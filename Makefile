@@ -54,12 +54,12 @@ test: $(VENV)/installed-test  ## Runs the tests, all but those of services.
 test-services: $(VENV)/installed-test $(VENV)/installed-postgres $(VENV)/installed-ray $(VENV)/installed-model-servers  ## Tests with Prefect workers, served models, PostgreSQL, a Ray cluster of two nodes and llama.cpp's server; about half an hour.
 	$(BIN)/python -m pytest -q -rs -m services
 
-bench: $(VENV)/installed-bench  ## Measures t2t against what one would use instead; fails when a ratio fell by a quarter.
+bench: $(VENV)/installed-bench  ## Guards t2t's speed against what one would use instead, in minutes; fails when a ratio has fallen.
 	$(BIN)/python -m benchmarks
 
-bench-full: $(VENV)/installed-bench  ## The same at all sizes, and writes docs/performance.md; about an hour.
+bench-full: $(VENV)/installed-bench  ## Measures all sizes, and writes docs/performance.md; about an hour.
 	$(BIN)/python -m benchmarks --full --save
-	$(BIN)/python -m benchmarks --save
+	$(BIN)/python -m benchmarks --save --repeat 5
 
 lint: $(VENV)/installed-test  ## Linter, formatter check, type checker, walls between the rooms, declared imports.
 	$(BIN)/ruff check .

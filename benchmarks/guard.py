@@ -99,14 +99,22 @@ def _steps(train: Callable[[], Any]) -> float:
 
 
 def labels() -> Iterator[Contest]:
-    """Half a million rows on a tenth of the samples."""
+    """Half a million rows on a tenth of the samples, each side with one thread."""
+    from benchmarks import label_rivals
     from benchmarks import labels as bench
 
-    with tempfile.TemporaryDirectory() as temporary, patch.object(bench, "SAMPLES", bench.SAMPLES // 10):
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        patch.object(bench, "SAMPLES", bench.SAMPLES // 10),
+        patch.object(label_rivals, "THREADS", 1),
+    ):
         folder = Path(temporary) / "labels"
         bench.make(folder, 500_000, bench.sample_ids())
-        ours, pandas = bench.side(bench.T2T, folder), bench.side(bench.PANDAS, folder)
-        yield Contest(Side(ours), {"pandas, 0.5 million rows": Side(pandas)})
+        others = [bench.PANDAS, *([] if label_rivals.missing(label_rivals.DUCKDB) else [label_rivals.DUCKDB])]
+        yield Contest(
+            Side(bench.side(bench.T2T, folder)),
+            {f"{name}, 0.5 million rows": Side(bench.side(name, folder)) for name in others},
+        )
 
 
 def tagging() -> Iterator[Contest]:
