@@ -59,11 +59,13 @@ class Topics:
         self.texts = texts
         self.rows = max(1, min(block, COSINE_BYTES // (4 * max(len(texts), 1))))
         self.tiled = texts.device.type == "cpu" and texts.dtype == torch.float32 and len(texts) >= MANY
-        self.tiled = self.tiled and texts.shape[1] >= NARROWEST and bool(texts.isfinite().all())
+        # Of a vector that is not finite the length is not either; looking at each number takes as much memory again.
+        lengths = texts.norm(dim=1) if self.tiled else texts.new_empty(0)
+        self.tiled = self.tiled and texts.shape[1] >= NARROWEST and bool(lengths.isfinite().all())
         if self.tiled:
             self.product = fastest_product()
             self.heap = kept_by_faiss if find_spec("faiss") is not None else kept_by_torch
-            self.longest = float(texts.norm(dim=1).max())
+            self.longest = float(lengths.max())
             # Once so much was freed, glibc keeps freed memory of this size: else every tile is mapped page by page.
             torch.empty(KEPT_BYTES // 4)
             return
