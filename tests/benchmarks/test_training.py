@@ -45,7 +45,8 @@ def test_a_row_that_is_read_alone_has_the_logit_that_it_has_in_a_grouped_batch(
     world.config = world.config.model_copy(update={"noise": 0.0, "frame_dropout": 0.0})
     student, matrix, row = world.student.eval(), world.matrix, torch.arange(len(world.rows))
     with torch.inference_mode():
-        alone = RowByRow(world).eval()(**world.rows.collate([world.rows[number] for number in row]))["logits"]
+        rows = world.rows.collate([world.rows[number] for number in range(len(row))])
+        alone = RowByRow(world).eval()(**rows)["logits"]
         tokens, teacher = student.topic_tokens(matrix.topics), matrix.teacher.astype(np.int64)
         texts = tuple(map(torch.from_numpy, student.texts(tokens, matrix.topic.astype(np.int64), teacher)))
         sample = torch.arange(4).repeat_interleave(training.ROWS_PER_SAMPLE)
