@@ -79,12 +79,12 @@ def _guard(name: str, committed: Guard, slow_down: float) -> Part:
 
 def training() -> Iterator[Contest]:
     """A batch of the default recipe's rows; the others' time is proportional to the rows, so they do a part of it."""
-    from benchmarks.training import ONCE, ROWS_AT_ONCE, ROWS_PER_SAMPLE, World, by_loader, by_t2t, by_trainer
+    from benchmarks.training import ONCE, READER, ROWS_AT_ONCE, ROWS_PER_SAMPLE, World, by_loader, by_t2t, by_trainer
     from t2t.students.config import DualEncoderConfig
 
     batch, part = 4096, ROWS_AT_ONCE
     others = {"DataLoader loop": by_loader, "Trainer": by_trainer}
-    for config, text in ((DualEncoderConfig(), ""), (ONCE, ", texts encoded once")):
+    for config, text in ((DualEncoderConfig(), ""), (ONCE, ", texts encoded once"), (READER, ", encoder-only")):
         world = World.make(2 * batch // ROWS_PER_SAMPLE, config)
         sides = {
             f"{name}, {batch:,} rows in a batch{text}": Side(partial(by, world, part, batch, cpu), part)

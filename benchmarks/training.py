@@ -30,9 +30,9 @@ from benchmarks.harness import Measured, Result, interleave
 from t2t.core.host import cpu_threads
 from t2t.data.embeddings.store import Embeddings
 from t2t.students import build_student
-from t2t.students.config import DualEncoderConfig, TextTowerConfig
+from t2t.students.config import DualEncoderConfig, EncoderOnlyConfig, TextTowerConfig
 from t2t.students.dual_encoder import Student
-from t2t.students.text import TopicTokens
+from t2t.students.reader import Reader
 from t2t.training.batches import Batches
 from t2t.training.config import TrainingConfig, learning_rate
 from t2t.training.loop import build_optimizer, train
@@ -49,7 +49,9 @@ ROWS_AT_ONCE = 1024
 
 # The student whose text tower reads a topic once for all teachers: their identities come in behind it.
 ONCE = DualEncoderConfig(text=TextTowerConfig(identity="gate"))
-TARGET = 25.0
+# The student that reads topic and frames together. The naive way is each row through the whole encoder by itself.
+READER = EncoderOnlyConfig(kind="encoder-only")
+TARGET, READER_TARGET = 25.0, 3.0
 # What a step of it costs is told for so many.
 STEP_TEACHERS, STEP_TOPICS = (4, 100, 1000), (100, 1000, 10_000, 100_000)
 
@@ -70,7 +72,7 @@ class World:
     def make(
         cls,
         samples: int,
-        config: DualEncoderConfig | None = None,
+        config: DualEncoderConfig | EncoderOnlyConfig | None = None,
         device: str = "cpu",
         seed: int = 0,
         teachers: Sequence[str] = TEACHERS,
@@ -123,10 +125,10 @@ class Rows(Dataset):
     """One training row at a time, as a user would write it: frames, token ids, confidence."""
 
     def __init__(self, world: World):
-        student, matrix, config = world.student, world.matrix, world.student.config
+        student, matrix = world.student, world.matrix
         prepared = Prepared(student, world.embeddings)
         self.frames, self.mask = prepared(np.arange(len(world.embeddings)))
-        tokens = TopicTokens(student.tokenizer, matrix.topics, config.text.max_tokens)
+        tokens = student.topic_tokens(matrix.topics)
         topic, teacher = matrix.topic.astype(np.int64), student.token_ids(matrix.teachers)[matrix.teacher]
         ids, mask = tokens.plain(topic) if student.gated else tokens.texts(topic, teacher)
         self.columns = {
@@ -185,13 +187,22 @@ class RowByRow(nn.Module):
         weight: Tensor,
         teacher: Tensor,
     ) -> dict[str, Tensor]:
-        (seen,), mask = augment(frames, mask, self.recipe, self.generator)
-        samples = self.student.encode_prepared(seen, mask)
+        members = self.student.members
+        seen, mask = augment(frames, mask, self.recipe, self.generator, len(members))
         identities = (torch.arange(len(teacher)), teacher) if self.student.gated else ()
-        texts = self.student.encode_texts(input_ids, attention_mask, *identities)
-        logits = self.student.logits((samples * texts).sum(-1))
-        losses = row_loss(logits, labels, self.recipe.loss)
-        return {"loss": (losses * weight).sum() / weight.sum(), "logits": logits}
+        losses = []
+        for member, prepared in zip(members, seen, strict=True):
+            logits = self.logits_of(member, prepared, mask, (input_ids, attention_mask, *identities))
+            losses.append((row_loss(logits, labels, self.recipe.loss) * weight).sum() / weight.sum())
+        return {"loss": torch.stack(losses).mean(), "logits": logits}
+
+    @staticmethod
+    def logits_of(member: Any, prepared: Tensor, mask: Tensor, texts: Sequence[Tensor]) -> Tensor:
+        if isinstance(member, Reader):
+            x, there = member._embedded(*texts)
+            frames, row = member.dropout(member.project(prepared)), torch.arange(len(mask))
+            return member.dense(frames, mask, x, there, row, row, full=member.attention == "full")
+        return member.logits((member.encode_prepared(prepared, mask) * member.encode_texts(*texts)).sum(-1))
 
 
 def by_t2t(world: World, rows: int, batch: int, clock: Clock = time.perf_counter) -> Shares:
@@ -337,7 +348,8 @@ def step_costs(batch: int = BATCHES[0], steps: int = 3) -> dict[str, str]:
 
 
 def run(full: bool) -> Result:
-    """Batches of three sizes, on the CPU, of the paper's student and of one that encodes texts once for all teachers.
+    """Batches of three sizes, on the CPU, of the paper's student and of one that encodes texts once for all teachers;
+    of two sizes, of one that reads topic and frames together.
 
     The others' time is proportional to the rows, so large batches of theirs are calculated from `sample` rows.
     """
@@ -351,12 +363,15 @@ def run(full: bool) -> Result:
         world = World.make(max(BATCHES) // ROWS_PER_SAMPLE, config)
         for batch in BATCHES if full else BATCHES[::2]:
             compare(result, world, batch, text, min(4096 if full else 1024, batch))
+    world = World.make(BATCHES[1] // ROWS_PER_SAMPLE, READER)
+    for batch in BATCHES[: 2 if full else 1]:
+        compare(result, world, batch, ", encoder-only", ROWS_AT_ONCE, READER_TARGET)
     if full:
         result.figures |= step_costs()
     return result
 
 
-def compare(result: Result, world: World, batch: int, text: str, sample: int) -> None:
+def compare(result: Result, world: World, batch: int, text: str, sample: int, target: float = TARGET) -> None:
     """Adds batches of a size to the result. Args: text: of the student. sample: rows that the others are timed with."""
     steps = 8  # the first one waits for its batch, and takes memory for its frames
     shares: list[Shares] = []
@@ -384,7 +399,7 @@ def compare(result: Result, world: World, batch: int, text: str, sample: int) ->
     own = result.at(f"t2t{text}", batch).rate
     for side in ("DataLoader loop", "Trainer"):
         name = f"{side}, {batch:,} rows in a batch{text}"
-        result.ratios[name], result.targets[name] = own / result.at(f"{side}{text}", batch).rate, TARGET
+        result.ratios[name], result.targets[name] = own / result.at(f"{side}{text}", batch).rate, target
     told = f"{batch:,} rows{text}"
     share = statistics.median(s.outside for s in shares)
     result.figures[f"t2t's time outside forward, backward and optimiser, {told}"] = f"{share:.1%}"

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from t2t.core.errors import T2TError
 from t2t.data.growing import Growing
+from t2t.data.labels import LABEL_DICTIONARIES
 from t2t.data.names import Names
 
 T = TypeVar("T")
@@ -32,6 +33,8 @@ MOST_TEACHERS = 32_767
 # Tables whose samples' names are fewer than this share of the samples that there are, and whose rows are fewer than
 # that, wait for one another: then a hash table of their names will do.
 FEW, WAITING = 1 / 8, 1 << 22
+# Rows, or names in dictionaries, up to which small tables are coded as one: a call costs the same for few and for many.
+TOGETHER = 1 << 16
 # Reading, which is done by one thread, takes a third of all the time.
 MOST_THREADS = 4
 
@@ -55,31 +58,33 @@ def codes(column: pa.ChunkedArray, names: Sequence[str] | pa.Array) -> np.ndarra
     Args:
         column: strings, best as dictionaries (`t2t.data.labels.LABEL_DICTIONARIES`).
     """
-    index, dictionary = _encoded(column)
+    index, dictionary = _encoded(column.chunks)
     return positions(dictionary, strings(names))[index]
 
 
 def distinct(column: pa.ChunkedArray) -> pa.Array:
     """The names in a column of strings or dictionaries, each once."""
-    return _encoded(column)[1].unique()
+    return _encoded(column.chunks)[1].unique()
 
 
 def strings(names: Sequence[str] | pa.Array) -> pa.Array:
     return names if isinstance(names, pa.Array) else pa.array(names, pa.string())
 
 
-def _encoded(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+def _encoded(parts: Iterable[pa.Array]) -> tuple[np.ndarray, pa.Array]:
     """Index int32 [rows] into the dictionaries of all chunks, one after the other, and these; names may repeat."""
-    chunks = [_as_dictionary(chunk) for chunk in column.chunks]
+    chunks = [_as_dictionary(chunk) for chunk in parts]
     if not chunks:
         return np.empty(0, np.int32), pa.array([], pa.string())
     starts = np.cumsum([0, *(len(chunk.dictionary) for chunk in chunks)]).astype(np.int32)
     index = [chunk.indices.cast(pa.int32()).to_numpy() for chunk in chunks]
     if len(chunks) == 1:
         return index[0], chunks[0].dictionary
-    return np.concatenate([part + start for part, start in zip(index, starts, strict=False)]), pa.concat_arrays(
-        [chunk.dictionary for chunk in chunks]
-    )
+    dictionaries = [chunk.dictionary for chunk in chunks]
+    if len({names.type for names in dictionaries}) > 1:
+        dictionaries = [_plain(names) for names in dictionaries]
+    index = [part + start for part, start in zip(index, starts, strict=False)]
+    return np.concatenate(index), pa.concat_arrays(dictionaries)
 
 
 def _as_dictionary(chunk: pa.Array) -> pa.DictionaryArray:
@@ -144,11 +149,11 @@ def code(
     samples, topic_names, teacher_names = map(_text, (sample_ids, topics, teachers))
     with ThreadPoolExecutor(threads) as pool:
         read = partial(_part, Names(topic_names), Names(teacher_names))
-        first, size, rows, source = deque[_Part](), 0, 0, iter(tables)
+        first, size, rows, source = deque[_Part](), 0, 0, _together(tables)
 
-        def beginning() -> Iterator[pa.Table]:
-            while size <= FEW * len(samples) and rows <= WAITING and (table := next(source, None)) is not None:
-                yield table
+        def beginning() -> Iterator[list[pa.Table]]:
+            while size <= FEW * len(samples) and rows <= WAITING and (some := next(source, None)) is not None:
+                yield some
 
         for part in _ahead(pool, threads, read, beginning()):
             first.append(part)
@@ -161,21 +166,23 @@ def code(
         place = partial(_placed, coded, names)
         # What is little is done sooner than handed to a thread.
         begun = map(place, _taken(first)) if few else _ahead(pool, threads, place, _taken(first))
-        done = chain(begun, _ahead(pool, threads, lambda table: place(read(table)), source))
+        done = chain(begun, _ahead(pool, threads, lambda some: place(read(some)), source))
         columns = [Growing(kind) for kind in KINDS]
-        for placed in done:
+        for placed, sizes in done:
             for column, values in zip(columns, placed, strict=True):
                 column.append(values)
-            coded.ends.append(len(values) + (coded.ends[-1] if coded.ends else 0))
+            coded.ends += sizes
     pa.default_memory_pool().release_unused()  # of tables that are gone
+    coded.ends = np.cumsum(coded.ends, dtype=np.int64).tolist()
     coded.sample, coded.topic, coded.teacher, coded.confidence = (column.array for column in columns)
     return coded
 
 
 class _Part(NamedTuple):
-    """A table's rows: sample int32 [rows], a position in `names`; topic, teacher, confidence as of `Coded`, where -1
-    is what is not known."""
+    """Tables' rows: sample int32 [rows], a position in `names`; topic, teacher, confidence as of `Coded`, where -1 is
+    what is not known. sizes: the rows of each table."""
 
+    sizes: list[int]
     names: pa.Array
     sample: np.ndarray
     topic: np.ndarray
@@ -183,16 +190,43 @@ class _Part(NamedTuple):
     confidence: np.ndarray
 
 
-def _part(topics: Names, teachers: Names, table: pa.Table) -> _Part:
-    sample, names = _encoded(table["sample_id"])
+def _together(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
+    """Tables in lists, small ones with those after them; only who takes a list holds its tables."""
+    some: list[pa.Table] = []
+    size = 0
+    for table in tables:
+        size += max(len(table), *(_names(table[name]) for name in LABEL_DICTIONARIES))
+        some.append(table)
+        del table
+        if size >= TOGETHER:
+            yield _emptied(some)
+            size = 0
+    if some:
+        yield _emptied(some)
+
+
+def _names(column: pa.ChunkedArray) -> int:
+    """Names in a column's dictionaries, which may be more than its rows."""
+    return sum(len(chunk.dictionary) for chunk in column.chunks) if pa.types.is_dictionary(column.type) else 0
+
+
+def _emptied(some: list[pa.Table]) -> list[pa.Table]:
+    taken = some.copy()
+    some.clear()
+    return taken
+
+
+def _part(topics: Names, teachers: Names, tables: list[pa.Table]) -> _Part:
+    (sample, names), *others = (
+        _encoded(chunk for table in tables for chunk in table[name].chunks) for name in LABEL_DICTIONARIES
+    )
     topic, teacher = (
         known.positions(_plain(dictionary)).astype(kind)[index]
-        for known, kind, (index, dictionary) in (
-            (topics, np.int32, _encoded(table["topic"])),
-            (teachers, np.int16, _encoded(table["teacher_id"])),
-        )
+        for known, kind, (index, dictionary) in zip((topics, teachers), (np.int32, np.int16), others, strict=True)
     )
-    return _Part(_plain(names), sample, topic, teacher, table["confidence"].to_numpy().astype(np.float32, copy=False))
+    confidence = [table["confidence"].to_numpy().astype(np.float32, copy=False) for table in tables]
+    confidences = confidence[0] if len(confidence) == 1 else np.concatenate(confidence)
+    return _Part([len(table) for table in tables], _plain(names), sample, topic, teacher, confidences)
 
 
 def _plain(names: pa.Array) -> pa.Array:
@@ -205,16 +239,18 @@ def _text(names: Sequence[str] | pa.Array) -> pa.Array:
     return array if pa.types.is_large_string(array.type) else _plain(array)
 
 
-def _placed(coded: Coded, samples: Names, part: _Part) -> list[np.ndarray]:
-    """The rows of a table that may be trained on: sample, topic, teacher, confidence."""
-    rows = [samples.positions(part.names)[part.sample], *part[2:]]
+def _placed(coded: Coded, samples: Names, part: _Part) -> tuple[list[np.ndarray], list[int]]:
+    """The rows of tables that may be trained on: sample, topic, teacher, confidence; and how many each table has."""
+    rows, sizes = [samples.positions(part.names)[part.sample], *part[3:]], part.sizes
     if any(len(values) and values.min() < 0 for values in rows[:3]):
         kept = (rows[0] >= 0) & (rows[1] >= 0) & (rows[2] >= 0)
         rows = [values[kept] for values in rows]
+        ends = np.cumsum([0, *sizes])
+        sizes = [int(np.count_nonzero(kept[start:end])) for start, end in pairwise(ends)]
     # NaN is neither: numpy's least of numbers with NaN is NaN.
     if len(rows[3]) and not (rows[3].min() >= 0 and rows[3].max() <= 1):
         _refuse_outside(coded, rows)
-    return rows
+    return rows, sizes
 
 
 def _refuse_outside(coded: Coded, rows: Sequence[np.ndarray]) -> None:

@@ -114,12 +114,15 @@ KINDS = {
 
 
 @pytest.mark.parametrize("few", [0, 100])
+@pytest.mark.parametrize("together", [1, 100, coding.TOGETHER])
 @pytest.mark.parametrize("ids", [pa.string(), pa.large_string()])
 def test_odd_tables_give_the_rows_of_plain_python(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: float, ids: pa.DataType
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: float, together: int, ids: pa.DataType
 ) -> None:
-    """Every kind of text, empty tables, unknown names, nulls, doubled rows and ids, row groups of any size."""
+    """Every kind of text, empty tables, unknown names, nulls, doubled rows and ids, row groups of any size, whichever
+    tables are coded together."""
     monkeypatch.setattr(coding, "FEW", few)
+    monkeypatch.setattr(coding, "TOGETHER", together)
     rng, source = np.random.default_rng(1), []
     for number, (name, kind) in enumerate(KINDS.items()):
         count = 0 if name == "string_view" and few else 60
@@ -142,6 +145,16 @@ def test_odd_tables_give_the_rows_of_plain_python(
     found = code(source, pa.array(names[0], ids), *names[1:])
     rows = [tuple(value.item() for value in row) for row in zip(*found.columns, strict=True)]
     assert [*rows, tuple(found.ends)] == rows_one_by_one(source, *names)
+
+
+def test_small_tables_are_coded_together_up_to_so_many_rows_or_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coding, "TOGETHER", 100)
+    assert [len(some) for some in coding._together(tables(7))] == [3, 3, 1]
+    # Cut from one table, few rows have all of its names: a thousand such would look all of them up a thousand times.
+    column = pa.array(["s1"] * 2 + [f"s{i}" for i in range(10, 130)]).dictionary_encode()
+    many = tables(1)[0].slice(0, 2).set_column(0, "sample_id", pa.chunked_array([column.slice(0, 2)]))
+    assert [len(some) for some in coding._together([many, many, *tables(2)])] == [1, 1, 2]
+    assert list(coding._together([])) == []
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5000])
