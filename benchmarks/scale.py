@@ -318,11 +318,12 @@ def slope(small: float, large: float, ratio: float) -> float | None:
 
 def rows_of(runs: list[Ran]) -> list[list[str]]:
     """A row a stage: of every size its seconds, CPU seconds and memory, then the slopes of time and CPU time."""
-    known = [name for name in STAGES if any(name in ran.stages for ran in runs)]
-    known += [name for ran in runs for name in ran.stages if name not in known]
+    known = [*STAGES, *(name for ran in runs for name in ran.stages)]
     table = []
     for name in dict.fromkeys(known):
         found = [ran.stages.get(name, Stage()) for ran in runs]
+        if all(stage.seconds < 0.05 for stage in found):
+            continue
         row = [name]
         for stage in found:
             memory = f"{stage.peak / 2**30:.2f}" if stage.peak else ""

@@ -8,7 +8,6 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from t2t.campaign.find import distillation_folder
-from t2t.core.config import resolve
 from t2t.core.workspace import Workspace
 from t2t.distillation.distillation import Distillation
 from t2t.distillation.entries import DistillationRun, check_distillation, read_distillation
@@ -31,8 +30,8 @@ def distill(settings: DistillationRun, workspace: Workspace | None = None) -> di
     Returns: the encoder's name, folder and fingerprint; what it is worth is in the run's artifact and in MLflow.
     """
     check_restarts()
-    place, order = workspace or Workspace.find(), resolve(settings)
-    config = read_distillation(place, order)
+    place = workspace or Workspace.find()
+    config = read_distillation(place, settings)  # which knows what ${data} is, in settings too
     check_distillation(place, config)
     distillation = Distillation(config, place)
     with distillation.lock:

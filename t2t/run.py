@@ -50,6 +50,7 @@ from t2t.studies.running import Incomplete
 from t2t.studies.running import run_study as run_cells
 
 if TYPE_CHECKING:
+    from t2t.distillation.config import DistillationConfig
     from t2t.distillation.running import DistilledResult
 
 
@@ -250,19 +251,25 @@ def run_distillation_flow(workspace: Workspace, order: DistillationRun) -> None:
     done."""
     config = read_distillation(workspace, order)
     check_environment(workspace.work, ["PREFECT_API_URL", *_history()])
-    from t2t.distillation.distillation import Distillation
-    from t2t.distillation.running import is_done
-
-    distillation = Distillation(config, workspace)
-    with distillation.lock:
-        pass
-    if is_done(distillation):
+    if _is_distilled(config, workspace):
         return
-    distillation.check_models()  # before a server starts
     with _prefect(workspace):
         from t2t.flows.distill import distill as flow
 
         flow(order, workspace=workspace)
+
+
+def _is_distilled(config: DistillationConfig, workspace: Workspace) -> bool:
+    """Whether nothing of a distillation is left to do. What it would be refused for is said before a server starts; the
+    models that are opened for it are let go, and the flow opens its own."""
+    from t2t.distillation.distillation import Distillation
+    from t2t.distillation.running import check, is_done
+
+    distillation = Distillation(config, workspace)
+    with distillation.lock:
+        if not (done := is_done(distillation)):
+            check(distillation)
+    return done
 
 
 def report_campaign(workspace: Workspace, campaign: str, leave_one_out: bool, out: Path | None) -> Path:

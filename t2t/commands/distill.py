@@ -65,11 +65,12 @@ def report(
     table = evaluated_of(context.obj, name)  # one without numbers is refused before more is loaded
     from t2t.commands.page.distillation import write_distillation_report
 
-    written = write_distillation_report(context.obj, name, table, out, facts_of(context.obj, name))
+    facts = facts_of(context.obj, name)
+    written = write_distillation_report(context.obj, name, table, out, facts)
     if as_json:
         typer.echo(written.json.read_text(encoding="utf-8"), nl=False)
     else:
-        print_report(table, written.page)
+        print_report(table, written.page, facts.get("retracted"))
     if show:
         typer.launch(str(written.page))
 

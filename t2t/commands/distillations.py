@@ -189,13 +189,20 @@ def made_of(card: EncoderCard) -> dict[str, str]:
 
 
 def facts_of(workspace: Workspace, name: str) -> dict[str, str]:
-    """As `made_of`, of a distillation; empty where its encoder is not published."""
+    """As `made_of`, of a distillation, and whether it is retracted; empty where its encoder is not published."""
     published = Notes(distillation_folder(workspace, name)).read(Published)
-    return made_of(published.card) if published else {}
+    if published is None:
+        return {}
+    why = state_json(workspace, name)["retracted"]
+    return ({"retracted": why} if why else {}) | made_of(published.card)
 
 
-def print_report(table: EvaluationTable, page: Path) -> None:
-    """A dataset's encoders beside one another, and where the page is."""
+def _said_out(why: str) -> str:
+    return f"RETRACTED: {why}, so no campaign can look through it"
+
+
+def print_report(table: EvaluationTable, page: Path, retracted: str | None = None) -> None:
+    """A dataset's encoders beside one another, and where the page is. Args: retracted: why the encoder is out."""
     for facts in table.tasks:
         columns, lines = cells(table, facts)
         made = Table(title=escape(facts.dataset), title_justify="left", header_style="bold")
@@ -205,6 +212,8 @@ def print_report(table: EvaluationTable, page: Path) -> None:
             made.add_row(*map(escape, line), style="bold" if line[0] == table.student else None)
         console.print(made)
         console.print(note(facts), markup=False, style="dim")
+    if retracted:
+        console.print(f"Encoder {table.student} is {_said_out(retracted)}.", markup=False, soft_wrap=True)
     console.print(f"The report: {page}", markup=False, soft_wrap=True)
 
 
@@ -222,8 +231,11 @@ def print_made(workspace: Workspace, name: str) -> None:
         f"  {made['model']}, {made['dim']} numbers a frame, fingerprint {made['fingerprint'][:12]}", markup=False
     )
     console.print(f"  learned from {', '.join(_teacher(one) for one in row['teachers'])}", markup=False)
+    if row["retracted"]:
+        console.print(f"  {_said_out(row['retracted'])}", markup=False, soft_wrap=True)
+    use = {} if row["retracted"] else {"In a campaign": f"encoder: {{kind: distilled, name: {name}}}"}
     for what, command in {
-        "In a campaign": f"encoder: {{kind: distilled, name: {name}}}",
+        **use,
         "Where it comes from": f"t2t lineage {name}",
         "Beside its teachers": f"t2t distill report {name}",
     }.items():

@@ -258,6 +258,7 @@ def _line(node: Node) -> str:
         text = f"[bold]data[/bold] {escape(facts['dataset'])}, commit {facts['commit'][:12]}"
     if node["retracted"]:
         # What the round was before stands in `t2t rounds`.
-        why = escape(node["retracted"].split(";")[0].removesuffix(", which was retracted").removesuffix("retracted"))
+        why = node["retracted"].split(";")[0].removesuffix(", which was retracted")
+        why = escape(why if why.endswith("was retracted") else why.removesuffix("retracted"))
         text += f"  [red]RETRACTED{': ' * bool(why)}{why}[/red]"
     return text + ("  [dim](see above)[/dim]" if node["repeated"] and node["kind"] != "data" else "")

@@ -106,15 +106,40 @@ def result(distillation: Distillation) -> DistilledResult:
     return DistilledResult(distillation.name, distillation.place, published.card, evaluated.table, seconds)
 
 
+def check(distillation: Distillation) -> None:
+    """Opens student and teachers, as far as they are still needed, and reads the notes, before a server starts.
+
+    Raises T2TError for a model that cannot be made, a teacher that is retracted, one that is not as it was when the
+    distillation began (what it learned of the one would go on with, or be measured beside, the other), labels that are
+    not enough to measure on, and damaged notes.
+    """
+    notes, config = distillation.notes, distillation.config
+    prepared, _, evaluated, _ = map(notes.read, (Prepared, TrainedEncoder, Evaluated, Published))
+    if prepared is None:
+        distillation.check_models()
+    records = prepared.teachers if prepared and evaluated else distillation.teacher_records
+    encoders.refuse_teachers(distillation.lake, config.name, records)
+    then = {teacher.name: teacher.fingerprint for teacher in prepared.teachers} if prepared else {}
+    now = {teacher.name: teacher.fingerprint for teacher in records}
+    if changed := [f"the teacher {name}" for name in then if now.get(name) != then[name]]:
+        raise _changed(distillation, ", ".join(changed))
+
+
+def _changed(distillation: Distillation, what: str) -> T2TError:
+    return T2TError(
+        f"Distillation {distillation.name!r}: {what} changed since it began. Put them back as they were, or run it "
+        "under another name (--name)."
+    )
+
+
 def prepare(distillation: Distillation, watcher: Watcher) -> Prepared:
     """Opens teachers, student and what is measured on, so that what is wrong with one is found at once, and decodes the
     frames."""
-    notes, config = distillation.notes, distillation.config
-    prepared, began = notes.read(Prepared), time.monotonic()
+    notes, config, began = distillation.notes, distillation.config, time.monotonic()
+    check(distillation)
+    prepared = notes.read(Prepared)
     if prepared is None:
-        distillation.check_models()
         teachers = distillation.teacher_records
-        encoders.refuse_teachers(distillation.lake, config.name, teachers)
         _ = distillation.measured_on  # what cannot be measured is found now, and not after the training
         remember(distillation.workspace, config)
         source = distillation.source
@@ -132,8 +157,6 @@ def prepare(distillation: Distillation, watcher: Watcher) -> Prepared:
             "Distillation %s: %d frames of %d samples, %d teachers.",
             *(config.name, prepared.frame_count, prepared.samples, len(teachers)),
         )
-    else:
-        encoders.refuse_teachers(distillation.lake, config.name, prepared.teachers)
     watcher.opened(distillation, prepared)
     return prepared
 
@@ -145,7 +168,8 @@ def train(distillation: Distillation, watcher: Watcher) -> TrainedEncoder:
     if trained is not None and notes.weights.is_file() and sha256_file(notes.weights) == trained.network.weights:
         watcher.curve(distillation, trained.curve)
         return trained
-    _refuse_other_material(distillation, prepared)
+    if distillation.source.key != prepared.frames:
+        raise _changed(distillation, "the frames of its datasets")
 
     def report(step: int, numbers: dict[str, float]) -> None:
         watcher.curve(distillation, [(step, numbers)])
@@ -158,22 +182,6 @@ def train(distillation: Distillation, watcher: Watcher) -> TrainedEncoder:
         *(distillation.name, trained.steps, clock(trained.seconds), trained.frames_per_second),
     )
     return trained
-
-
-def _refuse_other_material(distillation: Distillation, prepared: Prepared) -> None:
-    """Raises T2TError where frames or teachers have changed since the distillation began: what it learned of the ones
-    would go on with the others."""
-    changed = []
-    if distillation.source.key != prepared.frames:
-        changed.append("the frames of its datasets")
-    now = {teacher.name: teacher.fingerprint for teacher in distillation.teacher_records}
-    then = {teacher.name: teacher.fingerprint for teacher in prepared.teachers}
-    changed += [f"the teacher {name}" for name in then if now.get(name) != then[name]]
-    if changed:
-        raise T2TError(
-            f"Distillation {distillation.name!r}: {', '.join(changed)} changed since it began. Put them back as they "
-            "were, or run it under another name (--name)."
-        )
 
 
 def evaluate(distillation: Distillation) -> Evaluated:

@@ -9,12 +9,20 @@ from typing import Any
 import pytest
 
 from t2t.campaign import encoders
-from t2t.commands.distillations import distillations_json, plan_json, print_distillations, retract_encoder
+from t2t.commands.distillations import (
+    distillations_json,
+    facts_of,
+    plan_json,
+    print_distillations,
+    print_made,
+    print_report,
+    retract_encoder,
+)
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.distillation.entries import read_distillation, remember
 from t2t.distillation.evaluation.table import EvaluationTable, Row, TaskFacts
-from t2t.distillation.record import Evaluated, Notes
+from t2t.distillation.record import Evaluated, Notes, Published
 from t2t.evaluation.interval import Interval
 from t2t.lake import open_lake
 from tests.helpers.campaigns import run, tiny_at
@@ -147,3 +155,28 @@ def test_the_list_of_teachers_says_which_encoders_are_out_and_whom_that_reaches(
     said = invoke(*places(workspace), "teachers").output
     assert "The frame encoder small is out, whose teacher left was retracted (a licence)." in said
     assert "Campaign tiny looks through the encoder small, whose teacher left was retracted (a licence)" in said
+
+
+def test_an_encoder_that_is_out_is_not_offered_to_campaigns(world: Path, tmp_path: Path, capsys: Any) -> None:
+    workspace = distillation_in(world, tmp_path)
+    card, notes = leave_encoder(workspace.work), Notes(workspace.work / "distillations" / "small")
+    lake = open_lake("git", workspace.work)
+    commit = encoders.register(lake, card)
+    notes.folder.mkdir(parents=True)
+    notes.write(Published(card=card, fingerprint=card.fingerprint, commit=commit))
+
+    def said() -> str:
+        print_made(workspace, "small")
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "In a campaign: encoder: {kind: distilled, name: small}" in said()
+    assert "retracted" not in facts_of(workspace, "small")
+    encoders.retract(lake, "small", "left")
+    out = said()
+    assert "RETRACTED: whose teacher left was retracted, so no campaign can look through it" in out
+    assert "In a campaign" not in out
+    assert facts_of(workspace, "small")["retracted"] == "whose teacher left was retracted"
+    print_report(table(), tmp_path / "small.html", facts_of(workspace, "small")["retracted"])
+    assert "RETRACTED: whose teacher left was retracted" in " ".join(capsys.readouterr().out.split())
+    tree = invoke(*places(workspace), "lineage", "small").output
+    assert "RETRACTED: whose teacher left was retracted" in " ".join(tree.split())

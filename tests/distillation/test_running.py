@@ -211,10 +211,27 @@ def test_other_frames_or_teachers_under_way_are_refused(world: Path, tmp_path: P
         run(opened(workspace), Told(dies_at=2))
     notes = opened(workspace).notes
     prepared = notes.need(Prepared)
+    notes.write(prepared.model_copy(update={"frames": "1" * 64}))
+    with pytest.raises(T2TError, match="the frames of its datasets changed since it began"):
+        run(opened(workspace))
     others = [one.model_copy(update={"fingerprint": "0" * 64}) for one in prepared.teachers[:1]]
-    changed = {"frames": "1" * 64, "teachers": (*others, *prepared.teachers[1:])}
-    notes.write(prepared.model_copy(update=changed))
-    with pytest.raises(T2TError, match="the frames of its datasets, the teacher tokens changed since it began"):
+    notes.write(prepared.model_copy(update={"teachers": (*others, *prepared.teachers[1:])}))
+    with pytest.raises(T2TError, match="the teacher tokens changed since it began"):
+        run(opened(workspace))
+
+
+def test_it_is_not_measured_beside_another_teacher_than_it_learned_from(
+    made: tuple[Workspace, DistilledResult, Told], world: Path, tmp_path: Path
+) -> None:
+    workspace = distillation_in(world, tmp_path)
+    shutil.copytree(made[0].work, workspace.work)
+    notes = opened(workspace).notes
+    prepared = notes.need(Prepared)
+    others = [one.model_copy(update={"fingerprint": "0" * 64}) for one in prepared.teachers[:1]]
+    notes.write(prepared.model_copy(update={"teachers": (*others, *prepared.teachers[1:])}))
+    for step in ("evaluated", "published"):
+        (notes.folder / f"{step}.json").unlink()
+    with pytest.raises(T2TError, match="the teacher tokens changed since it began"):
         run(opened(workspace))
 
 

@@ -8,10 +8,63 @@ from pathlib import Path
 
 import pytest
 
+from flows.distill import distill
+from t2t.core.errors import T2TError
+from t2t.core.workspace import Workspace
+from t2t.distillation.distillation import Distillation
+from t2t.distillation.entries import DistillationRun
+from t2t.distillation.watcher import Watcher
+from t2t.run import run_distillation_flow
 from tests.helpers.cli import invoke
 from tests.helpers.distillations import distillation_in
 from tests.helpers.processes import left_behind
 from tests.helpers.worlds import ROOT, command
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"no weights", "teacher 'a': .*bad.safetensors"), (None, "trained.json: cannot be read")],
+)
+def test_what_cannot_be_opened_is_said_before_a_server_starts(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, said: str
+) -> None:
+    monkeypatch.setattr("t2t.run._prefect", lambda workspace: pytest.fail("a server was started"))
+    monkeypatch.delenv("T2T_OBSERVERS", raising=False)
+    teacher = {"name": "a", "kind": "timm", "model": "test_resnet", "weights": "${data}/bad.safetensors", "size": 32}
+    changes = {"teachers": [teacher]} if content else {}
+    workspace = distillation_in(world, tmp_path, **changes)
+    workspace = Workspace(workspace.registry, tmp_path / "data", workspace.work)
+    (workspace.data / "demo").mkdir(parents=True)
+    for path in (world / "data" / "demo").iterdir():
+        (workspace.data / "demo" / path.name).symlink_to(path)
+    (workspace.data / "demo" / "bad.safetensors").write_bytes(content or b"")
+    if content is None:
+        (workspace.work / "distillations" / "small").mkdir(parents=True)
+        (workspace.work / "distillations" / "small" / "trained.json").write_text("{")
+    with pytest.raises(T2TError, match=said):
+        run_distillation_flow(workspace, DistillationRun(distillation="small"))
+
+
+def test_a_setting_of_the_flow_may_name_the_datasets_folder(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, seen = distillation_in(world, tmp_path), []
+
+    class Stopped(Exception):
+        pass
+
+    def run(distillation: Distillation, *_: object) -> None:
+        seen.append(distillation.config.student.weights)
+        raise Stopped
+
+    monkeypatch.setattr("flows.distill.run", run)
+    monkeypatch.setattr("flows.distill.check_restarts", lambda: None)
+    monkeypatch.setattr("flows.distill.mark_dead_runs", lambda folder: None)
+    monkeypatch.setattr("flows.distill.open_watcher", Watcher)
+    order = DistillationRun(distillation="small", settings=("student.weights=${data}/samples.csv",))
+    with pytest.raises(Stopped):
+        distill.fn(order, workspace)
+    assert seen == [f"{workspace.data}/demo/samples.csv"]
 
 
 @pytest.mark.slow
