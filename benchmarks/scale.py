@@ -392,22 +392,23 @@ def _round(ran: Ran, k: int) -> dict[str, float]:
 
 
 def figure(runs: list[Ran]) -> Figure:
-    """Seconds by size, log-log, a line a stage, and the line of what grows in proportion."""
+    """CPU seconds by size, log-log, a line a stage, and the line of what grows in proportion."""
     from t2t.evaluation.figures import GREY, axes_of
 
-    shown = [name for name in STAGES[2:] if all(ran.stages.get(name, Stage()).seconds >= 0.5 for ran in runs)]
+    shown = [name for name in STAGES[2:] if all(ran.stages.get(name, Stage()).cpu >= 0.5 for ran in runs)]
     picture, axes = axes_of(7.0, 5.0)
     sizes = [ran.samples for ran in runs]
     for number, name in enumerate(shown):
-        seconds = [ran.stages[name].seconds for ran in runs]
-        axes.plot(sizes, seconds, "-o", color=f"C{number % 10}", markersize=4, label=name)
-    total = [ran.total("seconds") for ran in runs]
+        seconds = [ran.stages[name].cpu for ran in runs]
+        look = "-o" if number < 10 else "--s"
+        axes.plot(sizes, seconds, look, color=f"C{number % 10}", markersize=4, label=name)
+    total = [ran.total("cpu") for ran in runs]
     axes.plot(sizes, total, "-o", color="black", linewidth=2.5, label="the whole campaign")
     axes.plot(sizes, [total[-1] * size / sizes[-1] for size in sizes], ":", color=GREY, label="in proportion")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("samples (100 label rows of teachers each)")
-    axes.set_ylabel("seconds, all rounds")
+    axes.set_ylabel("CPU seconds, all rounds")
     picture.legend(loc="outside right upper", frameon=False, fontsize=9)
     return picture
 

@@ -26,6 +26,13 @@ from t2t.lake.tables import read_json, read_table
 from t2t.students.config import no_such_size
 
 
+def no_champion(ledger: Ledger) -> T2TError:
+    """The error of a campaign none of whose rounds can be used."""
+    why = ledger.encoder_out() if ledger.records() else None
+    cause = f"it looks through {why}" if why else "no round that stands has passed"
+    return T2TError(f"Campaign {ledger.layout.name!r} has no champion: {cause}.")
+
+
 @dataclass(frozen=True)
 class Best:
     """The champion of a campaign that has run, found by the campaign's name. Nothing of it needs torch."""
@@ -40,7 +47,7 @@ class Best:
         ledger = ledger_of(workspace, campaign)
         record = champion(ledger.records())
         if record is None:
-            raise T2TError(f"Campaign {campaign!r} has no champion: no round that stands has passed.")
+            raise no_champion(ledger)
         return cls(workspace, ledger, record)
 
     def check(

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from t2t.campaign import encoders
+from t2t.campaign.best import no_champion
 from t2t.campaign.find import campaigns, lakes, teacher_places
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.record import RETRACTED, Record, champion
@@ -187,7 +188,7 @@ def lineage(workspace: Workspace, target: str) -> Node:
         if campaign == target:
             best = champion(family.records(campaign))
             if best is None:
-                raise T2TError(f"Campaign {campaign!r} has no champion: no round that stands has passed.")
+                raise no_champion(Ledger(lake, dataset, campaign))
             return family.checkpoint(best)
     for lake, dataset in teacher_places(workspace).get(target, []):
         return Ancestry(lake, dataset).teacher(target)

@@ -114,7 +114,8 @@ def check(distillation: Distillation) -> None:
     not enough to measure on, and damaged notes.
     """
     notes, config = distillation.notes, distillation.config
-    prepared, _, evaluated, _ = map(notes.read, (Prepared, TrainedEncoder, Evaluated, Published))
+    prepared, evaluated = notes.read(Prepared), notes.read(Evaluated)
+    notes.read(TrainedEncoder), notes.read(Published)
     if prepared is None:
         distillation.check_models()
     records = prepared.teachers if prepared and evaluated else distillation.teacher_records

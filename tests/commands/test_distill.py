@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from t2t.campaign import encoders
+from t2t.campaign.best import Best
 from t2t.commands.distillations import (
     distillations_json,
     facts_of,
@@ -18,6 +19,7 @@ from t2t.commands.distillations import (
     print_report,
     retract_encoder,
 )
+from t2t.commands.lineage import lineage
 from t2t.core.errors import T2TError
 from t2t.core.workspace import Workspace
 from t2t.distillation.entries import read_distillation, remember
@@ -137,6 +139,9 @@ def test_a_retraction_says_what_it_reaches_and_comes_back(world: Path, tmp_path:
     ):
         assert part in first
     assert "is retracted, as before" in said("small", "left", "", False)
+    for asked in (lambda: Best.of(workspace, "tiny"), lambda: lineage(workspace, "tiny")):
+        with pytest.raises(T2TError, match=r"'tiny' has no champion: it looks through .*, whose teacher left was retr"):
+            asked()
     back = said("small", "left", "", True)
     assert "Teacher left of the encoder small counts again" in back
     assert "campaign tiny counts again, and can go on" in back
