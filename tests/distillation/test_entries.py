@@ -64,7 +64,7 @@ def test_a_name_by_set_and_an_unknown_key_are_refused(world: Path, tmp_path: Pat
     for setting, said in (
         ("name=x", "another name is given by --name"),
         ("training.epoch=3", "unknown key 'training.epoch'. Did you mean 'epochs'?"),
-        ("teachers=[]", "key 'teachers'"),
+        ("teachers=[]", "teachers: none is named"),
     ):
         with pytest.raises(T2TError) as error:
             read_distillation(workspace, DistillationRun(distillation="small", settings=(setting,)))

@@ -69,7 +69,7 @@ def test_a_finished_campaign_is_looked_after_without_a_server_of_its_own(
         t2t.run.run_campaign(campaign.workspace, campaign.config)
     before = run(campaign)
     shown: list[Any] = []
-    monkeypatch.setattr(t2t.run, "print_rounds", lambda *asked: shown.append(asked))
+    monkeypatch.setattr("t2t.integrations.finished.print_rounds", lambda *asked: shown.append(asked))
     t2t.run.run_campaign(campaign.workspace, campaign.config)
     assert shown == [(campaign.workspace, "tiny")]
     assert campaign.ledger.records() == before
