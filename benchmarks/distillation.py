@@ -299,7 +299,7 @@ def trained_student(run: str, row: str, seed: int) -> EncoderStudent:
 
 
 @app.command()
-def campaigns(row: str = LAST, seeds: int = 3, run: Run = "runs", only: str = "") -> None:
+def campaigns(row: str = LAST, seeds: int = 3, run: Run = "runs", only: str = "", on: str = "") -> None:
     """A label campaign's student (round 0, `recipe: auto`, all teachers) on the distilled encoder, on each teacher's
     features and on their concatenation: the same frames, people and outside teachers. PR-AUC on test."""
     from benchmarks import recipes, worlds
@@ -308,6 +308,8 @@ def campaigns(row: str = LAST, seeds: int = 3, run: Run = "runs", only: str = ""
     torch.set_num_threads(1)
     worlds.WORK = WORK / "worlds"
     for name, one in data().items():
+        if on and name not in on.split(";"):
+            continue
         path = WORK / run / f"campaigns-{name}.json"
         # Its own embeddings are not used: the cheapest there are.
         world = worlds.open_world(name, ("encoder={kind: pixels}",))
