@@ -123,7 +123,7 @@ def read_campaign(workspace: Workspace, campaign: str, name: str | None, setting
         raise T2TError(f"--set {named[0]!r}: another name is given by --name (in Python: name='...').")
     if name is not None:
         expect(name, str, "A campaign's name is a text")
-    content = override(expand(read_yaml(path), {}, path), settings)
+    content = expand(override(read_yaml(path), settings), {}, path)
     content["name"] = campaign if name is None else name
     return with_encoder(parse(CampaignConfig, with_members(workspace, content), path), workspace)
 

@@ -161,7 +161,7 @@ def cells_of(workspace: Workspace, config: StudyConfig, path: Path, settings: Se
         path: the study's file, for messages. settings: as for `read_study`.
     """
     make_teachers(workspace, config.made, config.name, path)
-    shared, asked = _shared(workspace, config, path), override({}, list(settings))
+    shared, asked = _shared(workspace, config, path), expand(override({}, list(settings)), {}, "--set")
     _refuse_own(config, asked, path)
     cells: dict[str, Cell] = {}
     same: dict[str, str] = {}

@@ -36,6 +36,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return Workspace.find(tmp_path / "registry", tmp_path / "data", tmp_path / "work")
 
 
+def test_a_variable_in_set_is_this_machine_s(place: Workspace) -> None:
+    config = read_campaign(place, "mine", None, ["encoder.weights=${WEIGHTS}/b.st"])
+    assert config.encoder.weights == "/weights/b.st"  # type: ignore[union-attr]
+    with pytest.raises(T2TError, match=r"mine.yaml: \$\{NOWHERE\} is not set. Set the environment variable NOWHERE"):
+        read_campaign(place, "mine", None, ["encoder.weights=${NOWHERE}/b.st"])
+    # One that the file names and the command line replaces is not asked for.
+    assert read_campaign(place, "mine", None, ["encoder={kind: pixels}"]).encoder.kind == "pixels"
+
+
 @pytest.mark.parametrize(
     ("settings", "kept"),
     [
