@@ -25,7 +25,8 @@ from t2t.data.names import Names
 T = TypeVar("T")
 R = TypeVar("R")
 
-EMPTY = pa.array([], pa.string())
+# `pa.array` would import pandas, which a training's helper needs not.
+EMPTY = pa.nulls(0, pa.string())
 # Of sample, topic, teacher, confidence.
 KINDS = (np.int32, np.int32, np.int16, np.float32)
 # Identities are counted in int16.
