@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pygit2
@@ -31,3 +32,11 @@ def code_version() -> str:
     untouched = FileStatus.CURRENT | FileStatus.IGNORED | FileStatus.WT_NEW
     modified = any(state & ~untouched for state in states.values())
     return f"{VERSION}+{commit}" + (".modified" if modified else "")
+
+
+def installed(package: str) -> str | None:
+    """The version of a package that is installed here, by its distribution's name; None where it is not."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -76,7 +76,7 @@ def _encoded(parts: Iterable[pa.Array]) -> tuple[np.ndarray, pa.Array]:
     """Index int32 [rows] into the dictionaries of all chunks, one after the other, and these; names may repeat."""
     chunks = [_as_dictionary(chunk) for chunk in parts]
     if not chunks:
-        return np.empty(0, np.int32), pa.array([], pa.string())
+        return np.empty(0, np.int32), EMPTY
     starts = np.cumsum([0, *(len(chunk.dictionary) for chunk in chunks)]).astype(np.int32)
     index = [chunk.indices.cast(pa.int32()).to_numpy() for chunk in chunks]
     if len(chunks) == 1:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from t2t.core.errors import T2TError
 from t2t.core.files import remove_leftovers, sha256, write_text
 from t2t.core.host import observer_names, shown
 from t2t.core.locks import Exclusive
-from t2t.core.version import code_version
+from t2t.core.version import code_version, installed
 from t2t.core.workspace import Workspace
 from t2t.data.dataset import Dataset
 from t2t.data.soundness import refuse_unsound, remarks
@@ -188,7 +187,7 @@ def _content(workspace: Workspace, config: CampaignConfig, dataset: Dataset) -> 
         places |= _paths(content, dataset.root)
     inside = f"{dataset.root}{os.sep}"
     elsewhere = [path for path in dataset.samples["path"].to_pylist() if not path.startswith(inside)]
-    versions = [code_version(), platform.python_version(), *map(_version, PACKAGES)]
+    versions = [code_version(), platform.python_version(), *(installed(name) or "" for name in PACKAGES)]
     given = [config.model_dump_json(), dataset.fingerprint, os.getcwd(), os.path.expanduser("~")]
     return [versions, given, _states([*places, *map(Path, elsewhere)])]
 
@@ -281,10 +280,3 @@ def _own(lake: Lake, config: CampaignConfig) -> bool:
     records = Ledger(lake, last.dataset, last.name).records()
     newest = next(iter(lake.log("main", 1)))
     return bool(records) and newest.key == CampaignLayout(last.dataset, last.name).record_key(records[-1].round)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

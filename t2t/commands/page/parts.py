@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
 
@@ -24,7 +23,7 @@ from t2t.commands.page.contribution import LeaveOneOut
 from t2t.commands.page.hover import Line, answering
 from t2t.commands.page.material import Material, Missing
 from t2t.commands.page.pictures import css, svg
-from t2t.core.version import code_version
+from t2t.core.version import code_version, installed
 from t2t.data.labels import HUMAN
 from t2t.data.pairs import Pairs
 from t2t.evaluation import figures
@@ -333,9 +332,4 @@ def made(material: Material) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """What is installed here, by name."""
     found = {"t2t": code_version(), "Python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return found | {name: installed(name) or "not installed" for name in PACKAGES}
