@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.scale import Ran, Stage, _memory, _stages, markdown, rows_of, slope
+from benchmarks.scale import _memory, _stages
+from benchmarks.scale_page import Ran, Stage, markdown, rows_of, slope
 from benchmarks.scale_world import Size, make
 from t2t.campaign.entries import open_dataset, read_campaign, teacher_entry
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks.scale import BEGIN, END, MEASURED, PAGE, PICTURE, Ran, markdown
+from benchmarks.scale_page import BEGIN, END, MEASURED, PAGE, PICTURE, Ran, markdown
 
 pytestmark = pytest.mark.unit
 
