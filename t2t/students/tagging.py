@@ -9,6 +9,7 @@ A confidence rises with the cosine, so the top k are those of the cosines, and o
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from t2t.data.embeddings.store import Embeddings
     from t2t.students.student import Student
 
-# Samples that are looked at together where the product comes in tiles: in this thread, and in several.
-PARTS = 512, 256
+# Samples that are encoded and looked at together where the product comes in tiles: as many whatever the threads, so
+# that embeddings have the same bits.
+PART = 512
 
 
 def tag(
@@ -65,38 +67,49 @@ def tag(
     known = Topics(texts, min(config.block, len(ids)))
     teacher = pa.scalar(teacher_id)
 
-    def chosen(samples: Tensor, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The topics of some samples, int64 [n, k + r], and their confidences."""
-        cosines = known.of(samples)
-        draw = partial(random_others, topics=len(topics), r=r, sample_ids=ids.slice(block[0], len(block)), seed=seed)
+    def chosen(samples: Tensor | None, place: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The topics of some samples, int64 [n, k + r], and their confidences; samples that are None are encoded."""
+        cosines = known.of(student.embed(embeddings, place) if samples is None else samples)
         if isinstance(student, Reads):
             likely = cosines.top(min(max(student.shortlist, k), len(topics)))[0]
-            top, confidence = _read(student, embeddings, block, topics, likely, k, config.identity)
-            others = draw(top)
-            read = student.read(embeddings, block, topics, others, config.identity)
+            top, confidence = _read(student, embeddings, place, topics, likely, k, config.identity)
+            others = beside(top, drawn)
+            read = student.read(embeddings, place, topics, others, config.identity)
             return np.hstack([top, others]), np.hstack([confidence, read])
         top, cosine = cosines.top(k)
-        others = draw(top)
+        others = beside(top, drawn)
         return np.hstack([top, others]), student.answers(torch.hstack([cosine, cosines.at(others)]), config.identity)
 
-    threads = torch.get_num_threads() if known.tiled and not isinstance(student, Reads) else 1
-    with progress(f"Tagging as {teacher_id}", len(ids), "samples", part=True) as advance, workers(threads) as submit:
-        done: pa.Table | None = None
-        for start in range(0, len(ids), config.block):
-            block = np.arange(start, min(start + config.block, len(ids)))
-            sizes = known.sizes(len(block), PARTS[threads > 1])
-            encoded = student.embed(embeddings, block).split(sizes)
-            places = np.split(block, np.cumsum(sizes)[:-1])
-            parts = [submit(chosen, samples, place) for samples, place in zip(encoded, places, strict=True)]
-            # Whoever takes the last block's table writes it while this block is computed.
-            if done is not None:
-                yield done
-            pairs, confidence = (np.concatenate(column) for column in zip(*(part() for part in parts), strict=True))
-            owner, topic = pa.array(np.repeat(block, k + r)), pa.array(pairs.ravel())
-            columns = [ids.take(owner), names.take(topic), pa.repeat(teacher, len(owner))]
-            done = pa.table([*columns, pa.array(confidence.ravel())], schema=LABEL_SCHEMA)
+    parted = known.tiled and not isinstance(student, Reads)
+
+    def begun(submit: Callable[..., Callable[[], Any]], start: int) -> tuple[np.ndarray, list[Callable[[], Any]]]:
+        """A block of samples, and what waits for its parts."""
+        block = np.arange(start, min(start + config.block, len(ids)))
+        sizes = known.sizes(len(block), PART)
+        cuts = np.cumsum(sizes)[:-1]
+        drawn = draws(ids.slice(start, len(block)), len(topics) - k, r, seed)
+        # Threads encode their parts themselves: those of a team that this thread would have encode the block wait for
+        # more of it, busily, on the cores that are needed.
+        samples = [None] * len(sizes) if parted else student.embed(embeddings, block).split(sizes)
+        parts = zip(samples, np.split(block, cuts), np.split(drawn, cuts), strict=True)
+        return block, [submit(chosen, *part) for part in parts]
+
+    def table(block: np.ndarray, parts: list[Callable[[], Any]]) -> pa.Table:
+        pairs, confidence = (np.concatenate(column) for column in zip(*(part() for part in parts), strict=True))
+        owner, topic = pa.array(np.repeat(block, k + r)), pa.array(pairs.ravel())
+        columns = [ids.take(owner), names.take(topic), pa.repeat(teacher, len(owner))]
+        return pa.table([*columns, pa.array(confidence.ravel())], schema=LABEL_SCHEMA)
+
+    told = progress(f"Tagging as {teacher_id}", len(ids), "samples", part=True)
+    with told as advance, workers(torch.get_num_threads() if parted else 1) as submit:
+        # Whoever takes a block's table writes it while the next block is computed.
+        waiting = deque([begun(submit, 0)] if len(ids) else [])
+        for start in range(config.block, len(ids) + config.block, config.block):
+            if start < len(ids):
+                waiting.append(begun(submit, start))
+            block, parts = waiting.popleft()
+            done = table(block, parts)
             advance(len(block))
-        if done is not None:
             yield done
 
 
@@ -149,18 +162,12 @@ def _read(
     return np.take_along_axis(likely, best, axis=1), np.take_along_axis(read, best, axis=1)
 
 
-def random_others(top: np.ndarray, topics: int, r: int, sample_ids: pa.Array, seed: int) -> np.ndarray:
-    """For each sample r distinct topics outside its top k, uniformly: int64 [n, r].
+def draws(sample_ids: pa.Array, left: int, r: int, seed: int) -> np.ndarray:
+    """For each sample r distinct numbers from 0 to left - 1, uniformly, int64 [n, r]: a hash of seed, id and step.
 
-    Floyd's method draws r distinct numbers of the `topics - k` that are left in r steps and n x r memory, whatever the
-    number of topics; they are then shifted past the top k. The numbers are a hash of seed, sample id and step.
-
-    Args:
-        top: int64 [n, k], distinct topics of each sample.
+    Floyd's method draws them in r steps and n x r memory, whatever `left` is.
     """
-    n, k = top.shape
-    left = topics - k
-    drawn = np.empty((r, n), np.int64)
+    drawn = np.empty((r, len(sample_ids)), np.int64)
     names = np.asarray(sample_ids.to_pylist(), dtype=object)
     key = pd.util.hash_array(names, hash_key=f"{seed:016x}"[-16:], categorize=False)
     for step in range(r):
@@ -168,9 +175,19 @@ def random_others(top: np.ndarray, topics: int, r: int, sample_ids: pa.Array, se
         candidate = (_mix(key, step) % np.uint64(limit + 1)).astype(np.int64)
         taken = (drawn[:step] == candidate).any(axis=0)
         drawn[step] = np.where(taken, limit, candidate)
-    for lowest in np.sort(top, axis=1).T:
-        drawn += drawn >= lowest
     return drawn.T
+
+
+def beside(top: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """The topics that numbers drawn of those outside each sample's top k stand for: int64 [n, r].
+
+    Args:
+        top: int64 [n, k], distinct topics of each sample. drawn: int64 [n, r], what `draws` gives.
+    """
+    others = drawn.T.copy()
+    for lowest in np.sort(top, axis=1).T:
+        others += others >= lowest
+    return others.T
 
 
 def _mix(key: np.ndarray, step: int) -> np.ndarray:

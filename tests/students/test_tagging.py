@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from t2t.data.labels import LABEL_SCHEMA
 from t2t.students.config import TaggingConfig
-from t2t.students.tagging import random_others, tag
-from t2t.students.topk import GROUP, top_columns
+from t2t.students.tagging import beside, draws, tag
+from t2t.students.topk import GROUP, MANY, top_columns
 from tests.helpers.students import TOPICS, random_clips, tiny_student
 
 N, M = 17, 40
@@ -172,7 +172,7 @@ def test_others_are_distinct_and_never_in_the_top_k(topics: int, data: st.DataOb
     r = data.draw(st.integers(0, topics - k))
     top = np.array(data.draw(st.lists(st.permutations(range(topics)), min_size=1, max_size=5)))[:, :k]
     ids = pa.array(names("sample-", len(top)))
-    others = random_others(top, topics, r, ids, seed=data.draw(st.integers(0, 2**40)))
+    others = beside(top, draws(ids, topics - k, r, seed=data.draw(st.integers(0, 2**40))))
     assert others.shape == (len(top), r)
     for mine, theirs in zip(top.tolist(), others.tolist(), strict=True):
         assert len({*mine, *theirs}) == k + r
@@ -182,14 +182,14 @@ def test_others_are_distinct_and_never_in_the_top_k(topics: int, data: st.DataOb
 def test_the_same_others_are_drawn_as_ever() -> None:
     # A part that an older version labeled before it was killed goes together with parts of this one.
     top = np.array([[3, 19], [0, 1], [7, 2]])
-    others = random_others(top, 20, 5, pa.array(["a", "b", "clip"]), seed=7)
+    others = beside(top, draws(pa.array(["a", "b", "clip"]), left=18, r=5, seed=7))
     assert others.tolist() == [[1, 15, 14, 17, 16], [15, 9, 4, 10, 14], [10, 1, 12, 18, 19]]
 
 
 def test_others_are_drawn_evenly() -> None:
     n, topics, r = 20_000, 10, 3
     top = np.tile([1, 7], (n, 1))
-    others = random_others(top, topics, r, pa.array(names("clip", n)), seed=0)
+    others = beside(top, draws(pa.array(names("clip", n)), topics - 2, r, seed=0))
     counts = np.bincount(others.ravel(), minlength=topics)
     assert counts[[1, 7]].tolist() == [0, 0]
     expected = n * r / 8
@@ -217,6 +217,22 @@ def test_a_students_confidences_are_its_own_predictions() -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     assert ((got > 0) & (got < 1)).all()
     assert np.abs(expected - student.predict(embeddings, np.arange(5), TOPICS)).max() > 0
+
+
+def test_threads_that_encode_their_own_samples_find_the_same_labels() -> None:
+    student, embeddings = tiny_student(), random_clips([3, 1, 4, 2, 5] * 150)
+    topics = [f"{name} {number}" for number in range(MANY // len(TOPICS) + 1) for name in TOPICS]
+    texts = student.encode_topics(topics)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            config = TaggingConfig(block=300)
+            found.append(list(tag(student, embeddings, names("s", 750), topics, "self-0", config, texts=texts)))
+    finally:
+        torch.set_num_threads(before)
+    assert [len(table) for table in found[0]] == [300 * 20, 300 * 20, 150 * 20]
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("values", [{"top_k": -1}, {"random": -1}, {"block": 0}, {"topk": 3}])
