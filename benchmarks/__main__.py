@@ -62,7 +62,8 @@ def main(
         raise typer.BadParameter("What is kept is measured on an idle machine, without --busy and --slow-down.")
     chosen = [name for name in names or BENCHMARKS if name in CONTESTS]
     with beside(busy):
-        runs = list(guarded(chosen, repeat, slow_down))
+        # What is to be kept is measured until it is known, not until it is above what was.
+        runs = list(guarded(chosen, repeat, slow_down, Guard() if save else committed_ratios()))
     if save:
         keep(runs)
     elif summary(runs, slow_down) | missing(chosen, runs[0]):
@@ -98,9 +99,8 @@ def beside(busy: bool) -> Iterator[None]:
         other.wait()
 
 
-def guarded(names: list[str], repeat: int, slow_down: float) -> Iterator[list[Found]]:
+def guarded(names: list[str], repeat: int, slow_down: float, committed: Guard) -> Iterator[list[Found]]:
     """The ratios of each run, shown as they come."""
-    committed = committed_ratios()
     for number in range(1, repeat + 1):
         start = time.perf_counter()
         ratios: list[Found] = []
@@ -121,7 +121,7 @@ def keep(runs: list[list[Found]]) -> None:
     if len(runs) < 3:
         raise typer.BadParameter("A committed interval takes at least three runs: --save --repeat 5.")
     committed = committed_ratios()
-    for benchmark in {found.benchmark for found in runs[0]}:
+    for benchmark in dict.fromkeys(found.benchmark for found in runs[0]):
         committed.ratios[benchmark] = {}
     for found in runs[0]:
         values = [other.interval.value for run in runs for other in run if other[:2] == found[:2]]

@@ -28,7 +28,7 @@ GROUP = 16
 # of fewer samples than FEW, are multiplied by other kernels, whose numbers differ in the last bit.)
 MANY, NARROWEST, FEW = 4096, 16, 4
 # Topics of a tile, with FAISS and without: with some hundred samples its cosines stay in the cache.
-TILE, TILE_ALONE = 2048, 8192
+TILE, TILE_ALONE = 1024, 8192
 # Just under 32 MiB, the largest that glibc learns from.
 KEPT_BYTES = 31 << 20
 # Candidates beyond k: with two numbers at the border as close as rounding, one more mostly settles it.
