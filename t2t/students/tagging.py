@@ -129,7 +129,11 @@ def workers(threads: int) -> Iterator[Callable[..., Callable[[], Any]]]:
         ready = Barrier(threads)
         wait([pool.submit(ready.wait) for _ in range(threads)])
         torch.set_num_threads(usual)  # of later threads, for which a worker's call counts, too
-        yield lambda *call: pool.submit(*call).result
+        try:
+            yield lambda *call: pool.submit(*call).result
+        except BaseException:  # who interrupts waits for what has begun, and for no more
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _alone() -> None:

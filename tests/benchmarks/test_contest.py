@@ -192,6 +192,10 @@ def test_what_is_kept_guards_the_next_run(
         main(monkeypatch, 6.0, repeat=2)
     assert failed.value.exit_code == 1
     assert "training: loop (2 of 2)" in capsys.readouterr().out
+    # What is kept anew is measured until it is known, whatever was kept before.
+    main(monkeypatch, 6.0, save=True, repeat=3)
+    assert "not committed" in capsys.readouterr().out
+    main(monkeypatch, 8.0, save=True, repeat=3)
     # The guard's own test turns that round.
     main(monkeypatch, 6.0, slow_down=1.4)
     assert "caught by all" in capsys.readouterr().out

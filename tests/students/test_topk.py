@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from threading import Event, Timer
 from typing import Any
 
 import numpy as np
@@ -139,3 +140,25 @@ def test_a_fault_in_a_thread_is_the_callers() -> None:
 
     with workers(2) as submit, pytest.raises(ValueError, match="torn"):
         submit(fails)()
+
+
+def test_who_interrupts_waits_for_nothing_that_has_not_begun() -> None:
+    done: list[int] = []
+    begun, goes_on = Event(), Event()
+
+    def slow(number: int) -> None:
+        begun.set()
+        goes_on.wait(10)
+        done.append(number)
+
+    def interrupted() -> None:
+        with workers(2) as submit:
+            for number in range(50):
+                submit(slow, number)
+            begun.wait(10)
+            Timer(0.1, goes_on.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(done) <= 2
