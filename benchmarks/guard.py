@@ -102,7 +102,7 @@ def _steps(train: Callable[[], Any]) -> float:
 
 
 def labels() -> Iterator[Contest]:
-    """Half a million rows on a tenth of the samples, each side with one thread. pandas only where there is no DuckDB:
+    """Two million rows on a tenth of the samples, each side with one thread. pandas only where there is no DuckDB:
     its CPU time differed by a fifth from process to process."""
     from benchmarks import label_rivals
     from benchmarks import labels as bench
@@ -113,9 +113,9 @@ def labels() -> Iterator[Contest]:
         patch.object(label_rivals, "THREADS", 1),
     ):
         folder = Path(temporary) / "labels"
-        bench.make(folder, 500_000, bench.sample_ids())
+        bench.make(folder, 2_000_000, bench.sample_ids())
         other = bench.PANDAS if label_rivals.missing(label_rivals.DUCKDB) else label_rivals.DUCKDB
-        others = {f"{other}, 0.5 million rows": Side(bench.side(other, folder))}
+        others = {f"{other}, 2 million rows": Side(bench.side(other, folder))}
         yield Contest(Side(bench.side(bench.T2T, folder)), others)
 
 
