@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from t2t.core.files import atomic_file
@@ -68,9 +67,7 @@ def write_parquet(
                 schema = schema or table.schema
                 if table.schema.names != schema.names:
                     raise ValueError(f"columns {table.schema.names}, expected {schema.names}")
-                writer = writer or pq.ParquetWriter(
-                    temporary, schema, compression="zstd", use_dictionary=_repeating(table)
-                )
+                writer = writer or pq.ParquetWriter(temporary, schema, compression="zstd")
                 writer.write_table(table.cast(schema))
                 rows += len(table)
             if writer is None:
@@ -81,23 +78,6 @@ def write_parquet(
             if writer is not None:
                 writer.close()
     return rows
-
-
-# Rows that tell whether a column's numbers repeat.
-LOOKED_AT = 4096
-
-
-def _repeating(table: pa.Table) -> list[str] | bool:
-    """Columns that are written as dictionaries, as Parquet's writer takes them: all, where no float column's numbers
-    differ. A dictionary of such numbers makes a larger file, in more time; a look at the first of them tells what 0 and
-    1 are from what a model computes."""
-
-    def differ(column: pa.ChunkedArray) -> bool:
-        some = column.slice(0, LOOKED_AT)
-        return pa.types.is_floating(column.type) and 2 * pc.count_distinct(some).as_py() > len(some)
-
-    repeating = [name for name, column in zip(table.column_names, table.columns, strict=True) if not differ(column)]
-    return len(repeating) == len(table.column_names) or repeating
 
 
 # Rows from which on a column a thread is worth the threads.

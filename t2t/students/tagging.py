@@ -67,19 +67,7 @@ def tag(
     known = Topics(texts, min(config.block, len(ids)))
     teacher = pa.scalar(teacher_id)
 
-    def chosen(samples: Tensor | None, place: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The topics of some samples, int64 [n, k + r], and their confidences; samples that are None are encoded."""
-        cosines = known.of(student.embed(embeddings, place) if samples is None else samples)
-        if isinstance(student, Reads):
-            likely = cosines.top(min(max(student.shortlist, k), len(topics)))[0]
-            top, confidence = _read(student, embeddings, place, topics, likely, k, config.identity)
-            others = beside(top, drawn)
-            read = student.read(embeddings, place, topics, others, config.identity)
-            return np.hstack([top, others]), np.hstack([confidence, read])
-        top, cosine = cosines.top(k)
-        others = beside(top, drawn)
-        return np.hstack([top, others]), student.answers(torch.hstack([cosine, cosines.at(others)]), config.identity)
-
+    chosen = partial(_chosen, student, embeddings, topics, known, k, config.identity)
     parted = known.tiled and not isinstance(student, Reads)
 
     def begun(submit: Callable[..., Callable[[], Any]], start: int) -> tuple[np.ndarray, list[Callable[[], Any]]]:
@@ -94,12 +82,6 @@ def tag(
         parts = zip(samples, np.split(block, cuts), np.split(drawn, cuts), strict=True)
         return block, [submit(chosen, *part) for part in parts]
 
-    def table(block: np.ndarray, parts: list[Callable[[], Any]]) -> pa.Table:
-        pairs, confidence = (np.concatenate(column) for column in zip(*(part() for part in parts), strict=True))
-        owner, topic = pa.array(np.repeat(block, k + r)), pa.array(pairs.ravel())
-        columns = [ids.take(owner), names.take(topic), pa.repeat(teacher, len(owner))]
-        return pa.table([*columns, pa.array(confidence.ravel())], schema=LABEL_SCHEMA)
-
     told = progress(f"Tagging as {teacher_id}", len(ids), "samples", part=True)
     with told as advance, workers(torch.get_num_threads() if parted else 1) as submit:
         # Whoever takes a block's table writes it while the next block is computed.
@@ -108,9 +90,36 @@ def tag(
             if start < len(ids):
                 waiting.append(begun(submit, start))
             block, parts = waiting.popleft()
-            done = table(block, parts)
+            pairs, confidence = (np.concatenate(column) for column in zip(*(part() for part in parts), strict=True))
+            owner, topic = pa.array(np.repeat(block, k + r)), pa.array(pairs.ravel())
+            columns = [ids.take(owner), names.take(topic), pa.repeat(teacher, len(owner))]
+            done = pa.table([*columns, pa.array(confidence.ravel())], schema=LABEL_SCHEMA)
             advance(len(block))
             yield done
+
+
+def _chosen(
+    student: Student,
+    embeddings: Embeddings,
+    topics: Sequence[str],
+    known: Topics,
+    k: int,
+    identity: str,
+    samples: Tensor | None,
+    place: np.ndarray,
+    drawn: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The topics of some samples, int64 [n, k + r], and their confidences; samples that are None are encoded here."""
+    cosines = known.of(student.embed(embeddings, place) if samples is None else samples)
+    if isinstance(student, Reads):
+        likely = cosines.top(min(max(student.shortlist, k), len(topics)))[0]
+        top, confidence = _read(student, embeddings, place, topics, likely, k, identity)
+        others = beside(top, drawn)
+        read = student.read(embeddings, place, topics, others, identity)
+        return np.hstack([top, others]), np.hstack([confidence, read])
+    top, cosine = cosines.top(k)
+    others = beside(top, drawn)
+    return np.hstack([top, others]), student.answers(torch.hstack([cosine, cosines.at(others)]), identity)
 
 
 @contextmanager

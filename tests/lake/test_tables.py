@@ -29,19 +29,6 @@ def test_a_table_is_written_with_the_declared_schema_in_zstd(tmp_path):
     assert file.read()["confidence"].to_pylist() == [0.25, 0.5]
 
 
-@pytest.mark.parametrize(
-    ("confidences", "dictionary"),
-    [([0.0, 1.0] * 50, True), ([i / 100 for i in range(100)], False), ([0.5] * 99 + [0.25], True)],
-)
-def test_numbers_that_differ_are_written_without_a_dictionary(tmp_path, confidences, dictionary):
-    path = tmp_path / "labels.parquet"
-    write_parquet(labels(*confidences), path, LABEL_SCHEMA)
-    group = pq.ParquetFile(path).metadata.row_group(0)
-    encoded = ["RLE_DICTIONARY" in group.column(i).encodings for i in range(group.num_columns)]
-    assert encoded == [True, True, True, dictionary]
-    assert pq.read_table(path)["confidence"].to_pylist() == pytest.approx(confidences)
-
-
 def test_without_a_schema_the_first_table_gives_it(tmp_path):
     path = tmp_path / "t.parquet"
     assert write_parquet(pa.table({"n": [1, 2]}), path) == 2
