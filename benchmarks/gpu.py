@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.harness import Measured, Result
-from benchmarks.training import FRAMES, ROWS_PER_SAMPLE, TEACHERS, Shares, World, make_topics
+from benchmarks.training import Shares
+from benchmarks.training_world import FRAMES, ROWS_PER_SAMPLE, TEACHERS, World, make_topics
 from t2t.data.labels import LABEL_SCHEMA, write_parquet
 from t2t.data.pairs import Pairs
 from t2t.evaluation.metrics import average_precision

@@ -82,7 +82,8 @@ def _guard(name: str, committed: Guard, slow_down: float) -> Part:
 
 def training() -> Iterator[Contest]:
     """A batch of the default recipe's rows; the others' time is proportional to the rows, so they do a part of it."""
-    from benchmarks.training import ONCE, READER, ROWS_AT_ONCE, ROWS_PER_SAMPLE, World, by_loader, by_t2t, by_trainer
+    from benchmarks.training import ONCE, READER, ROWS_AT_ONCE, by_loader, by_t2t, by_trainer
+    from benchmarks.training_world import ROWS_PER_SAMPLE, World
     from t2t.students.config import DualEncoderConfig
 
     batch, part = 4096, ROWS_AT_ONCE

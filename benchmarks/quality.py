@@ -23,7 +23,8 @@ import torch
 import t2t.data.demo
 import t2t.training.job
 from benchmarks.harness import Result
-from benchmarks.training import RowByRow, Shares, World, quiet
+from benchmarks.training import Shares, quiet
+from benchmarks.training_world import RowByRow, World
 from t2t.campaign import loop
 from t2t.campaign.campaign import Campaign
 from t2t.campaign.observer import Observer

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import training
-from benchmarks.training import RowByRow, World
+from benchmarks.training_world import RowByRow, World
 from t2t.students.config import DualEncoderConfig, EncoderOnlyConfig, TextTowerConfig, TowerConfig
 
 TINY = TowerConfig(layers=1, d_model=16, heads=2, d_ff=32)
