@@ -22,7 +22,7 @@ from t2t.data.growing import Growing
 from t2t.data.labels import LABEL_DICTIONARIES
 from t2t.data.names import Names
 
-T = TypeVar("T")
+T = TypeVar("T", list[pa.Table], "_Part")
 R = TypeVar("R")
 
 # `pa.array` would import pandas, which a training's helper needs not.
@@ -36,6 +36,8 @@ MOST_TEACHERS = 32_767
 FEW, WAITING = 1 / 8, 1 << 22
 # Rows, or names in dictionaries, up to which small tables are coded as one: a call costs the same for few and for many.
 TOGETHER = 1 << 16
+# Rows of tables from which on no more of them wait for a thread than there are threads.
+MOST_WAITING = 1 << 20
 # Reading, which is done by one thread, takes a third of all the time.
 MOST_THREADS = 4
 
@@ -152,31 +154,63 @@ def code(
         read = partial(_part, Names(topic_names), Names(teacher_names))
         first, size, rows, source = deque[_Part](), 0, 0, _together(tables)
 
-        def beginning() -> Iterator[list[pa.Table]]:
-            while size <= FEW * len(samples) and rows <= WAITING and (some := next(source, None)) is not None:
+        def those_while(more: Callable[[], bool]) -> Iterator[list[pa.Table]]:
+            while rows <= WAITING and more() and (some := next(source, None)) is not None:
                 yield some
 
-        for part in _ahead(pool, threads, read, beginning()):
-            first.append(part)
-            size, rows = size + len(part.names), rows + len(part.sample)
+        def begin(more: Callable[[], bool]) -> None:
+            nonlocal size, rows
+            for part in _ahead(pool, threads, read, those_while(more)):
+                first.append(part)
+                size, rows = size + len(part.names), rows + len(part.sample)
+
+        begin(lambda: size <= FEW * len(samples))
         few = size <= FEW * len(samples) and rows <= WAITING
         if few:
             names = Names.among(pa.concat_arrays([EMPTY, *(part.names for part in first)]), samples, pool.map)
         else:
-            names = Names(samples, pool.map)
+            making = pool.submit(Names, samples)
+            begin(lambda: not making.done())
+            names = making.result()
         place = partial(_placed, coded, names)
         # What is little is done sooner than handed to a thread.
         begun = map(place, _taken(first)) if few else _ahead(pool, threads, place, _taken(first))
-        done = chain(begun, _ahead(pool, threads, lambda some: place(read(some)), source))
-        columns = [Growing(kind) for kind in KINDS]
-        for placed, sizes in done:
-            for column, values in zip(columns, placed, strict=True):
-                column.append(values)
+        columns = _Columns(pool)
+        for placed, sizes in chain(begun, _ahead(pool, threads, lambda some: place(read(some)), source)):
+            columns.append(placed)
             coded.ends += sizes
+        coded.sample, coded.topic, coded.teacher, coded.confidence = columns.arrays()
     pa.default_memory_pool().release_unused()  # of tables that are gone
     coded.ends = np.cumsum(coded.ends, dtype=np.int64).tolist()
-    coded.sample, coded.topic, coded.teacher, coded.confidence = (column.array for column in columns)
     return coded
+
+
+class _Columns:
+    """The columns of `Coded`, which threads fill: memory that is written to for the first time is what takes long."""
+
+    def __init__(self, pool: ThreadPoolExecutor):
+        self._pool, self._columns, self._filling = pool, [Growing(kind) for kind in KINDS], list[Future[None]]()
+
+    def append(self, values: list[np.ndarray]) -> None:
+        rows = len(values[0])
+        if not all(column.room(rows) for column in self._columns):
+            self._wait()  # it is moved as it grows
+        targets = [column.more(rows) for column in self._columns]
+        self._filling.append(self._pool.submit(_fill, targets, values))
+
+    def arrays(self) -> list[np.ndarray]:
+        self._wait()
+        return [column.array for column in self._columns]
+
+    def _wait(self) -> None:
+        while self._filling:
+            self._filling.pop().result()
+
+
+def _fill(targets: list[np.ndarray], values: list[np.ndarray]) -> None:
+    """Copies values into their targets. Empties both lists: the pool holds its arguments longer than it works."""
+    while targets:
+        targets.pop()[:] = values.pop()
 
 
 class _Part(NamedTuple):
@@ -268,15 +302,23 @@ def _refuse_outside(coded: Coded, rows: Sequence[np.ndarray]) -> None:
 
 
 def _ahead(pool: ThreadPoolExecutor, threads: int, function: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
-    """The function of each thing, in their order; while the caller works, threads do the next ones."""
-    waiting = deque[Future[R]]()
+    """The function of each thing, in their order; while the caller works, threads do the next ones.
+
+    Args:
+        things: tables, or `_Part`s. Small ones wait in greater number, so that no thread waits for the caller.
+    """
+    waiting, rows = deque[tuple[Future[R], int]](), 0
     for thing in things:
-        waiting.append(pool.submit(function, thing))
+        size = len(thing.sample) if isinstance(thing, _Part) else sum(map(len, thing))
+        waiting.append((pool.submit(function, thing), size))
+        rows += size
         del thing  # held by whoever works on it alone
-        if len(waiting) >= threads:
-            yield waiting.popleft().result()
+        while len(waiting) >= threads and (rows > MOST_WAITING or len(waiting) >= 4 * threads):
+            future, size = waiting.popleft()
+            rows -= size
+            yield future.result()
     while waiting:
-        yield waiting.popleft().result()
+        yield waiting.popleft()[0].result()
 
 
 def _taken(parts: deque[_Part]) -> Iterator[_Part]:

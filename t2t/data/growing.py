@@ -16,18 +16,26 @@ LEAST = 1 << 16
 
 
 class Growing:
-    """A column of numbers; `array` is what was appended. Views taken before an `append` are to be let go of first."""
+    """A column of numbers; `array` is what was appended. No view may be left when it grows beyond its `room`."""
 
     def __init__(self, kind: type[np.generic]):
         self._kind, self._rows = np.dtype(kind), 0
         self._map = mapped(LEAST)
 
     def append(self, values: np.ndarray) -> None:
-        begin, self._rows = self._rows, self._rows + len(values)
+        self.more(len(values))[:] = values
+
+    def room(self, rows: int) -> bool:
+        """Whether so many rows more are there without its memory being moved."""
+        return (self._rows + rows) * self._kind.itemsize <= len(self._map)
+
+    def more(self, rows: int) -> np.ndarray:
+        """So many rows at the end, for somebody to fill."""
+        begin, self._rows = self._rows, self._rows + rows
         size = self._rows * self._kind.itemsize
         if size > len(self._map):
-            self._map = resized(self._map, max(size, len(self._map) * 5 // 4))
-        np.frombuffer(self._map, self._kind, len(values), begin * self._kind.itemsize)[:] = values
+            self._map = resized(self._map, max(size, 2 * len(self._map)))
+        return np.frombuffer(self._map, self._kind, rows, begin * self._kind.itemsize)
 
     @property
     def array(self) -> np.ndarray:

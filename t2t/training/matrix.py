@@ -29,7 +29,7 @@ from t2t.data.scales import Scale, apply_scales
 # Rows that are moved at a time.
 BLOCK = 1 << 18
 # Ranges of samples whose rows are moved one after the other, of so many rows or more.
-PARTS, PART = 8, 1 << 20
+PARTS, PART = 8, 1 << 22
 # References to a column that nobody else has: a variable's, and that of the call that counts them.
 ALONE = 2
 ARRAYS = ("indptr", "topic", "teacher", "confidence")
@@ -158,7 +158,8 @@ def assemble(coded: Coded) -> LabelMatrix:
         for begin, end in pairwise([0, *coded.ends])
         for start in range(begin, end, BLOCK)
     ]
-    with ThreadPoolExecutor(min(pa.cpu_count(), MOST_THREADS)) as pool:
+    threads = min(pa.cpu_count(), MOST_THREADS)
+    with ThreadPoolExecutor(threads) as pool:
         list(pool.map(partial(_sort, coded), blocks))
         indptr = _starts(coded, blocks)
         pieces = _pieces(coded, blocks, indptr)
@@ -172,7 +173,7 @@ def assemble(coded: Coded) -> LabelMatrix:
             last = sys.getrefcount(source) == ALONE
             move = partial(_move, source, arrays[name], place, last)
             for some in pieces:
-                list(pool.map(move, some))
+                list(pool.map(move, (some[i::threads] for i in range(threads))))
             del source, move
     coded.sample = np.empty(0, np.int32)
     return LabelMatrix(coded.sample_ids, coded.topics, coded.teachers, indptr, **arrays)
@@ -213,11 +214,12 @@ def _places(coded: Coded, blocks: Sequence[slice], starts: np.ndarray) -> np.nda
     return places
 
 
-def _move(source: np.ndarray, target: np.ndarray, place: np.ndarray, last: bool, rows: slice) -> None:
+def _move(source: np.ndarray, target: np.ndarray, place: np.ndarray, last: bool, pieces: Iterable[slice]) -> None:
     """Moves rows to their places in `target`. last: nobody reads them in `source` again."""
-    target[place[rows].astype(np.int64)] = source[rows]
-    if last:
-        give_back(source, rows.start, rows.stop)
+    for rows in pieces:
+        target[place[rows].astype(np.int64)] = source[rows]
+        if last:
+            give_back(source, rows.start, rows.stop)
 
 
 def _sort(coded: Coded, block: slice) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from t2t.core.errors import T2TError
 from t2t.data import coding
 from t2t.data.coding import Coded, code, codes, distinct, positions
-from t2t.data.growing import Growing, give_back
+from t2t.data.growing import LEAST, Growing, give_back
 from t2t.data.labels import LABEL_SCHEMA, label_blocks, write_parquet
 
 pytestmark = pytest.mark.unit
@@ -168,3 +170,35 @@ def test_columns_grow_and_give_back_what_nobody_reads(rows: int) -> None:
     np.testing.assert_array_equal(array[: rows * 10], np.concatenate(parts)[: rows * 10])
     np.testing.assert_array_equal(array[rows * 20 :], np.concatenate(parts)[rows * 20 :])
     give_back(np.arange(9), 0, 9)  # of an array of numpy's, nothing
+
+
+def test_a_column_is_moved_only_where_it_has_no_room() -> None:
+    column, size = Growing(np.int32), LEAST // 4
+    first = column.more(size)
+    assert not column.room(1)
+    with pytest.raises(BufferError):
+        column.more(1)  # it would leave the view behind
+    first[:] = np.arange(size)
+    del first
+    column = Growing(np.int32)
+    column.append(np.arange(size))
+    column.append(np.arange(2))
+    assert column.room(size - 2) and not column.room(size - 1)
+    np.testing.assert_array_equal(column.array, [*range(size), 0, 1])
+
+
+@pytest.mark.parametrize(("threads", "rows", "most"), [(2, 10, 8), (3, 10, 12), (2, coding.MOST_WAITING, 2)])
+def test_more_tables_wait_for_a_thread_where_they_are_small(threads: int, rows: int, most: int) -> None:
+    table = pa.table({"sample_id": pa.nulls(rows)})
+    begun: list[int] = []
+
+    def things() -> Iterator[list[pa.Table]]:
+        for number in range(40):
+            begun.append(number)
+            yield [table]
+
+    with ThreadPoolExecutor(threads) as pool:
+        done = coding._ahead(pool, threads, len, things())
+        assert next(done) == 1
+        assert len(begun) == most
+        assert sum(done) == 39
