@@ -183,7 +183,8 @@ def test_a_column_is_moved_only_where_it_has_no_room() -> None:
     column = Growing(np.int32)
     column.append(np.arange(size))
     column.append(np.arange(2))
-    assert column.room(size - 2) and not column.room(size - 1)
+    assert column.room(size - 2)
+    assert not column.room(size - 1)
     np.testing.assert_array_equal(column.array, [*range(size), 0, 1])
 
 
