@@ -38,6 +38,9 @@ FEW, WAITING = 1 / 8, 1 << 22
 TOGETHER = 1 << 16
 # Rows of tables from which on no more of them wait for a thread than there are threads.
 MOST_WAITING = 1 << 20
+# Rows after which Arrow's allocator gives back what it keeps of tables that are gone: 165 MiB at most for 10 million
+# rows instead of 280, and 2 % of the time.
+RELEASE = 1 << 20
 # Reading, which is done by one thread, takes a third of all the time.
 MOST_THREADS = 4
 
@@ -175,12 +178,16 @@ def code(
         place = partial(_placed, coded, names)
         # What is little is done sooner than handed to a thread.
         begun = map(place, _taken(first)) if few else _ahead(pool, threads, place, _taken(first))
-        columns = _Columns(pool)
+        columns, since = _Columns(pool), 0
         for placed, sizes in chain(begun, _ahead(pool, threads, lambda some: place(read(some)), source)):
             columns.append(placed)
             coded.ends += sizes
+            since += len(placed[0])
+            if since >= RELEASE:
+                pa.default_memory_pool().release_unused()  # of tables that are gone
+                since = 0
         coded.sample, coded.topic, coded.teacher, coded.confidence = columns.arrays()
-    pa.default_memory_pool().release_unused()  # of tables that are gone
+    pa.default_memory_pool().release_unused()
     coded.ends = np.cumsum(coded.ends, dtype=np.int64).tolist()
     return coded
 
