@@ -1,7 +1,7 @@
 """How a ratio is guarded: turns of both sides by CPU time until its interval is known, against a committed interval.
 
 Threads are pinned to one, so that seconds of CPU are those of the work and not of waiting for a core that another
-process has. In a turn every side runs once, one after the other; what drifts with the machine drifts for both, and a
+process has. In a turn every side runs, one after the other; what drifts with the machine drifts for both, and a
 turn's ratio does not. A ratio is the mean of its turns' logarithms, trimmed, and its interval is by Student's t. Turns
 go on until the interval lies on one side of the bound. It has fallen only when all of it lies below.
 """
@@ -26,7 +26,7 @@ from scipy import stats  # type: ignore[import-untyped]
 # ratio may move by 1.18 from one day to the next, in either direction, before the guard is wrong.
 CAUGHT = 1.4
 ALLOWED = math.sqrt(CAUGHT)
-# A run's interval, two-sided. There are a dozen ratios and it is looked at after every turn.
+# A run's interval, two-sided. There are 16 ratios and it is looked at after every turn.
 CONFIDENCE = 0.999
 # The committed interval, over whole runs in processes of their own.
 COMMITTED_CONFIDENCE = 0.95
@@ -35,7 +35,7 @@ FEWEST, MOST = 5, 40
 TRIMMED = 8
 # Half of an interval, as a share, that is narrow enough whatever the bound.
 NARROW = 0.03
-# CPU seconds of all turns of a contest; a turn that has begun is ended.
+# CPU seconds of all turns of a contest, as the sides count them; a turn that has begun is ended.
 BUDGET = 30.0
 # A side that is done sooner is repeated within its turn.
 SHORTEST = 0.25

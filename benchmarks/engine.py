@@ -58,7 +58,9 @@ REGISTRY = Path(__file__).parents[1] / "registry"
 SMALL = {"train": 24, "validation": 24, "test": 32, "unlabeled": 48}
 # Few steps, with as many points of the curve as ever. Such a student may well collapse, which must not end a campaign.
 UNBOUND = ("watch.min_agreement=null", "watch.min_entropy=null", "watch.max_psi=null")
-SHORT = ("training.steps=20", "training.evaluate_every=5", "evaluation.resamples=100", "gate=always", *UNBOUND)
+# What the direct side does without: a recipe chosen by the data, scales, controls.
+PLAIN = ("recipe=manual", "scale=raw", "rounds.control=false")
+SHORT = ("training.steps=20", "training.evaluate_every=5", "evaluation.resamples=100", "gate=always", *UNBOUND, *PLAIN)
 SMALLER = ("training.steps=4", "training.evaluate_every=1", "teachers=[vendor]")
 SECONDS, SHARE = 5.0, 0.1
 T2T, DIRECT = "t2t run", "the steps, called directly"

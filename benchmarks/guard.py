@@ -1,4 +1,4 @@
-"""What `make bench` guards: short contests of one thread on each side, by CPU time (`benchmarks/contest.py`).
+"""What `make bench` guards: short contests by CPU time, libraries with one thread (`benchmarks/contest.py`).
 
 Each is a small form of the benchmark of its name, with the same work. What waits for a disk, a server or another
 process, what is bound by memory's bandwidth, and what several threads gain, is in `--full` and not guarded: it moves
@@ -81,7 +81,8 @@ def _guard(name: str, committed: Guard, slow_down: float) -> Part:
 
 
 def training() -> Iterator[Contest]:
-    """A batch of the default recipe's rows; the others' time is proportional to the rows, so they do a part of it."""
+    """A batch of the default recipe's rows; the others' time is proportional to the rows, so they do a part of it, and
+    the optimiser's step for each part."""
     from benchmarks.training import ONCE, READER, ROWS_AT_ONCE, by_loader, by_t2t, by_trainer
     from benchmarks.training_world import ROWS_PER_SAMPLE, World
     from t2t.students.config import DualEncoderConfig
@@ -144,14 +145,7 @@ def tagging() -> Iterator[Contest]:
 
     others = {bench.NEIGHBORS: Side(neighbors)}
     if find_spec("faiss"):
-        faiss = import_module("faiss")
-
-        def search() -> object:
-            index = faiss.IndexFlatIP(texts.shape[1])
-            index.add(texts.numpy())
-            return index.search(samples.numpy(), bench.K)
-
-        others["FAISS IndexFlatIP"] = Side(search)
+        others[bench.FAISS] = Side(partial(bench.searched, import_module("faiss"), samples, texts))
     yield Contest(Side(ours), others)
 
 

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-# As many as t2t has here.
-THREADS = 2
+from t2t.data.coding import MOST_THREADS
+
+# As many as t2t has. (Polars takes all cores, or what POLARS_MAX_THREADS says.)
+THREADS = min(pa.cpu_count(), MOST_THREADS)
 DUCKDB, POLARS, POLARS_STREAMING = "DuckDB", "Polars", "Polars, streaming"
 PACKAGE = {DUCKDB: "duckdb", POLARS: "polars", POLARS_STREAMING: "polars"}
 KINDS = {"sample": np.int32, "topic": np.int32, "teacher": np.int16, "confidence": np.float32}

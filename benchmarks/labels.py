@@ -198,6 +198,7 @@ def measure(result: Result, folder: Path, rows: int, full: bool) -> None:
     if full:  # one small peak, which what the allocator has free decides, is no guard
         result.ratios[allowed], result.targets[allowed] = MOST_MEMORY * arrays / peak, 1
     result.figures[f"peak memory, {text}"] = (
-        f"{peak / 2**20:,.0f} MiB beside the sample ids, {peak / (arrays + ids):.2f} times the finished matrix (arrays "
-        f"{arrays / 2**20:,.0f} MiB, sample ids {ids / 2**20:,.0f} MiB), {peak / arrays:.2f} times its arrays alone"
+        f"{peak / 2**20:,.0f} MiB beside the sample ids, {peak / arrays:.2f} times the finished matrix's arrays "
+        f"({arrays / 2**20:,.0f} MiB); with the sample ids on both sides ({ids / 2**20:,.0f} MiB) "
+        f"{(peak + ids) / (arrays + ids):.2f} times"
     )

@@ -1,7 +1,7 @@
-"""The steps around training and labeling: commands as processes of their own, by their CPU time, beside what they may
-take on an idle machine; and what rounds cost besides, from the first to the last.
+"""The steps around training and labeling: commands as processes of their own, by the clock and by CPU time, beside what
+they may take on an idle machine; and what rounds cost besides, from the first to the last.
 
-Seconds of a busy machine say little, so each command is held against `t2t --help`, which takes 0.13 s on an idle one.
+Seconds of a busy machine say little, so how often `t2t --help` could have been run by the same CPU time is told, too.
 """
 
 from __future__ import annotations
@@ -39,17 +39,20 @@ from t2t.lake.git import GitLake
 from t2t.lake.layout import CampaignLayout, DatasetLayout
 
 # Seconds that each may take.
-ALLOWED = {"run": 5.0, "predict": 4.0, "teachers": 1.0, "rounds": 1.0, "lake log": 1.0, "data check": 60.0}
+AGAIN = "run of a finished campaign"
+ALLOWED = {AGAIN: 5.0, "predict": 4.0, "teachers": 1.0, "rounds": 1.0, "lake log": 1.0, "data check": 60.0}
 CLIPS_A_SECOND, A_ROUND = 50, 2.0
 ROUNDS = 200
 SHORT = ("training.steps=2", "training.evaluate_every=1", "evaluation.resamples=100", "gate=always", *UNBOUND)
-HELP, IDLE_HELP = "t2t --help", 0.129
+HELP = "t2t --help"
+# Samples that `data check` may take its time for.
+CHECKED = 1_000_000
 
 
 def run(full: bool) -> Result:
     """Quick: 100,000 samples, 6 rounds; full: 1 million and 200."""
     logging.getLogger("t2t").setLevel(logging.ERROR)
-    result = Result(name="steps", title="The steps around, CPU time", axis="processes", unit="processes/s")
+    result = Result(name="steps", title="The steps around, by the clock", axis="processes", unit="processes/s")
     with tempfile.TemporaryDirectory(prefix="t2t-benchmark-") as temporary:
         folder = Path(temporary)
         make(folder / "data" / "demo", SMALL, effort=0.05)
@@ -63,7 +66,7 @@ def run(full: bool) -> Result:
         process(done, again)  # the first one leaves the note
         sides = {
             HELP: (done, ["--help"]),
-            "run": (done, again),
+            AGAIN: (done, again),
             "predict": (done, ["predict", "demo", str(clips[0]), "--top", "1"]),
             "predict of a folder": (done, ["predict", "demo", str(clips[0].parent), "--top", "1"]),
             "teachers": (many, ["teachers"]),
@@ -71,13 +74,14 @@ def run(full: bool) -> Result:
             "lake log": (many, ["lake", "log", "demo"]),
             "data check": (check, ["data", "check", "demo", "--no-videos"]),
         }
+        spent: dict[str, list[float]] = {side: [] for side in sides}
+        result.measured = [Measured(side=side, size=1, amount=1, seconds=[]) for side in sides]
         for turn in range(3):
             for side in list(sides)[:: -1 if turn % 2 else 1]:
-                seconds = process(*sides[side])
-                if not turn:
-                    result.measured.append(Measured(side=side, size=1, amount=1, seconds=[]))
-                result.at(side, 1).seconds.append(seconds)
-        _tell(result, samples, len(clips))
+                begun = time.perf_counter()
+                spent[side].append(process(*sides[side]))
+                result.at(side, 1).seconds.append(time.perf_counter() - begun)
+        _tell(result, {side: median(seconds) for side, seconds in spent.items()}, samples, len(clips))
         _tell_rounds(result, _campaign(folder, rounds, "long", "self_training.retention=latest"))
     return result
 
@@ -94,21 +98,22 @@ def process(place: Workspace, words: Sequence[str]) -> float:
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
-def _tell(result: Result, samples: int, clips: int) -> None:
-    slower = result.at(HELP, 1).median / IDLE_HELP
+def _tell(result: Result, spent: Mapping[str, float], samples: int, clips: int) -> None:
+    """Args: spent: CPU seconds of each side."""
     for side, allowed in ALLOWED.items():
-        took = result.at(side, 1).median
-        what = f"{side} ({samples:,} samples)" if side == "data check" else side
-        reached = "reached" if took / slower <= allowed else "not reached"
-        result.figures[f"{what} in {allowed:g} s"] = (
-            f"{reached}: {took / slower:.2f} s of CPU on an idle machine ({took:.2f} s here)"
-        )
+        took, what = result.at(side, 1).median, side
+        if side == "data check":
+            what, allowed = f"{side} of {samples:,} samples", allowed * samples / CHECKED
+        reached = "reached" if took <= allowed else "not reached"
+        result.figures[f"{what} in {allowed:g} s"] = f"{reached}: {took:.2f} s, {spent[side]:.2f} s of CPU"
         # Seconds are a machine's own; so many starts of the command line are not.
-        result.ratios[f"t2t --help by {side}"] = result.at(HELP, 1).median / took
+        result.ratios[f"t2t --help by {side}, CPU"] = spent[HELP] / spent[side]
     more = (result.at("predict of a folder", 1).median - result.at("predict", 1).median) / (clips - 1)
-    rate = slower / max(more, 1e-9)
+    rate = 1 / max(more, 1e-9)
     reached = "reached" if rate >= CLIPS_A_SECOND else "not reached"
-    result.figures[f"{CLIPS_A_SECOND} clips/s"] = f"{reached}: {rate:.0f} clips for each second of one idle core"
+    result.figures[f"{CLIPS_A_SECOND} clips/s"] = (
+        f"{reached}: {rate:.0f} clips/s after the first, in a folder of {clips}"
+    )
 
 
 def _tell_rounds(result: Result, own: Mapping[int, float]) -> None:

@@ -25,8 +25,8 @@ from t2t.data.labels import LABEL_SCHEMA, write_parquet
 from t2t.students import build_student
 from t2t.students.config import DualEncoderConfig, TaggingConfig
 from t2t.students.dual_encoder import Student
-from t2t.students.tagging import tag
-from t2t.students.topk import top_columns
+from t2t.students.tagging import PART, tag
+from t2t.students.topk import Topics
 
 TOPICS, K, RANDOM, FRAMES, WIDTH = 10_000, 10, 10, 2, 32
 # Samples that are tagged with MANY topics, whose embeddings are drawn; for fewer than 2,000 FAISS 1.15 uses no BLAS.
@@ -86,8 +86,10 @@ def run(full: bool) -> Result | str:
             return util.semantic_search(samples, texts, top_k=K, score_function=util.dot_score)
 
         if size == sizes[0]:
-            best = top_columns(samples @ texts.T, K)
-            agree(dense(samples), neighbors(samples), searched(faiss, samples, texts), search(samples), best)
+            semantic = np.array([[hit["corpus_id"] for hit in hits] for hits in search(samples)])
+            agree(
+                dense(samples), neighbors(samples), searched(faiss, samples, texts), semantic, own_best(texts, samples)
+            )
         sides: dict[str, Callable[[], object]] = {
             T2T: partial(tagged, encoded, frames, ids),
             LIMIT: partial(dense, samples),
@@ -135,6 +137,7 @@ def many(result: Result, faiss: Any) -> None:
         with labels_file() as out:
             write_parquet(tag(encoded, NO_FRAMES, ids, names, "self", CONFIG, texts=texts), out, LABEL_SCHEMA)
 
+    agree(searched(faiss, samples, texts), own_best(texts, samples))
     sides: dict[str, Callable[[], object]] = {T2T_MANY: tagged, FAISS_MANY: partial(searched, faiss, samples, texts)}
     for side, seconds in interleave(sides, runs=3, warm=True).items():
         result.measured.append(Measured(side=side, size=MANY_SAMPLES, amount=MANY_SAMPLES, seconds=seconds))
@@ -177,11 +180,16 @@ def memory_by_topics(prepared: tuple[Student, torch.Tensor, list[str]]) -> int:
         return write_parquet(tables, out, LABEL_SCHEMA)
 
 
-def agree(dense: torch.Tensor, neighbors: np.ndarray, faiss: np.ndarray, search: list[Any], own: torch.Tensor) -> None:
-    """All sides find the same topics (but for a pair of cosines that differ in their last bit)."""
-    semantic = np.array([[hit["corpus_id"] for hit in hits] for hits in search])
-    for other in (neighbors, faiss, semantic, own.numpy()):
-        shared = np.mean([len({*a} & {*b}) for a, b in zip(dense.tolist(), other.tolist(), strict=True)]) / K
+def own_best(texts: torch.Tensor, samples: torch.Tensor) -> np.ndarray:
+    """The K best topics of each sample, as `tag` finds them."""
+    known = Topics(texts, CONFIG.block)
+    return np.concatenate([known.of(part).top(K)[0] for part in samples.split(known.sizes(len(samples), PART))])
+
+
+def agree(one: Any, *others: Any) -> None:
+    """All sides find the same topics (but for a pair of cosines that differ in their last bit). Args: [samples, K]."""
+    for other in others:
+        shared = np.mean([len({*a} & {*b}) for a, b in zip(one.tolist(), other.tolist(), strict=True)]) / K
         if shared < 0.999:
             raise AssertionError(f"the sides differ: {shared:.2%} of the top {K} are the same")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain, pairwise
 from typing import NamedTuple, TypeVar
@@ -32,14 +33,15 @@ KINDS = (np.int32, np.int32, np.int16, np.float32)
 # Identities are counted in int16.
 MOST_TEACHERS = 32_767
 # Tables whose samples' names are fewer than this share of the samples that there are, and whose rows are fewer than
-# that, wait for one another: then a hash table of their names will do.
+# that, wait for one another: then a hash table of their names will do. No more rows wait while the table of all samples
+# is made.
 FEW, WAITING = 1 / 8, 1 << 22
 # Rows, or names in dictionaries, up to which small tables are coded as one: a call costs the same for few and for many.
 TOGETHER = 1 << 16
 # Rows of tables from which on no more of them wait for a thread than there are threads.
 MOST_WAITING = 1 << 20
-# Rows after which Arrow's allocator gives back what it keeps of tables that are gone: 165 MiB at most for 10 million
-# rows instead of 280, and 2 % of the time.
+# Rows read after which Arrow's allocator gives back what it keeps of tables that are gone: 165 MiB at most for 10
+# million rows instead of 280, and 2 % of the time.
 RELEASE = 1 << 20
 # Reading, which is done by one thread, takes a third of all the time.
 MOST_THREADS = 4
@@ -153,13 +155,18 @@ def code(
     """
     coded, threads = Coded(sample_ids, topics, teachers), min(pa.cpu_count(), MOST_THREADS)
     samples, topic_names, teacher_names = map(_text, (sample_ids, topics, teachers))
-    with ThreadPoolExecutor(threads) as pool:
+    with _threads(threads) as pool:
         read = partial(_part, Names(topic_names), Names(teacher_names))
-        first, size, rows, source = deque[_Part](), 0, 0, _together(tables)
+        first, size, rows, source, ended = deque[_Part](), 0, 0, _together(tables), False
 
         def those_while(more: Callable[[], bool]) -> Iterator[list[pa.Table]]:
-            while rows <= WAITING and more() and (some := next(source, None)) is not None:
+            nonlocal ended
+            while rows <= WAITING and more():
+                if (some := next(source, None)) is None:
+                    ended = True
+                    return
                 yield some
+                del some
 
         def begin(more: Callable[[], bool]) -> None:
             nonlocal size, rows
@@ -171,21 +178,19 @@ def code(
         few = size <= FEW * len(samples) and rows <= WAITING
         if few:
             names = Names.among(pa.concat_arrays([EMPTY, *(part.names for part in first)]), samples, pool.map)
-        else:
+        elif ended or rows > WAITING:
+            names = Names(samples, pool.map)
+        else:  # by one thread, while more tables are read
             making = pool.submit(Names, samples)
             begin(lambda: not making.done())
             names = making.result()
         place = partial(_placed, coded, names)
-        # What is little is done sooner than handed to a thread.
+        # What is little is looked up sooner than handed to a thread.
         begun = map(place, _taken(first)) if few else _ahead(pool, threads, place, _taken(first))
-        columns, since = _Columns(pool), 0
+        columns = _Columns(pool)
         for placed, sizes in chain(begun, _ahead(pool, threads, lambda some: place(read(some)), source)):
             columns.append(placed)
             coded.ends += sizes
-            since += len(placed[0])
-            if since >= RELEASE:
-                pa.default_memory_pool().release_unused()  # of tables that are gone
-                since = 0
         coded.sample, coded.topic, coded.teacher, coded.confidence = columns.arrays()
     pa.default_memory_pool().release_unused()
     coded.ends = np.cumsum(coded.ends, dtype=np.int64).tolist()
@@ -199,6 +204,7 @@ class _Columns:
         self._pool, self._columns, self._filling = pool, [Growing(kind) for kind in KINDS], list[Future[None]]()
 
     def append(self, values: list[np.ndarray]) -> None:
+        """Has a thread put values at the ends of the columns, and empties the list."""
         rows = len(values[0])
         if not all(column.room(rows) for column in self._columns):
             self._wait()  # it is moved as it grows
@@ -210,8 +216,9 @@ class _Columns:
         return [column.array for column in self._columns]
 
     def _wait(self) -> None:
-        while self._filling:
-            self._filling.pop().result()
+        for done in self._filling:
+            done.result()
+        self._filling.clear()
 
 
 def _fill(targets: list[np.ndarray], values: list[np.ndarray]) -> None:
@@ -235,14 +242,18 @@ class _Part(NamedTuple):
 def _together(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
     """Tables in lists, small ones with those after them; only who takes a list holds its tables."""
     some: list[pa.Table] = []
-    size = 0
+    size = rows = 0
     for table in tables:
         size += max(len(table), *(_names(table[name]) for name in LABEL_DICTIONARIES))
+        rows += len(table)
         some.append(table)
         del table
         if size >= TOGETHER:
             yield _emptied(some)
             size = 0
+        if rows >= RELEASE:
+            pa.default_memory_pool().release_unused()
+            rows = 0
     if some:
         yield _emptied(some)
 
@@ -306,6 +317,17 @@ def _refuse_outside(coded: Coded, rows: Sequence[np.ndarray]) -> None:
             f"is no number from 0 to 1: it was registered by a version that did not check this. Take it out with "
             f"`t2t teachers retract {name}`, mend it, and name it by a new id."
         )
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
+    """So many threads. After an error, or an interrupt, what they have not begun is not done."""
+    with ThreadPoolExecutor(number) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _ahead(pool: ThreadPoolExecutor, threads: int, function: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:

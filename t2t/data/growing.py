@@ -11,8 +11,8 @@ import mmap
 import numpy as np
 
 PAGE = mmap.PAGESIZE
-# Columns of fewer bytes grow to so many at once: nothing is there before it is written to.
-LEAST = 1 << 16
+# Bytes of a new column, and to how many it grows at least: nothing is there before it is written to.
+LEAST, MORE = 1 << 16, 1 << 24
 
 
 class Growing:
@@ -34,7 +34,7 @@ class Growing:
         begin, self._rows = self._rows, self._rows + rows
         size = self._rows * self._kind.itemsize
         if size > len(self._map):
-            self._map = resized(self._map, max(size, 2 * len(self._map)))
+            self._map = resized(self._map, max(size, 2 * len(self._map), MORE))
         return np.frombuffer(self._map, self._kind, rows, begin * self._kind.itemsize)
 
     @property
@@ -64,7 +64,7 @@ def resized(memory: mmap.mmap, size: int) -> mmap.mmap:
         memory.resize(size)
     except SystemError:  # where the system has no such call
         larger = mapped(size)
-        larger[: len(memory)] = memory[:]
+        larger[: len(memory)] = memory
         return larger
     return memory
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -84,7 +84,7 @@ def tag(
 
     told = progress(f"Tagging as {teacher_id}", len(ids), "samples", part=True)
     with told as advance, workers(torch.get_num_threads() if parted else 1) as submit:
-        # Whoever takes a block's table writes it while the next block is computed.
+        # Whoever takes a block's table writes it while the threads compute the next block.
         waiting = deque([begun(submit, 0)] if len(ids) else [])
         for start in range(config.block, len(ids) + config.block, config.block):
             if start < len(ids):
@@ -134,13 +134,15 @@ def workers(threads: int) -> Iterator[Callable[..., Callable[[], Any]]]:
         yield partial
         return
     usual = torch.get_num_threads()
+    ready = Barrier(threads, timeout=60)  # one that cannot begin keeps the others waiting
     with ThreadPoolExecutor(threads, "tagging", _alone) as pool:
-        ready = Barrier(threads)
-        wait([pool.submit(ready.wait) for _ in range(threads)])
-        torch.set_num_threads(usual)  # of later threads, for which a worker's call counts, too
         try:
+            for begun in [pool.submit(ready.wait) for _ in range(threads)]:
+                begun.result()
+            torch.set_num_threads(usual)  # of later threads, for which a worker's call counts, too
             yield lambda *call: pool.submit(*call).result
         except BaseException:  # who interrupts waits for what has begun, and for no more
+            ready.abort()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 

@@ -146,7 +146,8 @@ def build_matrix(
 def assemble(coded: Coded) -> LabelMatrix:
     """Puts rows into the order of their samples: a counting sort, without a Python loop over rows.
 
-    It takes the rows out of `coded`, column by column, so that at most one column is held twice.
+    It takes the rows out of `coded`, column by column, so that at most one column is held twice. `coded` is used up,
+    views of its columns, too.
 
     Raises T2TError when there is no row.
     """
@@ -193,7 +194,7 @@ def _starts(coded: Coded, blocks: Sequence[slice]) -> np.ndarray:
 
 def _pieces(coded: Coded, blocks: Sequence[slice], starts: np.ndarray) -> list[list[slice]]:
     """The blocks in pieces, one list for each range of samples. When their rows are moved, their old memory is given
-    back: at no time is a whole column held twice."""
+    back: where there are many rows, no whole column is held twice."""
     parts = max(1, min(PARTS, len(coded) // PART))
     first = np.searchsorted(starts[1:], np.arange(1, parts) * (len(coded) // parts)).astype(np.int32)
     cuts = [[block.start, *(block.start + np.searchsorted(coded.sample[block], first)), block.stop] for block in blocks]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2t.core.errors import T2TError
-from t2t.data import coding
+from t2t.data import coding, growing
 from t2t.data.coding import Coded, code, codes, distinct, positions
 from t2t.data.growing import LEAST, Growing, give_back
 from t2t.data.labels import LABEL_SCHEMA, label_blocks, write_parquet
@@ -183,9 +184,53 @@ def test_a_column_is_moved_only_where_it_has_no_room() -> None:
     column = Growing(np.int32)
     column.append(np.arange(size))
     column.append(np.arange(2))
-    assert column.room(size - 2)
-    assert not column.room(size - 1)
+    left = growing.MORE // 4 - size - 2
+    assert column.room(left)
+    assert not column.room(left + 1)
     np.testing.assert_array_equal(column.array, [*range(size), 0, 1])
+
+
+@pytest.mark.parametrize(("few", "waiting", "release"), [(1.0, 1 << 22, 1), (0.0, 1 << 22, 500), (0.0, 300, 1 << 20)])
+def test_threads_fill_columns_that_grow_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, few: float, waiting: int, release: int
+) -> None:
+    for name, value in {"TOGETHER": 50, "FEW": few, "WAITING": waiting, "RELEASE": release}.items():
+        monkeypatch.setattr(coding, name, value)
+    monkeypatch.setattr(growing, "LEAST", 1 << 10)
+    monkeypatch.setattr(growing, "MORE", 0)
+    fill, names = coding._fill, coding.Names
+
+    def slow_fill(*lists: list[np.ndarray]) -> None:
+        time.sleep(0.0005)
+        fill(*lists)
+
+    def slow_names(*some: object) -> object:
+        time.sleep(0.01)
+        return names(*some)
+
+    slow_names.among = names.among  # type: ignore[attr-defined]
+    monkeypatch.setattr(coding, "_fill", slow_fill)
+    monkeypatch.setattr(coding, "Names", slow_names)
+    source = tables(3) * 70
+    wanted = [f"s{i}" for i in range(12)], [f"t{i}" for i in range(4)], ["teacher 0", "teacher 2"]
+    found = code(source, *wanted)
+    rows = [tuple(value.item() for value in row) for row in zip(*found.columns, strict=True)]
+    assert [*rows, tuple(found.ends)] == rows_one_by_one(source, *wanted)
+    assert len(rows) > 3000  # columns of more than a kilobyte
+
+
+def test_what_goes_wrong_while_columns_are_filled_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(*_: object) -> None:
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(coding, "TOGETHER", 50)
+    wanted = [f"s{i}" for i in range(12)], [f"t{i}" for i in range(4)], ["teacher 0", "teacher 2"]
+    bad = tables(1)[0].set_column(3, "confidence", pa.array([2.0] * 40, pa.float32()))
+    with pytest.raises(T2TError, match="which is no number from 0 to 1"):
+        code([*tables(3) * 30, bad, *tables(3) * 30], *wanted)
+    monkeypatch.setattr(coding, "_fill", torn)
+    with pytest.raises(MemoryError, match="no more"):
+        code(tables(3) * 30, *wanted)
 
 
 @pytest.mark.parametrize(("threads", "rows", "most"), [(2, 10, 8), (3, 10, 12), (2, coding.MOST_WAITING, 2)])

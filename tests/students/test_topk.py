@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures.thread import BrokenThreadPool
 from importlib.util import find_spec
 from threading import Event, Timer
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from t2t.students import topk
+from t2t.students import tagging, topk
 from t2t.students.tagging import workers
 from t2t.students.topk import FEW, MANY, Tiled, Topics, Whole, chosen_products, fastest_product
 
@@ -140,6 +141,15 @@ def test_a_fault_in_a_thread_is_the_callers() -> None:
 
     with workers(2) as submit, pytest.raises(ValueError, match="torn"):
         submit(fails)()
+
+
+def test_threads_that_cannot_begin_are_an_error_and_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise ImportError("no such library")
+
+    monkeypatch.setattr(tagging, "_alone", fails)
+    with pytest.raises(BrokenThreadPool), workers(2):
+        pass
 
 
 def test_who_interrupts_waits_for_nothing_that_has_not_begun() -> None:
