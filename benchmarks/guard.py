@@ -185,6 +185,7 @@ def engine() -> Iterator[Contest]:
     with tempfile.TemporaryDirectory() as temporary:
         small = bench.Bench(Path(temporary), full=False)
         config = small.config(2, small.settings)
+        assert bench.engine(config, small.place(), tracked=True) == bench.direct(config, small.place())
         yield Contest(
             Side(lambda: bench.engine(config, small.place(), tracked=True)),
             {"the steps, called directly": Side(lambda: bench.direct(config, small.place()))},
