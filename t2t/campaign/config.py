@@ -12,9 +12,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from t2t.core import plugins
 from t2t.core.config import Config, Free, Grown, Later, Written, load_node
 from t2t.core.errors import T2TError
-from t2t.data.coding import MOST_TEACHERS
 from t2t.data.embeddings.config import EncoderConfig
-from t2t.data.labels import HUMAN, is_people
+from t2t.data.labels import HUMAN, MOST_TEACHERS, is_people
 from t2t.evaluation.config import PRECISION, HealthConfig, WatchConfig
 from t2t.students.config import DualEncoderConfig, StudentConfig, TaggingConfig
 from t2t.training.baselines.table import METHODS

@@ -7,9 +7,9 @@ follows from who learned from whom, so that taking a mark back brings all of it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from math import isnan, nan
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import pandas as pd
 from pydantic import Field, SkipValidation, field_validator
 
 from t2t.campaign.config import outside_teachers
@@ -19,6 +19,9 @@ from t2t.data.scales import ScaleFacts
 from t2t.evaluation.interval import Interval
 from t2t.teachers.base import TeacherRef
 from t2t.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    import pandas as pd  # whose import takes a tenth of a second, which the ledger's readers have no use for
 
 RETRACTED = "retracted"
 # Outside teachers that pages, charts and tables tell of by name.
@@ -181,7 +184,13 @@ def stop_reason(records: list[Record], rounds: int, patience: int) -> str | None
 
 
 def rounds_table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row a round: what `t2t rounds`, the artifacts and MLflow show. PR-AUC is on the test split."""
+    """One row a round: what `t2t rounds --json`, the report and MLflow show. PR-AUC is on the test split."""
+    import pandas as pd
+
+    return pd.DataFrame(_rows(records))
+
+
+def _rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     best = champion(list(records))
     rows = []
     for record in records:
@@ -198,14 +207,14 @@ def rounds_table(records: Sequence[Record]) -> pd.DataFrame:
         row |= {"validation_pr_auc": record.score, "seconds": round(record.seconds, 1), "status": record.status}
         row |= {"champion": best is not None and best.round == record.round}
         rows.append(row | {"run_id": record.run_id, "commit": record.commit})
-    return pd.DataFrame(rows)
+    return rows
 
 
-def rounds_rows(records: Sequence[Record]) -> pd.DataFrame:
+def rounds_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     """The table of rounds as text, for the terminal and for Markdown."""
-    frame = rounds_table(records)
     rows = []
-    for record, row in zip(records, frame.to_dict("records"), strict=True):
+    for record, numbers in zip(records, _rows(records), strict=True):
+        row: dict[str, Any] = {name: nan if number is None else number for name, number in numbers.items()}
         rows.append(
             {
                 "round": row["round"],
@@ -220,7 +229,7 @@ def rounds_rows(records: Sequence[Record]) -> pd.DataFrame:
                 "": " ".join(["champion"] * row["champion"] + [row["status"]] * (row["status"] != "passed")),
             }
         )
-    return pd.DataFrame(rows)
+    return rows
 
 
 def _gain(record: Record, records: Sequence[Record]) -> dict[str, str]:
@@ -232,17 +241,16 @@ def _gain(record: Record, records: Sequence[Record]) -> dict[str, str]:
     return {"over control": f"{gain.value:+.3f}" if gain else ""}
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None or pd.isna(value) else f"{value:.3f}"
+def _number(value: float) -> str:
+    return "" if isnan(value) else f"{value:.3f}"
 
 
 def markdown_table(records: Sequence[Record]) -> str:
     """The table of rounds for a Prefect artifact, whose page cuts wide tables: which one is best stands beside its
     number."""
-    frame = rounds_rows(records)
-    frame.insert(1, "", frame.pop(""))
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
-    lines += ["| " + " | ".join(str(value) for value in row) + " |" for row in frame.itertuples(index=False)]
+    rows = [{"round": row.pop("round"), "": row.pop(""), **row} for row in rounds_rows(records)]
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])] if rows else []
+    lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows]
     return "\n".join(lines)
 
 

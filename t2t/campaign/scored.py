@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from t2t.campaign.record import Record
 from t2t.core.config import parse
@@ -16,6 +16,9 @@ from t2t.lake import Lake
 from t2t.lake.layout import CampaignLayout, DatasetLayout
 from t2t.lake.tables import read_json, read_table
 from t2t.teachers.store import label_tables, registered
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Scored:

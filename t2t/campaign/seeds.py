@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from t2t.campaign.config import CampaignConfig, seed_name
 from t2t.campaign.find import begun_in
@@ -18,6 +17,9 @@ from t2t.campaign.record import Record
 from t2t.core.config import fixed
 from t2t.lake.layout import CampaignLayout
 from t2t.lake.tables import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger("t2t")
 
@@ -68,6 +70,8 @@ def seeds_table(records: Mapping[int, Sequence[Record]]) -> pd.DataFrame:
     Args:
         records: by seed.
     """
+    import pandas as pd
+
     rows = []
     for k in range(max(map(len, records.values()), default=0)):
         tests = {seed: ledger[k].test for seed, ledger in records.items() if len(ledger) > k}

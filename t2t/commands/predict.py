@@ -188,7 +188,7 @@ def print_predictions(found: Predictions) -> None:
             "" if value is None or np.isnan(value) else f"{value:.3f}" for value in frame["threshold"]
         ]
         frame[""] = ["█" * round(40 * value) for value in frame["confidence"]]
-        console.print(table_of(frame, title=shown(str(file)), confidence=".3f"))
+        console.print(table_of(frame, shown(str(file)), confidence=".3f"))
 
 
 def print_passed_over(others: int) -> None:

@@ -43,8 +43,10 @@ def rounds_json(workspace: Workspace, campaign: str) -> list[dict[str, Any]]:
 def _print_seeds(ledger: Ledger) -> None:
     """Each round's mean over the campaign's seeds, and each seed; nothing where it has one seed."""
     ledgers = seed_ledgers(ledger)
+    if len(ledgers) == 1:
+        return
     table = seeds_table({seed: other.records() for seed, other in ledgers.items()})
-    if len(ledgers) == 1 or table.empty:
+    if table.empty:
         return
     table = table.drop(columns=["pr_auc_seen", "pr_auc_unseen", "lowest", "highest"]).rename(columns={"pr_auc": "mean"})
     formats = {str(name): ".3f" for name in table.columns if name not in ("round", "seeds")}

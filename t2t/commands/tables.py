@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Mapping, Sequence
+from math import isnan
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from t2t.core.terminal import in_encoding, printable
+
+if TYPE_CHECKING:
+    import pandas as pd  # whose import takes a tenth of a second: commands that have rows do without
 
 
 class _Console(Console):
@@ -35,26 +39,38 @@ def _native(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def table_of(frame: pd.DataFrame, title: str = "", **formats: str) -> Table:
-    """A Rich table of a data frame; `formats` are format strings by column, numbers are set right.
+def table_of(rows: pd.DataFrame | Sequence[Mapping[str, Any]], title: str = "", /, **formats: str) -> Table:
+    """A Rich table of a data frame, or of rows that all have the same columns; `formats` are format strings by column,
+    numbers are set right.
 
     Texts are shown as they are, since they come from data: what is to have a style is a `rich.text.Text`.
     """
     table = Table(title=escape(title) or None, title_justify="left", header_style="bold")
-    for column in frame.columns:
-        numeric = pd.api.types.is_numeric_dtype(frame[column]) and frame[column].dtype != bool
-        table.add_column(escape(str(column)), justify="right" if numeric else "left", overflow="fold")
-    for row in frame.itertuples(index=False):
-        cells = []
-        for column, value in zip(frame.columns, row, strict=True):
-            missing = value is None or (isinstance(value, float) and pd.isna(value))
-            cells.append("" if missing else _cell(value, formats.get(str(column), "")))
-        table.add_row(*cells)
+    columns = _columns(rows)
+    for column, (numeric, _) in columns.items():
+        table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
+    specs = [formats.get(column, "") for column in columns]
+    for row in zip(*(values for _, values in columns.values()), strict=True):
+        table.add_row(*(_cell(value, spec) for value, spec in zip(row, specs, strict=True)))
     return table
 
 
+def _columns(rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> dict[str, tuple[bool, Sequence[Any]]]:
+    """Of each column whether it is of numbers, and its values."""
+    if isinstance(rows, Sequence):
+        found = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+        return {name: (all(type(value) in (int, float) for value in values), values) for name, values in found.items()}
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    values = list(zip(*rows.itertuples(index=False), strict=True)) or [()] * len(rows.columns)
+    numeric = [is_numeric_dtype(kind) and not is_bool_dtype(kind) for kind in rows.dtypes]
+    return {str(name): (number, of) for name, number, of in zip(rows.columns, numeric, values, strict=True)}
+
+
 def _cell(value: Any, spec: str) -> str | Text:
-    """A value by its format; counts stay whole where small numbers have four digits."""
+    """A value by its format; counts stay whole where small numbers have four digits. Nothing where it is missing."""
+    if value is None or (isinstance(value, float) and isnan(value)):
+        return ""
     if isinstance(value, Text):
         return value
     whole = isinstance(value, float) and abs(value) >= 1000

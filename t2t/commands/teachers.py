@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-import pandas as pd
+import numpy as np
 import yaml
 from rich.markup import escape
 from rich.text import Text
@@ -99,7 +99,7 @@ def print_teachers(workspace: Workspace) -> None:
                 "description": text,
             }
         )
-    console.print(table_of(pd.DataFrame(rows), "Teachers"))
+    console.print(table_of(rows, "Teachers"))
     if len(found) > MOST:
         console.print(f"and {len(found) - MOST:,} more: t2t teachers --json")
     for line in _encoders_out(workspace):
@@ -137,7 +137,7 @@ def check_teachers(workspace: Workspace, ids: list[str], dataset: str | None) ->
             outcome, remarks = _check(workspace, name, place, datasets)
             rows.append({"id": name, "dataset": place, **outcome})
             told += [f"{name}: {remark}" for remark in remarks]
-    console.print(table_of(pd.DataFrame(rows), "Teachers, checked"))
+    console.print(table_of(rows, "Teachers, checked"))
     for remark in told:
         console.print(escape(remark))
     return all(row["result"] == "sound" for row in rows)
@@ -166,7 +166,7 @@ def _check(
         remarks = list(getattr(teacher, "remarks", ()))
         if not tables:
             return outcome(fingerprint, "0", f"no label for the first {FEW} samples"), remarks
-        values = pd.concat([table["confidence"].to_pandas() for table in tables])
+        values = np.concatenate([table["confidence"].to_numpy() for table in tables])
         labels = f"{len(values):,} read, {values.min():.3f} to {values.max():.3f}, mean {values.mean():.3f}"
         return outcome(fingerprint, labels, "sound"), remarks
     except T2TError as error:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from t2t.core.errors import T2TError
 from t2t.data.growing import Growing
-from t2t.data.labels import LABEL_DICTIONARIES
+from t2t.data.labels import LABEL_DICTIONARIES, MOST_TEACHERS
 from t2t.data.names import Names
 
 T = TypeVar("T", list[pa.Table], "_Part")
@@ -30,8 +30,6 @@ R = TypeVar("R")
 EMPTY = pa.nulls(0, pa.string())
 # Of sample, topic, teacher, confidence.
 KINDS = (np.int32, np.int32, np.int16, np.float32)
-# Identities are counted in int16.
-MOST_TEACHERS = 32_767
 # Tables whose samples' names are fewer than this share of the samples that there are, and whose rows are fewer than
 # that, wait for one another: then a hash table of their names will do. No more rows wait while the table of all samples
 # is made.

@@ -14,7 +14,8 @@ from t2t.core.files import atomic_file
 HUMAN = "human"
 # How the identities of single annotators begin: `human/anna`.
 ANNOTATOR = f"{HUMAN}/"
-
+# Identities, which are counted in int16.
+MOST_TEACHERS = 32_767
 
 # A pair is positive from this human relevance, or confidence, on.
 POSITIVE = 0.5

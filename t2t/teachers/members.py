@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from t2t.core.errors import T2TError, first_twice, one_line
-from t2t.data.coding import MOST_TEACHERS
+from t2t.data.labels import MOST_TEACHERS
 
 KEY = "members"
 # What a teacher's id may be, a member's too: `<set>.<member>`.

@@ -88,3 +88,19 @@ def test_verbose_and_quiet(verbose: bool, quiet: bool, lines: int, capsys: pytes
     assert told[-1].endswith("heard")
     assert len(told) == lines + 1
     assert not any("\x1b" in line for line in told)
+
+
+def test_a_table_of_rows_is_that_of_their_frame(monkeypatch: pytest.MonkeyPatch):
+    rows = [
+        {"round": 0, "rows": "1,200", "share": 0.25, "late": True, "note": "[bold]"},
+        {"round": 11, "rows": "7", "share": float("nan"), "late": False, "note": None},
+    ]
+    shown = []
+    for table in (rows, pd.DataFrame(rows), [], pd.DataFrame()):
+        monkeypatch.setattr(console, "file", file := io.StringIO())
+        console.print(table_of(table, "[bold]title", share=".1f", rows=">5"))
+        shown.append(file.getvalue())
+    assert shown[0] == shown[1]
+    assert "0.2" in shown[0]
+    assert "nan" not in shown[0]
+    assert shown[2] == shown[3]

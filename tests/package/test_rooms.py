@@ -35,7 +35,7 @@ DOORS = {"__init__.py", "__main__.py", "cli.py", "deploy.py", "run.py", "serving
 # What takes so long to import that `t2t --help` may not wait for it.
 HEAVY = {"torch", "huggingface_hub", "transformers", "mlflow", "prefect", "ray"}
 # What a table of rounds can do without; all else that needs it imports it as ever.
-HEAVY |= {"scipy"}
+HEAVY |= {"scipy", "pandas"}
 # Doors: the command line brings in a command when it is asked for one, the root a flow once its server is up.
 # A training's helper measures nothing.
 LAZY = {

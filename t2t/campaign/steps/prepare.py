@@ -14,11 +14,10 @@ from t2t.campaign.lineup import refuse_retracted
 from t2t.campaign.observer import Observer
 from t2t.core.errors import T2TError
 from t2t.core.files import remove_leftovers
-from t2t.data.coding import MOST_TEACHERS
 from t2t.data.dataset import SPLITS
 from t2t.data.embeddings.config import DistilledConfig, TimmConfig
 from t2t.data.embeddings.distilled import find_encoder
-from t2t.data.labels import HUMAN, is_people
+from t2t.data.labels import HUMAN, MOST_TEACHERS, is_people
 from t2t.data.soundness import MEASURED, refuse_no_positive, refuse_unsound, remarks
 from t2t.students.towers import pretrained
 from t2t.teachers import Teacher, build, parse_entry

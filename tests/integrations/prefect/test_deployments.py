@@ -113,7 +113,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
         prefect("work-pool", "create", "t2t", "--type", "process")
         shown = prefect("deploy", "--all")
-        assert shown.count("successfully created") == 4, shown
+        assert shown.count("successfully created") == 6, shown
         with get_client(sync_client=True) as client:
             for deployment in client.read_deployments():
                 for schedule in deployment.schedules:
