@@ -210,8 +210,15 @@ def _rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     return rows
 
 
-def rounds_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The table of rounds as text, for the terminal and for Markdown."""
+def rounds_rows(records: Sequence[Record]) -> pd.DataFrame:
+    """The table of rounds as text: `rounds_shown` as a frame."""
+    import pandas as pd
+
+    return pd.DataFrame(rounds_shown(records))
+
+
+def rounds_shown(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The rows of the table of rounds as text, for the terminal and for Markdown."""
     rows = []
     for record, numbers in zip(records, _rows(records), strict=True):
         row: dict[str, Any] = {name: nan if number is None else number for name, number in numbers.items()}
@@ -248,7 +255,7 @@ def _number(value: float) -> str:
 def markdown_table(records: Sequence[Record]) -> str:
     """The table of rounds for a Prefect artifact, whose page cuts wide tables: which one is best stands beside its
     number."""
-    rows = [{"round": row.pop("round"), "": row.pop(""), **row} for row in rounds_rows(records)]
+    rows = [{"round": row.pop("round"), "": row.pop(""), **row} for row in rounds_shown(records)]
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])] if rows else []
     lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows]
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from t2t.campaign.decision import read_decision, waiting
 from t2t.campaign.find import ledger_of
 from t2t.campaign.ledger import Ledger
 from t2t.campaign.people import ONLY_MEASURE
-from t2t.campaign.record import RETRACTED, Record, champion, rounds_rows, rounds_table
+from t2t.campaign.record import RETRACTED, Record, champion, rounds_shown, rounds_table
 from t2t.campaign.scored import Scored
 from t2t.campaign.seeds import seed_ledgers, seeds_table
 from t2t.commands.tables import console, records_of, table_of
@@ -102,7 +102,7 @@ def print_rounds(workspace: Workspace, campaign: str) -> None:
     if not records and waits is None:
         raise T2TError(f"Campaign {campaign!r} has no finished round yet. Go on with it: t2t run {campaign}")
     shown = [*records, waits] if waits else records
-    console.print(table_of(rounds_rows(shown), f"Rounds of {campaign}, PR-AUC on test"))
+    console.print(table_of(rounds_shown(shown), f"Rounds of {campaign}, PR-AUC on test"))
     _print_seeds(ledger)
     if shown[-1].stand_in:
         asked = ", ".join(f"{record.round} as {record.identity}" for record in shown)

@@ -18,12 +18,12 @@ PAGE = ROOT / "docs" / "scale.md"
 GPUS = (1, 8, 64)
 
 # Measured on two cores of an AMD EPYC (benchmarks/measured/*-full.json has the runs; the rest is `measure.py`'s).
-DECODE_A_CORE = 3.6  # clips/s on one core, H.264 of 640 x 480 and 90 frames (embedding; 7.2 on two)
-MATRIX_ROWS = 4.0e6  # label rows/s from Parquet to the matrix; the slope over 10 to 100 million (labels)
-MATRIX_BYTES = 18.5  # of memory a row while it is made; the same slope
+DECODE_A_CORE = 7.3  # clips/s on one core, H.264 of 640 x 480 and 90 frames (embedding; 14.6 on two)
+MATRIX_ROWS = 12.3e6  # label rows/s from Parquet to the matrix; the slope over 10 to 100 million (labels)
+MATRIX_BYTES = 14.4  # of memory a row while it is made; the same slope
 PARQUET_BYTES = 8.6  # bytes a label row takes in a table; the slope over 0.1 to 5 million rows
 MERGE_ROWS = 1.9e6  # label rows/s from parts to one table
-OPEN_SECONDS = 1.6e-6  # of opening an embedding store, a sample; the slope over 100,000 to 1 million (embedding)
+OPEN_SECONDS = 0.72e-6  # of opening an embedding store, a sample; the slope over 100,000 to 1 million (embedding)
 OPEN_BYTES = 600.0  # of memory that an open store and a view of it take, a sample; the same slope
 DRIVER_BYTES = 770.0  # of memory that a driver's tables and lists take, for each sample; over 0.1 to 1 million
 
