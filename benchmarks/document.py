@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from itertools import cycle
 from pathlib import Path
+from textwrap import fill
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from benchmarks.contest import Guard
 from benchmarks.harness import Result
@@ -105,9 +107,12 @@ def growth(result: Result) -> Figure:
         wide = 2.6 if side.startswith("t2t") else 1.5
         axes.plot(*zip(*points, strict=True), color=colour, marker="o", linewidth=wide, label=label)
     axes.set(xscale="log", yscale="log")
+    sizes = sorted({m.size for m in result.measured})
+    axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(result.axis, fontsize=11)
     axes.set_ylabel("seconds", fontsize=11)
-    axes.set_title(result.title, fontsize=12, loc="left")
+    axes.set_title(fill(result.title, 64), fontsize=12, loc="left")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=10)
     return figure
 
