@@ -38,8 +38,8 @@ from t2t.integrations.mlflow.observer import MLflowObserver
 from t2t.lake.git import GitLake
 from t2t.lake.layout import CampaignLayout, DatasetLayout
 
-# Seconds that each may take.
 AGAIN = "run of a finished campaign"
+# Seconds that each may take.
 ALLOWED = {AGAIN: 5.0, "predict": 4.0, "teachers": 1.0, "rounds": 1.0, "lake log": 1.0, "data check": 60.0}
 CLIPS_A_SECOND, A_ROUND = 50, 2.0
 ROUNDS = 200

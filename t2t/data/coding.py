@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from itertools import chain, pairwise
 from typing import NamedTuple, TypeVar
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from t2t.core.errors import T2TError
+from t2t.core.threads import threads_of
 from t2t.data.growing import Growing
 from t2t.data.labels import LABEL_DICTIONARIES, MOST_TEACHERS
 from t2t.data.names import Names
@@ -153,7 +153,7 @@ def code(
     """
     coded, threads = Coded(sample_ids, topics, teachers), min(pa.cpu_count(), MOST_THREADS)
     samples, topic_names, teacher_names = map(_text, (sample_ids, topics, teachers))
-    with _threads(threads) as pool:
+    with threads_of(threads) as pool:
         read = partial(_part, Names(topic_names), Names(teacher_names))
         first, size, rows, source, ended = deque[_Part](), 0, 0, _together(tables), False
 
@@ -315,17 +315,6 @@ def _refuse_outside(coded: Coded, rows: Sequence[np.ndarray]) -> None:
             f"is no number from 0 to 1: it was registered by a version that did not check this. Take it out with "
             f"`t2t teachers retract {name}`, mend it, and name it by a new id."
         )
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
-    """So many threads. After an error, or an interrupt, what they have not begun is not done."""
-    with ThreadPoolExecutor(number) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _ahead(pool: ThreadPoolExecutor, threads: int, function: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:

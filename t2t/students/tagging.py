@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -24,6 +23,7 @@ import pyarrow as pa
 import torch
 
 from t2t.core.progress import progress
+from t2t.core.threads import threads_of
 from t2t.data.labels import LABEL_SCHEMA
 from t2t.students.base import Reads
 from t2t.students.config import TaggingConfig
@@ -135,16 +135,14 @@ def workers(threads: int) -> Iterator[Callable[..., Callable[[], Any]]]:
         return
     usual = torch.get_num_threads()
     ready = Barrier(threads, timeout=60)  # one that cannot begin keeps the others waiting
-    with ThreadPoolExecutor(threads, "tagging", _alone) as pool:
+    with threads_of(threads, "tagging", _alone) as pool:
         try:
             for begun in [pool.submit(ready.wait) for _ in range(threads)]:
                 begun.result()
-            torch.set_num_threads(usual)  # of later threads, for which a worker's call counts, too
-            yield lambda *call: pool.submit(*call).result
-        except BaseException:  # who interrupts waits for what has begun, and for no more
+        finally:
             ready.abort()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        torch.set_num_threads(usual)  # of later threads, for which a worker's call counts, too
+        yield lambda *call: pool.submit(*call).result
 
 
 def _alone() -> None:
